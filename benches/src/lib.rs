@@ -1,0 +1,1 @@
+//! Measurements, and the bench server that runs the engine without documents.

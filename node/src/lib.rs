@@ -1,0 +1,1 @@
+//! The Pinwire node: effects to kernel, HTTP, tokens and the command line.

@@ -1,0 +1,1 @@
+//! Bytes to messages: WebSocket framing and the Yjs dialects, without I/O, clock or globals.

@@ -1,0 +1,1 @@
+//! Tokens: claims, keys, verification and minting, given keys and the time.
