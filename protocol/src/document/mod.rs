@@ -1,0 +1,1 @@
+//! Yjs document dialects: y-websocket and Hocuspocus.
