@@ -1,1 +1,43 @@
-//! Messages to effects: one thread's documents and sessions, deterministic, seed and time passed in.
+//! Messages to effects: one data thread's connections, documents and sessions.
+//!
+//! Deterministic: bytes, events, the time and seeds come in through [`Shard`]'s methods, bytes and [`Effect`]s come out. There
+//! is no I/O here, no clock, no global, so a simulator drives any number of shards through any schedule and gets the same
+//! run from the same seed.
+//!
+//! Invariants worth naming:
+//! - A document is *owned* by one shard (its *pin* is the region's); fan-out touches no lock.
+//! - What a member lacks is a cursor into the document's log: no update can vanish in a queue.
+//! - No byte of a client reaches the Yjs library before the structural walk accepted it.
+//! - What a connection is sent in a turn stands together in the [`Outbox`]; direct replies are bounded per turn, and a
+//!   connection whose socket is full is not read from.
+
+mod app;
+mod apps;
+mod conn;
+pub mod document;
+mod edit;
+mod effect;
+mod fanout;
+mod grant;
+mod hocuspocus;
+mod limits;
+mod mail;
+mod members;
+mod output;
+mod refusals;
+mod remote;
+mod shard;
+mod slab;
+mod stats;
+mod wheel;
+mod ywebsocket;
+
+pub use app::{App, AppLimits};
+pub use conn::Traveller;
+pub use effect::{ConnRef, DocumentName, DocumentRef, Effect, Outbox, Segment, Slot, SocketAction};
+pub use grant::{Access, Grant, Opening, Policy, Verdict};
+pub use limits::{Settings, ticks};
+pub use mail::{Mail, RemoteSession};
+pub use shard::Shard;
+pub use slab::Slab;
+pub use stats::Stats;

@@ -1,0 +1,35 @@
+//! The byte transform between socket and codec: none for plaintext, TLS where it is wanted.
+
+use std::io::IoSlice;
+
+/// How much of the received bytes an inbound step used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inbound {
+    /// Bytes of the input that are dealt with. The engine keeps the rest and puts it in front of the next read.
+    pub consumed: usize,
+    /// Plain bytes now at the start of the buffer; at most `consumed`.
+    pub plain: usize,
+}
+
+/// The transform refused the bytes: the connection ends with `Cause::Io(InvalidData)` after the reply has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the byte transform refused the peer's bytes")]
+pub struct TransformError;
+
+/// A transform of one connection's bytes. The shape is that of rustls's unbuffered connections: records are
+/// opened in place in the engine's read buffer, incomplete ones stay with the caller, and what has to be sent is
+/// appended to a buffer of the caller's.
+pub trait Transform {
+    /// Opens what the peer sent. `wire[..]` holds the rest of the last call followed by new bytes; plain bytes are
+    /// moved to the front, bytes that must be sent now (handshake, alerts) are appended to `reply`.
+    ///
+    /// # Errors
+    /// When the peer's bytes cannot be opened; `reply` may then hold an alert.
+    fn inbound(&mut self, wire: &mut [u8], reply: &mut Vec<u8>) -> Result<Inbound, TransformError>;
+
+    /// Seals `plain`, given in pieces, and appends the result to `wire`.
+    fn outbound(&mut self, plain: &[IoSlice<'_>], wire: &mut Vec<u8>);
+
+    /// Appends what says that nothing more will follow (TLS: `close_notify`), before the FIN.
+    fn finish(&mut self, _wire: &mut Vec<u8>) {}
+}

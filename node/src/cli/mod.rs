@@ -1,0 +1,93 @@
+//! The command line. Flags only parse here; each command turns its flags into something resolved.
+
+pub mod dev;
+pub mod token;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Driver;
+use crate::log::LogFormat;
+
+/// A self-hosted, geo-distributed WebSocket data plane for Yjs documents.
+#[derive(Debug, Parser)]
+#[command(name = "pinwire-node", version, about)]
+pub struct Cli {
+    /// How log lines on stderr look; PINWIRE_LOG sets what is logged, as in `info,pinwire_node=debug`.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node for trying things out: no configuration, loopback only, everything in memory.
+    Dev(dev::DevArgs),
+    /// Work with tokens.
+    Token(TokenArgs),
+}
+
+/// Flags of `token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// What to do with tokens.
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Sign a token and print it alone.
+    Mint(token::MintArgs),
+}
+
+/// [`Driver`] as a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DriverArg {
+    /// io_uring where the kernel allows it, else epoll.
+    Auto,
+    /// io_uring, or fail.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+impl From<DriverArg> for Driver {
+    fn from(arg: DriverArg) -> Self {
+        match arg {
+            DriverArg::Auto => Self::Auto,
+            DriverArg::Uring => Self::Uring,
+            DriverArg::Epoll => Self::Epoll,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_dev_are_parsed_with_their_defaults() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        let Command::Dev(dev) = parse("pinwire-node dev").unwrap().command else { panic!("not dev") };
+        assert_eq!(dev.listen.to_string(), "127.0.0.1:1234");
+        assert!(!dev.json && dev.threads.is_none() && dev.driver == DriverArg::Auto);
+        let line = "pinwire-node dev --listen [::1]:0 --threads 2 --json --driver epoll --log-format json";
+        let Command::Dev(dev) = parse(line).unwrap().command else { panic!("not dev") };
+        assert_eq!((dev.listen.to_string().as_str(), dev.json), ("[::1]:0", true));
+        assert_eq!((dev.threads.map(usize::from), dev.driver), (Some(2), DriverArg::Epoll));
+        for wrong in ["dev --threads 0", "dev --listen 1234", "dev --driver kqueue", "token", "token mint", ""] {
+            assert!(parse(&format!("pinwire-node {wrong}")).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The resolved configuration of a node: typed, complete, every default written down once.
+//!
+//! Whoever builds a [`Config`] (the `dev` command today, a configuration file later) has already checked it; nothing
+//! that reads it needs to validate again.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use pinwire_protocol::document::name::NameRules;
+use pinwire_token::{KeySet, Policy};
+
+/// License regions that exist without being configured.
+pub const KNOWN_DB_CODES: [&str; 6] =
+    ["aws-ap-northeast-1", "aws-ap-south-1", "aws-eu-west-1", "aws-us-east-1", "aws-us-east-2", "aws-us-west-2"];
+
+/// Everything a node needs to start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The region this node serves.
+    pub region: Region,
+    /// Addresses to listen on; port 0 takes any free port.
+    pub listen: Vec<SocketAddr>,
+    /// Data threads; at least 1.
+    pub threads: usize,
+    /// How the data threads talk to the kernel.
+    pub driver: Driver,
+    /// The keys that tokens are checked with.
+    pub keys: KeySet,
+    /// What a token must say besides being signed.
+    pub policy: Policy,
+    /// License regions (`dbCode`) this node knows; a token that names another is refused.
+    pub known_db_codes: Vec<String>,
+    /// What a document name may contain.
+    pub names: NameRules,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Limits per client address; `None` turns them off.
+    pub address_limits: Option<AddressLimits>,
+    /// Most open sockets of the node, HTTP included.
+    pub max_connections: u32,
+    /// WebSocket limits.
+    pub websocket: WebSocketLimits,
+    /// Deadlines of connections and documents.
+    pub deadlines: Deadlines,
+    /// Memory bounds.
+    pub buffers: Buffers,
+    /// permessage-deflate; `None` never negotiates it.
+    pub deflate: Option<Deflate>,
+    /// Plain HTTP on the same port.
+    pub http: HttpLimits,
+}
+
+impl Config {
+    /// The configuration of `pinwire-node dev`: one region in memory, no per-address limits, everything else as in
+    /// production so that what works here works there.
+    pub fn dev(listen: SocketAddr, threads: usize, keys: KeySet) -> Self {
+        Self {
+            region: Region { name: DEV_REGION.to_owned(), advertised: None },
+            listen: vec![listen],
+            threads: threads.max(1),
+            driver: Driver::Auto,
+            keys,
+            policy: Policy::default(),
+            known_db_codes: KNOWN_DB_CODES.map(str::to_owned).to_vec(),
+            names: NameRules::default(),
+            trusted_proxies: Vec::new(),
+            address_limits: None,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            websocket: WebSocketLimits::default(),
+            deadlines: Deadlines::default(),
+            buffers: Buffers::default(),
+            deflate: Some(Deflate::default()),
+            http: HttpLimits::default(),
+        }
+    }
+}
+
+/// Name of the region that `dev` serves.
+pub const DEV_REGION: &str = "local-1";
+/// Half of a common descriptor limit (1,048,576) would be more than one node should promise unasked.
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 100_000;
+
+/// A region and where its clients reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// As in `eu-central-1`.
+    pub name: String,
+    /// Host (and port) that clients see, with TLS or not; `None` says the address the node is bound to, in plain text.
+    pub advertised: Option<Advertised>,
+}
+
+/// The public address of a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertised {
+    /// `eu-central-1.example.net`, with `:port` where it is not the scheme's own.
+    pub authority: String,
+    /// `wss` and `https` instead of `ws` and `http`.
+    pub tls: bool,
+}
+
+impl Region {
+    /// Base of WebSocket URLs without a trailing slash; `bound` is where the first listener really listens.
+    pub fn ws_url(&self, bound: SocketAddr) -> String {
+        self.url(bound, "wss", "ws")
+    }
+
+    /// Base of HTTP URLs without a trailing slash.
+    pub fn http_url(&self, bound: SocketAddr) -> String {
+        self.url(bound, "https", "http")
+    }
+
+    fn url(&self, bound: SocketAddr, secure: &str, plain: &str) -> String {
+        match &self.advertised {
+            Some(Advertised { authority, tls: true }) => format!("{secure}://{authority}"),
+            Some(Advertised { authority, tls: false }) => format!("{plain}://{authority}"),
+            None => format!("{plain}://{bound}"),
+        }
+    }
+}
+
+/// How data threads wait for and move bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Driver {
+    /// io_uring where the kernel allows it, else epoll with a log line that names the reason.
+    #[default]
+    Auto,
+    /// io_uring, or the node does not start.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Requests a minute of one client address (an IPv6 address counts as its /64), each kind on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressLimits {
+    /// WebSocket handshakes.
+    pub connects_per_minute: u32,
+    /// `/discovery`.
+    pub discoveries_per_minute: u32,
+    /// `/usage`.
+    pub usages_per_minute: u32,
+    /// Addresses remembered at most; beyond it the oldest are forgotten, which lets their next request through.
+    pub max_addresses: usize,
+}
+
+impl Default for AddressLimits {
+    fn default() -> Self {
+        Self {
+            connects_per_minute: 60,
+            discoveries_per_minute: 60,
+            usages_per_minute: 12,
+            max_addresses: 65_536,
+        }
+    }
+}
+
+/// Bounds on what a WebSocket peer may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebSocketLimits {
+    /// Bytes of the request head, request line included.
+    pub max_head_bytes: usize,
+    /// Payload bytes of one frame.
+    pub max_frame_bytes: usize,
+    /// Payload bytes of one message, all fragments together, after inflating.
+    pub max_message_bytes: usize,
+    /// Fragments of one message.
+    pub max_fragments: u32,
+}
+
+impl Default for WebSocketLimits {
+    fn default() -> Self {
+        Self {
+            max_head_bytes: 16 * KIB,
+            max_frame_bytes: 16 * MIB,
+            max_message_bytes: 16 * MIB,
+            max_fragments: 16_384,
+        }
+    }
+}
+
+/// How long each thing may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From accept to the whole request head, however slowly it drips.
+    pub handshake: Duration,
+    /// From the upgrade to the first data frame, and from there to a verdict on the token.
+    pub first_frame: Duration,
+    /// Silence after which a ping is sent.
+    pub ping: Duration,
+    /// From a ping to any byte from the peer, else 4011.
+    pub pong: Duration,
+    /// From our Close to the peer's, then the socket is closed without it.
+    pub close: Duration,
+    /// How long a document outlives its last connection.
+    pub grace: Duration,
+    /// An idle session gets a data frame this often: stock clients close after 30 s without one.
+    pub idle_frame: Duration,
+    /// Bytes wait for a peer that takes none, then 4010.
+    pub slow_reader: Duration,
+    /// How long the mark of a departed awareness client stays.
+    pub awareness_tombstone: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            first_frame: Duration::from_secs(10),
+            ping: Duration::from_secs(25),
+            pong: Duration::from_secs(20),
+            close: Duration::from_secs(5),
+            grace: Duration::from_secs(10),
+            idle_frame: Duration::from_secs(20),
+            slow_reader: Duration::from_secs(60),
+            awareness_tombstone: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Memory bounds, in bytes unless the name says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffers {
+    /// Partial frames and unfinished messages of one connection.
+    pub inbound_per_connection: usize,
+    /// The same, all connections of a thread together.
+    pub inbound_per_thread: usize,
+    /// Bytes of its own that wait for one connection's socket (partly sent data, control frames, stateless messages);
+    /// updates wait in the document's log and do not count.
+    pub outbound_per_connection: usize,
+    /// The same, all connections of a thread together.
+    pub outbound_per_thread: usize,
+    /// What a Hocuspocus socket may send before the verdict on its token.
+    pub before_auth_bytes: usize,
+    /// Messages before the verdict.
+    pub before_auth_messages: u32,
+    /// Documents named before the verdict.
+    pub before_auth_documents: u32,
+    /// Documents open on one socket.
+    pub documents_per_connection: u32,
+    /// Verdicts on tokens a thread remembers.
+    pub verdicts_per_thread: usize,
+    /// Asymmetric signatures a thread checks per turn of its loop.
+    pub costly_checks_per_turn: u32,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            inbound_per_connection: 17 * MIB,
+            inbound_per_thread: 256 * MIB,
+            outbound_per_connection: 4 * MIB,
+            outbound_per_thread: 256 * MIB,
+            before_auth_bytes: 256 * KIB,
+            before_auth_messages: 64,
+            before_auth_documents: 16,
+            documents_per_connection: 256,
+            verdicts_per_thread: 1024,
+            costly_checks_per_turn: 8,
+        }
+    }
+}
+
+/// permessage-deflate, always without context takeover on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deflate {
+    /// Messages below this many bytes leave uncompressed.
+    pub min_bytes: usize,
+}
+
+impl Default for Deflate {
+    fn default() -> Self {
+        Self { min_bytes: KIB }
+    }
+}
+
+/// Bounds on plain HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Sockets that wait to be taken over from the data threads; beyond it they answer 503 themselves.
+    pub queue: usize,
+    /// Sockets served at once.
+    pub max_connections: usize,
+    /// From taking over (or the last answer) to a whole request head.
+    pub head_deadline: Duration,
+    /// From the whole head to the answer written.
+    pub answer_deadline: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            queue: 256,
+            max_connections: 1024,
+            head_deadline: Duration::from_secs(10),
+            answer_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_fit_together() {
+        let (deadlines, buffers, ws) = (Deadlines::default(), Buffers::default(), WebSocketLimits::default());
+        assert!(deadlines.idle_frame < Duration::from_secs(30), "stock clients close after 30 s without data");
+        assert!(deadlines.grace < deadlines.awareness_tombstone);
+        assert!(buffers.inbound_per_connection > ws.max_message_bytes + 14, "a whole message beside its frame head");
+        assert!(buffers.inbound_per_thread >= buffers.inbound_per_connection);
+        assert!(buffers.outbound_per_thread >= buffers.outbound_per_connection);
+        assert!(ws.max_frame_bytes <= ws.max_message_bytes);
+    }
+
+    #[test]
+    fn urls_follow_the_bound_address_until_one_is_advertised() {
+        let bound = SocketAddr::from(([127, 0, 0, 1], 4321));
+        let mut region = Region { name: "eu-central-1".into(), advertised: None };
+        assert_eq!(region.ws_url(bound), "ws://127.0.0.1:4321");
+        assert_eq!(region.http_url(bound), "http://127.0.0.1:4321");
+        region.advertised = Some(Advertised { authority: "eu-central-1.example.net".into(), tls: true });
+        assert_eq!(region.ws_url(bound), "wss://eu-central-1.example.net");
+        assert_eq!(region.http_url(bound), "https://eu-central-1.example.net");
+    }
+}

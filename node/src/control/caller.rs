@@ -1,0 +1,104 @@
+//! Who asks: the client's address, its token, its page.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use pinwire_token::origin::{origin_allowed, origin_of_domain};
+use pinwire_token::{Claims, verify};
+
+use super::Services;
+use super::problem::Problem;
+use crate::limits::{Asking, client_address};
+
+/// The other end of the connection a request came on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// One request's sender.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    peer: Option<Peer>,
+    headers: HeaderMap,
+    query: Vec<(String, String)>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        // Decoding is lossy rather than strict, so this fails for no query that has a parameter to find.
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        Ok(Self {
+            peer: parts.extensions.get::<Peer>().copied(),
+            headers: parts.headers.clone(),
+            query: query.map(|query| query.0).unwrap_or_default(),
+        })
+    }
+}
+
+impl Caller {
+    /// The value of a query parameter that may stand once.
+    pub(crate) fn parameter(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+        let mut values = self.query.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(Problem::parameter(name, "stands more than once")),
+            (value, None) => Ok(value),
+        }
+    }
+
+    /// The page that asks, where a browser says so.
+    pub(crate) fn origin(&self) -> Option<&str> {
+        // What is no text is an origin all the same, and none that a token could allow.
+        self.headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("null"))
+    }
+
+    /// Lets the client's address and token pass.
+    pub(crate) fn identify(&self, services: &Services, asking: Asking) -> Result<Claims, Problem> {
+        if let (Some(limiter), Some(client)) = (&services.limiter, self.address(services)) {
+            limiter.admit(client, asking, Instant::now())?;
+        }
+        let token = self.token()?.ok_or(Problem::MissingToken)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Ok(verify(&services.keys.load(), &services.policy, token, now)?)
+    }
+
+    /// Completes an answer for the bearer of `claims`: pages of the domains that the token names may read it.
+    pub(crate) fn answer(&self, claims: &Claims, result: Result<Response, Problem>) -> Response {
+        let mut response = result.unwrap_or_else(IntoResponse::into_response);
+        if claims.allowed_domains.is_empty() {
+            return response;
+        }
+        let asking = self.origin().filter(|origin| origin_allowed(origin, &claims.allowed_domains));
+        let allowed = asking.map(str::to_owned).or_else(|| origin_of_domain(claims.allowed_domains.first()?));
+        let value = allowed.and_then(|origin| HeaderValue::try_from(origin).ok());
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value.unwrap_or(HeaderValue::from_static("null")));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        response
+    }
+
+    fn address(&self, services: &Services) -> Option<IpAddr> {
+        let forwarded = self.headers.get_all("x-forwarded-for").iter();
+        // An entry that is no text is no address either.
+        let forwarded = forwarded.map(|value| value.to_str().unwrap_or(""));
+        self.peer.map(|peer| client_address(peer.0, forwarded, &services.trusted_proxies))
+    }
+
+    /// Header first, then query.
+    fn token(&self) -> Result<Option<&str>, Problem> {
+        let header = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = header.and_then(|value| value.split_once(' ')).and_then(|(scheme, token)| {
+            scheme.eq_ignore_ascii_case("Bearer").then_some(token.trim())
+        });
+        let token = match bearer {
+            Some(token) => Some(token),
+            None => self.parameter("token")?.or(self.parameter("access_token")?),
+        };
+        Ok(token.filter(|token| !token.is_empty()))
+    }
+}

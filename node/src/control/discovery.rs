@@ -1,0 +1,69 @@
+//! `/discovery`: where a document is open, or would best be opened.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use pinwire_protocol::document::name::is_valid_name;
+use pinwire_token::{Claims, Request, authorize};
+use serde::Serialize;
+
+use super::caller::Caller;
+use super::problem::Problem;
+use super::routes::Shared;
+use super::{Services, Wanted};
+use crate::limits::Asking;
+
+pub(crate) async fn answer(State(services): Shared, caller: Caller) -> Response {
+    match caller.identify(&services, Asking::Discovery) {
+        Ok(claims) => caller.answer(&claims, locate(&services, &caller, &claims).await),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Discovered {
+    region: String,
+    url: String,
+    is_new: bool,
+}
+
+async fn locate(services: &Services, caller: &Caller, claims: &Claims) -> Result<Response, Problem> {
+    let document = document_name(services, caller)?;
+    let asked = Request {
+        origin: caller.origin(),
+        document: Some(document),
+        region: None,
+        known_db_codes: &services.known_db_codes,
+    };
+    authorize(claims, &asked)?;
+    let wanted = Wanted {
+        tenant: &claims.tenant,
+        app: &claims.app,
+        document,
+        db_code: claims.db_code.as_deref(),
+        prefer_region: claims.region_code.as_deref(),
+    };
+    let located = services.pins.locate(wanted).await?;
+    // Only now it is known in which region the client would work.
+    authorize(claims, &Request { region: Some(&located.region), ..asked })?;
+    let url = format!("{}/{document}", located.ws_url);
+    Ok(Json(Discovered { region: located.region, url, is_new: located.is_new }).into_response())
+}
+
+const PARAMETER: &str = "documentName";
+
+fn document_name<'a>(services: &Services, caller: &'a Caller) -> Result<&'a str, Problem> {
+    let name = caller.parameter(PARAMETER)?.filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Problem::parameter(PARAMETER, "is missing"))?;
+    if !is_valid_name(name, &services.names) {
+        return Err(Problem::parameter(
+            PARAMETER,
+            match services.names.allow_dot_colon {
+                true => "must be 1 to 255 bytes of letters, digits, '-', '_', '.' and ':'",
+                false => "must be 1 to 255 bytes of letters, digits, '-' and '_'",
+            },
+        ));
+    }
+    Ok(name)
+}

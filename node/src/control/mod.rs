@@ -1,0 +1,83 @@
+//! The control plane: one named thread that does everything slow, away from the data threads.
+//!
+//! Today it serves plain HTTP. Data threads look at the head of a request; what is no WebSocket upgrade they hand over
+//! through an [`HttpDoor`], socket and read bytes together, and never see again.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | [`door`] | handing a socket over, bounded |
+//! | [`thread`] | the thread: sockets, deadlines, stopping |
+//! | [`socket`] | a socket whose first bytes were read elsewhere |
+//! | [`routes`] | which request gets which answer, CORS |
+//! | [`caller`] | who asks: address, token |
+//! | [`discovery`], [`usage`], [`health`] | the answers |
+//! | [`problem`], [`retry`] | the answers that are errors, and when to come back |
+//! | [`pins`] | where a document is active |
+//!
+//! What an answer needs to know it asks of a trait ([`Pins`], [`Usage`]), so that a registry shared by many nodes can
+//! take the place of this node's memory.
+
+mod caller;
+mod discovery;
+mod door;
+mod health;
+mod pins;
+mod problem;
+mod retry;
+mod routes;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod usage;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use pinwire_protocol::document::name::NameRules;
+use pinwire_token::{KeySet, Policy};
+
+use crate::limits::AddressLimiter;
+
+pub use door::{HandOver, HttpDoor, busy_answer};
+pub use health::{Health, Status};
+pub use pins::{ActiveDocuments, LocalPins, Located, Pins, Wanted};
+pub use retry::retry_after_secs;
+pub use thread::{Control, start};
+pub use usage::{Current, LocalUsage, Usage};
+
+/// What HTTP answers are made from.
+#[derive(Debug)]
+pub struct Services {
+    /// The region this node serves.
+    pub region: String,
+    /// Keys that tokens are checked with; replaced as a whole when they rotate.
+    pub keys: Arc<ArcSwap<KeySet>>,
+    /// What a token must say besides being signed.
+    pub policy: Policy,
+    /// License regions this node knows.
+    pub known_db_codes: Vec<String>,
+    /// What a document name may contain.
+    pub names: NameRules,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Limits per client address, shared with the data threads; `None` where they are off.
+    pub limiter: Option<Arc<AddressLimiter>>,
+    /// Where documents are active.
+    pub pins: Arc<dyn Pins>,
+    /// What apps use.
+    pub usage: Arc<dyn Usage>,
+    /// The state of the node.
+    pub health: Arc<Health>,
+}
+
+/// A future that a trait object returns; it runs on the control thread.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What is asked for lies in a registry that does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the registry is out of reach")]
+pub struct OutOfReach;

@@ -1,0 +1,155 @@
+//! One app's live counters, shared by the threads of a node.
+//!
+//! Limits are the app's over all nodes. Here they stand beside counters that every data thread of this node updates;
+//! an allotment from a registry can take the place of the limit that a caller passes in.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What an app may use at most. `u32::MAX` stands for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppLimits {
+    /// Open sockets with at least one admitted session.
+    pub max_connections: u32,
+    /// Documents that are active at the same time.
+    pub max_documents: u32,
+    /// Sessions on one document.
+    pub max_users_per_document: u32,
+    /// Edits and stateless messages in one minute, over all connections of the app in this region.
+    pub operations_per_minute: u32,
+}
+
+impl AppLimits {
+    /// No limit at all.
+    pub const UNLIMITED: Self = Self {
+        max_connections: u32::MAX,
+        max_documents: u32::MAX,
+        max_users_per_document: u32::MAX,
+        operations_per_minute: u32::MAX,
+    };
+}
+
+/// Operations are leased to threads in slices, so that the hot path touches the shared counter once per slice.
+const OPERATION_SLICES_PER_MINUTE: u32 = 64;
+
+/// An app (`{tenant}::{app}`) and what it uses on this node right now.
+#[derive(Debug)]
+pub struct App {
+    tenant: Box<str>,
+    id: Box<str>,
+    connections: AtomicU32,
+    documents: AtomicU32,
+    /// Minute number in the high half, operations leased in it in the low half: one word, so that a new minute
+    /// starts atomically.
+    operations: AtomicU64,
+}
+
+impl App {
+    /// An app that uses nothing yet.
+    #[must_use]
+    pub fn new(tenant: &str, id: &str) -> Self {
+        Self {
+            tenant: tenant.into(),
+            id: id.into(),
+            connections: AtomicU32::new(0),
+            documents: AtomicU32::new(0),
+            operations: AtomicU64::new(0),
+        }
+    }
+
+    /// The tenant's id (`tenantid`).
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// The app's id (`appId`).
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Open sockets with at least one admitted session.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Active documents, those in their grace included.
+    #[must_use]
+    pub fn documents(&self) -> u32 {
+        self.documents.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more connection unless that would pass `limit`.
+    pub fn admit_connection(&self, limit: u32) -> bool {
+        increment_below(&self.connections, limit)
+    }
+
+    /// Takes back one [`Self::admit_connection`].
+    pub fn release_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts one more document unless that would pass `limit`; the refusal carries the count.
+    pub fn admit_document(&self, limit: u32) -> Result<(), u32> {
+        if increment_below(&self.documents, limit) { Ok(()) } else { Err(self.documents()) }
+    }
+
+    /// Takes back one [`Self::admit_document`].
+    pub fn release_document(&self) {
+        self.documents.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Leases a slice of this minute's operations: how many the caller may do in `minute`, 0 when they are used up.
+    pub fn lease_operations(&self, minute: u32, limit: u32) -> u32 {
+        let slice = (limit / OPERATION_SLICES_PER_MINUTE).max(1);
+        let mut granted = 0;
+        let lease = |word: u64| {
+            let used = if (word >> 32) as u32 == minute { word as u32 } else { 0 };
+            granted = slice.min(limit.saturating_sub(used));
+            Some(u64::from(minute) << 32 | u64::from(used + granted))
+        };
+        // The closure never returns None, so the update always succeeds.
+        let _ = self.operations.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lease);
+        granted
+    }
+}
+
+fn increment_below(counter: &AtomicU32, limit: u32) -> bool {
+    counter
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < limit).then_some(count + 1))
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_stop_at_the_limit_and_free_up_again() {
+        let app = App::new("t", "a");
+        assert!(app.admit_connection(1));
+        assert!(!app.admit_connection(1));
+        app.release_connection();
+        assert!(app.admit_connection(1));
+    }
+
+    #[test]
+    fn a_refused_document_names_how_many_are_active() {
+        let app = App::new("t", "a");
+        assert_eq!(app.admit_document(2), Ok(()));
+        assert_eq!(app.admit_document(2), Ok(()));
+        assert_eq!(app.admit_document(2), Err(2));
+    }
+
+    #[test]
+    fn operations_leased_in_a_minute_sum_to_the_limit_and_start_anew_in_the_next() {
+        let app = App::new("t", "a");
+        let lease_all = |minute| {
+            std::iter::from_fn(|| Some(app.lease_operations(minute, 1000)).filter(|n| *n > 0)).sum::<u32>()
+        };
+        assert_eq!(lease_all(7), 1000);
+        assert_eq!(app.lease_operations(7, 1000), 0);
+        assert_eq!(lease_all(8), 1000);
+    }
+}

@@ -1,0 +1,230 @@
+//! One connection's state, from the upgrade to the end of its socket.
+//!
+//! ```text
+//!            first frame       document or socket on another thread
+//!  First ───────────────► Open ◄──────────── Moving
+//!    │ refused               │ ended by us, by the peer's close frame, by an error
+//!    ▼                       ▼
+//!   Held ── deadline ──► Closing ── peer's close frame ──► Finishing ── EOF or deadline ──► gone
+//! ```
+
+use crate::apps::AppId;
+use crate::effect::ConnRef;
+use crate::grant::{Access, Verdict};
+use crate::refusals::RefusalKey;
+use crate::wheel::Tick;
+use crate::{App, AppLimits};
+use pinwire_protocol::close::Close;
+use pinwire_protocol::ws::{Decoder, Role};
+use std::sync::Arc;
+
+/// No index.
+pub(crate) const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Upgraded; the first data frame decides what it is.
+    First,
+    /// Refused; the close frame waits for the deadline.
+    Held,
+    /// On its way to the thread that owns its document.
+    Moving,
+    /// Its dialect is known.
+    Open,
+    /// Our close frame is out, the peer's is awaited.
+    Closing,
+    /// Nothing is said any more; what the peer still sends is discarded until EOF or the deadline.
+    Finishing,
+}
+
+/// The part that every connection has, idle or not.
+pub(crate) struct Conn {
+    pub(crate) decoder: Decoder,
+    /// The token's `sub`, once admitted.
+    pub(crate) subject: Box<str>,
+    /// There while the connection is being admitted, while something is held, and on Hocuspocus sockets.
+    pub(crate) cold: Option<Box<Cold>>,
+    pub(crate) serial: u32,
+    /// The app it counts for, once admitted, else [`NONE`].
+    pub(crate) app: AppId,
+    /// The one session of a y-websocket connection, else [`NONE`].
+    pub(crate) session: u32,
+    pub(crate) due: Tick,
+    /// End of the phase; while open: of waiting for a pong or for a blocked socket.
+    pub(crate) deadline: Tick,
+    pub(crate) last_received: Tick,
+    /// When a data frame was last sent; clients close after 30 s without one.
+    pub(crate) last_data: Tick,
+    /// Bytes that waited for the socket when last looked at; 0 when none do.
+    pub(crate) backlog: u32,
+    /// Unix second at which the session ends with its token, or 0.
+    pub(crate) expires: u32,
+    pub(crate) phase: Phase,
+    pub(crate) deflate: bool,
+    /// What the peer sends is held for later.
+    pub(crate) stalled: bool,
+    /// A ping of ours is unanswered.
+    pub(crate) pinged: bool,
+    /// It has had a session: its thread is settled.
+    pub(crate) settled: bool,
+}
+
+const _: () = assert!(size_of::<Conn>() <= 128, "an idle connection's share of memory");
+
+/// The part that few connections have.
+#[derive(Default)]
+pub(crate) struct Cold {
+    /// The document in the path, unchecked.
+    pub(crate) document: Option<Box<str>>,
+    pub(crate) origin: Option<Box<str>>,
+    pub(crate) handshake: Handshake,
+    pub(crate) refusal_key: RefusalKey,
+    /// A message to be handled again once what it waits for is there.
+    pub(crate) held_message: Option<Box<[u8]>>,
+    /// Bytes behind that message, not decoded yet.
+    pub(crate) held_bytes: Vec<u8>,
+    /// When to try the held message again, or 0.
+    pub(crate) retry: Tick,
+    /// How the admitted y-websocket session may use its document.
+    pub(crate) access: Option<Access>,
+    /// Why the connection is held.
+    pub(crate) refusal: Option<Close>,
+    pub(crate) hocuspocus: Option<Hocuspocus>,
+}
+
+/// The token of the handshake.
+#[derive(Default)]
+pub(crate) enum Handshake {
+    #[default]
+    Missing,
+    Verifying,
+    Judged(Verdict),
+}
+
+/// A socket that carries any number of documents, each under a key of its own.
+#[derive(Default)]
+pub(crate) struct Hocuspocus {
+    pub(crate) keys: Vec<Key>,
+    /// Bytes of frames that wait for a verdict.
+    pub(crate) buffered: usize,
+    /// The token in-band that was judged last, by hash: a held message finds its verdict here.
+    pub(crate) judged: Option<(u64, Option<Verdict>)>,
+}
+
+pub(crate) struct Key {
+    /// `name` or `name\0sessionId`, as the client spells it.
+    pub(crate) raw: Box<str>,
+    pub(crate) state: KeyState,
+}
+
+pub(crate) enum KeyState {
+    /// Frames came before Auth.
+    Waiting { since: Tick, frames: Vec<Box<[u8]>> },
+    /// A member of a document of this thread: its session.
+    Joined(u32),
+    /// Another thread was asked.
+    Joining { owner: u16, frames: Vec<Box<[u8]>> },
+    /// A member of a document of another thread.
+    Remote { owner: u16 },
+    /// Refused or left; Auth may come again.
+    Out,
+}
+
+impl Conn {
+    pub(crate) fn new(serial: u32, deflate: bool, cold: Cold, now: Tick) -> Self {
+        Self {
+            decoder: Decoder::new(Role::Server, deflate),
+            subject: Box::default(),
+            cold: Some(Box::new(cold)),
+            serial,
+            app: NONE,
+            session: NONE,
+            due: 0,
+            deadline: 0,
+            last_received: now,
+            last_data: now,
+            backlog: 0,
+            expires: 0,
+            phase: Phase::First,
+            deflate,
+            stalled: false,
+            pinged: false,
+            settled: false,
+        }
+    }
+
+    /// True while earlier bytes wait for the socket.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.backlog > 0
+    }
+
+    pub(crate) fn cold_mut(&mut self) -> &mut Cold {
+        self.cold.get_or_insert_default()
+    }
+
+    pub(crate) fn hocuspocus_mut(&mut self) -> Option<&mut Hocuspocus> {
+        self.cold.as_mut()?.hocuspocus.as_mut()
+    }
+
+    /// Gives the cold part back when nothing in it is needed any more.
+    pub(crate) fn cool(&mut self) {
+        let is_needed = |cold: &Cold| {
+            cold.hocuspocus.is_some() || cold.held_message.is_some() || !cold.held_bytes.is_empty()
+        };
+        if self.settled && !self.stalled && !self.cold.as_deref().is_some_and(is_needed) {
+            self.cold = None;
+        }
+    }
+}
+
+/// A connection on its way from one shard to another. `Send`, whatever it has in hand.
+pub struct Traveller {
+    pub(crate) conn: Conn,
+    pub(crate) app: Arc<App>,
+    pub(crate) limits: AppLimits,
+}
+
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Traveller>();
+};
+
+impl std::fmt::Debug for Traveller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Traveller").field("app", &self.app.id()).finish_non_exhaustive()
+    }
+}
+
+/// A connection and a document: what makes a member.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) peer: Peer,
+    /// Index of the document and of the member in it.
+    pub(crate) document: u32,
+    pub(crate) member: u32,
+    /// Marks its entries in the log and its awareness ids; never used twice on a shard.
+    pub(crate) tag: u32,
+    pub(crate) read_only: bool,
+    /// It sent an awareness message: the first is the client's own announcement, later ones may be echoes.
+    pub(crate) announced: bool,
+    /// It waits in the list of sessions that have to catch up.
+    pub(crate) is_lagging: bool,
+    pub(crate) dialect: SessionDialect,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionDialect {
+    YWebsocket,
+    /// The key is the document's name.
+    PlainKey,
+    /// The key is the session's own.
+    PrivateKey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// A socket of this thread, and which of its Hocuspocus keys.
+    Local { slot: u32, key: u16 },
+    /// A socket of another thread.
+    Remote { thread: u16, key: u16, conn: ConnRef, awaits_credit: bool },
+}

@@ -1,0 +1,264 @@
+//! Which parts of a Yjs document a set of updates covers: struct ranges and deleted ranges, per client.
+//!
+//! This answers, without building the document, what the shard must know of an update: does it bring anything new, and
+//! what state vector do we tell a client. A client's state is the end of its first range, and only if that starts at 0:
+//! an update that leaves a gap is kept in the log, but claims nothing until the gap is filled.
+
+use pinwire_protocol::document::update::Visitor;
+
+/// A sorted set of disjoint, non-adjacent half-open ranges of clocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges(Vec<(u32, u32)>);
+
+impl Ranges {
+    /// Adds `start..end`; true if any clock of it was not in the set.
+    pub fn insert(&mut self, start: u32, end: u32) -> bool {
+        if start >= end {
+            return false;
+        }
+        // Appending is the common case: a client's clock only grows.
+        match self.0.last_mut() {
+            Some(last) if start == last.1 => {
+                last.1 = end;
+                return true;
+            }
+            Some(last) if start < last.1 => {}
+            _ => {
+                self.0.push((start, end));
+                return true;
+            }
+        }
+        let first = self.0.partition_point(|range| range.1 < start);
+        let after = self.0.partition_point(|range| range.0 <= end);
+        if first == after {
+            self.0.insert(first, (start, end));
+            return true;
+        }
+        let merged = (start.min(self.0[first].0), end.max(self.0[after - 1].1));
+        let is_new = after - first > 1 || self.0[first] != merged;
+        self.0.splice(first..after, [merged]);
+        is_new
+    }
+
+    /// True if every clock of `start..end` is in the set.
+    #[must_use]
+    pub fn contains(&self, start: u32, end: u32) -> bool {
+        let first = self.0.partition_point(|range| range.1 <= start);
+        start >= end || self.0.get(first).is_some_and(|range| range.0 <= start && end <= range.1)
+    }
+
+    /// Removes every range that starts at or before `clock` and returns the end of the last, or 0.
+    fn drain_to(&mut self, clock: u32) -> u32 {
+        let reached = self.0.partition_point(|range| range.0 <= clock);
+        self.0.drain(..reached).next_back().map_or(0, |range| range.1)
+    }
+}
+
+/// Struct and delete ranges of everything a document's log holds.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    /// Ascending by client; 24 bytes a client that only ever appended.
+    clients: Vec<ClientCoverage>,
+}
+
+#[derive(Clone, Debug)]
+struct ClientCoverage {
+    client: u64,
+    /// Structs `0..state` are covered.
+    state: u32,
+    rest: Option<Box<Rest>>,
+}
+
+/// What few clients have: structs beyond a gap, deletions.
+#[derive(Clone, Debug, Default)]
+struct Rest {
+    ahead: Ranges,
+    deletes: Ranges,
+}
+
+impl ClientCoverage {
+    fn insert_structs(&mut self, start: u32, end: u32) -> bool {
+        if start > self.state {
+            return self.rest.get_or_insert_default().ahead.insert(start, end);
+        }
+        if end <= self.state {
+            return false;
+        }
+        self.state = end;
+        if let Some(rest) = &mut self.rest {
+            self.state = self.state.max(rest.ahead.drain_to(end));
+        }
+        true
+    }
+
+    fn covers_structs(&self, start: u32, end: u32) -> bool {
+        end <= self.state
+            || self.rest.as_ref().is_some_and(|rest| rest.ahead.contains(start.max(self.state), end))
+    }
+
+    fn covers_deletes(&self, start: u32, end: u32) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.deletes.contains(start, end))
+    }
+
+    /// End of the last struct covered, beyond gaps.
+    fn last(&self) -> u32 {
+        self.rest.as_ref().and_then(|rest| rest.ahead.0.last()).map_or(self.state, |range| range.1)
+    }
+}
+
+impl Coverage {
+    /// Nothing covered yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// `(client, state)` of every client seen, in ascending order; the state is 0 before a gap that starts at 0.
+    pub fn states(&self) -> impl ExactSizeIterator<Item = (u64, u32)> + Clone + '_ {
+        self.clients.iter().map(|c| (c.client, c.state))
+    }
+
+    /// True if no struct and no deletion is covered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// True if a client that knows the state vector `known` (a lookup of its clock) lacks nothing, and deletions are
+    /// none: a state vector does not tell which deletions a client knows.
+    #[must_use]
+    pub fn is_known_by(&self, known: impl Fn(u64) -> u32) -> bool {
+        self.clients.iter().all(|c| {
+            c.rest.as_ref().is_none_or(|rest| rest.deletes.0.is_empty()) && c.last() <= known(c.client)
+        })
+    }
+
+    /// A visitor that adds an update's ranges and notes whether any was new.
+    pub fn absorb(&mut self) -> Absorb<'_> {
+        Absorb { coverage: self, is_new: false }
+    }
+
+    /// A visitor that compares an update's ranges without adding them.
+    #[must_use]
+    pub fn compare(&self) -> Compare<'_> {
+        Compare { coverage: self, is_new: false }
+    }
+
+    fn entry(&mut self, client: u64) -> &mut ClientCoverage {
+        let at = match self.clients.binary_search_by_key(&client, |c| c.client) {
+            Ok(at) => at,
+            Err(at) => {
+                self.clients.insert(at, ClientCoverage { client, state: 0, rest: None });
+                at
+            }
+        };
+        &mut self.clients[at]
+    }
+
+    fn get(&self, client: u64) -> Option<&ClientCoverage> {
+        self.clients.binary_search_by_key(&client, |c| c.client).ok().map(|at| &self.clients[at])
+    }
+}
+
+/// See [`Coverage::absorb`].
+#[derive(Debug)]
+pub struct Absorb<'a> {
+    coverage: &'a mut Coverage,
+    /// True once a range was not covered before.
+    pub is_new: bool,
+}
+
+impl Visitor for Absorb<'_> {
+    fn structs(&mut self, client: u64, clock: u32, len: u32) {
+        self.is_new |= self.coverage.entry(client).insert_structs(clock, clock.saturating_add(len));
+    }
+
+    fn deletes(&mut self, client: u64, clock: u32, len: u32) {
+        let deletes = &mut self.coverage.entry(client).rest.get_or_insert_default().deletes;
+        self.is_new |= deletes.insert(clock, clock.saturating_add(len));
+    }
+}
+
+/// See [`Coverage::compare`].
+#[derive(Debug)]
+pub struct Compare<'a> {
+    coverage: &'a Coverage,
+    /// True once a range was not covered.
+    pub is_new: bool,
+}
+
+impl Visitor for Compare<'_> {
+    fn structs(&mut self, client: u64, clock: u32, len: u32) {
+        let end = clock.saturating_add(len);
+        self.is_new |= !self.coverage.get(client).is_some_and(|c| c.covers_structs(clock, end));
+    }
+
+    fn deletes(&mut self, client: u64, clock: u32, len: u32) {
+        let end = clock.saturating_add(len);
+        self.is_new |= !self.coverage.get(client).is_some_and(|c| c.covers_deletes(clock, end));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_gap_claims_nothing_until_it_is_filled() {
+        let mut coverage = Coverage::new();
+        coverage.absorb().structs(5, 10, 2);
+        assert_eq!(coverage.states().collect::<Vec<_>>(), vec![(5, 0)]);
+        coverage.absorb().structs(5, 0, 10);
+        assert_eq!(coverage.states().collect::<Vec<_>>(), vec![(5, 12)]);
+    }
+
+    #[test]
+    fn a_repeated_update_is_not_new_and_a_new_deletion_is() {
+        let mut coverage = Coverage::new();
+        coverage.absorb().structs(1, 0, 4);
+        let mut again = coverage.compare();
+        again.structs(1, 1, 2);
+        assert!(!again.is_new);
+        again.deletes(1, 1, 2);
+        assert!(again.is_new);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_agree_with_a_set_of_clocks(ops in prop::collection::vec((0u32..60, 0u32..12), 0..60)) {
+            let mut ranges = Ranges::default();
+            let mut model = BTreeSet::new();
+            for (start, len) in ops {
+                let clocks = start..start + len;
+                prop_assert_eq!(ranges.contains(start, start + len), clocks.clone().all(|c| model.contains(&c)));
+                let is_new = clocks.clone().any(|c| !model.contains(&c));
+                model.extend(clocks);
+                prop_assert_eq!(ranges.insert(start, start + len), is_new);
+                prop_assert!(ranges.0.windows(2).all(|w| w[0].1 < w[1].0), "disjoint, sorted, not adjacent: {:?}", ranges);
+            }
+            let covered: BTreeSet<u32> = ranges.0.iter().flat_map(|(s, e)| *s..*e).collect();
+            prop_assert_eq!(covered, model);
+        }
+
+        #[test]
+        fn a_clients_state_is_the_end_of_its_unbroken_prefix(ops in prop::collection::vec((0u32..40, 1u32..8), 0..60)) {
+            let mut coverage = Coverage::new();
+            let mut model = BTreeSet::new();
+            for (start, len) in ops {
+                let clocks = start..start + len;
+                let is_new = clocks.clone().any(|c| !model.contains(&c));
+                let mut compare = coverage.compare();
+                compare.structs(9, start, len);
+                prop_assert_eq!(compare.is_new, is_new);
+                let mut absorb = coverage.absorb();
+                absorb.structs(9, start, len);
+                prop_assert_eq!(absorb.is_new, is_new);
+                model.extend(clocks);
+                let prefix = (0..).take_while(|c| model.contains(c)).count() as u32;
+                prop_assert_eq!(coverage.states().next(), Some((9, prefix)));
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A document: a log of updates, who reads it, and who is present.
+
+pub mod awareness;
+pub mod coverage;
+pub mod log;
+pub mod yjs;
+
+use crate::apps::AppId;
+use crate::effect::{ConnRef, DocumentName};
+use crate::mail::RemoteSession;
+use crate::wheel::Tick;
+use crate::{Access, AppLimits};
+use awareness::{Awareness, Version};
+use coverage::Coverage;
+use log::{Log, Position};
+use pinwire_protocol::document::state_vector::StateVector;
+use std::collections::VecDeque;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The claim and the session store were asked.
+    Loading,
+    /// Somebody is a member.
+    Live,
+    /// The last member left; ends at this moment.
+    Grace { until_ms: u64 },
+}
+
+/// A reader of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) session: u32,
+    /// What it was sent of the log.
+    pub(crate) cursor: Position,
+    /// What it was sent of the awareness.
+    pub(crate) awareness: Version,
+}
+
+const _: () = assert!(size_of::<Member>() == 12);
+
+/// An edit whose writer waits for the session store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ack {
+    pub(crate) position: Position,
+    pub(crate) session: u32,
+    pub(crate) tag: u32,
+}
+
+/// A member whose sync step 1 waits for a compaction.
+#[derive(Debug)]
+pub(crate) struct Joiner {
+    pub(crate) session: u32,
+    pub(crate) tag: u32,
+    pub(crate) state_vector: Box<[u8]>,
+}
+
+/// A remote session that waits for the document to be loaded.
+#[derive(Debug)]
+pub(crate) struct RemoteJoin {
+    pub(crate) thread: u16,
+    pub(crate) session: RemoteSession,
+    pub(crate) limits: AppLimits,
+    pub(crate) access: Access,
+}
+
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) app: AppId,
+    /// The name in the whole system, and its hash.
+    pub(crate) name: DocumentName,
+    pub(crate) hash: u64,
+    pub(crate) serial: u32,
+    pub(crate) due: Tick,
+    pub(crate) state: State,
+    pub(crate) log: Log,
+    pub(crate) coverage: Coverage,
+    pub(crate) awareness: Awareness,
+    pub(crate) members: Vec<Member>,
+    /// What every member that keeps up was sent.
+    pub(crate) flushed: Position,
+    pub(crate) awareness_flushed: Version,
+    /// What the session store was asked to keep, and what it has.
+    pub(crate) submitted: Position,
+    pub(crate) stored: Position,
+    /// The store is behind by more than its bound: edits are dropped until it is back.
+    pub(crate) rejecting: bool,
+    pub(crate) compacting: bool,
+    pub(crate) dirty: bool,
+    /// What few documents have at any moment.
+    pub(crate) pending: Option<Box<Pending>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) acks: VecDeque<Ack>,
+    /// Answered by the compaction under way.
+    pub(crate) asked: Vec<Joiner>,
+    /// To be answered by the next.
+    pub(crate) joiners: Vec<Joiner>,
+    pub(crate) waiting: Vec<ConnRef>,
+    pub(crate) remote_waiting: Vec<RemoteJoin>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.acks.is_empty()
+            && self.asked.is_empty()
+            && self.joiners.is_empty()
+            && self.waiting.is_empty()
+            && self.remote_waiting.is_empty()
+    }
+}
+
+impl Document {
+    pub(crate) fn new(app: AppId, name: DocumentName, hash: u64, serial: u32) -> Self {
+        Self {
+            app,
+            name,
+            hash,
+            serial,
+            due: 0,
+            state: State::Loading,
+            log: Log::default(),
+            coverage: Coverage::new(),
+            awareness: Awareness::default(),
+            members: Vec::new(),
+            flushed: 0,
+            awareness_flushed: 0,
+            submitted: 0,
+            stored: 0,
+            rejecting: false,
+            compacting: false,
+            dirty: false,
+            pending: None,
+        }
+    }
+
+    pub(crate) fn pending_mut(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_default()
+    }
+
+    pub(crate) fn drop_empty_pending(&mut self) {
+        if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
+            self.pending = None;
+        }
+    }
+
+    /// Bytes that the session store does not have yet.
+    pub(crate) fn unstored(&self) -> u32 {
+        self.log.head().wrapping_sub(self.stored)
+    }
+
+    pub(crate) fn state_vector(&self) -> StateVector {
+        self.coverage.states().collect()
+    }
+}

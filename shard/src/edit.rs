@@ -1,0 +1,272 @@
+//! What a member may do to its document, whichever dialect it speaks and wherever its socket is.
+
+use crate::document::awareness::Applied;
+use crate::document::log::{Position, Rebase};
+use crate::document::yjs::{self, EMPTY_UPDATE};
+use crate::document::{Ack, Document, Joiner};
+use crate::limits::{FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, UNSTORED_MAX};
+use crate::shard::Shard;
+use pinwire_protocol::document::awareness::{self, Awareness as AwarenessBody};
+use pinwire_protocol::document::state_vector::StateVector;
+use pinwire_protocol::document::sync::SyncMessage;
+use pinwire_protocol::document::update::{self, Visitor};
+use pinwire_protocol::document::{hocuspocus, ywebsocket};
+use std::sync::Arc;
+
+/// What became of a member's message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Handled; nothing to acknowledge.
+    Done,
+    /// An update that brought nothing new.
+    Known,
+    /// An update that was not taken: the member only reads, or the session store is behind.
+    Dropped {
+        /// It would have brought nothing new anyway.
+        is_known: bool,
+    },
+    /// An update that the log now ends with.
+    Appended(Position),
+    /// To be tried again in the next turn.
+    Hold,
+    /// Breaks the format.
+    Invalid,
+    /// The app used up its operations (its limit is given).
+    RateLimited(u64),
+}
+
+/// The ranges of one update, kept between its validation and its absorption, so that a bad one leaves no trace.
+#[derive(Debug, Default)]
+pub(crate) struct UpdateRanges(Vec<UpdateRange>);
+
+#[derive(Clone, Copy, Debug)]
+struct UpdateRange {
+    client: u64,
+    clock: u32,
+    len: u32,
+    is_delete: bool,
+}
+
+/// Ranges kept between updates; an update with more gives the memory back afterwards.
+const RANGES_KEPT: usize = 1024;
+
+impl Visitor for UpdateRanges {
+    fn structs(&mut self, client: u64, clock: u32, len: u32) {
+        self.0.push(UpdateRange { client, clock, len, is_delete: false });
+    }
+
+    fn deletes(&mut self, client: u64, clock: u32, len: u32) {
+        self.0.push(UpdateRange { client, clock, len, is_delete: true });
+    }
+}
+
+impl UpdateRanges {
+    fn replay(&self, visitor: &mut impl Visitor) {
+        for range in &self.0 {
+            if range.is_delete {
+                visitor.deletes(range.client, range.clock, range.len);
+            } else {
+                visitor.structs(range.client, range.clock, range.len);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+        self.0.shrink_to(RANGES_KEPT);
+    }
+}
+
+impl Shard {
+    /// A sync step 2 or an update.
+    pub(crate) fn edit(&mut self, session: u32, update: &[u8]) -> Outcome {
+        let mut ranges = std::mem::take(&mut self.ranges);
+        let outcome = match update::scan(update, &update::Bounds::default(), &mut ranges) {
+            Ok(_) => self.edit_checked(session, update, &ranges),
+            Err(_) => Outcome::Invalid,
+        };
+        ranges.clear();
+        self.ranges = ranges;
+        outcome
+    }
+
+    fn edit_checked(&mut self, session: u32, update: &[u8], ranges: &UpdateRanges) -> Outcome {
+        let now_ms = self.out.now_ms;
+        let Some(index) = self.session_document(session) else { return Outcome::Done };
+        let Some((tag, read_only)) = self.out.sessions.get(session).map(|s| (s.tag, s.read_only)) else {
+            return Outcome::Done;
+        };
+        let Some(document) = self.documents.get_mut(index) else { return Outcome::Done };
+        let mut compare = document.coverage.compare();
+        ranges.replay(&mut compare);
+        let is_known = !compare.is_new;
+        if read_only || document.rejecting {
+            return Outcome::Dropped { is_known };
+        }
+        if is_known {
+            self.out.stats.updates_known += 1;
+            return Outcome::Known;
+        }
+        if document.log.is_full(update.len()) {
+            return Outcome::Hold;
+        }
+        if !self.apps.take_operation(document.app, now_ms) {
+            return Outcome::RateLimited(self.apps.limits(document.app).operations_per_minute.into());
+        }
+        ranges.replay(&mut document.coverage.absorb());
+        document.log.append(tag, update);
+        document.rejecting = document.unstored() > UNSTORED_MAX;
+        let head = document.log.head();
+        self.out.stats.updates += 1;
+        self.mark_dirty(index);
+        Outcome::Appended(head)
+    }
+
+    /// Acknowledges an edit to a member that waits for that, once the session store has it.
+    pub(crate) fn acknowledge_when_stored(&mut self, session: u32, position: Position) {
+        let Some(tag) = self.out.sessions.get(session).map(|s| s.tag) else { return };
+        let Some(index) = self.session_document(session) else { return };
+        if let Some(document) = self.documents.get_mut(index) {
+            document.pending_mut().acks.push_back(Ack { position, session, tag });
+        }
+        self.mark_dirty(index);
+    }
+
+    /// "This is what I have": answered with what the member lacks, and with what we have.
+    pub(crate) fn sync_step1(&mut self, session: u32, state_vector: &[u8]) -> Outcome {
+        let Ok(known) = StateVector::parse(state_vector, STATE_VECTOR_CLIENTS_MAX) else {
+            return Outcome::Invalid;
+        };
+        let Some(index) = self.session_document(session) else { return Outcome::Done };
+        let Some(document) = self.documents.get_mut(index) else { return Outcome::Done };
+        match document.lacking(&known) {
+            Lacking::Ready(update) => self.answer_step1(session, &update),
+            Lacking::Worker => {
+                let Some(tag) = self.out.sessions.get(session).map(|s| s.tag) else { return Outcome::Done };
+                let state_vector = known.encode().into();
+                document.pending_mut().joiners.push(Joiner { session, tag, state_vector });
+                self.mark_dirty(index);
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Sends what a step 1 asked for, and our own step 1.
+    pub(crate) fn answer_step1(&mut self, session: u32, update: &Arc<[u8]>) {
+        let Some(index) = self.session_document(session) else { return };
+        let Some(document) = self.documents.get(index) else { return };
+        let state_vector = document.state_vector().encode();
+        self.out.send_session_with_tail(session, |out| write_step2_head(out, update.len()), update);
+        self.out.send_session(session, |out| {
+            hocuspocus::append_sync_body(out, &SyncMessage::Step1 { state_vector: &state_vector });
+        });
+    }
+
+    /// An awareness message.
+    pub(crate) fn announce(&mut self, session: u32, body: &[u8]) -> Outcome {
+        let now_ms = self.out.now_ms;
+        let Ok(body) = AwarenessBody::parse(body, &awareness::Bounds::default()) else {
+            return Outcome::Invalid;
+        };
+        let Some(found) = self.out.sessions.get_mut(session) else { return Outcome::Done };
+        let tag = found.tag;
+        let is_own = !std::mem::replace(&mut found.announced, true) && body.len() == 1;
+        let Some(index) = self.session_document(session) else { return Outcome::Done };
+        let Some(document) = self.documents.get_mut(index) else { return Outcome::Done };
+        let (mut changed, mut renewed) = (false, false);
+        let mut challenges = Vec::new();
+        for entry in &body {
+            match document.awareness.apply(&entry, tag, is_own, now_ms) {
+                Applied::Dropped => self.out.stats.awareness_dropped += 1,
+                Applied::Changed => changed = true,
+                Applied::Renewed => renewed = true,
+                Applied::Challenge(clock) => {
+                    challenges.push(awareness::Entry { client: entry.client, clock, json: awareness::NULL })
+                }
+            }
+        }
+        if changed {
+            self.mark_dirty(index);
+        }
+        if changed || renewed {
+            self.schedule_document(index);
+        }
+        if !challenges.is_empty() {
+            self.challenge(session, &challenges);
+        }
+        Outcome::Done
+    }
+
+    /// Makes a client that came back raise the clock of its id: it answers a null of itself by doing so.
+    fn challenge(&mut self, session: u32, entries: &[awareness::Entry<'_>]) {
+        self.out.stats.awareness_challenges += entries.len() as u64;
+        let mut body = Vec::new();
+        awareness::append_body(&mut body, entries);
+        self.out.send_session(session, |out| hocuspocus::append_awareness_body(out, &body));
+        self.out.send_session(session, ywebsocket::append_query_awareness);
+    }
+
+    /// Asks for everyone's awareness.
+    pub(crate) fn query_awareness(&mut self, session: u32) -> Outcome {
+        let Some(index) = self.session_document(session) else { return Outcome::Done };
+        let Some(document) = self.documents.get(index) else { return Outcome::Done };
+        let mut body = Vec::new();
+        if !document.awareness.write_since(&mut body, 0, None) {
+            body.extend_from_slice(&awareness::EMPTY);
+        }
+        self.out.send_session(session, |out| hocuspocus::append_awareness_body(out, &body));
+        Outcome::Done
+    }
+}
+
+/// Everything of a step 2 before the update: both dialects have it alike behind the key.
+fn write_step2_head(out: &mut Vec<u8>, len: usize) {
+    out.extend_from_slice(&[0, 1]);
+    pinwire_protocol::document::varint::write_var_uint(out, len as u64);
+}
+
+/// How a step 1 can be answered.
+enum Lacking {
+    Ready(Arc<[u8]>),
+    /// Too much for a data thread.
+    Worker,
+}
+
+impl Document {
+    fn lacking(&mut self, known: &StateVector) -> Lacking {
+        if self.coverage.is_known_by(|client| known.get(client)) {
+            return Lacking::Ready(Arc::from(EMPTY_UPDATE));
+        }
+        let is_small = self.log.entries() <= FOLD_ENTRIES_MAX && self.log.tail_len() <= FOLD_BYTES_MAX;
+        let is_foldable = is_small && self.log.base().is_none_or(|base| base.len() <= FOLD_BYTES_MAX);
+        let whole = match self.log.base() {
+            _ if self.log.entries() > 0 && !is_foldable => return Lacking::Worker,
+            Some(base) if self.log.entries() == 0 => Arc::clone(base),
+            None if self.log.entries() == 0 => return Lacking::Ready(Arc::from(EMPTY_UPDATE)),
+            _ => match self.fold() {
+                Ok(whole) => whole,
+                Err(_) => return Lacking::Worker,
+            },
+        };
+        if known.is_empty() {
+            return Lacking::Ready(whole);
+        }
+        if whole.len() > FOLD_BYTES_MAX {
+            return Lacking::Worker;
+        }
+        yjs::diff(&whole, &known.encode()).map_or(Lacking::Worker, |diff| Lacking::Ready(diff.into()))
+    }
+
+    /// The whole document, from a small base and a short tail. The next who joins shares it, if every entry of the tail has
+    /// been sent and submitted: members that are behind then get the base whole.
+    fn fold(&mut self) -> Result<Arc<[u8]>, yjs::Fault> {
+        let parts =
+            self.log.base().map(|base| &**base).into_iter().chain(self.log.tail().map(|entry| entry.update));
+        let whole: Arc<[u8]> = yjs::merge(parts)?.into();
+        let head = self.log.head();
+        if self.flushed == head && self.submitted == head {
+            self.log.rebase(Arc::clone(&whole), head, Rebase::Folded);
+        }
+        Ok(whole)
+    }
+}

@@ -1,0 +1,157 @@
+//! What a shard wants done. The frequent case, bytes for a socket, goes through the [`Outbox`]; everything else is an
+//! [`Effect`].
+
+use crate::document::yjs::Compaction;
+use crate::mail::Mail;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Index of a connection on its thread: the engine's slot.
+pub type Slot = u32;
+
+/// A connection that may have gone, or moved, meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnRef {
+    /// Where it is or was.
+    pub slot: Slot,
+    /// Tells it from others that had the slot.
+    pub serial: u32,
+}
+
+/// A document that may have ended meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DocumentRef {
+    /// Where it is or was.
+    pub index: u32,
+    /// Tells it from others that had the index.
+    pub serial: u32,
+}
+
+/// Names a document in the whole system: `{tenant}::{app}::{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DocumentName {
+    /// `tenantid`.
+    pub tenant: Box<str>,
+    /// `appId`.
+    pub app: Box<str>,
+    /// The name within the app.
+    pub name: Box<str>,
+}
+
+/// Something other than bytes for a socket.
+#[derive(Debug)]
+pub enum Effect {
+    /// Verify a token and answer with [`Shard::verdict`](crate::Shard::verdict).
+    Verify {
+        /// Who waits.
+        conn: ConnRef,
+        /// To be given back with the verdict.
+        ticket: u64,
+        /// A token as the client sent it.
+        token: Box<str>,
+    },
+    /// Do this to a socket.
+    Socket(Slot, SocketAction),
+    /// Hand the connection to another thread: [`Shard::depart`](crate::Shard::depart) when its socket is there.
+    Move(Slot, u16),
+    /// Claim the document and load its session: answer with [`Shard::opened`](crate::Shard::opened).
+    Open(DocumentRef, DocumentName),
+    /// The document has entries that the session store lacks: answer with [`Shard::stored`](crate::Shard::stored).
+    Store(DocumentRef),
+    /// Run the job on a worker: answer with [`Shard::compacted`](crate::Shard::compacted).
+    Compact(DocumentRef, Compaction),
+    /// The document ended: give up the claim, drop the session.
+    Closed(DocumentName),
+    /// A reader took nothing for long: answer with [`Shard::backlog`](crate::Shard::backlog), the number given back, how
+    /// many bytes wait now.
+    Backlog(Slot, u32),
+    /// Deliver to another thread's shard, in order.
+    Mail(u16, Mail),
+    /// A stateless message came from a client.
+    Stateless {
+        /// On which document.
+        document: DocumentName,
+        /// Whose.
+        subject: Box<str>,
+        /// What it says.
+        payload: Box<str>,
+    },
+}
+
+/// See [`Effect::Socket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketAction {
+    /// Receive no more for now.
+    PauseRead,
+    /// Receive again.
+    ResumeRead,
+    /// Send FIN once everything queued has left.
+    Finish,
+    /// Close now.
+    Close,
+}
+
+/// Bytes for sockets, gathered over a turn.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// What [`Segment::Arena`] refers to.
+    pub arena: Vec<u8>,
+    /// In order per slot.
+    pub sends: Vec<(Slot, Segment)>,
+}
+
+/// A run of bytes for one socket.
+#[derive(Clone, Debug)]
+pub enum Segment {
+    /// Part of this turn's arena.
+    Arena(Range<u32>),
+    /// Large bytes that many may share.
+    Shared(Arc<[u8]>),
+}
+
+impl Segment {
+    /// Bytes of the run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Arena(range) => range.len(),
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    /// True if there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Outbox {
+    /// Appends what `write` writes to the arena and queues it for `slot`.
+    pub fn write(&mut self, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let range = self.store(write);
+        let len = range.len();
+        self.send(slot, Segment::Arena(range));
+        len
+    }
+
+    /// Appends to the arena without queueing.
+    pub fn store(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<u32> {
+        let start = self.arena.len() as u32;
+        write(&mut self.arena);
+        start..self.arena.len() as u32
+    }
+
+    /// Queues a run; one that continues the last is joined to it.
+    pub fn send(&mut self, slot: Slot, segment: Segment) {
+        if let (Some((last_slot, Segment::Arena(last))), Segment::Arena(next)) =
+            (self.sends.last_mut(), &segment)
+            && *last_slot == slot
+            && last.end == next.start
+        {
+            last.end = next.end;
+            return;
+        }
+        self.sends.push((slot, segment));
+    }
+}

@@ -1,0 +1,502 @@
+//! The end of a turn: everything that came in for a document leaves to its members, encoded once per class.
+//!
+//! A member that keeps up is sent what is new as one run of shared bytes. One that is behind (it just joined, its socket was
+//! full, or another thread has not given the credit back) keeps its cursor and catches up on its own, a bounded piece a
+//! turn. Nobody is sent its own edits.
+
+use crate::conn::{Peer, SessionDialect};
+use crate::document::log::{Entry, Position, Rebase};
+use crate::document::yjs::{self, Compacted};
+use crate::document::{Document, State};
+use crate::effect::{DocumentRef, Effect, Segment};
+use crate::hocuspocus::write_sync_status;
+use crate::limits::{
+    ARENA_SOFT_MAX, CATCH_UP_PER_TURN, COMPACT_MIN, COMPRESS_MAX, MERGE_NS_PER_UPDATE, MERGE_SAVES_BYTES,
+    PS_PER_BYTE_AND_MEMBER,
+};
+use crate::mail::{Mail, RemoteSession};
+use crate::output::{Framed, Output};
+use crate::shard::Shard;
+use pinwire_protocol::document::hocuspocus as wire;
+use pinwire_protocol::document::sync::SyncMessage;
+use pinwire_protocol::document::varint::write_var_uint;
+use pinwire_protocol::ws::{self, Frame, Opcode};
+use std::sync::Arc;
+
+impl Shard {
+    /// Before the flush: asks the session store to keep what came in, so that a store that answers at once has its
+    /// acknowledgements leave in this turn.
+    pub fn settle(&mut self) {
+        for at in 0..self.dirty.len() {
+            let index = self.dirty[at];
+            let Some(document) = self.documents.get_mut(index) else { continue };
+            let head = document.log.head();
+            if document.submitted != head {
+                let document = DocumentRef { index, serial: document.serial };
+                self.out.effects.push_back(Effect::Store(document));
+            }
+        }
+    }
+
+    /// The entries that [`Effect::Store`] is about, as they came, and the position after the last; they count as submitted.
+    pub fn submit(&mut self, document: DocumentRef) -> Option<(Position, impl Iterator<Item = &[u8]>)> {
+        let document = self.document_at(document)?;
+        let from = std::mem::replace(&mut document.submitted, document.log.head());
+        let entries = document.log.since(from)?;
+        Some((document.log.head(), entries.map(|entry| entry.update)))
+    }
+
+    /// The session store has everything before `position`.
+    pub fn stored(&mut self, document: DocumentRef, position: Position) {
+        let index = document.index;
+        let Some(document) = self.document_at(document) else { return };
+        if (position.wrapping_sub(document.stored) as i32) > 0 {
+            document.stored = position;
+        }
+        let is_back = document.rejecting && document.unstored() == 0;
+        if is_back {
+            document.rejecting = false;
+        }
+        self.mark_dirty(index);
+        if is_back {
+            self.ask_everyone(index);
+        }
+    }
+
+    /// Edits were dropped: asks every member for what we lack.
+    fn ask_everyone(&mut self, index: u32) {
+        let Some(document) = self.documents.get(index) else { return };
+        let state_vector = document.state_vector().encode();
+        let sessions: Vec<u32> = document.members.iter().map(|member| member.session).collect();
+        for session in sessions {
+            self.out.send_session(session, |out| {
+                wire::append_sync_body(out, &SyncMessage::Step1 { state_vector: &state_vector });
+            });
+        }
+    }
+
+    /// Ends the turn: fills the outbox with what is new for the members of every document.
+    pub fn flush(&mut self) {
+        for index in std::mem::take(&mut self.dirty) {
+            let Some(document) = self.documents.get_mut(index) else { continue };
+            document.dirty = false;
+            let mut behind = Vec::new();
+            if document.flushed != document.log.head() {
+                broadcast_updates(&mut self.out, document, &mut behind);
+            }
+            if document.awareness_flushed != document.awareness.version() {
+                broadcast_awareness(&mut self.out, document, &mut behind);
+            }
+            acknowledge(&mut self.out, document);
+            compact(&mut self.out, document, index);
+            document.drop_empty_pending();
+            for session in behind {
+                self.lag(session);
+            }
+        }
+        self.catch_up();
+    }
+
+    /// Brings members that are behind forward, as far as this turn's room goes.
+    fn catch_up(&mut self) {
+        for _ in 0..self.lagging.len() {
+            if self.out.outbox.arena.len() > ARENA_SOFT_MAX {
+                return;
+            }
+            let Some(session) = self.lagging.pop_front() else { return };
+            let Some(found) = self.out.sessions.get_mut(session) else { continue };
+            found.is_lagging = false;
+            let (index, member) = (found.document, found.member as usize);
+            let can_take_more =
+                self.out.sessions.get(session).is_some_and(|found| self.out.can_take_more(found));
+            let Some(document) = self.documents.get_mut(index) else { continue };
+            if can_take_more && bring_forward(&mut self.out, document, member) {
+                self.lag(session);
+            }
+        }
+    }
+
+    /// A worker finished [`Effect::Compact`].
+    pub fn compacted(&mut self, document: DocumentRef, result: Compacted) {
+        let index = document.index;
+        let Some(document) = self.document_at(document) else { return };
+        document.compacting = false;
+        let asked =
+            document.pending.as_mut().map_or_else(Vec::new, |pending| std::mem::take(&mut pending.asked));
+        let mut whole = None;
+        if let Some(base) = result.base {
+            document.log.rebase(Arc::clone(&base), result.upto, Rebase::Compacted);
+            whole = Some(base);
+        }
+        self.out.stats.compactions += 1;
+        self.out.stats.entries_dropped += u64::from(result.dropped);
+        for (joiner, lacking) in asked.into_iter().zip(result.lacking) {
+            let is_still_there =
+                self.out.sessions.get(joiner.session).is_some_and(|found| found.tag == joiner.tag);
+            let Some(update) = lacking.or_else(|| whole.clone()).filter(|_| is_still_there) else { continue };
+            self.answer_step1(joiner.session, &update);
+        }
+        self.mark_dirty(index);
+    }
+}
+
+/// Updates of one turn, framed for the classes that have members, each class at its first use.
+struct Broadcast<'a> {
+    entries: Vec<Entry<'a>>,
+    /// All of them merged, where that pays.
+    merged: Option<Vec<u8>>,
+    classes: [Option<Frames>; 4],
+    bodies: Option<Arc<[Box<[u8]>]>>,
+}
+
+/// A class's frames: one per entry for the writers, who skip their own, and the run that everyone else gets.
+struct Frames {
+    each: Vec<Framed>,
+    all: std::ops::Range<u32>,
+    /// The payload of each frame of the run that everyone gets, to be sent behind a private key.
+    run: Vec<Framed>,
+}
+
+fn class(dialect: SessionDialect, deflate: bool) -> usize {
+    // A private key goes before the payload of the y-websocket frame, which is the frame behind the key.
+    usize::from(dialect == SessionDialect::PlainKey) * 2 + usize::from(deflate)
+}
+
+impl Broadcast<'_> {
+    fn frames(&mut self, out: &mut Output, plain_key: &str, class: usize) -> &Frames {
+        let Self { entries, merged, classes, .. } = self;
+        classes[class].get_or_insert_with(|| {
+            let deflate = class % 2 == 1;
+            let mut frame = |update: &[u8]| {
+                out.frame(deflate, |out| {
+                    if class >= 2 {
+                        wire::append_key(out, plain_key);
+                    }
+                    wire::append_sync_body(out, &SyncMessage::Update { update });
+                })
+            };
+            let each: Vec<Framed> = entries.iter().map(|entry| frame(entry.update)).collect();
+            let run = merged.as_ref().map_or_else(|| each.clone(), |merged| vec![frame(merged)]);
+            let start = run.first().map_or(0, |first| first.frame.start);
+            let end = run.last().map_or(0, |last| last.frame.end);
+            Frames { each, all: start..end, run }
+        })
+    }
+
+    fn remote_bodies(&mut self) -> Arc<[Box<[u8]>]> {
+        let Self { entries, merged, bodies, .. } = self;
+        let whole = bodies.get_or_insert_with(|| match merged {
+            Some(merged) => Arc::from([update_body(merged)]),
+            None => entries.iter().map(|entry| update_body(entry.update)).collect(),
+        });
+        Arc::clone(whole)
+    }
+}
+
+fn update_body(update: &[u8]) -> Box<[u8]> {
+    let mut body = Vec::with_capacity(wire::sync_body_len(update.len()));
+    wire::append_sync_body(&mut body, &SyncMessage::Update { update });
+    body.into_boxed_slice()
+}
+
+/// Merging pays where the bytes it saves, over all members, cost more than the merge itself.
+fn merging_pays(updates: usize, members: usize) -> bool {
+    let saved_ns = updates * MERGE_SAVES_BYTES * members * PS_PER_BYTE_AND_MEMBER / 1000;
+    updates > 1 && saved_ns > updates * MERGE_NS_PER_UPDATE
+}
+
+fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec<u32>) {
+    let head = document.log.head();
+    let flushed = std::mem::replace(&mut document.flushed, head);
+    let Some(entries) = document.log.since(flushed) else { return };
+    let entries: Vec<Entry<'_>> = entries.collect();
+    let merged = merging_pays(entries.len(), document.members.len())
+        .then(|| yjs::merge_tiered(&entries.iter().map(|entry| entry.update).collect::<Vec<_>>()).ok())
+        .flatten();
+    out.stats.merged_turns += u64::from(merged.is_some());
+    let mut broadcast = Broadcast { entries, merged, classes: [None, None, None, None], bodies: None };
+    let mut remote: Vec<(u16, Vec<RemoteSession>)> = Vec::new();
+    for member in &mut document.members {
+        if member.cursor == head {
+            continue;
+        }
+        let Some(session) = out.sessions.get_mut(member.session) else { continue };
+        let (tag, dialect) = (session.tag, session.dialect);
+        let is_writer = broadcast.entries.iter().any(|entry| entry.writer == tag);
+        match &mut session.peer {
+            Peer::Remote { thread, conn, key, awaits_credit } => {
+                // A writer on another thread is rare enough to catch up on its own.
+                if member.cursor != flushed || *awaits_credit || is_writer {
+                    behind.push(member.session);
+                    continue;
+                }
+                *awaits_credit = true;
+                let to = RemoteSession { conn: *conn, key: *key };
+                match remote.iter_mut().find(|(known, _)| known == thread) {
+                    Some((_, list)) => list.push(to),
+                    None => remote.push((*thread, vec![to])),
+                }
+            }
+            &mut Peer::Local { slot, key } => {
+                let now = crate::wheel::tick_at(out.now_ms);
+                let Some(conn) = out.conns.get_mut(slot) else { continue };
+                if member.cursor != flushed || conn.is_blocked() {
+                    behind.push(member.session);
+                    continue;
+                }
+                let deflate = conn.deflate;
+                if !(is_writer && broadcast.entries.len() == 1) {
+                    conn.last_data = now;
+                }
+                let skip = is_writer.then_some(tag);
+                send_run(out, &mut broadcast, &document.name.name, slot, key, (dialect, deflate), skip);
+            }
+        }
+        member.cursor = head;
+    }
+    for (thread, to) in remote {
+        out.stats.frames_fanned_out += to.len() as u64;
+        let bodies = broadcast.remote_bodies();
+        out.mail(thread, Mail::Deliver { to, bodies, wants_credit: true });
+    }
+}
+
+/// Queues a turn's updates for one local member, without those written by `skip`.
+fn send_run(
+    out: &mut Output,
+    broadcast: &mut Broadcast<'_>,
+    name: &str,
+    slot: u32,
+    key: u16,
+    (dialect, deflate): (SessionDialect, bool),
+    skip: Option<u32>,
+) {
+    out.stats.frames_fanned_out += 1;
+    if dialect == SessionDialect::PrivateKey {
+        return send_private_run(out, broadcast, name, slot, key, skip);
+    }
+    let writers: Vec<u32> = match skip {
+        Some(_) => broadcast.entries.iter().map(|entry| entry.writer).collect(),
+        None => Vec::new(),
+    };
+    let frames = broadcast.frames(out, name, class(dialect, deflate));
+    match skip {
+        None => {
+            let all = frames.all.clone();
+            out.outbox.send(slot, Segment::Arena(all));
+        }
+        Some(tag) => {
+            let others = frames.each.iter().zip(&writers).filter(|(_, writer)| **writer != tag);
+            let others: Vec<_> = others.map(|(framed, _)| framed.frame.clone()).collect();
+            for frame in others {
+                out.outbox.send(slot, Segment::Arena(frame));
+            }
+        }
+    }
+}
+
+/// As [`send_run`] for a session with a key of its own: a header and the key, then the shared body.
+fn send_private_run(
+    out: &mut Output,
+    broadcast: &mut Broadcast<'_>,
+    name: &str,
+    slot: u32,
+    key: u16,
+    skip: Option<u32>,
+) {
+    let Some(raw) = out.raw_key(slot, key) else { return };
+    let writers: Vec<u32> = broadcast.entries.iter().map(|entry| entry.writer).collect();
+    let frames = broadcast.frames(out, name, class(SessionDialect::YWebsocket, false));
+    let bodies: Vec<_> = match skip {
+        None => frames.run.iter().map(|framed| framed.payload.clone()).collect(),
+        Some(tag) => {
+            let others = frames.each.iter().zip(&writers).filter(|(_, writer)| **writer != tag);
+            others.map(|(framed, _)| framed.payload.clone()).collect()
+        }
+    };
+    for body in bodies {
+        let header = ws::header(Frame::new(Opcode::Binary), wire::key_len(&raw) + body.len());
+        out.outbox.write(slot, |out| {
+            out.extend_from_slice(&header);
+            wire::append_key(out, &raw);
+        });
+        out.outbox.send(slot, Segment::Arena(body));
+    }
+}
+
+fn broadcast_awareness(out: &mut Output, document: &mut Document, behind: &mut Vec<u32>) {
+    let version = document.awareness.version();
+    let flushed = std::mem::replace(&mut document.awareness_flushed, version);
+    let owners = document.awareness.owners_since(flushed);
+    let mut body = Vec::new();
+    // A tombstone of an id that nobody was told of may leave nothing to say.
+    let has_body = write_awareness(document, &mut body, flushed, None);
+    let mut plain: [Option<Framed>; 4] = [None, None, None, None];
+    let mut shared: Option<Arc<[Box<[u8]>]>> = None;
+    let now = out.now();
+    for at in 0..document.members.len() {
+        let member = document.members[at];
+        if member.awareness == version {
+            continue;
+        }
+        let Some(session) = out.sessions.get(member.session) else { continue };
+        let (peer, dialect, tag) = (session.peer, session.dialect, session.tag);
+        let is_local_and_free = match peer {
+            Peer::Local { slot, .. } => out.conns.get(slot).is_some_and(|conn| !conn.is_blocked()),
+            Peer::Remote { .. } => false,
+        };
+        if member.awareness != flushed || !is_local_and_free || owners.binary_search(&tag).is_ok() {
+            if let (Peer::Remote { thread, conn, key, awaits_credit: false }, true) =
+                (peer, member.awareness == flushed && has_body && owners.binary_search(&tag).is_err())
+            {
+                let bodies =
+                    shared.get_or_insert_with(|| Arc::from([body.clone().into_boxed_slice()])).clone();
+                let to = vec![RemoteSession { conn, key }];
+                set_awaits_credit(out, member.session);
+                out.mail(thread, Mail::Deliver { to, bodies, wants_credit: true });
+                document.members[at].awareness = version;
+            } else {
+                behind.push(member.session);
+            }
+            continue;
+        }
+        document.members[at].awareness = version;
+        let Peer::Local { slot, key } = peer else { continue };
+        if !has_body {
+            continue;
+        }
+        out.stats.frames_fanned_out += 1;
+        if dialect == SessionDialect::PrivateKey {
+            out.send_key(slot, key, |out| out.extend_from_slice(&body));
+            continue;
+        }
+        let Some(conn) = out.conns.get_mut(slot) else { continue };
+        conn.last_data = now;
+        let class = class(dialect, conn.deflate && body.len() <= COMPRESS_MAX);
+        let framed = plain[class].get_or_insert_with(|| {
+            out.frame(class % 2 == 1, |out| {
+                if class >= 2 {
+                    wire::append_key(out, &document.name.name);
+                }
+                out.extend_from_slice(&body);
+            })
+        });
+        out.outbox.send(slot, Segment::Arena(framed.frame.clone()));
+    }
+}
+
+/// Writes an awareness message, as it stands behind the key; false if there is nothing to say.
+fn write_awareness(document: &Document, out: &mut Vec<u8>, seen: u32, except: Option<u32>) -> bool {
+    let mut body = Vec::new();
+    let has_body = document.awareness.write_since(&mut body, seen, except);
+    if has_body {
+        wire::append_awareness_body(out, &body);
+    }
+    has_body
+}
+
+fn set_awaits_credit(out: &mut Output, session: u32) {
+    if let Some(found) = out.sessions.get_mut(session)
+        && let Peer::Remote { awaits_credit, .. } = &mut found.peer
+    {
+        *awaits_credit = true;
+    }
+}
+
+/// Sends one member what it lacks, as far as a turn goes; true if more is to follow.
+fn bring_forward(out: &mut Output, document: &mut Document, at: usize) -> bool {
+    let Some(member) = document.members.get(at).copied() else { return false };
+    let Some((tag, peer)) = out.sessions.get(member.session).map(|found| (found.tag, found.peer)) else {
+        return false;
+    };
+    let mut bodies: Vec<Box<[u8]>> = Vec::new();
+    let mut cursor = member.cursor;
+    let head = document.flushed;
+    let entries = match document.log.since(cursor) {
+        Some(entries) => entries,
+        None => {
+            // Compaction passed the cursor: the base holds what is lacking, and more.
+            if let Some(base) = document.log.base() {
+                let base = Arc::clone(base);
+                let write_head = |out: &mut Vec<u8>| {
+                    out.extend_from_slice(&[0, 2]);
+                    write_var_uint(out, base.len() as u64);
+                };
+                out.send_session_with_tail(member.session, write_head, &base);
+            }
+            cursor = document.log.start();
+            document.log.tail()
+        }
+    };
+    let mut sent = 0;
+    let mut rest = entries;
+    while cursor != head && sent < CATCH_UP_PER_TURN {
+        let before = rest.byte_len();
+        let Some(entry) = rest.next() else { break };
+        cursor = cursor.wrapping_add((before - rest.byte_len()) as u32);
+        if entry.writer != tag {
+            sent += entry.update.len();
+            bodies.push(update_body(entry.update));
+        }
+    }
+    let mut awareness = Vec::new();
+    if member.awareness != document.awareness_flushed
+        && write_awareness(document, &mut awareness, member.awareness, Some(tag))
+    {
+        bodies.push(awareness.into_boxed_slice());
+    }
+    document.members[at].cursor = cursor;
+    document.members[at].awareness = document.awareness_flushed;
+    let more = cursor != head;
+    if bodies.is_empty() {
+        return more;
+    }
+    match peer {
+        Peer::Local { .. } => {
+            for body in &bodies {
+                out.send_session(member.session, |out| out.extend_from_slice(body));
+            }
+            more
+        }
+        Peer::Remote { thread, conn, key, .. } => {
+            set_awaits_credit(out, member.session);
+            let to = vec![RemoteSession { conn, key }];
+            out.mail(thread, Mail::Deliver { to, bodies: bodies.into(), wants_credit: true });
+            // The credit brings it back.
+            false
+        }
+    }
+}
+
+/// Acknowledges what the session store has.
+fn acknowledge(out: &mut Output, document: &mut Document) {
+    let stored = document.stored;
+    let Some(pending) = document.pending.as_mut() else { return };
+    while let Some(ack) = pending.acks.front().copied() {
+        if (stored.wrapping_sub(ack.position) as i32) < 0 {
+            break;
+        }
+        pending.acks.pop_front();
+        if out.sessions.get(ack.session).is_some_and(|found| found.tag == ack.tag) {
+            out.send_session(ack.session, |out| write_sync_status(out, true));
+        }
+    }
+}
+
+/// Starts a compaction where the log has grown or a joiner waits for one.
+fn compact(out: &mut Output, document: &mut Document, index: u32) {
+    let has_joiners = document.pending.as_ref().is_some_and(|pending| !pending.joiners.is_empty());
+    let is_due = has_joiners || document.log.wants_compaction(COMPACT_MIN);
+    if document.compacting || !is_due || document.state == State::Loading {
+        return;
+    }
+    let joiners =
+        document.pending.as_mut().map_or_else(Vec::new, |pending| std::mem::take(&mut pending.joiners));
+    let state_vectors = joiners.iter().map(|joiner| joiner.state_vector.clone()).collect();
+    let job = document.log.compaction(state_vectors);
+    if !joiners.is_empty() {
+        document.pending_mut().asked = joiners;
+    }
+    document.compacting = true;
+    out.effects.push_back(Effect::Compact(DocumentRef { index, serial: document.serial }, job));
+}

@@ -1,0 +1,514 @@
+//! A Hocuspocus socket: any number of documents, each under a key of its own, each authorised on its own.
+//!
+//! Such a socket is never closed in order to refuse: its stock clients would redial at once. A lasting refusal is a
+//! PermissionDenied with the close reason as its text, and the socket stays open; one that may pass leaves Auth unanswered.
+
+use crate::conn::{Handshake, Hocuspocus, Key, KeyState, NONE, Peer, Phase, SessionDialect};
+use crate::edit::Outcome;
+use crate::effect::{ConnRef, Effect, Slot};
+use crate::grant::{Access, Grant, Verdict};
+use crate::limits::{BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, KEYS_MAX, RETRY_MS};
+use crate::mail::{Mail, RemoteSession};
+use crate::members::Opened;
+use crate::output::write_idle;
+use crate::shard::{Flow, Shard};
+use crate::wheel::Tick;
+use foldhash::fast::FixedState;
+use pinwire_protocol::close::{Close, CloseCode};
+use pinwire_protocol::document::hocuspocus::{self as wire, Body, Frame, Scope, key_len};
+use pinwire_protocol::document::name::is_valid_name;
+use pinwire_protocol::document::sync::SyncMessage;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+impl Hocuspocus {
+    /// When the oldest key began to wait for its Auth.
+    pub(crate) fn waiting_since(&self) -> Option<Tick> {
+        let since = |key: &Key| match key.state {
+            KeyState::Waiting { since, .. } => Some(since),
+            _ => None,
+        };
+        self.keys.iter().filter_map(since).min()
+    }
+
+    /// Keeps a frame until its key is authorised; false past a bound.
+    fn buffer(&mut self, key: usize, body: &[u8]) -> bool {
+        let frames = match self.keys.get_mut(key).map(|key| &mut key.state) {
+            Some(KeyState::Waiting { frames, .. } | KeyState::Joining { frames, .. }) => frames,
+            _ => return true,
+        };
+        if frames.len() >= BUFFERED_FRAMES_MAX || self.buffered + body.len() > BUFFERED_BYTES_MAX {
+            return false;
+        }
+        self.buffered += body.len();
+        frames.push(body.into());
+        true
+    }
+
+    /// Puts a key into its next state and takes out the frames that waited.
+    fn settle(&mut self, key: usize, state: KeyState) -> Vec<Box<[u8]>> {
+        let Some(key) = self.keys.get_mut(key) else { return Vec::new() };
+        let frames = match std::mem::replace(&mut key.state, state) {
+            KeyState::Waiting { frames, .. } | KeyState::Joining { frames, .. } => frames,
+            _ => Vec::new(),
+        };
+        self.buffered -= frames.iter().map(|frame| frame.len()).sum::<usize>();
+        frames
+    }
+}
+
+impl Shard {
+    pub(crate) fn open_hocuspocus(&mut self, slot: Slot, payload: &[u8]) -> Flow {
+        let now = self.out.now();
+        let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
+        conn.phase = Phase::Open;
+        conn.last_data = now;
+        conn.cold_mut().hocuspocus = Some(Hocuspocus::default());
+        self.out.schedule(slot);
+        self.hocuspocus_message(slot, payload)
+    }
+
+    pub(crate) fn hocuspocus_message(&mut self, slot: Slot, payload: &[u8]) -> Flow {
+        let (key, body) = match wire::decode(payload) {
+            Ok(Frame::Message { key, body }) => (key, body),
+            // The server pings with data frames, which need no answer; an answer is none of its business.
+            Ok(Frame::Ping | Frame::Pong) => return Flow::Continue,
+            Err(_) => return self.end(slot, &Close::from(CloseCode::InvalidData)),
+        };
+        let now = self.out.now();
+        let Some(hocuspocus) = self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut()) else {
+            return Flow::Stop;
+        };
+        let index = match hocuspocus.keys.iter().position(|known| &*known.raw == key.raw) {
+            Some(index) => index,
+            None if hocuspocus.keys.len() >= KEYS_MAX => {
+                return self.end(slot, &Close::new(CloseCode::Policy, "too many documents on one socket"));
+            }
+            None => {
+                let state = KeyState::Waiting { since: now, frames: Vec::new() };
+                hocuspocus.keys.push(Key { raw: key.raw.into(), state });
+                self.out.schedule(slot);
+                hocuspocus_last(&self.out.conns, slot)
+            }
+        };
+        if let Body::Auth { token, .. } = body {
+            return self.authenticate(slot, index, token);
+        }
+        let rest = &payload[key_len(key.raw)..];
+        self.keyed_message(slot, index, body, rest)
+    }
+
+    /// A message other than Auth; `rest` is the frame behind the key.
+    fn keyed_message(&mut self, slot: Slot, index: usize, body: Body<'_>, rest: &[u8]) -> Flow {
+        let key = index as u16;
+        let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
+        let serial = conn.serial;
+        let Some(cold) = conn.cold.as_mut() else { return Flow::Stop };
+        let has_handshake_token = !matches!(cold.handshake, Handshake::Missing);
+        let Some(hocuspocus) = cold.hocuspocus.as_mut() else { return Flow::Stop };
+        match hocuspocus.keys.get(index).map(|key| &key.state) {
+            Some(&KeyState::Joined(session)) => self.member_message(session, body, slot),
+            Some(&KeyState::Remote { owner }) => {
+                let session = RemoteSession { conn: ConnRef { slot, serial }, key };
+                if matches!(body, Body::Close { .. }) {
+                    hocuspocus.settle(index, KeyState::Out);
+                    self.out.mail(owner, Mail::Leave(session));
+                } else {
+                    self.out.replied += rest.len();
+                    self.out.mail(owner, Mail::Frame(session, rest.into()));
+                }
+                Flow::Continue
+            }
+            Some(KeyState::Waiting { frames, .. }) if has_handshake_token && frames.is_empty() => {
+                // Nothing in-band came first: the handshake's token decides.
+                match self.authenticate(slot, index, "") {
+                    Flow::Continue => {}
+                    other => return other,
+                }
+                let is_still_out =
+                    self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut()).is_none_or(
+                        |hocuspocus| {
+                            matches!(
+                                hocuspocus.keys.get(index),
+                                None | Some(Key { state: KeyState::Out | KeyState::Waiting { .. }, .. })
+                            )
+                        },
+                    );
+                if is_still_out { Flow::Continue } else { self.keyed_message(slot, index, body, rest) }
+            }
+            Some(KeyState::Waiting { .. } | KeyState::Joining { .. }) => {
+                if hocuspocus.buffer(index, rest) {
+                    return Flow::Continue;
+                }
+                self.end(slot, &Close::new(CloseCode::Policy, "too much before authentication"))
+            }
+            Some(KeyState::Out) | None => Flow::Continue,
+        }
+    }
+
+    /// Auth, or with an empty token the handshake's.
+    fn authenticate(&mut self, slot: Slot, index: usize, token: &str) -> Flow {
+        match self.judge(slot, token) {
+            None => Flow::Hold,
+            Some(Err(close)) => {
+                self.deny(slot, index, &close);
+                Flow::Continue
+            }
+            Some(Ok(grant)) => self.join_hocuspocus(slot, index, &grant),
+        }
+    }
+
+    /// The verdict on a token, or None while it is being verified.
+    fn judge(&mut self, slot: Slot, token: &str) -> Option<Verdict> {
+        let Some(conn) = self.out.conns.get_mut(slot) else {
+            return Some(Err(Close::from(CloseCode::MissingToken)));
+        };
+        let serial = conn.serial;
+        let cold = conn.cold_mut();
+        if token.is_empty() {
+            return match &cold.handshake {
+                Handshake::Missing => Some(Err(Close::from(CloseCode::MissingToken))),
+                Handshake::Verifying => None,
+                Handshake::Judged(verdict) => Some(verdict.clone()),
+            };
+        }
+        // 0 is the handshake's ticket.
+        let ticket = FixedState::with_seed(self.out.settings.seed).hash_one(token) | 1;
+        let hocuspocus = cold.hocuspocus.get_or_insert_default();
+        match &hocuspocus.judged {
+            Some((asked, judged)) if *asked == ticket => return judged.clone(),
+            _ => hocuspocus.judged = Some((ticket, None)),
+        }
+        let effect = Effect::Verify { conn: ConnRef { slot, serial }, ticket, token: token.into() };
+        self.out.effects.push_back(effect);
+        None
+    }
+
+    fn join_hocuspocus(&mut self, slot: Slot, index: usize, grant: &Arc<Grant>) -> Flow {
+        let thread = self.out.settings.thread;
+        let Some(raw) = self.out.raw_key(slot, index as u16) else { return Flow::Stop };
+        let Ok(key) = wire::Key::parse(&raw) else { return Flow::Stop };
+        if !is_valid_name(key.name, &self.out.settings.names) {
+            self.deny(slot, index, &Close::new(CloseCode::InvalidName, "invalid document name"));
+            return Flow::Continue;
+        }
+        let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
+        let access = match grant.policy.access(key.name, conn.cold_mut().origin.as_deref()) {
+            Ok(access) => access,
+            Err(close) => {
+                self.deny(slot, index, &close);
+                return Flow::Continue;
+            }
+        };
+        match self.admit_hocuspocus(slot, grant) {
+            Ok(true) => {}
+            Ok(false) => return self.retry_later(slot),
+            Err(close) => {
+                self.deny(slot, index, &close);
+                return Flow::Continue;
+            }
+        }
+        let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
+        let (app, is_settled, serial) = (conn.app, conn.settled, conn.serial);
+        let Some(name) = self.document_name(app, key.name) else { return Flow::Stop };
+        let owner = self.owner(&name);
+        let Some(hocuspocus) = self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut()) else {
+            return Flow::Stop;
+        };
+        match hocuspocus.keys.get(index).map(|key| &key.state) {
+            Some(&KeyState::Joined(session)) => {
+                self.reauthenticate(session, access);
+                return Flow::Continue;
+            }
+            Some(KeyState::Joining { .. } | KeyState::Remote { .. }) => return Flow::Continue,
+            Some(KeyState::Waiting { .. } | KeyState::Out) | None => {}
+        }
+        if owner == thread {
+            let dialect =
+                if key.session.is_some() { SessionDialect::PrivateKey } else { SessionDialect::PlainKey };
+            let peer = Peer::Local { slot, key: index as u16 };
+            return match self.open_session(app, name, grant.limits, peer, dialect, access) {
+                Ok(Opened::Joined(session)) => self.joined(slot, index, session, access),
+                Ok(Opened::Wait(document)) => {
+                    if let Some(document) = self.documents.get_mut(document) {
+                        document.pending_mut().waiting.push(ConnRef { slot, serial });
+                    }
+                    Flow::Hold
+                }
+                Err(close) => {
+                    self.deny(slot, index, &close);
+                    Flow::Continue
+                }
+            };
+        }
+        if !is_settled {
+            return self.move_to(slot, owner);
+        }
+        let frames = hocuspocus.settle(index, KeyState::Joining { owner, frames: Vec::new() });
+        for frame in frames {
+            hocuspocus.buffer(index, &frame);
+        }
+        let Some(app) = self.apps.get(app).cloned() else { return Flow::Stop };
+        let session = RemoteSession { conn: ConnRef { slot, serial }, key: index as u16 };
+        let document = key.name.into();
+        self.out.mail(owner, Mail::Join { session, document, app, limits: grant.limits, access });
+        Flow::Continue
+    }
+
+    /// Counts the connection with its first document, and keeps it within one app. False: not now.
+    fn admit_hocuspocus(&mut self, slot: Slot, grant: &Grant) -> Result<bool, Close> {
+        let now_ms = self.out.now_ms;
+        let Some(conn) = self.out.conns.get(slot) else { return Ok(false) };
+        if conn.app != NONE {
+            let is_same = self
+                .apps
+                .get(conn.app)
+                .is_some_and(|app| app.tenant() == grant.app.tenant() && app.id() == grant.app.id());
+            if !is_same {
+                return Err(Close::new(CloseCode::Forbidden, "all documents of a socket belong to one app"));
+            }
+            return Ok(self.apps.has_operations(conn.app, now_ms));
+        }
+        match self.admit(slot, grant) {
+            Ok(()) => Ok(true),
+            Err(close) if close.code == CloseCode::RateLimit => Ok(false),
+            Err(close) => Err(close),
+        }
+    }
+
+    /// Leaves Auth unanswered until it can be allowed.
+    fn retry_later(&mut self, slot: Slot) -> Flow {
+        let retry = self.out.after(RETRY_MS);
+        if let Some(conn) = self.out.conns.get_mut(slot) {
+            conn.cold_mut().retry = retry;
+        }
+        self.out.schedule(slot);
+        Flow::Hold
+    }
+
+    fn joined(&mut self, slot: Slot, index: usize, session: u32, access: Access) -> Flow {
+        let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
+        conn.settled = true;
+        let Some(hocuspocus) = conn.hocuspocus_mut() else { return Flow::Stop };
+        let frames = hocuspocus.settle(index, KeyState::Joined(session));
+        self.out.send_key(slot, index as u16, |out| write_authenticated(out, access));
+        for frame in frames {
+            if let Ok(Frame::Message { body, .. }) = decode_rest(&frame, &mut Vec::new()) {
+                match self.member_message(session, body, slot) {
+                    Flow::Continue => {}
+                    other => return other,
+                }
+            }
+        }
+        Flow::Continue
+    }
+
+    fn reauthenticate(&mut self, session: u32, access: Access) {
+        if let Some(session) = self.out.sessions.get_mut(session) {
+            session.read_only = access == Access::ReadOnly;
+        }
+        self.out.send_session(session, |out| write_authenticated(out, access));
+    }
+
+    /// A lasting refusal.
+    pub(crate) fn deny(&mut self, slot: Slot, index: usize, close: &Close) {
+        self.out.stats.refusals += 1;
+        let reason = close.reason().to_owned();
+        let Some(conn) = self.out.conns.get_mut(slot) else { return };
+        let serial = conn.serial;
+        let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
+        let before = match hocuspocus.keys.get(index).map(|key| &key.state) {
+            Some(&KeyState::Joined(session)) => Some(Ok(session)),
+            Some(&(KeyState::Remote { owner } | KeyState::Joining { owner, .. })) => Some(Err(owner)),
+            _ => None,
+        };
+        hocuspocus.settle(index, KeyState::Out);
+        match before {
+            Some(Ok(session)) => self.leave(session),
+            Some(Err(owner)) => {
+                let session = RemoteSession { conn: ConnRef { slot, serial }, key: index as u16 };
+                self.out.mail(owner, Mail::Leave(session));
+            }
+            None => {}
+        }
+        self.out.send_key(slot, index as u16, |out| write_permission_denied(out, &reason));
+    }
+
+    /// Those who wait for a document that cannot be had.
+    pub(crate) fn deny_waiting(&mut self, conn: ConnRef, close: &Close) {
+        let waiting: Vec<usize> = self.out.conn_at(conn).and_then(|conn| conn.hocuspocus_mut()).map_or_else(
+            Vec::new,
+            |hocuspocus| {
+                let is_waiting = |key: &Key| matches!(key.state, KeyState::Waiting { .. });
+                (0..hocuspocus.keys.len()).filter(|index| is_waiting(&hocuspocus.keys[*index])).collect()
+            },
+        );
+        if let Some(conn) = self.out.conn_at(conn) {
+            conn.cold_mut().held_message = None;
+        }
+        for index in waiting {
+            self.deny(conn.slot, index, close);
+        }
+        self.resume(conn);
+    }
+
+    /// Refuses the keys whose Auth did not come in time.
+    pub(crate) fn deny_unauthenticated(&mut self, slot: Slot) {
+        let now = self.out.now();
+        let first_frame = self.out.settings.first_frame;
+        let Some(conn) = self.out.conns.get_mut(slot) else { return };
+        if conn.stalled {
+            return;
+        }
+        let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
+        let is_late =
+            |key: &Key| matches!(key.state, KeyState::Waiting { since, .. } if now >= since + first_frame);
+        let late: Vec<usize> = (0..hocuspocus.keys.len()).filter(|i| is_late(&hocuspocus.keys[*i])).collect();
+        for index in late {
+            self.deny(slot, index, &Close::from(CloseCode::MissingToken));
+        }
+    }
+
+    /// A message of an authorised session whose document is on this thread.
+    pub(crate) fn member_message(&mut self, session: u32, body: Body<'_>, slot: Slot) -> Flow {
+        let outcome = self.member_body(session, &body);
+        match outcome {
+            Outcome::Hold => {
+                self.throttle(slot);
+                Flow::Hold
+            }
+            Outcome::Invalid => self.end(slot, &Close::from(CloseCode::InvalidData)),
+            Outcome::RateLimited(limit) => self.end(slot, &Close::rate_limit(limit)),
+            Outcome::Done | Outcome::Known | Outcome::Dropped { .. } | Outcome::Appended(_) => {
+                if matches!(body, Body::Close { .. }) {
+                    self.close_key(slot, session);
+                }
+                Flow::Continue
+            }
+        }
+    }
+
+    /// Handles a message and acknowledges it: every step 2 and update gets exactly one SyncStatus.
+    pub(crate) fn member_body(&mut self, session: u32, body: &Body<'_>) -> Outcome {
+        match *body {
+            Body::Sync(SyncMessage::Step1 { state_vector })
+            | Body::SyncReply(SyncMessage::Step1 { state_vector }) => self.sync_step1(session, state_vector),
+            Body::Sync(SyncMessage::Step2 { update } | SyncMessage::Update { update })
+            | Body::SyncReply(SyncMessage::Step2 { update } | SyncMessage::Update { update }) => {
+                let outcome = self.edit(session, update);
+                match outcome {
+                    Outcome::Appended(position) => self.acknowledge_when_stored(session, position),
+                    Outcome::Known => self.sync_status(session, true),
+                    Outcome::Dropped { is_known } => self.sync_status(session, is_known),
+                    Outcome::Invalid => self.sync_status(session, false),
+                    Outcome::Done | Outcome::Hold | Outcome::RateLimited(_) => {}
+                }
+                outcome
+            }
+            Body::Awareness(body) => self.announce(session, body),
+            Body::QueryAwareness => self.query_awareness(session),
+            Body::Stateless(payload) => self.stateless(session, payload),
+            // A server's message, and not for clients to send.
+            Body::BroadcastStateless(_) => Outcome::Invalid,
+            Body::Close { .. } => Outcome::Done,
+            Body::Auth { .. }
+            | Body::TokenRequest
+            | Body::PermissionDenied { .. }
+            | Body::Authenticated { .. }
+            | Body::SyncStatus { .. } => Outcome::Done,
+        }
+    }
+
+    pub(crate) fn sync_status(&mut self, session: u32, applied: bool) {
+        self.out.send_session(session, |out| write_sync_status(out, applied));
+    }
+
+    fn stateless(&mut self, session: u32, payload: &str) -> Outcome {
+        let now_ms = self.out.now_ms;
+        let Some(index) = self.session_document(session) else { return Outcome::Done };
+        let Some(document) = self.documents.get(index) else { return Outcome::Done };
+        if !self.apps.take_operation(document.app, now_ms) {
+            return Outcome::RateLimited(self.apps.limits(document.app).operations_per_minute.into());
+        }
+        let subject = match self.session_peer(session) {
+            Some(Peer::Local { slot, .. }) => self.out.conns.get(slot).map(|conn| conn.subject.clone()),
+            _ => None,
+        };
+        let effect = Effect::Stateless {
+            document: document.name.clone(),
+            subject: subject.unwrap_or_default(),
+            payload: payload.into(),
+        };
+        self.out.effects.push_back(effect);
+        Outcome::Done
+    }
+
+    /// The client is done with one of its documents.
+    fn close_key(&mut self, slot: Slot, session: u32) {
+        if let Some(hocuspocus) = self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut()) {
+            let index = hocuspocus
+                .keys
+                .iter()
+                .position(|key| matches!(key.state, KeyState::Joined(s) if s == session));
+            if let Some(index) = index {
+                hocuspocus.settle(index, KeyState::Out);
+            }
+        }
+        self.leave(session);
+    }
+
+    /// The data frame without which a client gives an idle connection up.
+    pub(crate) fn send_idle_frame(&mut self, slot: Slot) {
+        let now = self.out.now();
+        let Some(conn) = self.out.conns.get_mut(slot) else { return };
+        if conn.session != NONE {
+            return self.out.message(slot, write_idle);
+        }
+        let is_in = |key: &Key| matches!(key.state, KeyState::Joined(_) | KeyState::Remote { .. });
+        let key = conn.hocuspocus_mut().and_then(|hocuspocus| hocuspocus.keys.iter().position(is_in));
+        match key {
+            Some(key) => self.out.send_key(slot, key as u16, write_idle),
+            // Nothing to say to a socket without a document; look again later.
+            None => conn.last_data = now,
+        }
+    }
+}
+
+fn hocuspocus_last(conns: &crate::slab::Slab<crate::conn::Conn>, slot: Slot) -> usize {
+    let cold = conns.get(slot).and_then(|conn| conn.cold.as_ref());
+    cold.and_then(|cold| cold.hocuspocus.as_ref())
+        .map_or(0, |hocuspocus| hocuspocus.keys.len().saturating_sub(1))
+}
+
+/// Decodes a frame that was kept without its key.
+pub(crate) fn decode_rest<'a>(
+    rest: &[u8],
+    room: &'a mut Vec<u8>,
+) -> Result<Frame<'a>, pinwire_protocol::document::Malformed> {
+    wire::append_key(room, "-");
+    room.extend_from_slice(rest);
+    wire::decode(room)
+}
+
+pub(crate) fn write_authenticated(out: &mut Vec<u8>, access: Access) {
+    let scope = match access {
+        Access::ReadWrite => Scope::ReadWrite,
+        Access::ReadOnly => Scope::ReadOnly,
+    };
+    write_without_key(out, |out| wire::append_authenticated(out, "", scope));
+}
+
+fn write_permission_denied(out: &mut Vec<u8>, reason: &str) {
+    write_without_key(out, |out| wire::append_permission_denied(out, "", reason));
+}
+
+pub(crate) fn write_sync_status(out: &mut Vec<u8>, applied: bool) {
+    write_without_key(out, |out| wire::append_sync_status(out, "", applied));
+}
+
+/// Appends what an encoder writes behind the key: an empty key is one byte, which is taken out again.
+fn write_without_key(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    write(out);
+    out.remove(start);
+}

@@ -1,0 +1,95 @@
+//! Every bound of a shard, with its meaning; what an operator sets is in [`Settings`].
+
+use crate::wheel::{TICK_MS, Tick};
+use pinwire_protocol::ws;
+
+/// Milliseconds a peer has to answer our close frame, or to close its side after both are exchanged.
+pub(crate) const CLOSE_MS: u64 = 3_000;
+/// Milliseconds of silence after which a connection that opened no document is closed.
+pub(crate) const SILENT_MS: u64 = 30_000;
+/// Milliseconds until something that was refused for now is tried again.
+pub(crate) const RETRY_MS: u64 = 1_000;
+
+/// Bytes of direct replies to one connection in one turn; beyond it, it is read again in the next turn.
+pub(crate) const REPLY_PER_TURN: usize = 256 << 10;
+/// Received bytes held for a stalled connection: what was under way when reading was paused.
+pub(crate) const HELD_MAX: usize = 1 << 20;
+/// Bytes of the arena from which on members that lag are left for the next turn.
+pub(crate) const ARENA_SOFT_MAX: usize = 8 << 20;
+/// Log bytes that one member that lags is sent in one turn.
+pub(crate) const CATCH_UP_PER_TURN: usize = 512 << 10;
+
+/// Keys of one Hocuspocus socket.
+pub(crate) const KEYS_MAX: usize = 256;
+/// Frames and bytes that one Hocuspocus socket may send before its documents are authorised.
+pub(crate) const BUFFERED_FRAMES_MAX: usize = 64;
+/// See [`BUFFERED_FRAMES_MAX`].
+pub(crate) const BUFFERED_BYTES_MAX: usize = 256 << 10;
+/// Held refusals per thread; beyond it handshakes are refused before the upgrade.
+pub(crate) const HELD_REFUSALS_MAX: usize = 4_096;
+/// Clients in a state vector that a peer sends.
+pub(crate) const STATE_VECTOR_CLIENTS_MAX: usize = 1 << 17;
+
+/// Bytes of a log's tail from which on it is compacted (or half the base, if that is more).
+pub(crate) const COMPACT_MIN: usize = 64 << 10;
+/// A step 1 is answered on the data thread up to this many bytes and entries of log, else by a worker.
+pub(crate) const FOLD_BYTES_MAX: usize = 32 << 10;
+/// See [`FOLD_BYTES_MAX`].
+pub(crate) const FOLD_ENTRIES_MAX: u32 = 64;
+/// Bytes of a document that wait for the session store; beyond it edits are dropped until the store is back.
+pub(crate) const UNSTORED_MAX: u32 = 8 << 20;
+
+/// Payloads from this size on are shared between sends, not copied.
+pub(crate) const SHARED_MIN: usize = 16 << 10;
+/// Longest message compressed on a data thread: about a millisecond.
+pub(crate) const COMPRESS_MAX: usize = 64 << 10;
+
+/// Cost of merging one update on this class of machine, in nanoseconds.
+pub(crate) const MERGE_NS_PER_UPDATE: usize = 500;
+/// Bytes that merging saves per update: a frame's header and an update's own frame of counts.
+pub(crate) const MERGE_SAVES_BYTES: usize = 14;
+/// What a byte costs per member, in thousandths of a nanosecond: one copy into the kernel and one in the peer's.
+pub(crate) const PS_PER_BYTE_AND_MEMBER: usize = 150;
+
+const _: () = assert!(FOLD_BYTES_MAX <= COMPACT_MIN, "what a data thread folds is small");
+const _: () = assert!(CATCH_UP_PER_TURN < ARENA_SOFT_MAX);
+const _: () = assert!(UNSTORED_MAX as usize <= super::document::log::TAIL_MAX);
+
+/// What an operator may set. Times are in ticks of the wheel.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Number of this thread, from 0.
+    pub thread: u16,
+    /// Threads of the node.
+    pub threads: u16,
+    /// Decides where documents live; the same on all threads of a node.
+    pub placement_seed: u64,
+    /// Decides hashing and jitter of this thread.
+    pub seed: u64,
+    /// Bounds of WebSocket messages.
+    pub ws: ws::Limits,
+    /// Whether `.` and `:` may stand in a document's name.
+    pub names: pinwire_protocol::document::name::NameRules,
+    /// From the upgrade to the first frame, and from a first frame to Auth.
+    pub first_frame: Tick,
+    /// Silence after which the peer is pinged.
+    pub ping: Tick,
+    /// From the ping to anything received.
+    pub pong: Tick,
+    /// Longest time without a data frame.
+    pub idle_frame: Tick,
+    /// Time without a byte taken after which a reader is closed.
+    pub slow_reader: Tick,
+    /// Milliseconds a document outlives its last member.
+    pub grace_ms: u64,
+    /// Smallest message that is compressed, `usize::MAX` for none.
+    pub compress_min: usize,
+    /// Sessions end with their tokens.
+    pub end_on_expiry: bool,
+}
+
+/// Milliseconds as ticks, rounded up.
+#[must_use]
+pub fn ticks(ms: u64) -> Tick {
+    ms.div_ceil(TICK_MS) as Tick
+}

@@ -1,0 +1,59 @@
+//! What shards of one node tell each other. Only Hocuspocus sockets need it: the connection lives on the thread that owns
+//! its first document (its *home*), and is a remote member of documents that other threads own.
+//!
+//! Order is kept per pair of threads. The owner has at most one delivery per remote session under way and sends the next
+//! when the home shard gave the credit back, which it does once the socket took the last: a slow reader is a cursor there
+//! too, and no queue grows between threads.
+
+use crate::effect::ConnRef;
+use crate::{Access, App, AppLimits};
+use pinwire_protocol::close::Close;
+use std::sync::Arc;
+
+/// A session of a socket on another thread: the connection and which of its Hocuspocus keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RemoteSession {
+    /// The socket, on its home thread.
+    pub conn: ConnRef,
+    /// Position of the key in the socket's list.
+    pub key: u16,
+}
+
+/// A message from one shard to another.
+#[derive(Debug)]
+pub enum Mail {
+    /// Home to owner: the session was authorised and joins.
+    Join {
+        /// Who.
+        session: RemoteSession,
+        /// The document's name within the app.
+        document: Box<str>,
+        /// Whose it is.
+        app: Arc<App>,
+        /// What the token allows the app.
+        limits: AppLimits,
+        /// How.
+        access: Access,
+    },
+    /// Home to owner: a frame of the session without its key.
+    Frame(RemoteSession, Box<[u8]>),
+    /// Home to owner: the socket took the last delivery.
+    Credit(RemoteSession),
+    /// Home to owner: the session ended.
+    Leave(RemoteSession),
+    /// Owner to home: it is a member now.
+    Joined(RemoteSession, Access),
+    /// Owner to home: refused, or ended.
+    Refused(RemoteSession, Close),
+    /// Owner to home: frames without keys, in order, for each of these sessions.
+    Deliver {
+        /// Who gets them.
+        to: Vec<RemoteSession>,
+        /// Each is a frame without its key.
+        bodies: Arc<[Box<[u8]>]>,
+        /// Whether the owner waits for [`Mail::Credit`].
+        wants_credit: bool,
+    },
+    /// Owner to home: the socket must be closed.
+    Close(RemoteSession, Close),
+}

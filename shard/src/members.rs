@@ -1,0 +1,192 @@
+//! Documents come and go, and so do their members.
+
+use crate::conn::{Peer, Session, SessionDialect};
+use crate::document::log::Log;
+use crate::document::{Document, Member, State};
+use crate::effect::{DocumentName, DocumentRef, Effect};
+use crate::grant::Access;
+use crate::shard::{DOCUMENT_KEY, Shard};
+use crate::{AppLimits, apps::AppId};
+use pinwire_protocol::close::{Close, CloseCode};
+use pinwire_protocol::document::update;
+use std::sync::Arc;
+
+/// What [`Shard::open_session`] came to.
+pub(crate) enum Opened {
+    /// A member now.
+    Joined(u32),
+    /// The document at this index is being loaded.
+    Wait(u32),
+}
+
+impl Shard {
+    /// Makes a session on a document of this thread, which is claimed and loaded first if nobody has it open.
+    pub(crate) fn open_session(
+        &mut self,
+        app: AppId,
+        name: DocumentName,
+        limits: AppLimits,
+        peer: Peer,
+        dialect: SessionDialect,
+        access: Access,
+    ) -> Result<Opened, Close> {
+        let hash = self.hash(&name);
+        let documents = &self.documents;
+        let is_it = |index: &u32| documents.get(*index).is_some_and(|document| document.name == name);
+        let Some(&index) = self.by_name.find(hash, is_it) else {
+            return self.create(app, name, hash, limits).map(Opened::Wait);
+        };
+        let Some(document) = self.documents.get_mut(index) else { return Ok(Opened::Wait(index)) };
+        if document.state == State::Loading {
+            return Ok(Opened::Wait(index));
+        }
+        if document.members.len() >= limits.max_users_per_document as usize {
+            return Err(Close::document_users(limits.max_users_per_document.into()));
+        }
+        document.state = State::Live;
+        let member = Member { session: 0, cursor: document.log.head(), awareness: 0 };
+        let position = document.members.len() as u32;
+        document.members.push(member);
+        self.next_tag = self.next_tag.wrapping_add(1).max(1);
+        let session = self.out.sessions.insert(Session {
+            peer,
+            document: index,
+            member: position,
+            tag: self.next_tag,
+            read_only: access == Access::ReadOnly,
+            announced: false,
+            is_lagging: false,
+            dialect,
+        });
+        document.members[position as usize].session = session;
+        // It lacks everyone's awareness.
+        self.lag(session);
+        Ok(Opened::Joined(session))
+    }
+
+    fn create(&mut self, app: AppId, name: DocumentName, hash: u64, limits: AppLimits) -> Result<u32, Close> {
+        let Some(counted) = self.apps.get(app).cloned() else {
+            return Err(Close::from(CloseCode::InternalError));
+        };
+        counted
+            .admit_document(limits.max_documents)
+            .map_err(|active| Close::document_limit(limits.max_documents.into(), active.into()))?;
+        let app = self.apps.acquire(&counted, limits);
+        let serial = self.serial();
+        let index = self.documents.insert(Document::new(app, name.clone(), hash, serial));
+        let documents = &self.documents;
+        let rehash = |index: &u32| documents.get(*index).map_or(0, |document| document.hash);
+        self.by_name.insert_unique(hash, index, rehash);
+        self.out.effects.push_back(Effect::Open(DocumentRef { index, serial }, name));
+        Ok(index)
+    }
+
+    /// The claim and the session store answered [`Effect::Open`]: what the session held so far as one update, or how those
+    /// who wait are refused.
+    pub fn opened(&mut self, document: DocumentRef, session: Result<Option<Arc<[u8]>>, Close>) {
+        let grace_ms = self.out.now_ms + self.out.settings.grace_ms;
+        let Some(found) = self.document_at(document) else { return };
+        let pending = found.pending.take().unwrap_or_default();
+        let refusal = match session {
+            Err(close) => {
+                self.remove_document(document.index);
+                Some(close)
+            }
+            Ok(base) => {
+                if let Some(base) = base
+                    && update::scan(&base, &update::Bounds::default(), &mut found.coverage.absorb()).is_ok()
+                {
+                    found.log = Log::with_base(Some(base));
+                }
+                found.state = State::Grace { until_ms: grace_ms };
+                self.schedule_document(document.index);
+                None
+            }
+        };
+        for conn in pending.waiting {
+            self.document_ready(conn, refusal.as_ref());
+        }
+        for join in pending.remote_waiting {
+            self.remote_document_ready(document.index, &join, refusal.as_ref());
+        }
+    }
+
+    fn document_ready(&mut self, conn: crate::effect::ConnRef, refusal: Option<&Close>) {
+        match refusal {
+            None => self.resume(conn),
+            Some(close) => {
+                let Some(found) = self.out.conn_at(conn) else { return };
+                if found.hocuspocus_mut().is_some() {
+                    self.deny_waiting(conn, close);
+                } else {
+                    self.refuse(conn.slot, close.clone());
+                }
+            }
+        }
+    }
+
+    /// Ends a session: the document forgets the member, and others see its user go.
+    pub(crate) fn leave(&mut self, session: u32) {
+        let Some(ended) = self.out.sessions.remove(session) else { return };
+        let now_ms = self.out.now_ms;
+        let grace_ms = self.out.settings.grace_ms;
+        if let Peer::Remote { thread, conn, key, .. } = ended.peer {
+            self.remote_sessions.remove(&(thread, crate::mail::RemoteSession { conn, key }));
+        }
+        let Some(document) = self.documents.get_mut(ended.document) else { return };
+        document.members.swap_remove(ended.member as usize);
+        if let Some(moved) = document.members.get(ended.member as usize)
+            && let Some(moved) = self.out.sessions.get_mut(moved.session)
+        {
+            moved.member = ended.member;
+        }
+        if document.members.capacity() > 4 * document.members.len().max(4) {
+            document.members.shrink_to_fit();
+        }
+        let is_news = document.awareness.session_ended(ended.tag, now_ms);
+        if document.members.is_empty() {
+            document.state = State::Grace { until_ms: now_ms + grace_ms };
+        }
+        if is_news {
+            self.mark_dirty(ended.document);
+        }
+        self.schedule_document(ended.document);
+    }
+
+    /// Makes sure that the wheel looks at a document in time.
+    pub(crate) fn schedule_document(&mut self, index: u32) {
+        let Some(document) = self.documents.get_mut(index) else { return };
+        let grace = match document.state {
+            State::Grace { until_ms } => Some(until_ms),
+            State::Live | State::Loading => None,
+        };
+        let Some(deadline_ms) = grace.into_iter().chain(document.awareness.next_ms()).min() else { return };
+        self.out.wheel.schedule(index | DOCUMENT_KEY, &mut document.due, deadline_ms);
+    }
+
+    pub(crate) fn document_deadline(&mut self, index: u32) {
+        let now_ms = self.out.now_ms;
+        let Some(document) = self.documents.get_mut(index) else { return };
+        if matches!(document.state, State::Grace { until_ms } if now_ms >= until_ms) {
+            return self.remove_document(index);
+        }
+        let expired = document.awareness.expire(now_ms);
+        let released = document.awareness.release_renewals(now_ms);
+        if expired || released {
+            self.mark_dirty(index);
+        }
+        self.schedule_document(index);
+    }
+
+    fn remove_document(&mut self, index: u32) {
+        let Some(document) = self.documents.remove(index) else { return };
+        if let Ok(entry) = self.by_name.find_entry(document.hash, |found| *found == index) {
+            entry.remove();
+        }
+        if let Some(app) = self.apps.get(document.app) {
+            app.release_document();
+        }
+        self.apps.release(document.app);
+        self.out.effects.push_back(Effect::Closed(document.name));
+    }
+}

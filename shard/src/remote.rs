@@ -1,0 +1,213 @@
+//! Documents of other threads: the two ends of [`Mail`].
+
+use crate::conn::{Key, KeyState, NONE, Peer, Phase, SessionDialect};
+use crate::document::RemoteJoin;
+use crate::edit::Outcome;
+use crate::effect::{ConnRef, Slot};
+use crate::grant::Access;
+use crate::hocuspocus::{decode_rest, write_authenticated};
+use crate::mail::{Mail, RemoteSession};
+use crate::members::Opened;
+use crate::shard::Shard;
+use crate::{App, AppLimits};
+use pinwire_protocol::close::{Close, CloseCode};
+use pinwire_protocol::document::hocuspocus::Frame;
+use std::sync::Arc;
+
+impl Shard {
+    /// A message from another thread's shard.
+    pub fn mail(&mut self, from: u16, mail: Mail) {
+        match mail {
+            Mail::Join { session, document, app, limits, access } => {
+                self.remote_join(from, session, &document, &app, limits, access);
+            }
+            Mail::Frame(session, rest) => self.remote_frame(from, session, &rest),
+            Mail::Credit(session) => self.remote_credit(from, session),
+            Mail::Leave(session) => self.remote_leave(from, session),
+            Mail::Joined(session, access) => self.joined_remotely(from, session, access),
+            Mail::Refused(session, close) => self.refused_remotely(session, &close),
+            Mail::Deliver { to, bodies, wants_credit } => {
+                for session in to {
+                    self.deliver(from, session, &bodies, wants_credit);
+                }
+            }
+            Mail::Close(session, close) => {
+                if self.out.conn_at(session.conn).is_some() {
+                    self.close(session.conn.slot, &close);
+                }
+            }
+        }
+    }
+
+    // The owner's end.
+
+    fn remote_join(
+        &mut self,
+        thread: u16,
+        session: RemoteSession,
+        document: &str,
+        app: &Arc<App>,
+        limits: AppLimits,
+        access: Access,
+    ) {
+        let id = self.apps.acquire(app, limits);
+        let opened = match self.document_name(id, document) {
+            Some(name) => {
+                let RemoteSession { conn, key } = session;
+                let peer = Peer::Remote { thread, key, conn, awaits_credit: false };
+                self.open_session(id, name, limits, peer, SessionDialect::PrivateKey, access)
+            }
+            None => Err(Close::from(CloseCode::InternalError)),
+        };
+        // The document counts for the app by itself.
+        self.apps.release(id);
+        match opened {
+            Ok(Opened::Joined(index)) => {
+                self.remote_sessions.insert((thread, session), index);
+                self.out.mail(thread, Mail::Joined(session, access));
+            }
+            Ok(Opened::Wait(index)) => {
+                if let Some(document) = self.documents.get_mut(index) {
+                    document.pending_mut().remote_waiting.push(RemoteJoin {
+                        thread,
+                        session,
+                        limits,
+                        access,
+                    });
+                }
+            }
+            Err(close) => self.out.mail(thread, Mail::Refused(session, close)),
+        }
+    }
+
+    pub(crate) fn remote_document_ready(&mut self, index: u32, join: &RemoteJoin, refusal: Option<&Close>) {
+        if let Some(close) = refusal {
+            return self.out.mail(join.thread, Mail::Refused(join.session, close.clone()));
+        }
+        let Some(document) = self.documents.get(index) else { return };
+        let Some(app) = self.apps.get(document.app).cloned() else { return };
+        let name = document.name.name.clone();
+        self.remote_join(join.thread, join.session, &name, &app, join.limits, join.access);
+    }
+
+    fn remote_frame(&mut self, thread: u16, remote: RemoteSession, rest: &[u8]) {
+        let Some(&session) = self.remote_sessions.get(&(thread, remote)) else { return };
+        let mut room = Vec::new();
+        let outcome = match decode_rest(rest, &mut room) {
+            Ok(Frame::Message { body, .. }) => self.member_body(session, &body),
+            Ok(Frame::Ping | Frame::Pong) => Outcome::Done,
+            Err(_) => Outcome::Invalid,
+        };
+        let close = match outcome {
+            Outcome::Done | Outcome::Known | Outcome::Dropped { .. } | Outcome::Appended(_) => return,
+            Outcome::Invalid => Close::from(CloseCode::InvalidData),
+            Outcome::RateLimited(limit) => Close::rate_limit(limit),
+            // A log that is full: this socket cannot be held back from here.
+            Outcome::Hold => Close::try_again(1_000),
+        };
+        self.leave(session);
+        self.out.mail(thread, Mail::Close(remote, close));
+    }
+
+    fn remote_credit(&mut self, thread: u16, remote: RemoteSession) {
+        let Some(&session) = self.remote_sessions.get(&(thread, remote)) else { return };
+        if let Some(found) = self.out.sessions.get_mut(session)
+            && let Peer::Remote { awaits_credit, .. } = &mut found.peer
+        {
+            *awaits_credit = false;
+        }
+        self.lag(session);
+    }
+
+    fn remote_leave(&mut self, thread: u16, remote: RemoteSession) {
+        if let Some(session) = self.remote_sessions.remove(&(thread, remote)) {
+            return self.leave(session);
+        }
+        // It may still wait for its document.
+        let waiting: Vec<u32> =
+            self.documents.iter().filter(|(_, d)| d.pending.is_some()).map(|(index, _)| index).collect();
+        for index in waiting {
+            if let Some(pending) =
+                self.documents.get_mut(index).and_then(|document| document.pending.as_mut())
+            {
+                pending.remote_waiting.retain(|join| (join.thread, join.session) != (thread, remote));
+            }
+        }
+    }
+
+    // The home end.
+
+    fn remote_key(&mut self, session: RemoteSession) -> Option<&mut Key> {
+        self.out.conn_at(session.conn)?.hocuspocus_mut()?.keys.get_mut(usize::from(session.key))
+    }
+
+    fn joined_remotely(&mut self, owner: u16, session: RemoteSession, access: Access) {
+        let Some(Key { state: KeyState::Joining { frames, .. }, .. }) = self.remote_key(session) else {
+            return;
+        };
+        let frames = std::mem::take(frames);
+        if let Some(key) = self.remote_key(session) {
+            key.state = KeyState::Remote { owner };
+        }
+        if let Some(hocuspocus) = self.out.conn_at(session.conn).and_then(|conn| conn.hocuspocus_mut()) {
+            hocuspocus.buffered -= frames.iter().map(|frame| frame.len()).sum::<usize>();
+        }
+        self.out.send_key(session.conn.slot, session.key, |out| write_authenticated(out, access));
+        for frame in frames {
+            self.out.mail(owner, Mail::Frame(session, frame));
+        }
+    }
+
+    fn refused_remotely(&mut self, session: RemoteSession, close: &Close) {
+        // The owner knows nothing of the session: nothing to leave there.
+        match self.remote_key(session) {
+            Some(key) if matches!(key.state, KeyState::Joining { .. } | KeyState::Remote { .. }) => {}
+            _ => return,
+        }
+        self.deny(session.conn.slot, usize::from(session.key), close);
+    }
+
+    fn deliver(&mut self, owner: u16, session: RemoteSession, bodies: &[Box<[u8]>], wants_credit: bool) {
+        if self.remote_key(session).is_none() {
+            return;
+        }
+        let slot = session.conn.slot;
+        for body in bodies {
+            self.out.send_key(slot, session.key, |out| out.extend_from_slice(body));
+        }
+        if wants_credit {
+            // The owner sends more once the socket took this: after the flush if it is not blocked, else when it drains.
+            self.credits.push((owner, session));
+        }
+    }
+
+    /// Gives back the credits of every connection that is not blocked. Called after a flush, when that is known.
+    pub(crate) fn return_credits(&mut self) {
+        for (owner, session) in std::mem::take(&mut self.credits) {
+            match self.out.conn_at(session.conn) {
+                None => {}
+                Some(conn) if conn.is_blocked() => self.credits.push((owner, session)),
+                Some(_) => self.out.mail(owner, Mail::Credit(session)),
+            }
+        }
+    }
+
+    /// Tells other threads that a connection's sessions on their documents ended.
+    pub(crate) fn leave_remote_documents(&mut self, slot: Slot) {
+        let Some(conn) = self.out.conns.get_mut(slot) else { return };
+        if conn.app == NONE || conn.phase == Phase::Moving {
+            return;
+        }
+        let reference = ConnRef { slot, serial: conn.serial };
+        let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
+        let owner = |key: &Key| match key.state {
+            KeyState::Remote { owner } | KeyState::Joining { owner, .. } => Some(owner),
+            _ => None,
+        };
+        let remote: Vec<(u16, u16)> =
+            hocuspocus.keys.iter().enumerate().filter_map(|(i, key)| Some((i as u16, owner(key)?))).collect();
+        for (key, owner) in remote {
+            self.out.mail(owner, Mail::Leave(RemoteSession { conn: reference, key }));
+        }
+    }
+}

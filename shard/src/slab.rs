@@ -1,0 +1,159 @@
+//! A slab in pages: indices are stable, memory comes and goes a page at a time.
+//!
+//! A doubling `Vec` would hold up to twice what is used and copy everything when it grows; at a million connections both
+//! show. A page that has become empty is returned.
+
+const PAGE: usize = 256;
+
+/// Values by index. An index is free again after [`Slab::remove`].
+#[derive(Debug)]
+pub struct Slab<T> {
+    pages: Vec<Option<Box<Page<T>>>>,
+    /// Pages that may have a free place, as a stack; entries can be out of date.
+    roomy: Vec<u32>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Page<T> {
+    items: [Option<T>; PAGE],
+    used: u16,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { pages: Vec::new(), roomy: Vec::new(), len: 0 }
+    }
+}
+
+impl<T> Slab<T> {
+    /// Values held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if no value is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The value at `index`.
+    #[must_use]
+    pub fn get(&self, index: u32) -> Option<&T> {
+        let (page, item) = split(index);
+        self.pages.get(page)?.as_ref()?.items[item].as_ref()
+    }
+
+    /// The value at `index`.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        let (page, item) = split(index);
+        self.pages.get_mut(page)?.as_mut()?.items[item].as_mut()
+    }
+
+    /// Puts a value at an index of the caller's choice and returns what was there.
+    pub fn put(&mut self, index: u32, value: T) -> Option<T> {
+        let (page, item) = split(index);
+        if self.pages.len() <= page {
+            self.pages.resize_with(page + 1, || None);
+        }
+        let page = self.pages[page]
+            .get_or_insert_with(|| Box::new(Page { items: std::array::from_fn(|_| None), used: 0 }));
+        let before = page.items[item].replace(value);
+        if before.is_none() {
+            page.used += 1;
+            self.len += 1;
+        }
+        before
+    }
+
+    /// Puts a value at any free index.
+    pub fn insert(&mut self, value: T) -> u32 {
+        while let Some(&page) = self.roomy.last() {
+            let free = self.pages[page as usize]
+                .as_ref()
+                .map_or(Some(0), |p| p.items.iter().position(Option::is_none));
+            if let Some(item) = free {
+                let index = page * PAGE as u32 + item as u32;
+                self.put(index, value);
+                return index;
+            }
+            self.roomy.pop();
+        }
+        let page = self.pages.len() as u32;
+        self.roomy.push(page);
+        self.put(page * PAGE as u32, value);
+        page * PAGE as u32
+    }
+
+    /// Takes the value at `index` out.
+    pub fn remove(&mut self, index: u32) -> Option<T> {
+        let (number, item) = split(index);
+        let page = self.pages.get_mut(number)?.as_mut()?;
+        let value = page.items[item].take()?;
+        let was_full = usize::from(page.used) == PAGE;
+        page.used -= 1;
+        self.len -= 1;
+        if page.used == 0 {
+            self.pages[number] = None;
+        }
+        if was_full {
+            self.roomy.push(number as u32);
+        }
+        Some(value)
+    }
+
+    /// Every index in use with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.pages.iter().enumerate().flat_map(|(number, page)| {
+            page.iter().flat_map(move |page| {
+                page.items.iter().enumerate().filter_map(move |(item, value)| {
+                    value.as_ref().map(|value| ((number * PAGE + item) as u32, value))
+                })
+            })
+        })
+    }
+}
+
+fn split(index: u32) -> (usize, usize) {
+    (index as usize / PAGE, index as usize % PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn a_slab_agrees_with_a_map_and_returns_empty_pages(ops in prop::collection::vec((any::<bool>(), 0usize..2000), 0..2000)) {
+            let mut slab = Slab::default();
+            let mut model = BTreeMap::new();
+            for (number, (insert, pick)) in ops.into_iter().enumerate() {
+                if insert || model.is_empty() {
+                    let index = slab.insert(number);
+                    prop_assert!(model.insert(index, number).is_none(), "index {} was in use", index);
+                } else {
+                    let index = *model.keys().nth(pick % model.len()).unwrap();
+                    prop_assert_eq!(slab.remove(index), model.remove(&index));
+                }
+            }
+            prop_assert_eq!(slab.len(), model.len());
+            prop_assert!(slab.iter().map(|(i, v)| (i, *v)).eq(model.iter().map(|(i, v)| (*i, *v))));
+            for index in model.keys() {
+                slab.remove(*index);
+            }
+            prop_assert!(slab.is_empty() && slab.pages.iter().all(Option::is_none));
+        }
+    }
+
+    #[test]
+    fn an_index_of_the_callers_choice_needs_no_neighbours() {
+        let mut slab = Slab::default();
+        assert_eq!(slab.put(5000, "a"), None);
+        assert_eq!(slab.put(5000, "b"), Some("a"));
+        assert_eq!((slab.len(), slab.get(5000), slab.get(4999)), (1, Some(&"b"), None));
+    }
+}

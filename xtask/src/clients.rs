@@ -1,0 +1,110 @@
+//! Real Yjs clients from npm against the release build of the node.
+
+use crate::shell::{command, root, status_within, target_dir};
+use crate::tally::Tally;
+use crate::{setup, unit};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::time::Duration;
+
+const DRIVERS: &[&str] = &["uring", "epoll"];
+const THREADS: &[&str] = &["1", "2"];
+
+/// Test files that run at the same time. Two of them mostly wait.
+const CONCURRENCY: u32 = 4;
+/// The longest test watches for a minute; a run beyond this hangs.
+const RUN_LIMIT: Duration = Duration::from_secs(480);
+
+/// Which node, and which test files (all when empty).
+struct Selection {
+    drivers: Vec<String>,
+    threads: Vec<String>,
+    files: Vec<String>,
+}
+
+/// Every driver with every thread count, unless `--driver` or `--threads` narrow it.
+pub(crate) fn run(args: &[String]) -> Result<Tally> {
+    let selection = parse(args)?;
+    setup::install_client_packages()?;
+    unit::build(&[])?;
+    let mut tally = Tally::default();
+    for driver in &selection.drivers {
+        for threads in &selection.threads {
+            println!("--> clients on {driver}, {threads} thread(s)");
+            tally += run_against(driver, threads, &selection.files)?;
+            if tally.failed > 0 {
+                return Ok(tally);
+            }
+        }
+    }
+    Ok(tally)
+}
+
+fn parse(args: &[String]) -> Result<Selection> {
+    let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+    let mut selection = Selection { drivers: owned(DRIVERS), threads: owned(THREADS), files: Vec::new() };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().cloned().with_context(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--driver" => selection.drivers = vec![value()?],
+            "--threads" => selection.threads = vec![value()?],
+            file => selection.files.push(file.to_owned()),
+        }
+    }
+    Ok(selection)
+}
+
+fn run_against(driver: &str, threads: &str, files: &[String]) -> Result<Tally> {
+    let report = target_dir().join(format!("clients-{driver}-{threads}.tap"));
+    let _ = fs::remove_file(&report);
+    let mut node = command("node");
+    node.current_dir(root().join("tests/clients"))
+        .arg("--test")
+        .arg(format!("--test-concurrency={CONCURRENCY}"))
+        .args(["--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=tap"])
+        .arg(format!("--test-reporter-destination={}", report.display()))
+        .args(files)
+        .env("PINWIRE_NODE", unit::release_binary("pinwire-node"))
+        .env("PINWIRE_DRIVER", driver)
+        .env("PINWIRE_THREADS", threads);
+    let status = status_within(&mut node, RUN_LIMIT)?;
+    let report = fs::read_to_string(&report).context("the clients' report")?;
+    let tally = read_tap(&report).context("the clients' report has no totals")?;
+    if tally == Tally::default() || (!status.success() && tally.failed == 0) {
+        bail!("the client tests ended with {status}, {tally}");
+    }
+    Ok(tally)
+}
+
+/// The totals at the end of a TAP report of `node --test`. A skipped or unfinished test counts as failed.
+fn read_tap(report: &str) -> Option<Tally> {
+    let total = |name: &str| -> Option<u64> {
+        report.lines().rev().find_map(|line| line.strip_prefix(&format!("# {name} ")))?.trim().parse().ok()
+    };
+    let passed = total("pass")?;
+    let failed = total("fail")? + total("cancelled")? + total("skipped")? + total("todo")?;
+    Some(Tally { passed, failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skipped_client_tests_count_as_failed() {
+        let report = "ok 1 - one\n1..4\n# tests 4\n# suites 0\n# pass 2\n# fail 1\n# cancelled 0\n# skipped 1\n# todo 0\n";
+        assert_eq!(read_tap(report), Some(Tally { passed: 2, failed: 2 }));
+        assert_eq!(read_tap("1..0\n"), None);
+    }
+
+    #[test]
+    fn arguments_narrow_the_matrix() {
+        let args = ["--driver", "epoll", "sync.test.js"].map(str::to_owned);
+        let selection = parse(&args).unwrap();
+        assert_eq!(selection.drivers, ["epoll"]);
+        assert_eq!(selection.threads, ["1", "2"]);
+        assert_eq!(selection.files, ["sync.test.js"]);
+        assert!(parse(&["--threads".to_owned()]).is_err());
+    }
+}
