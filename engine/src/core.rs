@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::buffers::{BufferPool, ReadBuf};
-use crate::config::{ACCEPT_BACKOFF, Config, READ_ROOM_MIN, TurnBudget};
+use crate::config::{ACCEPT_BACKOFF, Config, DriverInUse, READ_ROOM_MIN, TurnBudget};
 use crate::door::Door;
 use crate::event::{Cause, Event, Pressure};
 use crate::output::{Job, Output, Piece, Refused, Segment, Source};
@@ -16,6 +16,8 @@ use crate::slot::{Flags, Handle, Hot, Leaving, NO_TURN, Slot};
 /// One system interface. The calls come in the order of a turn: `reap`, `accept`, `read`, then the owner's
 /// commands, then `send` and the rest, then `commit`.
 pub(crate) trait Backend {
+    /// Which one it is.
+    fn driver(&self) -> DriverInUse;
     /// Starts to watch a listener; it is non-blocking.
     fn listen(&mut self, core: &mut Core, listener: std::os::fd::OwnedFd) -> io::Result<()>;
     /// Closes the listeners.
@@ -50,6 +52,8 @@ pub(crate) trait Backend {
     fn before_sleep(&mut self) -> bool;
     /// After sleeping.
     fn after_sleep(&mut self);
+    /// How often a call returned while an operation it submitted still used memory of ours. Expected to stay 0.
+    fn late_completions(&self) -> u64;
     /// A descriptor of its own that is readable when there is something to reap.
     fn wait_fd(&self) -> io::Result<std::os::fd::OwnedFd>;
 }
@@ -107,7 +111,22 @@ impl Core {
     }
 
     pub(crate) fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front().map(|(_, event)| event)
+        let (about, event) = self.events.pop_front()?;
+        if let (Some(handle), Event::Accepted { .. } | Event::Arrived { .. }) = (about, &event) {
+            if let Some(hot) = self.slab.get(handle) {
+                hot.flags.clear(Flags::NEW);
+            }
+            self.wake_reader(handle);
+        }
+        Some(event)
+    }
+
+    /// Announces a connection; it is read from when the owner has taken the event.
+    pub(crate) fn announce(&mut self, handle: Handle, event: Event) {
+        if let Some(hot) = self.slab.get(handle) {
+            hot.flags.set(Flags::NEW);
+        }
+        self.tell(handle, event);
     }
 
     pub(crate) fn has_work(&self) -> bool {
@@ -125,7 +144,7 @@ impl Core {
 
     /// A connection was taken from a listener, with a reservation.
     pub(crate) fn accepted(&mut self, handle: Handle, peer: SocketAddr) {
-        self.tell(handle, Event::Accepted { slot: handle.slot(), peer });
+        self.announce(handle, Event::Accepted { slot: handle.slot(), peer });
     }
 
     /// Nobody waits to be accepted any more.
@@ -194,7 +213,7 @@ impl Core {
         if hangup || error {
             hot.flags.set(Flags::HANGUP);
         }
-        if hot.flags.has(Flags::PAUSED | Flags::LEAVING) {
+        if hot.flags.has(Flags::PAUSED | Flags::LEAVING | Flags::NEW) {
             hot.flags.set(Flags::PENDING);
         } else if hot.flags.raise(Flags::READY) {
             self.ready.push_back(handle);
@@ -343,7 +362,7 @@ impl Core {
     /// Reads again what became readable while reading was off.
     pub(crate) fn wake_reader(&mut self, handle: Handle) {
         let Some(hot) = self.slab.get(handle) else { return };
-        if hot.flags.has(Flags::PENDING) && !hot.flags.has(Flags::PAUSED | Flags::LEAVING) {
+        if hot.flags.has(Flags::PENDING) && !hot.flags.has(Flags::PAUSED | Flags::LEAVING | Flags::NEW) {
             hot.flags.clear(Flags::PENDING);
             if hot.flags.raise(Flags::READY) {
                 self.ready.push_back(handle);
@@ -591,7 +610,7 @@ impl Core {
         }
     }
 
-    fn drop_tail(&mut self, handle: Handle) {
+    pub(crate) fn drop_tail(&mut self, handle: Handle) {
         let Some(hot) = self.slab.get(handle) else { return };
         hot.flags.clear(Flags::BLOCKED | Flags::OVERFLOW);
         if let Some(cold) = hot.cold.as_mut() {

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use crate::config::DriverInUse;
 use crate::core::{Backend, Core};
 use crate::door::Parcel;
 use crate::event::{Cause, Event, Pressure};
@@ -169,6 +170,10 @@ enum Accepted {
 }
 
 impl Backend for Epoll {
+    fn driver(&self) -> DriverInUse {
+        DriverInUse::Epoll
+    }
+
     fn listen(&mut self, _core: &mut Core, fd: OwnedFd) -> io::Result<()> {
         let about = LISTENER | self.listeners.len() as u64;
         sys::epoll_add(self.epoll.as_fd(), fd.as_fd(), libc::EPOLLIN | libc::EPOLLET, about)?;
@@ -284,6 +289,10 @@ impl Backend for Epoll {
     }
 
     fn after_sleep(&mut self) {}
+
+    fn late_completions(&self) -> u64 {
+        0
+    }
 
     fn wait_fd(&self) -> io::Result<OwnedFd> {
         self.epoll.try_clone()

@@ -26,6 +26,8 @@
 //!   [`Config`], and a tail that passes the thread's bound is kept and told with [`Event::Overflow`].
 //! - `close` sends FIN if everything received was read (else the kernel sends RST; to be sure, `shutdown_write`, read
 //!   until [`Event::Ended`], then `close`). What was queued in the same turn is offered to the socket once before.
+//! - Nothing is read from a connection before its owner has taken the event that announces it, so that a transform set
+//!   then sees every byte.
 //! - A slot is used again only after every kernel operation on it is over; queues hold generations besides.
 //! - Nothing but `wait` is awaited, and its future must not be dropped before it is ready.
 //! - A connection that moves ([`Engine::send_to`]) is not read any more; bytes already given out as `Data` belong to the
@@ -43,13 +45,17 @@ mod core;
 mod door;
 mod epoll;
 mod event;
+mod fallback;
+mod listen;
 mod output;
 mod runtime;
 mod slab;
 mod slot;
 mod sys;
+mod tag;
 mod tail;
 mod transform;
+mod uring;
 mod waker;
 
 use std::fmt;
@@ -63,6 +69,8 @@ pub use buffers::ReadBuf;
 pub use config::{ACCEPT_BACKOFF, Config, Driver, DriverInUse, KeepAlive};
 pub use door::{Door, TOKEN_MAX};
 pub use event::{Cause, Event, Pressure};
+pub use fallback::FallbackReason;
+pub use listen::listener;
 pub use output::{Refused, Segment};
 pub use runtime::{allowed_cores, pin_to_core, run};
 pub use slot::Slot;
@@ -73,49 +81,10 @@ use crate::core::{Backend, Core};
 use crate::runtime::Bed;
 use crate::slot::{Flags, Leaving};
 
-/// Why io_uring is not in use, for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FallbackReason {
-    /// `io_uring_setup` is refused (EPERM): a seccomp filter, as container runtimes set by default.
-    NotPermitted,
-    /// The `kernel.io_uring_disabled` setting has this value (1: unprivileged users, 2: everyone).
-    DisabledBySysctl(u8),
-    /// The kernel has no io_uring (ENOSYS), or a filter answers so.
-    NoSystemCall,
-    /// The ring's memory is above the locked-memory limit (ENOMEM).
-    MemoryLock,
-    /// The kernel lacks something the engine needs.
-    Missing(&'static str),
-    /// Setting up failed with this error code.
-    Other(i32),
-}
-
-impl fmt::Display for FallbackReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FallbackReason::NotPermitted => {
-                f.write_str("io_uring_setup is not permitted (seccomp filter, EPERM)")
-            }
-            FallbackReason::DisabledBySysctl(level) => {
-                write!(f, "sysctl kernel.io_uring_disabled is {level}")
-            }
-            FallbackReason::NoSystemCall => f.write_str("the kernel has no io_uring (ENOSYS)"),
-            FallbackReason::MemoryLock => {
-                f.write_str("the ring does not fit the locked-memory limit (RLIMIT_MEMLOCK)")
-            }
-            FallbackReason::Missing(what) => write!(f, "the kernel lacks {what}"),
-            FallbackReason::Other(code) => {
-                write!(f, "io_uring setup failed: {}", io::Error::from_raw_os_error(*code))
-            }
-        }
-    }
-}
-
 /// All socket I/O of one thread. See the crate's documentation for the order of calls.
 pub struct Engine {
     core: Core,
     backend: Box<dyn Backend>,
-    driver: DriverInUse,
     fallback: Option<FallbackReason>,
     waker: Waker,
     bed: Bed,
@@ -129,25 +98,39 @@ impl Engine {
     /// # Errors
     /// When descriptors cannot be made, or [`Driver::Uring`] is asked for and not allowed.
     pub fn new(config: Config) -> io::Result<Engine> {
-        let config = config.clamped();
+        let mut config = config.clamped();
         let waker = Waker::new()?;
-        let door = Door::new(config.slots_max, waker.clone(), None);
+        let mut fallback = None;
+        if config.driver != Driver::Epoll {
+            match uring::Uring::new(&mut config, &waker) {
+                Ok(uring) => {
+                    let ring = uring.door_fd()?;
+                    return Ok(Engine::with(config, waker, Box::new(uring), Some(ring), None));
+                }
+                Err(reason) if config.driver == Driver::Uring => return Err(io::Error::other(reason)),
+                Err(reason) => fallback = Some(reason),
+            }
+        }
         let backend = Box::new(epoll::Epoll::new(&waker)?);
-        Ok(Engine {
-            core: Core::new(config, door),
-            backend,
-            driver: DriverInUse::Epoll,
-            fallback: None,
-            waker,
-            bed: Bed::default(),
-            not_send: PhantomData,
-        })
+        Ok(Engine::with(config, waker, backend, None, fallback))
+    }
+
+    fn with(
+        config: Config,
+        waker: Waker,
+        backend: Box<dyn Backend>,
+        ring: Option<OwnedFd>,
+        fallback: Option<FallbackReason>,
+    ) -> Engine {
+        let door = Door::new(config.slots_max, waker.clone(), ring);
+        let core = Core::new(config, door);
+        Engine { core, backend, fallback, waker, bed: Bed::default(), not_send: PhantomData }
     }
 
     /// The backend in use.
     #[must_use]
     pub fn driver(&self) -> DriverInUse {
-        self.driver
+        self.backend.driver()
     }
 
     /// Why [`Driver::Auto`] chose epoll.
@@ -210,6 +193,13 @@ impl Engine {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.core.slab.used()
+    }
+
+    /// How often io_uring still used our memory when the call that submitted an operation returned; the engine then waits
+    /// for it. Non-blocking operations complete as they are submitted, so this stays 0: watch it.
+    #[must_use]
+    pub fn late_completions(&self) -> u64 {
+        self.backend.late_completions()
     }
 
     /// Heap bytes of the slot pages.
@@ -401,7 +391,7 @@ impl Engine {
         while let Some(parcel) = self.core.door.pop() {
             let token = parcel.token;
             match self.backend.adopt(&mut self.core, parcel.fd) {
-                Ok(handle) => self.core.tell(handle, Event::Arrived { slot: handle.slot(), token }),
+                Ok(handle) => self.core.announce(handle, Event::Arrived { slot: handle.slot(), token }),
                 Err(error) => {
                     self.core.door.release();
                     self.core.tell_all(Event::ArrivalFailed { token, error });
@@ -420,7 +410,7 @@ impl Drop for Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
-            .field("driver", &self.driver)
+            .field("driver", &self.driver())
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }

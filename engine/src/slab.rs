@@ -125,17 +125,9 @@ impl Slab {
         pages * (PAGE_SLOTS * size_of::<Hot>() + size_of::<Page>())
     }
 
-    /// Every occupant, for the engine's end.
-    pub(crate) fn handles(&self) -> Vec<Handle> {
-        let mut all = Vec::with_capacity(self.used);
-        for (number, page) in self.pages.iter().enumerate() {
-            let Some(page) = page else { continue };
-            for (in_page, hot) in page.slots.iter().enumerate().filter(|(_, hot)| hot.generation != 0) {
-                let index = u32::try_from(number * PAGE_SLOTS + in_page).unwrap_or(u32::MAX);
-                all.push(Handle { index, generation: hot.generation });
-            }
-        }
-        all
+    /// Who has the slot now.
+    pub(crate) fn occupant(&mut self, index: u32) -> Option<Handle> {
+        self.at(index).map(|hot| Handle { index, generation: hot.generation })
     }
 }
 

@@ -14,6 +14,13 @@ use crate::transform::Transform;
 pub struct Slot(pub(crate) u32);
 
 impl Slot {
+    /// The slot with this index, for an owner that keeps its own state by index. What is asked of a slot that is not in
+    /// use has no effect.
+    #[must_use]
+    pub fn from_index(index: u32) -> Self {
+        Self(index)
+    }
+
     /// The number as an index: dense, starts at 0, below `slots_max`.
     #[must_use]
     pub fn index(self) -> usize {
@@ -82,6 +89,8 @@ impl Flags {
     pub(crate) const WRITABLE: u32 = 1 << 19;
     /// The transform refused the peer's bytes: input is over, output is not.
     pub(crate) const REFUSED: u32 = 1 << 20;
+    /// The event that announces it was not taken yet: nothing is read, so that a transform set then sees every byte.
+    pub(crate) const NEW: u32 = 1 << 21;
 
     pub(crate) fn has(self, any_of: u32) -> bool {
         self.0 & any_of != 0

@@ -113,6 +113,53 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAdd
     Ok((fd, socket_address(&address)))
 }
 
+/// A TCP socket for the address's family, closed on exec.
+pub(crate) fn stream_socket(addr: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: no memory is passed, and the descriptor is new.
+    unsafe { Ok(own(check(libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0))?)) }
+}
+
+pub(crate) fn bind(fd: BorrowedFd<'_>, addr: &SocketAddr) -> io::Result<()> {
+    let (storage, length) = kernel_address(addr);
+    // SAFETY: the kernel reads `length` bytes of `storage`, which is at least that long.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), length) })?;
+    Ok(())
+}
+
+pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: libc::c_int) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::listen(fd.as_raw_fd(), backlog) })?;
+    Ok(())
+}
+
+/// The address in the kernel's form, and how many bytes of it count.
+fn kernel_address(addr: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    // SAFETY: all-zero bytes are a valid sockaddr_storage.
+    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
+    let length = match addr {
+        SocketAddr::V4(addr) => {
+            // SAFETY: the storage is large and aligned enough for every family's address.
+            let v4 = unsafe { &mut *(&raw mut storage).cast::<libc::sockaddr_in>() };
+            v4.sin_family = libc::AF_INET as libc::sa_family_t;
+            v4.sin_port = addr.port().to_be();
+            v4.sin_addr.s_addr = u32::from(*addr.ip()).to_be();
+            size_of::<libc::sockaddr_in>()
+        }
+        SocketAddr::V6(addr) => {
+            // SAFETY: as above.
+            let v6 = unsafe { &mut *(&raw mut storage).cast::<libc::sockaddr_in6>() };
+            v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            v6.sin6_port = addr.port().to_be();
+            v6.sin6_addr.s6_addr = addr.ip().octets();
+            v6.sin6_flowinfo = addr.flowinfo();
+            v6.sin6_scope_id = addr.scope_id();
+            size_of::<libc::sockaddr_in6>()
+        }
+    };
+    (storage, length as libc::socklen_t)
+}
+
 /// The address in the standard library's form; 0.0.0.0:0 for other families.
 pub(crate) fn socket_address(storage: &libc::sockaddr_storage) -> SocketAddr {
     match libc::c_int::from(storage.ss_family) {

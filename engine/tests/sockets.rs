@@ -90,6 +90,7 @@ fn an_echo_survives_any_split_of_reads_and_writes(driver: Driver) {
     writing.join().unwrap();
     assert!(got == sent);
     assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+    assert_eq!(server.call(|engine| engine.late_completions()), 0);
 }
 
 fn a_thousand_connections_are_served_side_by_side(driver: Driver) {
@@ -106,6 +107,7 @@ fn a_thousand_connections_are_served_side_by_side(driver: Driver) {
         }
     }
     assert_eq!(server.call(|engine| engine.connections()), 1_000);
+    assert_eq!(server.call(|engine| engine.late_completions()), 0);
 }
 
 /// Queues in pieces until the socket blocks, then on every `Drained`, `total` bytes in all.
@@ -145,6 +147,7 @@ fn a_slow_reader_gets_every_byte_in_order_and_then_a_drained_event(driver: Drive
     assert!(got[..] == expected[..got.len()]);
     assert_eq!(drains.recv_timeout(PATIENCE).unwrap(), 0);
     assert_eq!(server.call(|engine| engine.thread_backlog()), 0);
+    assert_eq!(server.call(|engine| engine.late_completions()), 0);
 }
 
 fn shared_frames_wait_in_the_tail_by_reference(driver: Driver) {

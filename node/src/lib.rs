@@ -4,6 +4,10 @@ pub mod apps;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod data;
 pub mod limits;
 pub mod log;
+mod node;
 pub mod signals;
+
+pub use node::{Node, StartError};

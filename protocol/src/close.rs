@@ -107,8 +107,8 @@ impl From<CloseCode> for u16 {
     }
 }
 
-/// Whether an endpoint may put `code` into a close frame: the registered ones that are not reserved for local use, and
-/// the ranges of libraries and applications (RFC 6455 7.4; 1012 to 1014 from the IANA registry).
+/// Whether an endpoint may put `code` into a close frame: the registered ones that are not reserved for local
+/// use, and the ranges of libraries and applications (RFC 6455 7.4; 1012 to 1014 from the IANA registry).
 pub fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
@@ -125,6 +125,13 @@ impl Close {
     /// `code` with a fixed reason, cut at a character to [`MAX_REASON`] bytes.
     pub fn new(code: CloseCode, reason: &'static str) -> Self {
         Self { code, reason: Cow::Borrowed(&reason[..reason.floor_char_boundary(MAX_REASON)]) }
+    }
+
+    /// `code` with a reason made up at run time, cut at a character to [`MAX_REASON`] bytes.
+    pub fn with_reason(code: CloseCode, reason: impl Into<String>) -> Self {
+        let mut reason = reason.into();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        Self { code, reason: Cow::Owned(reason) }
     }
 
     /// At most [`MAX_REASON`] bytes.
@@ -152,13 +159,15 @@ impl Close {
         Self::built(CloseCode::DocumentUsers, format!("Document user limit exceeded: {limit}"))
     }
 
-    /// Refused by shedding; the client is asked to wait `retry_ms` milliseconds, which the caller has jittered.
+    /// Refused by shedding; the client is asked to wait `retry_ms` milliseconds, which the caller has
+    /// jittered.
     pub fn try_again(retry_ms: u64) -> Self {
         Self::built(CloseCode::TryAgainLater, format!("retry_ms={retry_ms}"))
     }
 
-    /// The document is served at `url` (`wss://host/document`). If that does not fit, the reason names the host alone and
-    /// the client keeps its document name; if even that does not fit, it is empty and the client asks discovery.
+    /// The document is served at `url` (`wss://host/document`). If that does not fit, the reason names the
+    /// host alone and the client keeps its document name; if even that does not fit, it is empty and the
+    /// client asks discovery.
     pub fn redirect(url: &str) -> Self {
         let room = MAX_REASON - REDIRECT_PREFIX.len();
         let target = [url, origin(url)].into_iter().find(|target| target.len() <= room);

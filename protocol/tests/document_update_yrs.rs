@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use yrs::types::Attrs;
 use yrs::updates::decoder::Decode;
 use yrs::{
-    Any, Array, ArrayPrelim, Doc, Map, MapPrelim, Number, ReadTxn, Text, TextPrelim, Transact, Update,
-    Xml, XmlElementPrelim, XmlFragment, XmlTextPrelim,
+    Any, Array, ArrayPrelim, Doc, Map, MapPrelim, Number, ReadTxn, Text, TextPrelim, Transact, Update, Xml,
+    XmlElementPrelim, XmlFragment, XmlTextPrelim,
 };
 
 #[path = "document_support/grammar.rs"]
@@ -46,24 +46,63 @@ fn ranges(update: &[u8]) -> Result<(Summary, Ranges), ScanError> {
 /// One edit, or one exchange, of a random history.
 #[derive(Clone, Debug)]
 enum Step {
-    Insert { at: u32, text: String },
-    Format { at: u32, len: u32, bold: bool },
-    Embed { at: u32 },
-    RemoveText { at: u32, len: u32 },
-    SetKey { key: String, value: Any },
-    RemoveKey { key: String },
-    NestMap { key: String, text: String },
-    Push { values: Vec<Any> },
-    PushNested { text: String },
-    RemoveElement { at: u32 },
-    XmlElement { name: String, attribute: String },
-    XmlText { text: String },
-    RemoveXml { at: u32 },
-    SubDocument { key: String },
+    Insert {
+        at: u32,
+        text: String,
+    },
+    Format {
+        at: u32,
+        len: u32,
+        bold: bool,
+    },
+    Embed {
+        at: u32,
+    },
+    RemoveText {
+        at: u32,
+        len: u32,
+    },
+    SetKey {
+        key: String,
+        value: Any,
+    },
+    RemoveKey {
+        key: String,
+    },
+    NestMap {
+        key: String,
+        text: String,
+    },
+    Push {
+        values: Vec<Any>,
+    },
+    PushNested {
+        text: String,
+    },
+    RemoveElement {
+        at: u32,
+    },
+    XmlElement {
+        name: String,
+        attribute: String,
+    },
+    XmlText {
+        text: String,
+    },
+    RemoveXml {
+        at: u32,
+    },
+    SubDocument {
+        key: String,
+    },
     /// Takes over everything another replica has.
-    Sync { from: usize },
+    Sync {
+        from: usize,
+    },
     /// Takes over one update alone, which may leave a hole.
-    Pick { index: usize },
+    Pick {
+        index: usize,
+    },
 }
 
 fn any_value() -> impl Strategy<Value = Any> {

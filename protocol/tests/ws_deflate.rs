@@ -1,5 +1,5 @@
-//! permessage-deflate against a plain inflater written from RFC 1951 (which also sees how far back a message refers), and
-//! against streams that `flate2` makes with other settings than ours.
+//! permessage-deflate against a plain inflater written from RFC 1951 (which also sees how far back a message
+//! refers), and against streams that `flate2` makes with other settings than ours.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use pinwire_protocol::ws::{

@@ -20,7 +20,8 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Makes what is to be read out of all that was written, once that is complete.
 type Server = fn(&[u8]) -> Option<Vec<u8>>;
 
-/// A connection without a network: what is written is kept, what is read was put there, or is answered by `server`.
+/// A connection without a network: what is written is kept, what is read was put there, or is answered by
+/// `server`.
 #[derive(Default)]
 struct Pipe {
     incoming: Cursor<Vec<u8>>,

@@ -1,5 +1,5 @@
-//! Properties of the decoder: any split of a stream means the same, what one role encodes the other decodes, and what is
-//! held is bounded by what was received.
+//! Properties of the decoder: any split of a stream means the same, what one role encodes the other decodes,
+//! and what is held is bounded by what was received.
 
 use pinwire_protocol::ws::{
     Decoder, Event, Frame, Kind, Limits, Opcode, ProtocolError, Role, Scratch, WindowBits, append_close,
@@ -182,7 +182,8 @@ proptest! {
         prop_assert_eq!(&decode(role, &bytes, &sizes), &expected);
     }
 
-    /// Damage makes most streams invalid: the error, and the events before it, must not depend on the split either.
+    /// Damage makes most streams invalid: the error, and the events before it, must not depend on the split
+    /// either.
     #[test]
     fn a_damaged_stream_ends_the_same_way_in_any_split(
         role in role(),

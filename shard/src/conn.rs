@@ -184,6 +184,13 @@ pub struct Traveller {
     pub(crate) limits: AppLimits,
 }
 
+impl Traveller {
+    /// The connection was lost on the way: gives back what it counts for.
+    pub fn lost(self) {
+        self.app.release_connection();
+    }
+}
+
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<Traveller>();

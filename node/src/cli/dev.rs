@@ -5,14 +5,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use anyhow::{Context, bail};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use pinwire_token::{Key, KeySet, SigningKey, mint};
 use serde_json::json;
 
 use super::DriverArg;
-use super::token::{DefaultClaims, GENEROUS, unix_now};
+use super::token::{DefaultClaims, GENEROUS, random_hex, unix_now};
 use crate::config::{Config, Region};
 
 /// Flags of `dev`.
@@ -57,12 +55,13 @@ impl Dev {
         }
         let secret = random_secret()?;
         let keys = KeySet::from_iter([Key::from_secret(secret.as_bytes())?]);
-        let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
+        let threads =
+            args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let mut config = Config::dev(args.listen, threads, keys);
         config.driver = args.driver.into();
         config.policy.default_limits = GENEROUS;
         let claims = DefaultClaims { region: &config.region.name, ..DefaultClaims::lasting(TOKEN_SECONDS) };
-        let token = mint(&SigningKey::from_secret(secret.as_bytes())?, &claims.at(unix_now()))?;
+        let token = mint(&SigningKey::from_secret(secret.as_bytes())?, &claims.at(unix_now())?)?;
         Ok(Self { config, secret, token, json: args.json })
     }
 
@@ -138,9 +137,7 @@ Documents live in this process's memory: an edit is safe as long as it runs, and
 const TOKEN_SECONDS: u64 = 30 * 24 * 3600;
 
 fn random_secret() -> anyhow::Result<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).context("the system gives no random numbers for a secret")?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    random_hex::<32>().context("the system gives no random numbers for a secret")
 }
 
 #[cfg(test)]
@@ -151,7 +148,12 @@ mod tests {
     use super::*;
 
     fn args(listen: &str) -> DevArgs {
-        DevArgs { listen: listen.parse().unwrap(), threads: NonZeroUsize::new(1), json: true, driver: DriverArg::Auto }
+        DevArgs {
+            listen: listen.parse().unwrap(),
+            threads: NonZeroUsize::new(1),
+            json: true,
+            driver: DriverArg::Auto,
+        }
     }
 
     #[test]

@@ -86,7 +86,9 @@ mod tests {
         let Command::Dev(dev) = parse(line).unwrap().command else { panic!("not dev") };
         assert_eq!((dev.listen.to_string().as_str(), dev.json), ("[::1]:0", true));
         assert_eq!((dev.threads.map(usize::from), dev.driver), (Some(2), DriverArg::Epoll));
-        for wrong in ["dev --threads 0", "dev --listen 1234", "dev --driver kqueue", "token", "token mint", ""] {
+        for wrong in
+            ["dev --threads 0", "dev --listen 1234", "dev --driver kqueue", "token", "token mint", ""]
+        {
             assert!(parse(&format!("pinwire-node {wrong}")).is_err(), "{wrong}");
         }
     }

@@ -11,8 +11,14 @@ use pinwire_protocol::document::name::NameRules;
 use pinwire_token::{KeySet, Policy};
 
 /// License regions that exist without being configured.
-pub const KNOWN_DB_CODES: [&str; 6] =
-    ["aws-ap-northeast-1", "aws-ap-south-1", "aws-eu-west-1", "aws-us-east-1", "aws-us-east-2", "aws-us-west-2"];
+pub const KNOWN_DB_CODES: [&str; 6] = [
+    "aws-ap-northeast-1",
+    "aws-ap-south-1",
+    "aws-eu-west-1",
+    "aws-us-east-1",
+    "aws-us-east-2",
+    "aws-us-west-2",
+];
 
 /// Everything a node needs to start.
 #[derive(Debug, Clone)]
@@ -308,9 +314,15 @@ mod tests {
     #[test]
     fn defaults_fit_together() {
         let (deadlines, buffers, ws) = (Deadlines::default(), Buffers::default(), WebSocketLimits::default());
-        assert!(deadlines.idle_frame < Duration::from_secs(30), "stock clients close after 30 s without data");
+        assert!(
+            deadlines.idle_frame < Duration::from_secs(30),
+            "stock clients close after 30 s without data"
+        );
         assert!(deadlines.grace < deadlines.awareness_tombstone);
-        assert!(buffers.inbound_per_connection > ws.max_message_bytes + 14, "a whole message beside its frame head");
+        assert!(
+            buffers.inbound_per_connection > ws.max_message_bytes + 14,
+            "a whole message beside its frame head"
+        );
         assert!(buffers.inbound_per_thread >= buffers.inbound_per_connection);
         assert!(buffers.outbound_per_thread >= buffers.outbound_per_connection);
         assert!(ws.max_frame_bytes <= ws.max_message_bytes);

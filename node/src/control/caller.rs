@@ -77,7 +77,8 @@ impl Caller {
         let allowed = asking.map(str::to_owned).or_else(|| origin_of_domain(claims.allowed_domains.first()?));
         let value = allowed.and_then(|origin| HeaderValue::try_from(origin).ok());
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value.unwrap_or(HeaderValue::from_static("null")));
+        headers
+            .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value.unwrap_or(HeaderValue::from_static("null")));
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         response
     }
@@ -92,9 +93,9 @@ impl Caller {
     /// Header first, then query.
     fn token(&self) -> Result<Option<&str>, Problem> {
         let header = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = header.and_then(|value| value.split_once(' ')).and_then(|(scheme, token)| {
-            scheme.eq_ignore_ascii_case("Bearer").then_some(token.trim())
-        });
+        let bearer = header
+            .and_then(|value| value.split_once(' '))
+            .and_then(|(scheme, token)| scheme.eq_ignore_ascii_case("Bearer").then_some(token.trim()));
         let token = match bearer {
             Some(token) => Some(token),
             None => self.parameter("token")?.or(self.parameter("access_token")?),

@@ -189,7 +189,10 @@ fn a_token_may_stand_in_the_header_or_in_the_query_and_the_header_counts_first()
     }
     let target = format!("/discovery?documentName=d&token={good}");
     assert_eq!(node.get(&target, "Authorization: Bearer nonsense\r\n").status(), 401);
-    assert_eq!(node.get("/discovery?documentName=d", &format!("authorization: bearer {good}\r\n")).status(), 200);
+    assert_eq!(
+        node.get("/discovery?documentName=d", &format!("authorization: bearer {good}\r\n")).status(),
+        200
+    );
 }
 
 #[test]
@@ -293,9 +296,12 @@ fn pages_may_read_answers_and_errors_of_the_origins_that_the_token_allows() {
     let node = Node::start();
     let allow = |answer: &Answer| answer.header("access-control-allow-origin").map(str::to_owned);
     let open = bearer(json!({}));
-    for (target, headers) in
-        [("/usage", open.as_str()), ("/usage", ""), ("/discovery", &open), ("/health", "Origin: https://e.com\r\n")]
-    {
+    for (target, headers) in [
+        ("/usage", open.as_str()),
+        ("/usage", ""),
+        ("/discovery", &open),
+        ("/health", "Origin: https://e.com\r\n"),
+    ] {
         let answer = node.get(target, headers);
         assert_eq!(allow(&answer).as_deref(), Some("*"), "{target}");
         assert_eq!(answer.header("access-control-expose-headers"), Some("Retry-After"));
@@ -318,7 +324,8 @@ fn pages_may_read_answers_and_errors_of_the_origins_that_the_token_allows() {
 }
 
 fn limited(services: &mut Services) {
-    let limits = AddressLimits { discoveries_per_minute: 2, usages_per_minute: 1, ..AddressLimits::default() };
+    let limits =
+        AddressLimits { discoveries_per_minute: 2, usages_per_minute: 1, ..AddressLimits::default() };
     services.limiter = Some(Arc::new(AddressLimiter::new(&limits, Instant::now())));
     services.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
 }
@@ -353,7 +360,7 @@ fn pipelined_requests_are_answered_in_order_wherever_the_first_read_ended() {
         client.send(&all[split..]);
         let statuses: Vec<u16> = (0..3).map(|_| client.answer().status()).collect();
         assert_eq!(statuses, [200, 200, 404], "split at {split}");
-        client.send(&format!("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        client.send("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         assert_eq!(client.answer().status(), 200, "kept alive");
         assert!(client.is_closed());
     }
@@ -386,8 +393,8 @@ fn a_body_that_nobody_reads_does_not_become_the_next_request() {
     let node = Node::start();
     let smuggled = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = smuggled.len();
-    let mut client =
-        node.client(&format!("POST /usage HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{smuggled}"));
+    let mut client = node
+        .client(&format!("POST /usage HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{smuggled}"));
     assert_eq!(client.answer().status(), 405);
     client.send("GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(client.answer().status(), 404);
@@ -468,7 +475,10 @@ async fn a_head_that_drips_in_is_cut_off_at_its_deadline() {
     }
     served.await.unwrap();
     let took = begun.elapsed();
-    assert!((LIMITS.head_deadline..LIMITS.head_deadline + Duration::from_secs(2)).contains(&took), "{took:?}");
+    assert!(
+        (LIMITS.head_deadline..LIMITS.head_deadline + Duration::from_secs(2)).contains(&took),
+        "{took:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

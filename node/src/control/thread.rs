@@ -73,7 +73,12 @@ impl Drop for Control {
 
 type Stopping = watch::Receiver<Option<Duration>>;
 
-async fn serve(mut door: mpsc::Receiver<HandOver>, mut stopping: Stopping, router: Router, limits: HttpLimits) {
+async fn serve(
+    mut door: mpsc::Receiver<HandOver>,
+    mut stopping: Stopping,
+    router: Router,
+    limits: HttpLimits,
+) {
     let mut connections = JoinSet::new();
     let stop_signal = stopping.clone();
     loop {

@@ -147,8 +147,12 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: AddressLimits =
-        AddressLimits { connects_per_minute: 60, discoveries_per_minute: 60, usages_per_minute: 12, max_addresses: 1024 };
+    const LIMITS: AddressLimits = AddressLimits {
+        connects_per_minute: 60,
+        discoveries_per_minute: 60,
+        usages_per_minute: 12,
+        max_addresses: 1024,
+    };
     const ANN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const BEN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 

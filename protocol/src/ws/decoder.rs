@@ -42,8 +42,8 @@ pub struct Decoded<'a> {
 
 /// The receiving half of one connection.
 ///
-/// An error or a close frame is final: after an error every further call returns that error, after a close frame all
-/// input is discarded (RFC 6455 5.5.1).
+/// An error or a close frame is final: after an error every further call returns that error, after a close
+/// frame all input is discarded (RFC 6455 5.5.1).
 pub struct Decoder {
     /// There only while a header or a message is incomplete.
     partial: Option<Box<Partial>>,
@@ -68,11 +68,11 @@ impl Decoder {
         Self { partial: None, role, deflate, state: State::Open }
     }
 
-    /// Consumes a prefix of `input`, unmasking it in place, up to the end of the first frame that completes an event. Call
-    /// it with the rest until everything is consumed.
+    /// Consumes a prefix of `input`, unmasking it in place, up to the end of the first frame that completes
+    /// an event. Call it with the rest until everything is consumed.
     ///
-    /// A message that lies whole in `input`, in one uncompressed frame, is returned where it lies; any other is returned from
-    /// `scratch`.
+    /// A message that lies whole in `input`, in one uncompressed frame, is returned where it lies; any other
+    /// is returned from `scratch`.
     ///
     /// # Errors
     /// The peer broke the protocol or a limit; everything held for it has been released.
@@ -157,7 +157,8 @@ impl Decoder {
         }
     }
 
-    /// The next header and the bytes it took from `input`; `None` if it is incomplete, which takes all of them.
+    /// The next header and the bytes it took from `input`; `None` if it is incomplete, which takes all of
+    /// them.
     fn next_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, ProtocolError> {
         let context = Context { role: self.role, deflate: self.deflate, in_message: self.in_message() };
         if let Some(partial) = &mut self.partial
@@ -205,7 +206,8 @@ impl Decoder {
     }
 }
 
-/// An event and where its payload lies. Indices rather than slices: the input stays mutable until the event is made.
+/// An event and where its payload lies. Indices rather than slices: the input stays mutable until the event
+/// is made.
 struct Found {
     what: What,
     place: Place,
@@ -253,7 +255,8 @@ impl What {
     }
 }
 
-/// A frame that lies whole in the input and is an event by itself: unmasked in place, inflated into `scratch`.
+/// A frame that lies whole in the input and is an event by itself: unmasked in place, inflated into
+/// `scratch`.
 fn take_whole(
     header: &Header,
     input: &mut [u8],
@@ -297,7 +300,8 @@ fn parse_close(payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
     Ok(Event::Close { code: Some(code), reason })
 }
 
-/// What has arrived of something incomplete. Its memory grows with the bytes received, whatever headers claim.
+/// What has arrived of something incomplete. Its memory grows with the bytes received, whatever headers
+/// claim.
 #[derive(Default)]
 struct Partial {
     /// The bytes of a header that ended with the input.

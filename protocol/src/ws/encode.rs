@@ -4,8 +4,8 @@ use super::Kind;
 use super::frame::{HeaderBytes, MAX_CONTROL_PAYLOAD, Opcode};
 use super::mask::apply_mask;
 
-/// Everything about a frame except its payload. A client gives each frame a fresh, unpredictable `mask` (RFC 6455 5.3);
-/// a server gives none.
+/// Everything about a frame except its payload. A client gives each frame a fresh, unpredictable `mask` (RFC
+/// 6455 5.3); a server gives none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// What the frame is.
@@ -40,13 +40,15 @@ impl Frame {
     }
 }
 
-/// The header of `frame` for a payload of `payload_len` bytes, which the caller sends after it (masked, if the frame is).
+/// The header of `frame` for a payload of `payload_len` bytes, which the caller sends after it (masked, if
+/// the frame is).
 pub fn header(frame: Frame, payload_len: usize) -> HeaderBytes {
     HeaderBytes::new(frame.opcode, frame.fin, frame.rsv1, frame.mask, payload_len as u64)
 }
 
-/// Appends one frame, masking a copy of the payload if the frame has a mask. RFC 6455 5.5 bounds the payload of a control
-/// frame to 125 bytes; that is the caller's to keep here, [`append_ping`], [`append_pong`] and [`append_close`] do.
+/// Appends one frame, masking a copy of the payload if the frame has a mask. RFC 6455 5.5 bounds the payload
+/// of a control frame to 125 bytes; that is the caller's to keep here, [`append_ping`], [`append_pong`] and
+/// [`append_close`] do.
 pub fn append_frame(out: &mut Vec<u8>, frame: Frame, payload: &[u8]) {
     let header = header(frame, payload.len());
     out.reserve(header.len() + payload.len());
@@ -83,7 +85,8 @@ pub fn append_close(out: &mut Vec<u8>, code: impl Into<u16>, reason: &str, mask:
     append_control(out, Opcode::Close, &payload[..2 + reason.len()], mask);
 }
 
-/// Appends the answer to a received close frame: its code, without the reason (RFC 6455 5.5.1); no payload if it had none.
+/// Appends the answer to a received close frame: its code, without the reason (RFC 6455 5.5.1); no payload if
+/// it had none.
 pub fn append_close_reply(out: &mut Vec<u8>, code: Option<u16>, mask: Option<[u8; 4]>) {
     match code {
         Some(code) => append_close(out, code, "", mask),
@@ -131,6 +134,9 @@ mod tests {
         append_close(&mut out, 4000u16, &"é".repeat(80), None);
         assert_eq!(out[..2], [0x88, 124]);
         assert_eq!(std::str::from_utf8(&out[4..]), Ok("é".repeat(61).as_str()));
+        out.clear();
+        append_close(&mut out, 4000u16, &"e".repeat(124), None);
+        assert_eq!((out[1], out.len()), (125, 127));
     }
 
     #[test]

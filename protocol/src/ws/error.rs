@@ -51,8 +51,8 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The close code for this violation. 1009 stands only where the peer itself sent more than it may: it tells stock
-    /// clients not to come back with the same message.
+    /// The close code for this violation. 1009 stands only where the peer itself sent more than it may: it
+    /// tells stock clients not to come back with the same message.
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::TextUtf8 | Self::CloseReasonUtf8 | Self::Deflate => CloseCode::InvalidData,

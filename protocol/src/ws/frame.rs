@@ -93,8 +93,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads a header from the start of `bytes`; `None` if it is incomplete. Each byte is judged as soon as it is there,
-    /// in order, so a violation is found at the same byte however the stream was split.
+    /// Reads a header from the start of `bytes`; `None` if it is incomplete. Each byte is judged as soon as
+    /// it is there, in order, so a violation is found at the same byte however the stream was split.
     pub(super) fn parse(bytes: &[u8], context: Context) -> Result<Option<Self>, ProtocolError> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
         let opcode = check_first_byte(first, context)?;

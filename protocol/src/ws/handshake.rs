@@ -1,9 +1,10 @@
 //! The opening handshake (RFC 6455 4), both sides.
 //!
-//! Server: [`parse_request`], then [`append_response`] or [`append_refusal`]. Client: [`append_request`], then
-//! [`parse_response`]. Heads are parsed by `httparse` and held to RFC 9112 more strictly than most servers do: what two
-//! HTTP parsers could read differently is refused.
+//! Server: [`parse_request`], then [`append_response`] or [`append_refusal`]. Client: [`append_request`],
+//! then [`parse_response`]. Heads are parsed by `httparse` and held to RFC 9112 more strictly than most
+//! servers do: what two HTTP parsers could read differently is refused.
 
+mod client;
 mod extensions;
 mod request;
 mod response;
@@ -11,10 +12,9 @@ mod response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+pub use client::{ClientRequest, InvalidRequest, append_request};
 pub use extensions::{DeflateParams, negotiate_deflate};
-pub use request::{
-    BadRequest, ClientRequest, InvalidRequest, Parsed, Request, append_request, parse_request,
-};
+pub use request::{BadRequest, Parsed, Request, parse_request};
 pub use response::{
     Accepted, BadResponse, Expected, ParsedResponse, append_refusal, append_response, parse_response,
 };
@@ -65,8 +65,9 @@ impl From<httparse::Error> for BadHead {
     }
 }
 
-/// Length of the head at the start of `buf`, with the empty line that ends it; `None` if it is incomplete. `httparse`
-/// takes a lone LF as a line ending; we do not, since a proxy in front may not either (RFC 9112 2.2).
+/// Length of the head at the start of `buf`, with the empty line that ends it; `None` if it is incomplete.
+/// `httparse` takes a lone LF as a line ending; we do not, since a proxy in front may not either (RFC 9112
+/// 2.2).
 fn head_len(buf: &[u8]) -> Result<Option<usize>, BadHead> {
     let mut previous = 0;
     for (at, &byte) in buf.iter().take(MAX_HEAD).enumerate() {

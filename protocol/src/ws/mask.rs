@@ -1,7 +1,8 @@
 //! Masking (RFC 6455 5.3).
 
-/// XORs `buf` with the masking key, in place. `offset` is the position of `buf[0]` in the frame's payload, so that a
-/// payload that arrives in pieces is unmasked piece by piece. Masking and unmasking are the same operation.
+/// XORs `buf` with the masking key, in place. `offset` is the position of `buf[0]` in the frame's payload, so
+/// that a payload that arrives in pieces is unmasked piece by piece. Masking and unmasking are the same
+/// operation.
 pub fn apply_mask(buf: &mut [u8], key: [u8; 4], offset: u64) {
     let mut rotated = key;
     // offset % 4 fits.

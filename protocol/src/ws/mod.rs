@@ -1,16 +1,16 @@
 //! WebSocket (RFC 6455) with permessage-deflate (RFC 7692), without I/O, for both roles.
 //!
-//! A caller feeds received bytes to a [`Decoder`] until they are consumed and acts on each [`Event`]; what is to be sent
-//! is appended to a buffer of the caller's. The upgrade stands in [`handshake`].
+//! A caller feeds received bytes to a [`Decoder`] until they are consumed and acts on each [`Event`]; what is
+//! to be sent is appended to a buffer of the caller's. The upgrade stands in [`handshake`].
 //!
 //! ```text
 //! received bytes -> handshake::parse_request -> Decoder::decode -> Event
 //! append_message, append_close, ...          -> bytes to send
 //! ```
 //!
-//! Memory: a [`Decoder`] is 16 bytes and owns heap only while a message or a frame header is incomplete. What every
-//! connection of a thread can share (inflate and deflate states, the last assembled message) is in [`Scratch`]; that
-//! works because both sides always negotiate *no context takeover*.
+//! Memory: a [`Decoder`] is 16 bytes and owns heap only while a message or a frame header is incomplete. What
+//! every connection of a thread can share (inflate and deflate states, the last assembled message) is in
+//! [`Scratch`]; that works because both sides always negotiate *no context takeover*.
 
 mod decoder;
 mod deflate;
@@ -48,7 +48,8 @@ pub enum Kind {
     Binary,
 }
 
-/// What a peer may make us hold or do. Every bound holds as written: 0 means "none at all", never "unlimited".
+/// What a peer may make us hold or do. Every bound holds as written: 0 means "none at all", never
+/// "unlimited".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Payload bytes of one frame, as its header claims them.
@@ -62,7 +63,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Up to this many inflated bytes a message may have any compression ratio: short repetitive messages are harmless.
+    /// Up to this many inflated bytes a message may have any compression ratio: short repetitive messages are
+    /// harmless.
     pub const INFLATE_RATIO_FREE: usize = 1 << 20;
 
     /// The defaults: 16 MiB frames and messages, 4,096 fragments, a ratio of 256.

@@ -1,8 +1,8 @@
 //! UTF-8 of a text message, checked while it arrives (RFC 6455 8.1).
 
-/// Checks `bytes[checked..]`, where `bytes[..checked]` is known to be whole characters. Returns how far whole characters
-/// reach now: all but at most 3 bytes of a character whose end is still to come. Fails at the first byte that no
-/// continuation could make valid.
+/// Checks `bytes[checked..]`, where `bytes[..checked]` is known to be whole characters. Returns how far whole
+/// characters reach now: all but at most 3 bytes of a character whose end is still to come. Fails at the
+/// first byte that no continuation could make valid.
 pub(super) fn check_prefix(bytes: &[u8], checked: usize) -> Option<usize> {
     let pending = bytes.get(checked..)?;
     let (whole, tail) = pending.split_at(pending.len() - incomplete_suffix(pending));
@@ -24,8 +24,8 @@ fn incomplete_suffix(bytes: &[u8]) -> usize {
     0
 }
 
-/// Whether some continuation makes the unfinished character `tail` valid: its second byte must not make it overlong, a
-/// surrogate or larger than U+10FFFF (Unicode, table 3-7).
+/// Whether some continuation makes the unfinished character `tail` valid: its second byte must not make it
+/// overlong, a surrogate or larger than U+10FFFF (Unicode, table 3-7).
 fn is_valid_start(tail: &[u8]) -> bool {
     let &[first, second, ..] = tail else { return true };
     match first {

@@ -79,7 +79,10 @@ fn item_content(out: &mut Vec<u8>, choices: &mut Choices<'_>, content: u8) {
     match content {
         1 => out.push(1 + choices.up_to(5)),
         3 => write_var_bytes(out, &[0xff; 3][..usize::from(choices.up_to(4))]),
-        4 => write_var_string(out, ["a", "bc", "def", "😀", "x😀y", "é\u{fffd}"][usize::from(choices.up_to(6))]),
+        4 => write_var_string(
+            out,
+            ["a", "bc", "def", "😀", "x😀y", "é\u{fffd}"][usize::from(choices.up_to(6))],
+        ),
         5 => write_var_string(out, json(choices)),
         6 => {
             write_var_string(out, ["bold", "link"][usize::from(choices.up_to(2))]);
@@ -99,7 +102,8 @@ fn item_content(out: &mut Vec<u8>, choices: &mut Choices<'_>, content: u8) {
             out.push(118);
             match choices.up_to(3) {
                 0 => out.push(0),
-                1 => out.extend([2, 2, b'g', b'c', 121, 8, b'a', b'u', b't', b'o', b'L', b'o', b'a', b'd', 120]),
+                1 => out
+                    .extend([2, 2, b'g', b'c', 121, 8, b'a', b'u', b't', b'o', b'L', b'o', b'a', b'd', 120]),
                 _ => {
                     out.extend([1, 4, b'm', b'e', b't', b'a']);
                     value(out, choices, 2);
@@ -110,8 +114,16 @@ fn item_content(out: &mut Vec<u8>, choices: &mut Choices<'_>, content: u8) {
 }
 
 fn json(choices: &mut Choices<'_>) -> &'static str {
-    const TEXTS: [&str; 8] =
-        ["null", "true", "{}", "[1,-0.5e3]", "\"\\ud83d\\ude00\"", "9223372036854775807", "{\"a\":{\"a\":1}}", "-0"];
+    const TEXTS: [&str; 8] = [
+        "null",
+        "true",
+        "{}",
+        "[1,-0.5e3]",
+        "\"\\ud83d\\ude00\"",
+        "9223372036854775807",
+        "{\"a\":{\"a\":1}}",
+        "-0",
+    ];
     TEXTS[usize::from(choices.up_to(8))]
 }
 

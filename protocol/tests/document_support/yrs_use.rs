@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use pinwire_protocol::document::state_vector::StateVector;
+use pinwire_protocol::document::update::{Bounds, Visitor, scan};
 use yrs::updates::decoder::Decode;
 use yrs::{ClientID, Doc, OffsetKind, Options, ReadTxn, Transact, Update};
 
@@ -31,9 +33,11 @@ pub fn use_as_a_node_does(update: &[u8], base: &[u8]) {
             let diff = yrs::diff_updates_v1(update, &of_base).expect("is reduced");
             Update::decode_v1(&diff).expect("a diff decodes");
             write_out(&applied(&[update]));
-            // Two updates that contradict each other about the same clocks are beyond a structural check, and yrs has
-            // panics for some. They have to be panics: an abort or a hang would end the test.
-            let _ = catch_unwind(|| write_out(&applied(&[base, update])));
+            // Not where the two leave a gap in a client's clocks: yrs fills the gap with a skip of its own, and an update
+            // that contradicts it later makes yrs subtract below zero and then touch freed memory.
+            if leave_no_gap(&[base, update]) {
+                write_out(&applied(&[base, update]));
+            }
         };
         std::thread::Builder::new()
             .stack_size(2 << 20)
@@ -46,6 +50,30 @@ pub fn use_as_a_node_does(update: &[u8], base: &[u8]) {
     }
 }
 
+/// Whether each client's clocks, taken in this order, start from zero and leave none out.
+fn leave_no_gap(updates: &[&[u8]]) -> bool {
+    let mut heads = Heads::default();
+    let has_skips =
+        |update: &&[u8]| scan(update, &Bounds::default(), &mut ()).is_ok_and(|summary| summary.has_skips);
+    for update in updates {
+        scan(update, &Bounds::default(), &mut heads).expect("was accepted");
+    }
+    !heads.has_gap && !updates.iter().any(has_skips)
+}
+
+#[derive(Default)]
+struct Heads {
+    state_vector: StateVector,
+    has_gap: bool,
+}
+
+impl Visitor for Heads {
+    fn structs(&mut self, client: u64, clock: u32, len: u32) {
+        self.has_gap |= clock > self.state_vector.get(client);
+        self.state_vector.set_max(client, clock + len);
+    }
+    fn deletes(&mut self, _client: u64, _clock: u32, _len: u32) {}
+}
 
 fn applied(updates: &[&[u8]]) -> Doc {
     let doc = replica(99);

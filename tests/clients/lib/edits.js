@@ -71,10 +71,21 @@ export const contentOf = doc => ({
 /** Same structs and same deletions, so the same for ever whatever comes next. */
 const sameState = (one, other) => Y.equalSnapshots(Y.snapshot(one), Y.snapshot(other))
 
+/** How the members of `clients` differ from the first: state vectors, deletions, updates that lack what they build on. */
+function differences(clients) {
+  const describe = ({ doc }) => {
+    const { ds, sv } = Y.snapshot(doc)
+    const deleted = [...ds.clients.values()].flat().reduce((sum, { len }) => sum + len, 0)
+    const known = [...sv].sort(([one], [other]) => one - other).map(([id, clock]) => `${id}:${clock}`)
+    return `${known.join(' ')} deleted ${deleted}${doc.store.pendingStructs === null ? '' : ' pending'}`
+  }
+  return clients.map(client => `\n  ${client}\n    ${describe(client)}`).join('')
+}
+
 /** Waits until all clients are synced and their documents are the same, then compares what a user would see. */
 export async function untilConverged(clients, what = 'the documents to converge') {
   const [first, ...rest] = clients
   const converged = () => clients.every(client => client.synced) && rest.every(({ doc }) => sameState(first.doc, doc))
-  await until(clients, converged, () => `${what}: ${clients.join('; ')}`, 60_000)
+  await until(clients, converged, () => `${what}:${differences(clients)}`, 60_000)
   for (const { doc } of rest) assert.deepEqual(contentOf(doc), contentOf(first.doc))
 }

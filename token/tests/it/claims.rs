@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::support::{NOW, good_claims};
+use pinwire_token::mint::merge;
 use pinwire_token::{
     Access, Claims, Forbidden, Key, KeySet, Limits, Policy, Rejection, Request, SigningKey, Verdicts,
     authorize, mint, verify,
 };
-use pinwire_token::mint::merge;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -160,10 +160,7 @@ fn memory_for_verdicts_is_bounded_and_the_least_used_goes_first() {
 #[test]
 fn a_patch_merges_objects_and_null_removes() {
     let mut claims = json!({ "a": 1, "limits": { "x": 1, "y": 2 }, "s": "t" });
-    merge(
-        &mut claims,
-        json!({ "a": null, "limits": { "y": 3 }, "s": { "n": null, "m": 1 } }),
-    );
+    merge(&mut claims, json!({ "a": null, "limits": { "y": 3 }, "s": { "n": null, "m": 1 } }));
     assert_eq!(claims, json!({ "limits": { "x": 1, "y": 3 }, "s": { "m": 1 } }));
 }
 

@@ -6,6 +6,11 @@
 //! every client that joins. It is stricter than either decoder: only forms that one of the two libraries writes, and
 //! both read alike, pass.
 //!
+//! It looks at one update at a time, so two things stay with whoever builds a document from several. Updates that
+//! contradict each other about the same clocks, one of them beyond a gap, make yrs panic and then touch freed memory: a
+//! client's runs go into a document only where they leave no gap. And nested types, each a level deeper, recurse in
+//! yrs when the outermost is deleted: that thread needs a stack in proportion to the document.
+//!
 //! ```text
 //! update    = varUint sections, section*, deletes
 //! section   = varUint structs, varUint client, varUint clock, struct*

@@ -19,8 +19,8 @@ impl DeflateParams {
         self.server_window.unwrap_or(WindowBits::MAX)
     }
 
-    /// The value of `Sec-WebSocket-Extensions` that accepts an offer. A server may bind both sides to no context takeover
-    /// whether or not the client asked (RFC 7692 7.1.1).
+    /// The value of `Sec-WebSocket-Extensions` that accepts an offer. A server may bind both sides to no
+    /// context takeover whether or not the client asked (RFC 7692 7.1.1).
     pub(super) fn append_accept(self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"permessage-deflate; server_no_context_takeover; client_no_context_takeover");
         if let Some(bits) = self.server_window {
@@ -30,8 +30,9 @@ impl DeflateParams {
     }
 }
 
-/// The first offer we can accept among the values of `Sec-WebSocket-Extensions`, in the client's order of preference. Other
-/// extensions, and offers with parameters that are unknown, repeated or invalid, are passed over (RFC 7692 7.1).
+/// The first offer we can accept among the values of `Sec-WebSocket-Extensions`, in the client's order of
+/// preference. Other extensions, and offers with parameters that are unknown, repeated or invalid, are passed
+/// over (RFC 7692 7.1).
 pub fn negotiate_deflate(extensions: &[&str]) -> Option<DeflateParams> {
     extensions
         .iter()
@@ -43,7 +44,8 @@ pub fn negotiate_deflate(extensions: &[&str]) -> Option<DeflateParams> {
 pub(super) fn check_accepted(extensions: &[&str]) -> Option<DeflateParams> {
     let mut accepted = extensions.iter().flat_map(|value| split_unquoted(value, b','));
     let params = Params::parse(accepted.next()?)?;
-    // A parameter that was not offered must not be used by the server, except to bound itself (RFC 7692 7.1.2).
+    // A parameter that was not offered must not be used by the server, except to bound itself (RFC 7692
+    // 7.1.2).
     let only_offered = params.client_max_window_bits.is_none() && accepted.next().is_none();
     // It was demanded, and our inflater keeps no context.
     (only_offered && params.server_no_context_takeover).then_some(DeflateParams::default())
@@ -98,7 +100,8 @@ impl Params {
         (!repeated).then_some(())
     }
 
-    /// The client's window bound needs no answer: our inflater takes any. A bound on ours is kept or the offer declined.
+    /// The client's window bound needs no answer: our inflater takes any. A bound on ours is kept or the
+    /// offer declined.
     fn accept(&self) -> Option<DeflateParams> {
         let server_window = match self.server_max_window_bits {
             Some(bits) => Some(WindowBits::new(bits)?),
@@ -123,7 +126,8 @@ fn window_bits(value: &str) -> Option<u8> {
     }
 }
 
-/// A token as it is; a quoted one without its quotes (RFC 6455 9.1: the value must be a token after unquoting).
+/// A token as it is; a quoted one without its quotes (RFC 6455 9.1: the value must be a token after
+/// unquoting).
 fn unquote(value: &str) -> Option<&str> {
     match value.strip_prefix('"') {
         Some(quoted) => quoted.strip_suffix('"'),

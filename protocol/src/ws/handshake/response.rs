@@ -3,8 +3,8 @@
 use super::extensions::{self, DeflateParams};
 use super::{BadHead, MAX_HEADERS, accept_key, head_len, is_token, list_contains, values};
 
-/// Appends the response that accepts an upgrade. `key` is the request's, `subprotocol` one of those it offered; a string
-/// that is no token is left out.
+/// Appends the response that accepts an upgrade. `key` is the request's, `subprotocol` one of those it
+/// offered; a string that is no token is left out.
 pub fn append_response(
     out: &mut Vec<u8>,
     key: &str,
@@ -26,8 +26,8 @@ pub fn append_response(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// Appends a whole HTTP response with a JSON body, after which the connection is closed. 405 and 426 get the headers that
-/// belong to them.
+/// Appends a whole HTTP response with a JSON body, after which the connection is closed. 405 and 426 get the
+/// headers that belong to them.
 pub fn append_refusal(out: &mut Vec<u8>, status: u16, retry_after_secs: Option<u32>, body_json: &str) {
     let mut line = |parts: &[&str]| {
         parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));

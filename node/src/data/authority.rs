@@ -1,0 +1,138 @@
+//! Verdicts on tokens, given on the data thread itself: two microseconds for a shared secret, tens for a signature.
+//!
+//! Signatures are bounded per turn, so that a herd that comes back does not hold up the connections that are there; what is
+//! over the bound waits for the next turn, in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pinwire_protocol::close::{Close, CloseCode};
+use pinwire_shard::{Access, AppLimits, ConnRef, Grant, Policy as DocumentPolicy, Verdict};
+use pinwire_token::{Claims, KeySet, Policy, Request, Verdicts, authorize, is_costly};
+
+use crate::apps::Apps;
+
+/// Who asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) conn: ConnRef,
+    pub(crate) ticket: u64,
+}
+
+/// What every token is judged by, on every thread.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) keys: Arc<ArcSwap<KeySet>>,
+    pub(crate) policy: Policy,
+    pub(crate) region: String,
+    pub(crate) known_db_codes: Vec<String>,
+    pub(crate) apps: Arc<Apps>,
+}
+
+/// The judge of one data thread.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    rules: Arc<Rules>,
+    /// The keys that the remembered verdicts were given by.
+    keys: Arc<KeySet>,
+    verdicts: Verdicts,
+    costly_per_turn: u32,
+    costly_left: u32,
+    waiting: VecDeque<(Asked, Box<str>)>,
+}
+
+impl Authority {
+    pub(crate) fn new(rules: Arc<Rules>, capacity: usize, seed: [u8; 32], costly_per_turn: u32) -> Self {
+        Self {
+            keys: rules.keys.load_full(),
+            rules,
+            verdicts: Verdicts::new(capacity, seed),
+            costly_per_turn: costly_per_turn.max(1),
+            costly_left: costly_per_turn.max(1),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Starts a turn: its share of costly checks is new, and keys may have rotated.
+    pub(crate) fn begin_turn(&mut self) {
+        self.costly_left = self.costly_per_turn;
+        let keys = self.rules.keys.load();
+        if !Arc::ptr_eq(&keys, &self.keys) {
+            self.keys = Arc::clone(&keys);
+            self.verdicts.clear();
+        }
+    }
+
+    /// Judges now, or keeps the token for [`Self::next_waiting`].
+    pub(crate) fn judge(&mut self, asked: Asked, token: Box<str>, now_unix: u64) -> Option<Verdict> {
+        if is_costly(&token) && self.verdicts.get(&token, now_unix).is_none() {
+            if self.costly_left == 0 {
+                self.waiting.push_back((asked, token));
+                return None;
+            }
+            self.costly_left -= 1;
+        }
+        Some(self.verify(&token, now_unix))
+    }
+
+    /// The next token that waited, judged, while the turn has room.
+    pub(crate) fn next_waiting(&mut self, now_unix: u64) -> Option<(Asked, Verdict)> {
+        if self.costly_left == 0 {
+            return None;
+        }
+        let (asked, token) = self.waiting.pop_front()?;
+        self.costly_left -= 1;
+        Some((asked, self.verify(&token, now_unix)))
+    }
+
+    /// Whether tokens wait for the next turn.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn verify(&mut self, token: &str, now_unix: u64) -> Verdict {
+        match self.verdicts.verify(&self.keys, &self.rules.policy, token, now_unix) {
+            Ok(claims) => Ok(Arc::new(self.grant(claims))),
+            Err(rejection) => Err(Close::new(CloseCode::InvalidToken, rejection.reason())),
+        }
+    }
+
+    fn grant(&self, claims: Arc<Claims>) -> Grant {
+        let limits = claims.limits;
+        Grant {
+            app: self.rules.apps.enter(&claims.tenant, &claims.app),
+            limits: AppLimits {
+                max_connections: limits.max_connections,
+                max_documents: limits.max_documents,
+                max_users_per_document: limits.max_users_per_doc,
+                operations_per_minute: limits.ops_per_minute,
+            },
+            subject: claims.subject.clone().unwrap_or_default(),
+            expires: Some(claims.expires_at),
+            policy: Box::new(TokenPolicy { claims, rules: Arc::clone(&self.rules) }),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct TokenPolicy {
+    claims: Arc<Claims>,
+    rules: Arc<Rules>,
+}
+
+impl DocumentPolicy for TokenPolicy {
+    fn access(&self, document: &str, origin: Option<&str>) -> Result<Access, Close> {
+        let request = Request {
+            origin,
+            document: Some(document),
+            region: Some(&self.rules.region),
+            known_db_codes: &self.rules.known_db_codes,
+        };
+        match authorize(&self.claims, &request) {
+            Ok(pinwire_token::Access::ReadWrite) => Ok(Access::ReadWrite),
+            Ok(pinwire_token::Access::ReadOnly) => Ok(Access::ReadOnly),
+            Err(forbidden) => Err(Close::with_reason(CloseCode::Forbidden, forbidden.reason())),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Connections before their upgrade: request heads under a deadline, and what becomes of them.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use pinwire_engine::Slot;
+use pinwire_protocol::document::target::parse_target;
+use pinwire_protocol::ws::handshake::{
+    BadRequest, DeflateParams, Parsed, Request, append_response, negotiate_deflate, parse_request,
+};
+use pinwire_protocol::ws::WindowBits;
+use pinwire_shard::{Opening, Slab};
+
+use crate::limits::client_address;
+
+/// A connection that is not a WebSocket yet.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) peer: SocketAddr,
+    /// What came of the request so far, if that took more than one read.
+    pub(crate) head: Vec<u8>,
+    /// It was answered for good, or is being handed over: whatever else comes is ignored.
+    pub(crate) is_done: bool,
+    /// Tells it from others that had the slot, in the queue of deadlines.
+    serial: u64,
+}
+
+/// The guests of a thread, with their deadlines.
+#[derive(Debug)]
+pub(crate) struct Guests {
+    guests: Slab<Box<Guest>>,
+    /// One deadline for all: the queue is in order by itself.
+    deadlines: VecDeque<(Instant, Slot, u64)>,
+    patience: Duration,
+    next_serial: u64,
+}
+
+impl Guests {
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { guests: Slab::default(), deadlines: VecDeque::new(), patience, next_serial: 0 }
+    }
+
+    pub(crate) fn welcome(&mut self, slot: Slot, peer: SocketAddr, now: Instant) {
+        self.next_serial += 1;
+        let serial = self.next_serial;
+        self.guests.put(slot.index() as u32, Box::new(Guest { peer, head: Vec::new(), is_done: false, serial }));
+        self.deadlines.push_back((now + self.patience, slot, serial));
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Guest> {
+        self.guests.get_mut(slot.index() as u32).map(|guest| &mut **guest)
+    }
+
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Box<Guest>> {
+        self.guests.remove(slot.index() as u32)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.guests.is_empty()
+    }
+
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        self.guests.iter().map(|(slot, _)| slot).collect()
+    }
+
+    /// Takes out the next guest whose time is up.
+    pub(crate) fn next_late(&mut self, now: Instant) -> Option<Slot> {
+        while let Some(&(deadline, slot, serial)) = self.deadlines.front() {
+            let is_gone = self.guests.get(slot.index() as u32).is_none_or(|guest| guest.serial != serial);
+            if !is_gone && now < deadline {
+                return None;
+            }
+            self.deadlines.pop_front();
+            if !is_gone {
+                self.remove(slot);
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// When [`Self::next_late`] has something to do at the latest.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.front().map(|(deadline, ..)| *deadline)
+    }
+}
+
+/// What a head asks for.
+pub(crate) enum Wish {
+    /// More of it must come.
+    Partial,
+    /// Plain HTTP.
+    Http,
+    /// Nothing that can be answered but by this.
+    Bad(BadRequest),
+    /// A WebSocket.
+    Upgrade(Box<Upgrade>),
+}
+
+/// A valid upgrade request.
+pub(crate) struct Upgrade {
+    pub(crate) head_len: usize,
+    pub(crate) client: IpAddr,
+    pub(crate) opening: Opening,
+    response: Vec<u8>,
+}
+
+impl Upgrade {
+    /// The 101 answer.
+    pub(crate) fn response(&self) -> &[u8] {
+        &self.response
+    }
+}
+
+/// How upgrades are read.
+pub(crate) struct Reading<'a> {
+    pub(crate) trusted_proxies: &'a [IpNet],
+    pub(crate) deflate: bool,
+}
+
+/// Reads a request head.
+pub(crate) fn read_head(head: &[u8], peer: SocketAddr, reading: &Reading<'_>) -> Wish {
+    match parse_request(head) {
+        Ok(Parsed::Partial) => Wish::Partial,
+        Err(bad) => Wish::Bad(bad),
+        Ok(Parsed::Complete { request, .. }) if !request.is_upgrade() => Wish::Http,
+        Ok(Parsed::Complete { head_len, request }) => Wish::Upgrade(Box::new(upgrade(head_len, &request, peer, reading))),
+    }
+}
+
+fn upgrade(head_len: usize, request: &Request<'_>, peer: SocketAddr, reading: &Reading<'_>) -> Upgrade {
+    let target = parse_target(request.target);
+    let offered = subprotocols(&request.protocols);
+    let bearer = request.authorization.and_then(bearer_token);
+    let token = offered.token.or(bearer).map(Box::from).or_else(|| target.token.as_deref().map(Box::from));
+    // Our compressor shares one window size; a client that bounds it is served uncompressed.
+    let is_shared = |params: &DeflateParams| params.window() == WindowBits::MAX;
+    let deflate = reading.deflate.then(|| negotiate_deflate(&request.extensions)).flatten().filter(is_shared);
+    let client = client_address(peer, request.forwarded_for.iter().copied(), reading.trusted_proxies);
+    let mut response = Vec::with_capacity(256);
+    append_response(&mut response, request.key.unwrap_or_default(), offered.answer, deflate);
+    Upgrade {
+        head_len,
+        client,
+        opening: Opening {
+            document: target.document.as_deref().map(Box::from),
+            token,
+            origin: request.origin.map(Box::from),
+            peer: client,
+            deflate: deflate.is_some(),
+            refuse_by_close: target.refuse_close,
+        },
+        response,
+    }
+}
+
+struct Subprotocols<'a> {
+    token: Option<&'a str>,
+    /// Browsers fail a handshake that offers subprotocols and is answered with none, so one is always chosen.
+    answer: Option<&'a str>,
+}
+
+/// `access_token, <JWT>` or `Bearer, <JWT>` among the offered subprotocols; the answer is that marker as spelled, else
+/// the first that is not a token.
+fn subprotocols<'a>(offered: &[&'a str]) -> Subprotocols<'a> {
+    let is_marker = |name: &str| name.eq_ignore_ascii_case("access_token") || name.eq_ignore_ascii_case("bearer");
+    let marker = offered.iter().position(|name| is_marker(name));
+    let token = marker.and_then(|at| offered.get(at + 1)).copied().filter(|token| looks_like_token(token));
+    let answer = match marker {
+        Some(at) => offered.get(at),
+        None => offered.iter().find(|name| !looks_like_token(name)).or(offered.first()),
+    };
+    Subprotocols { token, answer: answer.copied() }
+}
+
+/// Three parts with dots between them.
+fn looks_like_token(text: &str) -> bool {
+    text.split('.').count() == 3
+}
+
+fn bearer_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    fn read(lines: &str) -> Upgrade {
+        let head = format!(
+            "GET {lines}\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: {KEY}\r\n\r\n"
+        );
+        let reading = Reading { trusted_proxies: &[], deflate: true };
+        match read_head(head.as_bytes(), "127.0.0.1:1".parse().unwrap(), &reading) {
+            Wish::Upgrade(upgrade) => *upgrade,
+            _ => panic!("not an upgrade: {head}"),
+        }
+    }
+
+    fn answered(upgrade: &Upgrade) -> Option<String> {
+        let response = String::from_utf8(upgrade.response().to_vec()).unwrap();
+        let line = response.lines().find(|line| line.to_ascii_lowercase().starts_with("sec-websocket-protocol:"))?;
+        Some(line.split_once(':').unwrap().1.trim().to_owned())
+    }
+
+    #[test]
+    fn a_token_may_stand_in_three_places_the_subprotocol_first() {
+        let three = "/doc?token=q.q.q HTTP/1.1\r\nAuthorization: Bearer h.h.h\r\nSec-WebSocket-Protocol: access_token, s.s.s";
+        assert_eq!(read(three).opening.token.as_deref(), Some("s.s.s"));
+        let two = "/doc?token=q.q.q HTTP/1.1\r\nAuthorization: bearer h.h.h";
+        assert_eq!(read(two).opening.token.as_deref(), Some("h.h.h"));
+        assert_eq!(read("/doc?access_token=q.q.q HTTP/1.1").opening.token.as_deref(), Some("q.q.q"));
+        assert_eq!(read("/doc HTTP/1.1").opening.token, None);
+    }
+
+    #[test]
+    fn offered_subprotocols_are_always_answered_with_one() {
+        let offer = |offer: &str| answered(&read(&format!("/doc HTTP/1.1\r\nSec-WebSocket-Protocol: {offer}")));
+        assert_eq!(offer("access_token, a.b.c").as_deref(), Some("access_token"));
+        assert_eq!(offer("Bearer, a.b.c").as_deref(), Some("Bearer"));
+        assert_eq!(offer("yjs, other").as_deref(), Some("yjs"));
+        assert_eq!(offer("a.b.c, yjs").as_deref(), Some("yjs"));
+        assert_eq!(offer("a.b.c").as_deref(), Some("a.b.c"));
+        assert_eq!(answered(&read("/doc HTTP/1.1")), None);
+    }
+
+    #[test]
+    fn a_guests_time_is_up_once_and_a_successor_in_its_slot_has_its_own() {
+        // Slots come from an engine; two accepted sockets stand for them.
+        let mut guests = Guests::new(Duration::from_secs(10));
+        let start = Instant::now();
+        let slot = Slot::from_index(3);
+        let peer = "127.0.0.1:1".parse().unwrap();
+        guests.welcome(slot, peer, start);
+        guests.remove(slot);
+        guests.welcome(slot, peer, start + Duration::from_secs(5));
+        assert_eq!(guests.next_late(start + Duration::from_secs(12)), None);
+        assert_eq!(guests.next_late(start + Duration::from_secs(15)), Some(slot));
+        assert_eq!(guests.next_late(start + Duration::from_secs(99)), None);
+        assert!(guests.is_empty());
+    }
+}

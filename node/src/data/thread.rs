@@ -1,0 +1,540 @@
+//! One data thread: an engine, a shard, and the turn that joins them.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pinwire_engine::{Cause, Engine, Event, Pressure, Segment as EngineSegment, Slot};
+use pinwire_protocol::close::{Close, CloseCode};
+use pinwire_protocol::ws::handshake::append_refusal;
+use pinwire_shard::{DocumentRef, Effect, Segment, Shard, SocketAction, Traveller};
+
+use super::authority::{Asked, Authority};
+use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
+use super::mailbox::{Envelope, Mailbox, Outgoing};
+use super::store::{SessionStore, StoreEvent};
+use super::worker::{Job, Worker};
+use crate::config::Config;
+use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_after_secs};
+use crate::limits::{AddressLimiter, Asking};
+
+/// What the data threads of a node share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// Zero of every thread's monotonic clock.
+    pub(crate) epoch: Instant,
+    pub(crate) limiter: Option<Arc<AddressLimiter>>,
+    pub(crate) active: Arc<ActiveDocuments>,
+    /// Upgraded connections of all threads.
+    pub(crate) connections: AtomicU32,
+}
+
+/// How long a turn may wait when another thread's mailbox is full or the worker is busy.
+const RETRY: Duration = Duration::from_millis(1);
+/// How long clients get to answer our close frames when the node stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// What a refused client is told to wait at least.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+pub(crate) struct DataThread {
+    number: u16,
+    shared: Arc<Shared>,
+    shard: Shard,
+    guests: Guests,
+    authority: Authority,
+    store: Box<dyn SessionStore>,
+    mailbox: Mailbox,
+    outgoing: Outgoing,
+    worker: Worker,
+    http: HttpDoor,
+    /// Compactions that the worker had no room for.
+    jobs: VecDeque<Box<Job>>,
+    /// Sockets and states of connections that move here, whichever came first.
+    arrived: HashMap<u64, Slot>,
+    travellers: HashMap<u64, Box<Traveller>>,
+    next_move: u64,
+    /// Done to sockets once this turn's bytes are queued.
+    actions: Vec<(u32, Action)>,
+    /// Peers of sockets being taken out for HTTP, with what was read.
+    detaching: HashMap<Slot, (SocketAddr, Vec<u8>)>,
+    random: u32,
+    stopping_since: Option<Instant>,
+}
+
+/// See [`DataThread::actions`].
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Socket(SocketAction),
+    Move(u16),
+}
+
+/// What a data thread is made of, besides what all share.
+pub(crate) struct Parts {
+    pub(crate) number: u16,
+    pub(crate) shard: Shard,
+    pub(crate) authority: Authority,
+    pub(crate) store: Box<dyn SessionStore>,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    pub(crate) worker: Worker,
+    pub(crate) http: HttpDoor,
+    pub(crate) random: u32,
+}
+
+impl DataThread {
+    /// `None` if there is no mailbox of this number.
+    pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Option<Self> {
+        let Parts { number, shard, authority, store, mailboxes, worker, http, random } = parts;
+        Some(Self {
+            number,
+            mailbox: mailboxes.get(usize::from(number))?.clone(),
+            outgoing: Outgoing::new(mailboxes),
+            guests: Guests::new(shared.config.deadlines.handshake),
+            shared,
+            shard,
+            authority,
+            store,
+            worker,
+            http,
+            jobs: VecDeque::new(),
+            arrived: HashMap::new(),
+            travellers: HashMap::new(),
+            next_move: 0,
+            actions: Vec::new(),
+            detaching: HashMap::new(),
+            random: random | 1,
+            stopping_since: None,
+        })
+    }
+
+    /// Runs until told to stop and every connection is closed.
+    pub(crate) async fn run(mut self, mut engine: Engine) {
+        loop {
+            let deadline = self.next_deadline();
+            engine.wait(deadline).await;
+            engine.poll();
+            self.turn(&mut engine);
+            if self.is_done() {
+                return;
+            }
+        }
+    }
+
+    /// One turn. The order matters: inputs first, so that everything they cause leaves in this turn.
+    fn turn(&mut self, engine: &mut Engine) {
+        let now = Instant::now();
+        let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now_ms = now.saturating_duration_since(self.shared.epoch).as_millis() as u64;
+        // 1. Time: deadlines of connections and documents, and what was left over from the last turn.
+        self.shard.begin_turn(now_ms, now_unix);
+        self.authority.begin_turn();
+        while let Some((asked, verdict)) = self.authority.next_waiting(now_unix) {
+            self.shard.verdict(asked.conn, asked.ticket, verdict);
+        }
+        // 2. The kernel.
+        while let Some(event) = engine.next_event() {
+            self.event(engine, event, now);
+        }
+        while let Some(slot) = self.guests.next_late(now) {
+            engine.close(slot);
+        }
+        // 3. Other threads.
+        while let Some(envelope) = self.mailbox.pop() {
+            self.receive(engine, envelope, now);
+        }
+        // 4. What the inputs caused, and the end of the turn.
+        self.run_effects(engine, now_unix);
+        self.shard.settle();
+        self.run_effects(engine, now_unix);
+        self.shard.flush();
+        self.run_effects(engine, now_unix);
+        self.send(engine);
+        self.shard.finish_turn();
+        self.run_effects(engine, now_unix);
+        self.submit_jobs();
+        self.outgoing.flush();
+    }
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let has_work = self.shard.has_work()
+            || self.authority.has_work()
+            || !self.mailbox.is_empty()
+            || !self.actions.is_empty();
+        let now = Instant::now();
+        if has_work {
+            return Some(now);
+        }
+        let retry = (self.outgoing.flush() || !self.jobs.is_empty()).then(|| now + RETRY);
+        let shard = self.shard.next_deadline_ms().map(|ms| self.shared.epoch + Duration::from_millis(ms));
+        let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
+        [retry, shard, stop, self.guests.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn is_done(&self) -> bool {
+        let Some(since) = self.stopping_since else { return false };
+        let is_empty = self.shard.population().0 == 0 && self.guests.is_empty();
+        is_empty || since.elapsed() >= STOP_PATIENCE
+    }
+
+    // The kernel.
+
+    fn event(&mut self, engine: &mut Engine, event: Event, now: Instant) {
+        match event {
+            Event::Accepted { slot, peer } => self.guests.welcome(slot, peer, now),
+            Event::Data { slot, mut buf } => {
+                if self.guests.get_mut(slot).is_some() {
+                    self.guest_bytes(engine, slot, &mut buf, now);
+                } else {
+                    self.shard.bytes(number(slot), &mut buf);
+                }
+                engine.recycle(buf);
+            }
+            Event::Ended { slot, cause } => self.ended(engine, slot, cause),
+            Event::Drained { slot } => self.shard.drained(number(slot)),
+            Event::Overflow { slot } => self.give_up(number(slot), "its socket's bound"),
+            Event::Departed { slot, token } => self.departed(slot, token),
+            Event::MoveFailed { slot, error, .. } => {
+                tracing::warn!(%error, "a connection could not be moved to the thread of its document");
+                self.shard.move_failed(number(slot));
+            }
+            Event::Arrived { slot, token } => match self.travellers.remove(&token) {
+                Some(traveller) => self.shard.arrive(number(slot), *traveller),
+                None => {
+                    self.arrived.insert(token, slot);
+                }
+            },
+            Event::ArrivalFailed { token, error } => {
+                tracing::warn!(%error, "a connection was lost between threads");
+                self.lose(token);
+            }
+            Event::Detached { slot, fd } => self.hand_over(slot, fd),
+            Event::DetachFailed { slot, error } => {
+                tracing::warn!(%error, "a connection could not be handed to the HTTP thread");
+                self.detaching.remove(&slot);
+                engine.close(slot);
+            }
+            Event::Pressure { of } => log_pressure(of),
+            Event::AcceptFailed { error } => tracing::warn!(%error, "accepting connections failed"),
+        }
+    }
+
+    fn ended(&mut self, engine: &mut Engine, slot: Slot, cause: Cause) {
+        if self.guests.remove(slot).is_some() {
+            self.detaching.remove(&slot);
+            return engine.close(slot);
+        }
+        tracing::trace!(slot = slot.index(), ?cause, "a connection ended");
+        self.leave(number(slot));
+        self.shard.ended(number(slot));
+    }
+
+    /// An upgraded connection is about to be gone from this thread's shard.
+    fn leave(&mut self, _slot: u32) {}
+
+    /// A connection cannot be kept within a bound: it is cut, since what it missed cannot be made up for.
+    fn give_up(&mut self, slot: u32, bound: &str) {
+        tracing::debug!(slot, bound, "a connection was cut");
+        self.shard.ended(slot);
+    }
+
+    // Before the upgrade.
+
+    fn guest_bytes(&mut self, engine: &mut Engine, slot: Slot, bytes: &mut [u8], now: Instant) {
+        let Some(guest) = self.guests.get_mut(slot) else { return };
+        if guest.is_done {
+            if let Some((_, read)) = self.detaching.get_mut(&slot) {
+                read.extend_from_slice(bytes);
+            }
+            return;
+        }
+        let peer = guest.peer;
+        let reading = Reading {
+            trusted_proxies: &self.shared.config.trusted_proxies,
+            deflate: self.shared.config.deflate.is_some(),
+        };
+        if guest.head.is_empty() {
+            let wish = read_head(bytes, peer, &reading);
+            if matches!(wish, Wish::Partial) {
+                guest.head.extend_from_slice(bytes);
+            }
+            return self.grant(engine, slot, peer, wish, bytes, now);
+        }
+        let mut head = std::mem::take(&mut guest.head);
+        head.extend_from_slice(bytes);
+        let wish = read_head(&head, peer, &reading);
+        if matches!(wish, Wish::Partial) {
+            guest.head = head;
+            return;
+        }
+        self.grant(engine, slot, peer, wish, &mut head, now);
+    }
+
+    fn grant(&mut self, engine: &mut Engine, slot: Slot, peer: SocketAddr, wish: Wish, bytes: &mut [u8], now: Instant) {
+        match wish {
+            Wish::Partial => {}
+            Wish::Http => {
+                if let Some(guest) = self.guests.get_mut(slot) {
+                    guest.is_done = true;
+                }
+                self.detaching.insert(slot, (peer, bytes.to_vec()));
+                engine.detach(slot);
+            }
+            Wish::Bad(bad) => {
+                let mut answer = Vec::new();
+                bad.append_response(&mut answer);
+                self.turn_away(slot, &answer);
+            }
+            Wish::Upgrade(upgrade) => self.upgrade(slot, *upgrade, bytes, now),
+        }
+    }
+
+    fn upgrade(&mut self, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
+        if let Some((status, wait)) = self.refusal(&upgrade, now) {
+            let retry_after = retry_after_secs(wait, self.random());
+            let mut answer = Vec::new();
+            let body = if status == 429 { r#"{"error":"too many connections from this address"}"# } else { r#"{"error":"busy"}"# };
+            append_refusal(&mut answer, status, u32::try_from(retry_after).ok(), body);
+            return self.turn_away(slot, &answer);
+        }
+        self.guests.remove(slot);
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        let slot = number(slot);
+        self.shard.outbox().write(slot, |out| out.extend_from_slice(upgrade.response()));
+        let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
+        self.shard.open(slot, upgrade.opening);
+        if !rest.is_empty() {
+            self.shard.bytes(slot, rest);
+        }
+    }
+
+    /// Refusals that no app needs to read are HTTP, before the upgrade: status and the least wait.
+    fn refusal(&self, upgrade: &Upgrade, now: Instant) -> Option<(u16, Duration)> {
+        if let Some(limiter) = &self.shared.limiter
+            && let Err(too_many) = limiter.admit(upgrade.client, Asking::Connect, now)
+        {
+            return Some((429, too_many.retry_after));
+        }
+        let opening = &upgrade.opening;
+        let is_full = self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections;
+        let is_overrun =
+            self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
+        (is_full || is_overrun || self.stopping_since.is_some()).then_some((503, BUSY_WAIT))
+    }
+
+    /// Answers a guest for good; its deadline closes it if the peer does not.
+    fn turn_away(&mut self, slot: Slot, answer: &[u8]) {
+        if let Some(guest) = self.guests.get_mut(slot) {
+            guest.is_done = true;
+        }
+        self.shard.outbox().write(number(slot), |out| out.extend_from_slice(answer));
+        self.actions.push((number(slot), Action::Socket(SocketAction::Finish)));
+    }
+
+    fn hand_over(&mut self, slot: Slot, fd: OwnedFd) {
+        self.guests.remove(slot);
+        let Some((peer, read)) = self.detaching.remove(&slot) else { return };
+        if let Err(refused) = self.http.try_hand_over(HandOver { fd, read, peer }) {
+            let wait = retry_after_secs(BUSY_WAIT, self.random());
+            // A fresh socket's buffer takes this much; if not, the client sees the close alone.
+            let _ = TcpStream::from(refused.fd).write_all(&busy_answer(wait));
+        }
+    }
+
+    // Other threads.
+
+    fn departed(&mut self, slot: Slot, token: u64) {
+        let target = (token >> MOVE_TARGET_SHIFT) as u16;
+        if let Some(traveller) = self.shard.depart(number(slot)) {
+            self.outgoing.send(target, Envelope::Traveller { token, traveller: Box::new(traveller) });
+        }
+    }
+
+    fn receive(&mut self, engine: &mut Engine, envelope: Envelope, now: Instant) {
+        match envelope {
+            Envelope::Mail { from, mail } => self.shard.mail(from, mail),
+            Envelope::Traveller { token, traveller } => match self.arrived.remove(&token) {
+                Some(slot) => self.shard.arrive(number(slot), *traveller),
+                None => {
+                    self.travellers.insert(token, traveller);
+                }
+            },
+            Envelope::Compacted { document, result } => self.shard.compacted(document, result),
+            Envelope::Stop => self.stop(engine, now),
+        }
+    }
+
+    fn lose(&mut self, token: u64) {
+        if let Some(traveller) = self.travellers.remove(&token) {
+            traveller.lost();
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn stop(&mut self, engine: &mut Engine, now: Instant) {
+        if self.stopping_since.is_some() {
+            return;
+        }
+        self.stopping_since = Some(now);
+        engine.stop_listening();
+        for slot in self.guests.slots() {
+            self.guests.remove(Slot::from_index(slot));
+            engine.close(Slot::from_index(slot));
+        }
+        let slots: Vec<u32> = self.shard.slots().collect();
+        for slot in slots {
+            self.shard.close(slot, &Close::new(CloseCode::GoingAway, "the node stops"));
+        }
+    }
+
+    // Effects.
+
+    fn run_effects(&mut self, engine: &mut Engine, now_unix: u64) {
+        loop {
+            while let Some(effect) = self.shard.next_effect() {
+                self.run_effect(engine, effect, now_unix);
+            }
+            let Some(event) = self.store.next_event() else { return };
+            match event {
+                StoreEvent::Opened(document, session) => self.shard.opened(document, session),
+                StoreEvent::Stored(document, position) => self.shard.stored(document, position),
+            }
+        }
+    }
+
+    fn run_effect(&mut self, engine: &mut Engine, effect: Effect, now_unix: u64) {
+        match effect {
+            Effect::Verify { conn, ticket, token } => {
+                if let Some(verdict) = self.authority.judge(Asked { conn, ticket }, token, now_unix) {
+                    self.shard.verdict(conn, ticket, verdict);
+                }
+            }
+            Effect::Socket(slot, action) => self.actions.push((slot, Action::Socket(action))),
+            Effect::Move(slot, target) => self.actions.push((slot, Action::Move(target))),
+            Effect::Open(document, name) => {
+                self.shared.active.insert(&full_name(&name));
+                self.store.open(document, &name);
+            }
+            Effect::Store(document) => self.append(document),
+            Effect::Compact(document, compaction) => {
+                let reply = self.mailbox.clone();
+                self.jobs.push_back(Box::new(Job { document, compaction, reply }));
+            }
+            Effect::Closed(name) => {
+                self.shared.active.remove(&full_name(&name));
+                self.store.end(&name);
+            }
+            Effect::Backlog(slot, noted) => {
+                let backlog = engine.backlog(Slot::from_index(slot));
+                self.shard.backlog(slot, noted, backlog);
+            }
+            Effect::Mail(thread, mail) => self.outgoing.send(thread, Envelope::Mail { from: self.number, mail }),
+            Effect::Stateless { document, subject, payload } => {
+                tracing::trace!(document = %document.name, %subject, bytes = payload.len(), "stateless message");
+            }
+        }
+    }
+
+    fn append(&mut self, document: DocumentRef) {
+        if let Some((position, mut updates)) = self.shard.submit(document) {
+            self.store.append(document, position, &mut updates);
+        }
+    }
+
+    fn submit_jobs(&mut self) {
+        while let Some(job) = self.jobs.pop_front() {
+            if let Err(job) = self.worker.try_submit(*job) {
+                return self.jobs.push_front(job);
+            }
+        }
+    }
+
+    // The end of the turn.
+
+    /// Hands the turn's bytes to the engine, then what is to be done to sockets after them.
+    fn send(&mut self, engine: &mut Engine) {
+        let outbox = self.shard.outbox();
+        std::mem::swap(engine.arena(), &mut outbox.arena);
+        let mut sends = std::mem::take(&mut outbox.sends);
+        let mut cut = Vec::new();
+        for (slot, segment) in &sends {
+            let segment = match segment {
+                Segment::Arena(range) => EngineSegment::Arena(range.clone()),
+                Segment::Shared(bytes) => EngineSegment::Shared(Arc::clone(bytes), 0..bytes.len() as u32),
+            };
+            use pinwire_engine::Refused;
+            if let Err(refused @ (Refused::SlotFull | Refused::ThreadFull)) = engine.send(Slot::from_index(*slot), segment) {
+                tracing::debug!(slot, %refused, "output refused");
+                cut.push(*slot);
+            }
+        }
+        for (slot, action) in std::mem::take(&mut self.actions) {
+            self.act(engine, slot, action);
+        }
+        engine.flush();
+        let mut last = None;
+        for (slot, _) in sends.drain(..) {
+            if last != Some(slot) && engine.is_blocked(Slot::from_index(slot)) {
+                self.shard.blocked(slot, engine.backlog(Slot::from_index(slot)));
+            }
+            last = Some(slot);
+        }
+        self.shard.outbox().sends = sends;
+        for slot in cut {
+            self.give_up(slot, "what may wait for it");
+        }
+    }
+
+    fn act(&mut self, engine: &mut Engine, slot: u32, action: Action) {
+        let engine_slot = Slot::from_index(slot);
+        match action {
+            Action::Socket(SocketAction::PauseRead) => engine.pause_read(engine_slot),
+            Action::Socket(SocketAction::ResumeRead) => engine.resume_read(engine_slot),
+            Action::Socket(SocketAction::Finish) => engine.shutdown_write(engine_slot),
+            Action::Socket(SocketAction::Close) => {
+                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                engine.close(engine_slot);
+            }
+            Action::Move(target) => {
+                self.next_move += 1;
+                let token = u64::from(target) << MOVE_TARGET_SHIFT
+                    | u64::from(self.number) << MOVE_SOURCE_SHIFT
+                    | self.next_move & MOVE_NUMBER_MASK;
+                match self.outgoing.door(target) {
+                    Some(door) => engine.send_to(engine_slot, &door.clone(), token),
+                    None => self.shard.move_failed(slot),
+                }
+            }
+        }
+    }
+
+    fn random(&mut self) -> u32 {
+        // xorshift32: jitter needs no more.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        self.random
+    }
+}
+
+/// A move's token: where to, from where, which. Below 2^60, as the engine asks.
+const MOVE_TARGET_SHIFT: u32 = 48;
+const MOVE_SOURCE_SHIFT: u32 = 36;
+const MOVE_NUMBER_MASK: u64 = (1 << MOVE_SOURCE_SHIFT) - 1;
+/// Data threads of a node: what fits in a token.
+pub(crate) const THREADS_MAX: usize = 1 << 10;
+
+fn number(slot: Slot) -> u32 {
+    slot.index() as u32
+}
+
+fn full_name(name: &pinwire_shard::DocumentName) -> String {
+    format!("{}::{}::{}", name.tenant, name.app, name.name)
+}
+
+fn log_pressure(of: Pressure) {
+    tracing::warn!(?of, "no more connections can be taken for now; accepting goes on when one ends");
+}

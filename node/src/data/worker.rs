@@ -1,0 +1,56 @@
+//! The thread that compacts logs: the one place where Yjs documents are built, away from every data thread.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::{io, thread};
+
+use pinwire_shard::DocumentRef;
+use pinwire_shard::document::yjs::Compaction;
+
+use super::mailbox::{Envelope, Mailbox};
+
+/// Jobs that wait. A data thread keeps what does not fit: it has at most one per document.
+const QUEUE: usize = 256;
+/// The library recurses with the nesting of a document, which the structural walk bounds; this is far above that.
+const STACK: usize = 64 << 20;
+
+/// A log to compact, and where the result goes.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) document: DocumentRef,
+    pub(crate) compaction: Compaction,
+    pub(crate) reply: Mailbox,
+}
+
+/// The way to the worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker(SyncSender<Job>);
+
+impl Worker {
+    pub(crate) fn start() -> io::Result<(Self, JoinHandle<()>)> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let thread = thread::Builder::new()
+            .name("compact".to_owned())
+            .stack_size(STACK)
+            .spawn(move || work(&receiver))?;
+        Ok((Self(sender), thread))
+    }
+
+    /// Gives the job back if too many wait.
+    pub(crate) fn try_submit(&self, job: Job) -> Result<(), Box<Job>> {
+        self.0.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => Box::new(job),
+        })
+    }
+}
+
+/// Ends when the last data thread has dropped its [`Worker`].
+fn work(jobs: &Receiver<Job>) {
+    while let Ok(Job { document, compaction, reply }) = jobs.recv() {
+        let result = compaction.run();
+        if result.dropped > 0 {
+            tracing::warn!(dropped = result.dropped, "updates that the Yjs library failed on were left out");
+        }
+        reply.push_waiting(Envelope::Compacted { document, result });
+    }
+}

@@ -1,0 +1,364 @@
+//! A running node: listeners, data threads, the HTTP thread, and their end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::TryFromIntError;
+use std::sync::atomic::AtomicU32;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use pinwire_engine::{Engine, allowed_cores, pin_to_core};
+use pinwire_protocol::document::name::NameRules;
+use pinwire_protocol::ws;
+use pinwire_shard::{Settings, Shard, ticks};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::apps::Apps;
+use crate::config::{Config, Driver};
+use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
+use crate::data::{Authority, DataThread, Envelope, Mailbox, MemoryStore, Parts, Rules, Shared, THREADS_MAX, Worker};
+use crate::limits::AddressLimiter;
+
+/// How long HTTP requests that run may take when the node stops.
+const HTTP_PATIENCE: Duration = Duration::from_secs(2);
+/// Connections the kernel keeps for us between two accepts.
+const BACKLOG: i32 = 4096;
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    mailboxes: Arc<[Mailbox]>,
+    threads: Vec<JoinHandle<()>>,
+    control: Option<Control>,
+    health: Arc<Health>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The configuration names no address.
+    #[error("no address to listen on")]
+    NoAddress,
+    /// More threads than a node can have.
+    #[error("{0} data threads; at most {THREADS_MAX} are possible")]
+    TooManyThreads(usize),
+    /// A data thread cannot start.
+    #[error("data thread {0} cannot start: {1}")]
+    DataThread(usize, #[source] io::Error),
+    /// The system refused a thread or random numbers.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+impl From<TryFromIntError> for StartError {
+    fn from(error: TryFromIntError) -> Self {
+        Self::System(io::Error::other(error))
+    }
+}
+
+impl Node {
+    /// Starts everything; connections are accepted when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        if config.threads > THREADS_MAX {
+            return Err(StartError::TooManyThreads(config.threads));
+        }
+        let listeners = listen(&config)?;
+        let address = bound_address(&listeners)?;
+        let epoch = Instant::now();
+        let apps = Arc::new(Apps::new());
+        let active = Arc::new(ActiveDocuments::new());
+        let health = Arc::new(Health::default());
+        let limiter = config.address_limits.as_ref().map(|limits| Arc::new(AddressLimiter::new(limits, epoch)));
+        let keys = Arc::new(ArcSwap::from_pointee(config.keys.clone()));
+        let services = Services {
+            region: config.region.name.clone(),
+            keys: Arc::clone(&keys),
+            policy: config.policy.clone(),
+            known_db_codes: config.known_db_codes.clone(),
+            names: name_rules(&config),
+            trusted_proxies: config.trusted_proxies.clone(),
+            limiter: limiter.clone(),
+            pins: Arc::new(LocalPins::new(config.region.name.clone(), config.region.ws_url(address), Arc::clone(&active))),
+            usage: Arc::new(LocalUsage(Arc::clone(&apps))),
+            health: Arc::clone(&health),
+        };
+        let (http, control) = control::start(services, config.http)?;
+        let rules = Arc::new(Rules {
+            keys,
+            policy: config.policy.clone(),
+            region: config.region.name.clone(),
+            known_db_codes: config.known_db_codes.clone(),
+            apps,
+        });
+        let shared = Arc::new(Shared { config, epoch, limiter, active, connections: AtomicU32::new(0) });
+        let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, listeners)?;
+        Ok(Self { address, mailboxes, threads, control: Some(control), health })
+    }
+
+    /// Where the first listener listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes every connection, waits a little for their clients to agree, and ends all threads.
+    pub fn stop(mut self) {
+        self.health.set(control::Status::Draining);
+        for mailbox in self.mailboxes.iter() {
+            mailbox.push_waiting(Envelope::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            // A data thread that panicked has ended the process already.
+            let _ = thread.join();
+        }
+        if let Some(control) = self.control.take() {
+            control.stop(HTTP_PATIENCE);
+        }
+    }
+}
+
+/// A listener per address and data thread, all of one address sharing its port: the kernel spreads connections over them.
+fn listen(config: &Config) -> Result<Vec<Vec<TcpListener>>, StartError> {
+    let mut per_thread: Vec<Vec<TcpListener>> = (0..config.threads.max(1)).map(|_| Vec::new()).collect();
+    for &wanted in &config.listen {
+        let mut address = wanted;
+        check_free(address).map_err(|error| StartError::Listen(address, error))?;
+        for listeners in &mut per_thread {
+            let listener = bind(address).map_err(|error| StartError::Listen(address, error))?;
+            // Port 0: the first gets a free port, the others share it.
+            address = listener.local_addr()?;
+            listeners.push(listener);
+        }
+    }
+    Ok(per_thread)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Fails if another process listens there: sharing the port would otherwise give it half of our connections.
+fn check_free(address: SocketAddr) -> io::Result<()> {
+    socket(address)?.bind(&address.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+fn bound_address(listeners: &[Vec<TcpListener>]) -> Result<SocketAddr, StartError> {
+    let first = listeners.first().and_then(|listeners| listeners.first()).ok_or(StartError::NoAddress)?;
+    Ok(first.local_addr()?)
+}
+
+fn name_rules(config: &Config) -> NameRules {
+    config.names
+}
+
+fn start_data_threads(
+    shared: &Arc<Shared>,
+    rules: &Arc<Rules>,
+    http: &HttpDoor,
+    listeners: Vec<Vec<TcpListener>>,
+) -> Result<(Arc<[Mailbox]>, Vec<JoinHandle<()>>), StartError> {
+    let cores = allowed_cores()?;
+    let count = listeners.len();
+    let placement_seed = random_u64()?;
+    let (worker, worker_thread) = Worker::start()?;
+    let (ready, mailboxes_in) = channel();
+    let mut threads = vec![worker_thread];
+    let mut ways = Vec::new();
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let (way, ways_in) = channel::<Arc<[Mailbox]>>();
+        ways.push(way);
+        let thread = Starting {
+            number: u16::try_from(number)?,
+            core: cores.get(number % cores.len().max(1)).copied().filter(|_| count <= cores.len()),
+            settings: settings(&shared.config, number, count, placement_seed)?,
+            verdict_seed: random_bytes()?,
+            shared: Arc::clone(shared),
+            rules: Arc::clone(rules),
+            http: http.clone(),
+            worker: worker.clone(),
+            listeners,
+        };
+        let ready = ready.clone();
+        let handle = std::thread::Builder::new()
+            .name(format!("data-{number}"))
+            .spawn(move || thread.run(&ready, &ways_in))?;
+        threads.push(handle);
+    }
+    drop(ready);
+    let mailboxes = collect_mailboxes(&mailboxes_in, count)?;
+    for way in ways {
+        // A thread that is not there any more has told why.
+        let _ = way.send(Arc::clone(&mailboxes));
+    }
+    Ok((mailboxes, threads))
+}
+
+/// A thread's mailbox once it has one, or why it cannot run.
+type Ready = (usize, io::Result<Mailbox>);
+
+fn collect_mailboxes(ready: &Receiver<Ready>, count: usize) -> Result<Arc<[Mailbox]>, StartError> {
+    let mut mailboxes: Vec<Option<Mailbox>> = vec![None; count];
+    for (number, mailbox) in ready.iter().take(count) {
+        let mailbox = mailbox.map_err(|error| StartError::DataThread(number, error))?;
+        if let Some(place) = mailboxes.get_mut(number) {
+            *place = Some(mailbox);
+        }
+    }
+    let all: Option<Vec<Mailbox>> = mailboxes.into_iter().collect();
+    all.map(Arc::from).ok_or_else(|| io::Error::other("a data thread ended while it started").into())
+}
+
+/// What a data thread takes with it.
+struct Starting {
+    number: u16,
+    core: Option<usize>,
+    settings: Settings,
+    verdict_seed: [u8; 32],
+    shared: Arc<Shared>,
+    rules: Arc<Rules>,
+    http: HttpDoor,
+    worker: Worker,
+    listeners: Vec<TcpListener>,
+}
+
+impl Starting {
+    fn run(self, ready: &Sender<Ready>, ways: &Receiver<Arc<[Mailbox]>>) {
+        let number = usize::from(self.number);
+        if let Some(core) = self.core
+            && let Err(error) = pin_to_core(core)
+        {
+            tracing::warn!(number, core, %error, "a data thread could not be pinned to its core");
+        }
+        let config = engine_config(&self.shared.config);
+        let ready_inside = ready.clone();
+        let guard = AbortOnPanic;
+        let outcome = pinwire_engine::run(config, move |engine| self.serve(engine, ready_inside, ways));
+        std::mem::forget(guard);
+        if let Err(error) = outcome {
+            // Nobody listens once the node has started; the error is then in the log.
+            tracing::error!(number, %error, "a data thread cannot run");
+            let _ = ready.send((number, Err(error)));
+        }
+    }
+
+    async fn serve(self, mut engine: Engine, ready: Sender<Ready>, ways: &Receiver<Arc<[Mailbox]>>) {
+        let number = usize::from(self.number);
+        if let Some(reason) = engine.fallback_reason() {
+            tracing::warn!(number, %reason, "epoll is used, io_uring is not allowed here");
+        }
+        tracing::info!(number, driver = ?engine.driver(), core = ?self.core, "data thread");
+        for listener in self.listeners {
+            if let Err(error) = engine.listen(listener) {
+                let _ = ready.send((number, Err(error)));
+                return;
+            }
+        }
+        let mailbox = Mailbox::new(engine.waker(), engine.door());
+        let _ = ready.send((number, Ok(mailbox)));
+        drop(ready);
+        // The sender is gone if another thread could not start: then neither does this one.
+        let Ok(mailboxes) = ways.recv() else { return };
+        let buffers = self.shared.config.buffers;
+        let random = self.settings.seed as u32;
+        let authority =
+            Authority::new(self.rules, buffers.verdicts_per_thread, self.verdict_seed, buffers.costly_checks_per_turn);
+        let parts = Parts {
+            number: self.number,
+            shard: Shard::new(self.settings, 0, 0),
+            authority,
+            store: Box::<MemoryStore>::default(),
+            mailboxes,
+            worker: self.worker,
+            http: self.http,
+            random,
+        };
+        if let Some(thread) = DataThread::new(self.shared, parts) {
+            thread.run(engine).await;
+        }
+    }
+}
+
+/// A data thread that panics takes its connections with it and leaves a node that serves half of its documents. The
+/// process ends instead, and its supervisor starts it again.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        tracing::error!("a data thread panicked; the node ends");
+        std::process::abort();
+    }
+}
+
+fn engine_config(config: &Config) -> pinwire_engine::Config {
+    pinwire_engine::Config {
+        driver: match config.driver {
+            Driver::Auto => pinwire_engine::Driver::Auto,
+            Driver::Uring => pinwire_engine::Driver::Uring,
+            Driver::Epoll => pinwire_engine::Driver::Epoll,
+        },
+        slots_max: config.max_connections,
+        slot_out_max: config.buffers.outbound_per_connection,
+        thread_out_max: config.buffers.outbound_per_thread,
+        ..pinwire_engine::Config::default()
+    }
+}
+
+fn settings(config: &Config, number: usize, count: usize, placement_seed: u64) -> Result<Settings, StartError> {
+    let deadlines = config.deadlines;
+    let in_ticks = |time: Duration| ticks(millis(time));
+    Ok(Settings {
+        thread: u16::try_from(number)?,
+        threads: u16::try_from(count)?,
+        placement_seed,
+        seed: random_u64()?,
+        ws: ws::Limits {
+            max_frame: config.websocket.max_frame_bytes as u64,
+            max_message: config.websocket.max_message_bytes,
+            max_fragments: config.websocket.max_fragments,
+            ..ws::Limits::DEFAULT
+        },
+        names: name_rules(config),
+        first_frame: in_ticks(deadlines.first_frame),
+        ping: in_ticks(deadlines.ping),
+        pong: in_ticks(deadlines.pong),
+        idle_frame: in_ticks(deadlines.idle_frame),
+        slow_reader: in_ticks(deadlines.slow_reader),
+        grace_ms: millis(deadlines.grace),
+        compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
+        end_on_expiry: false,
+    })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn random_u64() -> io::Result<u64> {
+    Ok(u64::from_ne_bytes(random_bytes()?))
+}
+
+fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
+}
