@@ -1,7 +1,7 @@
 //! What a turn queues, until `flush` hands it to the kernel in one call per connection.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::{ARENA_KEEP, PIECES_MAX};
 use crate::slot::{Handle, NO_TURN};
@@ -12,7 +12,7 @@ pub enum Segment {
     /// Bytes of this turn's arena. Many connections may name the same range.
     Arena(Range<u32>),
     /// Part of a shared frame; what the socket does not take is kept by reference.
-    Shared(Rc<[u8]>, Range<u32>),
+    Shared(Arc<[u8]>, Range<u32>),
 }
 
 impl Segment {
@@ -44,7 +44,7 @@ pub(crate) enum Piece {
     Arena(Range<usize>),
     /// Bytes that already went through the slot's transform.
     Wire(Range<usize>),
-    Shared(Rc<[u8]>, Range<usize>),
+    Shared(Arc<[u8]>, Range<usize>),
 }
 
 struct Node {
@@ -280,6 +280,6 @@ mod tests {
         out.arena.extend_from_slice(b"abc");
         assert!(out.in_range(&Segment::Arena(0..3)));
         assert!(!out.in_range(&Segment::Arena(0..4)));
-        assert!(!out.in_range(&Segment::Shared(Rc::from(b"ab".as_slice()), 1..3)));
+        assert!(!out.in_range(&Segment::Shared(Arc::from(b"ab".as_slice()), 1..3)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Small pieces are copied behind each other until a buffer holds this much; then a new one is begun, so that
 /// growing never copies more than this.
@@ -10,7 +10,7 @@ const OWNED_PIECE_MAX: usize = 64 * 1024;
 
 enum Piece {
     Owned { bytes: Vec<u8>, sent: usize },
-    Shared { bytes: Rc<[u8]>, range: Range<usize> },
+    Shared { bytes: Arc<[u8]>, range: Range<usize> },
 }
 
 impl Piece {
@@ -61,13 +61,13 @@ impl Tail {
 
     /// Keeps a reference to the end of a shared frame; small rests are copied instead, so that a few bytes do not
     /// hold a large frame in memory.
-    pub(crate) fn push_shared(&mut self, bytes: &Rc<[u8]>, range: Range<usize>) {
+    pub(crate) fn push_shared(&mut self, bytes: &Arc<[u8]>, range: Range<usize>) {
         const COPY_BELOW: usize = 512;
         if range.len() < COPY_BELOW {
             return self.push_bytes(&bytes[range]);
         }
         self.bytes += range.len();
-        self.pieces.push_back(Piece::Shared { bytes: Rc::clone(bytes), range });
+        self.pieces.push_back(Piece::Shared { bytes: Arc::clone(bytes), range });
     }
 
     /// The unsent pieces in order.
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn pieces_leave_in_order_at_any_cut() {
-        let shared: Rc<[u8]> = (0..2_000u32).map(|n| n as u8).collect();
+        let shared: Arc<[u8]> = (0..2_000u32).map(|n| n as u8).collect();
         let mut whole = b"head".to_vec();
         whole.extend_from_slice(&shared[10..1_900]);
         whole.extend_from_slice(b"tail");
@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn a_small_rest_does_not_hold_a_shared_frame() {
-        let shared: Rc<[u8]> = vec![7; 4_096].into();
+        let shared: Arc<[u8]> = vec![7; 4_096].into();
         let mut tail = Tail::default();
         tail.push_shared(&shared, 4_000..4_096);
-        assert_eq!(Rc::strong_count(&shared), 1);
+        assert_eq!(Arc::strong_count(&shared), 1);
         assert_eq!(tail.bytes(), 96);
     }
 

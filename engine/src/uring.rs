@@ -236,10 +236,11 @@ impl Uring {
         loop {
             let prepared = {
                 let mut queue = self.ring.submission();
-                // SAFETY: as in `push`.
-                while let Some(entry) = self.overflow.front()
-                    && unsafe { queue.push(entry) }.is_ok()
-                {
+                while let Some(entry) = self.overflow.front() {
+                    // SAFETY: as in `push`.
+                    if unsafe { queue.push(entry) }.is_err() {
+                        break;
+                    }
                     self.overflow.pop_front();
                 }
                 queue.len()
@@ -611,7 +612,7 @@ impl Uring {
         let slot = handle.slot();
         match (fd, how) {
             (Ok(fd), Some(Leaving::Detach)) => {
-                self.departed(core, handle, Some(Event::Detached { slot, fd }))
+                self.departed(core, handle, Some(Event::Detached { slot, fd }));
             }
             (Ok(fd), Some(Leaving::Move { door, token })) => {
                 door.push(Parcel { fd, token });

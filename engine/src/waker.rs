@@ -24,6 +24,12 @@ struct State {
 #[derive(Clone)]
 pub struct Waker(Arc<State>);
 
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waker").finish_non_exhaustive()
+    }
+}
+
 impl Waker {
     pub(crate) fn new() -> io::Result<Waker> {
         Ok(Waker(Arc::new(State { now: AtomicU8::new(AWAKE), eventfd: sys::eventfd()? })))

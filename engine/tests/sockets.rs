@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -151,29 +151,30 @@ fn a_slow_reader_gets_every_byte_in_order_and_then_a_drained_event(driver: Drive
 }
 
 fn shared_frames_wait_in_the_tail_by_reference(driver: Driver) {
-    thread_local! {
-        // Made on the data thread: `Rc` does not cross threads.
-        static FRAME: Rc<[u8]> = pattern(8 << 20).into();
-    }
-    let (held, counts) = channel();
     let expected = pattern(8 << 20);
+    let frame: Arc<[u8]> = expected.as_slice().into();
+    let kept = Arc::clone(&frame);
+    let (held, counts) = channel();
     let server = DataThread::start(config(driver), move |engine, event| match event {
         Event::Data { slot, .. } => {
             queue(engine, slot, b"head");
-            engine.send(slot, Segment::Shared(FRAME.with(Rc::clone), 0..8 << 20)).unwrap();
+            engine.send(slot, Segment::Shared(Arc::clone(&frame), 0..8 << 20)).unwrap();
             queue(engine, slot, b"tail");
         }
-        Event::Drained { .. } => held.send(FRAME.with(Rc::strong_count)).unwrap(),
+        Event::Drained { .. } => held.send(Arc::strong_count(&frame)).unwrap(),
         _ => {}
     });
     let mut client = server.connect();
     client.write_all(b"go").unwrap();
-    let mut got = vec![0; expected.len() + 8];
+    let mut head = [0; 4];
+    client.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"head");
+    // The handler's, the test's, and the tail's: the frame itself waits, not a copy.
+    assert_eq!(server.call(move |_| Arc::strong_count(&kept)), 3);
+    let mut got = vec![0; expected.len() + 4];
     client.read_exact(&mut got).unwrap();
-    assert_eq!(&got[..4], b"head");
-    assert!(got[4..4 + expected.len()] == expected[..]);
-    assert_eq!(&got[4 + expected.len()..], b"tail");
-    // Only the thread's own is left: the tail held the frame itself and let go of it.
+    assert!(got[..expected.len()] == expected[..]);
+    assert_eq!(&got[expected.len()..], b"tail");
     assert_eq!(counts.recv_timeout(PATIENCE).unwrap(), 1);
 }
 

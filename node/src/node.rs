@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
-use pinwire_protocol::document::name::NameRules;
 use pinwire_protocol::ws;
 use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -85,7 +84,7 @@ impl Node {
             keys: Arc::clone(&keys),
             policy: config.policy.clone(),
             known_db_codes: config.known_db_codes.clone(),
-            names: name_rules(&config),
+            names: config.names,
             trusted_proxies: config.trusted_proxies.clone(),
             limiter: limiter.clone(),
             pins: Arc::new(LocalPins::new(config.region.name.clone(), config.region.ws_url(address), Arc::clone(&active))),
@@ -165,10 +164,6 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 fn bound_address(listeners: &[Vec<TcpListener>]) -> Result<SocketAddr, StartError> {
     let first = listeners.first().and_then(|listeners| listeners.first()).ok_or(StartError::NoAddress)?;
     Ok(first.local_addr()?)
-}
-
-fn name_rules(config: &Config) -> NameRules {
-    config.names
 }
 
 fn start_data_threads(
@@ -337,7 +332,7 @@ fn settings(config: &Config, number: usize, count: usize, placement_seed: u64) -
             max_fragments: config.websocket.max_fragments,
             ..ws::Limits::DEFAULT
         },
-        names: name_rules(config),
+        names: config.names,
         first_frame: in_ticks(deadlines.first_frame),
         ping: in_ticks(deadlines.ping),
         pong: in_ticks(deadlines.pong),

@@ -1,1 +1,3 @@
 //! Integration tests, simulator and rigs.
+
+pub mod sim;

@@ -229,6 +229,9 @@ impl DataThread {
                 self.handle(&mut engine, event);
             }
             self.hub.pass_on(&mut engine);
+            for slot in std::mem::take(&mut self.hub.too_slow) {
+                self.close(&mut engine, slot);
+            }
             self.end_overdue(&mut engine);
             engine.flush();
         }
@@ -303,12 +306,13 @@ impl DataThread {
                     break;
                 }
             };
+            let consumed = decoded.consumed;
             match decoded.event {
                 Some(ws::Event::Message { kind, payload }) => match open.path {
                     Path::Echo => append(engine.arena(), outbound, kind, payload, open.window),
                     Path::Publish => {
                         hub.publish(engine, slot, kind, payload);
-                        input = &mut input[decoded.consumed..];
+                        input = &mut input[consumed..];
                         continue;
                     }
                     Path::Topic(_) => {}
@@ -320,7 +324,6 @@ impl DataThread {
                 }
                 Some(ws::Event::Pong(_)) | None => {}
             }
-            let consumed = decoded.consumed;
             input = &mut input[consumed..];
             // A connection that reads slower than it asks is cut off at the engine's bound.
             over |= !queue(engine, slot, start);
@@ -412,6 +415,8 @@ struct Hub {
     waiting: Vec<Slot>,
     /// Threads that got mail this turn.
     mailed: Vec<bool>,
+    /// Subscribers for whom the engine holds as much as it may: they are closed at the end of the turn.
+    too_slow: Vec<Slot>,
 }
 
 impl Hub {
@@ -423,6 +428,7 @@ impl Hub {
             held: VecDeque::new(),
             waiting: Vec::new(),
             mailed: vec![false; mailboxes.len()],
+            too_slow: Vec::new(),
             mailboxes,
         }
     }
@@ -473,11 +479,10 @@ impl Hub {
     }
 
     /// Sends the frame at the arena's end to the thread's subscribers.
-    fn fan_out(&self, engine: &mut Engine, topic: u16, start: usize) {
+    fn fan_out(&mut self, engine: &mut Engine, topic: u16, start: usize) {
         for slot in &self.topics[usize::from(topic)] {
             if !queue(engine, *slot, start) {
-                // It reads too slowly. Its end comes as an event, when nothing walks this list.
-                engine.shutdown_write(*slot);
+                self.too_slow.push(*slot);
             }
         }
     }

@@ -527,8 +527,11 @@ async fn a_registry_that_does_not_answer_becomes_a_503_in_time() {
         "lth HTTP/1.1\r\nHost: x\r\n\r\nGET /discovery?documentName=d HTTP/1.1\r\nHost: x\r\n\
          Connection: close\r\n{with_token}\r\n"
     );
+    let begun = tokio::time::Instant::now();
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answers = String::new();
     client.read_to_string(&mut answers).await.unwrap();
+    let took = begun.elapsed();
+    assert!((LIMITS.answer_deadline..LIMITS.answer_deadline * 2).contains(&took), "{took:?}");
     assert!(answers.contains("HTTP/1.1 503") && answers.contains("retry-after: "), "{answers}");
 }

@@ -21,6 +21,8 @@ pub(crate) enum Envelope {
     Mail { from: u16, mail: Mail },
     /// The state of a connection whose socket moves with this token.
     Traveller { token: u64, traveller: Box<Traveller> },
+    /// The connection whose socket moves with this token ended meanwhile.
+    Orphan { token: u64 },
     /// A worker's result.
     Compacted { document: DocumentRef, result: Compacted },
     /// Close everything and end.

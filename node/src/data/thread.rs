@@ -1,6 +1,6 @@
 //! One data thread: an engine, a shard, and the turn that joins them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -57,6 +57,8 @@ pub(crate) struct DataThread {
     /// Sockets and states of connections that move here, whichever came first.
     arrived: HashMap<u64, Slot>,
     travellers: HashMap<u64, Box<Traveller>>,
+    /// Sockets on their way here whose connection ended before they left.
+    orphans: HashSet<u64>,
     next_move: u64,
     /// Done to sockets once this turn's bytes are queued.
     actions: Vec<(u32, Action)>,
@@ -103,6 +105,7 @@ impl DataThread {
             jobs: VecDeque::new(),
             arrived: HashMap::new(),
             travellers: HashMap::new(),
+            orphans: HashSet::new(),
             next_move: 0,
             actions: Vec::new(),
             detaching: HashMap::new(),
@@ -203,6 +206,7 @@ impl DataThread {
             }
             Event::Arrived { slot, token } => match self.travellers.remove(&token) {
                 Some(traveller) => self.shard.arrive(number(slot), *traveller),
+                None if self.orphans.remove(&token) => engine.close(slot),
                 None => {
                     self.arrived.insert(token, slot);
                 }
@@ -228,12 +232,8 @@ impl DataThread {
             return engine.close(slot);
         }
         tracing::trace!(slot = slot.index(), ?cause, "a connection ended");
-        self.leave(number(slot));
         self.shard.ended(number(slot));
     }
-
-    /// An upgraded connection is about to be gone from this thread's shard.
-    fn leave(&mut self, _slot: u32) {}
 
     /// A connection cannot be kept within a bound: it is cut, since what it missed cannot be made up for.
     fn give_up(&mut self, slot: u32, bound: &str) {
@@ -348,9 +348,11 @@ impl DataThread {
 
     fn departed(&mut self, slot: Slot, token: u64) {
         let target = (token >> MOVE_TARGET_SHIFT) as u16;
-        if let Some(traveller) = self.shard.depart(number(slot)) {
-            self.outgoing.send(target, Envelope::Traveller { token, traveller: Box::new(traveller) });
-        }
+        let envelope = match self.shard.depart(number(slot)) {
+            Some(traveller) => Envelope::Traveller { token, traveller: Box::new(traveller) },
+            None => Envelope::Orphan { token },
+        };
+        self.outgoing.send(target, envelope);
     }
 
     fn receive(&mut self, engine: &mut Engine, envelope: Envelope, now: Instant) {
@@ -360,6 +362,12 @@ impl DataThread {
                 Some(slot) => self.shard.arrive(number(slot), *traveller),
                 None => {
                     self.travellers.insert(token, traveller);
+                }
+            },
+            Envelope::Orphan { token } => match self.arrived.remove(&token) {
+                Some(slot) => engine.close(slot),
+                None => {
+                    self.orphans.insert(token);
                 }
             },
             Envelope::Compacted { document, result } => self.shard.compacted(document, result),

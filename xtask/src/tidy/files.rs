@@ -32,7 +32,7 @@ pub(super) fn check_text(file: &Path, text: &str) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let mut object = |message: String| {
-            violations.push(Violation { file: file.to_path_buf(), line: index + 1, message })
+            violations.push(Violation { file: file.to_path_buf(), line: index + 1, message });
         };
         if let Some(root) = MACHINE_ROOTS.iter().find(|root| has_path(line, root)) {
             object(format!("a path of some machine: {root}"));
@@ -101,7 +101,7 @@ fn section<'text>(page: &'text str, title: &str) -> Option<&'text str> {
     for line in page.split_inclusive('\n') {
         match start {
             None if rank(line) > 0 && line.to_lowercase().contains(title) => {
-                start = Some((offset + line.len(), rank(line)))
+                start = Some((offset + line.len(), rank(line)));
             }
             Some((from, level)) if (1..=level).contains(&rank(line)) => return Some(&page[from..offset]),
             _ => {}

@@ -13,6 +13,8 @@ pub(super) struct Use {
     pub(super) line: usize,
     /// Inside an item that only tests compile.
     pub(super) in_test: bool,
+    /// Inside a test whose runtime skips ahead instead of waiting.
+    pub(super) on_virtual_clock: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +36,11 @@ pub(super) enum What {
 /// Reads a whole file.
 pub(super) fn read(text: &str) -> syn::Result<Vec<Use>> {
     let file = syn::parse_file(text)?;
-    let mut reader = Reader { uses: Vec::new(), test_depth: usize::from(is_test_only(&file.attrs)) };
+    let mut reader = Reader {
+        uses: Vec::new(),
+        test_depth: usize::from(is_test_only(&file.attrs)),
+        on_virtual_clock: false,
+    };
     reader.visit_file(&file);
     Ok(reader.uses)
 }
@@ -42,12 +48,14 @@ pub(super) fn read(text: &str) -> syn::Result<Vec<Use>> {
 struct Reader {
     uses: Vec<Use>,
     test_depth: usize,
+    on_virtual_clock: bool,
 }
 
 impl Reader {
     fn push(&mut self, what: What, spanned: &impl Spanned) {
         let line = spanned.span().start().line;
-        self.uses.push(Use { what, line, in_test: self.test_depth > 0 });
+        let (in_test, on_virtual_clock) = (self.test_depth > 0, self.on_virtual_clock);
+        self.uses.push(Use { what, line, in_test, on_virtual_clock });
     }
 
     fn flatten(&mut self, prefix: &str, tree: &UseTree) {
@@ -161,7 +169,10 @@ impl<'ast> Visit<'ast> for Reader {
     }
 
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        let outer = self.on_virtual_clock;
+        self.on_virtual_clock |= item.attrs.iter().any(pauses_the_clock);
         self.within(&item.attrs, |reader| visit::visit_item_fn(reader, item));
+        self.on_virtual_clock = outer;
     }
 
     fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
@@ -196,10 +207,16 @@ fn source_of(node: &impl Spanned) -> String {
     node.span().source_text().unwrap_or_default()
 }
 
-/// `#[test]`, `#[cfg(test)]` or `#[cfg(all(test, ...))]`.
+/// `#[tokio::test(start_paused = true)]`.
+fn pauses_the_clock(attribute: &Attribute) -> bool {
+    let syn::Meta::List(list) = &attribute.meta else { return false };
+    list.tokens.to_string().contains("start_paused = true")
+}
+
+/// `#[test]`, `#[tokio::test]`, `#[cfg(test)]` or `#[cfg(all(test, ...))]`.
 fn is_test_only(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
-        if attribute.path().is_ident("test") {
+        if attribute.path().segments.last().is_some_and(|last| last.ident == "test") {
             return true;
         }
         let syn::Meta::List(list) = &attribute.meta else { return false };
