@@ -7,8 +7,9 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use crate::backend::Backend;
 use crate::config::DriverInUse;
-use crate::core::{Backend, Core};
+use crate::core::Core;
 use crate::door::Parcel;
 use crate::event::{Cause, Event, Pressure};
 use crate::output::{Job, Source, gather};

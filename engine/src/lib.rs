@@ -39,6 +39,7 @@
 //! monoio hosts the engine ([`run`]): it awaits readability of one descriptor, the ring's eventfd or the epoll set.
 //! The engine never uses monoio for sockets or timers, so the runtime stays replaceable.
 
+mod backend;
 mod buffers;
 mod config;
 mod core;
@@ -77,7 +78,8 @@ pub use slot::Slot;
 pub use transform::{Inbound, Transform, TransformError};
 pub use waker::Waker;
 
-use crate::core::{Backend, Core};
+use crate::backend::Backend;
+use crate::core::Core;
 use crate::runtime::Bed;
 use crate::slot::{Flags, Leaving};
 

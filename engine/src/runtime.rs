@@ -7,8 +7,8 @@ use std::net::TcpStream as StdStream;
 use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
+use crate::backend::Backend;
 use crate::config::{Config, DriverInUse};
-use crate::core::Backend;
 use crate::{Engine, sys};
 
 /// Entries of monoio's own ring: it never holds more than one poll.

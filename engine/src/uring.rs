@@ -11,6 +11,10 @@
 //! The ring signals the waker's eventfd, but only while the thread is about to sleep or asleep.
 #![allow(unsafe_code, reason = "ring operations take raw pointers; every use has its SAFETY note")]
 
+mod incoming;
+mod leaving;
+mod probe;
+
 use std::collections::VecDeque;
 use std::io;
 use std::mem::zeroed;
@@ -21,16 +25,16 @@ use std::time::Instant;
 
 use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, Timespec};
-use io_uring::{IoUring, Probe, cqueue, opcode};
+use io_uring::{IoUring, cqueue, opcode};
 
+use crate::backend::Backend;
 use crate::buffers::ReadBuf;
 use crate::config::{Config, DriverInUse};
-use crate::core::{Backend, Core};
-use crate::door::Parcel;
-use crate::event::{Cause, Event, Pressure};
+use crate::core::Core;
+use crate::event::Cause;
 use crate::fallback::FallbackReason;
 use crate::output::{Job, Source, gather};
-use crate::slot::{Flags, Handle, Leaving};
+use crate::slot::{Flags, Handle};
 use crate::sys;
 use crate::tag::{Kind, Tag};
 use crate::waker::Waker;
@@ -46,22 +50,6 @@ const GETEVENTS: u32 = 1;
 const ACCEPT_DONTWAIT: u16 = 1 << 1;
 /// `IORING_FILE_INDEX_ALLOC`: the kernel chooses the index.
 const INDEX_ALLOC: i32 = -1;
-
-const NEEDED: [(u8, &str); 13] = [
-    (opcode::PollAdd::CODE, "POLL_ADD"),
-    (opcode::PollRemove::CODE, "POLL_REMOVE"),
-    (opcode::SendMsg::CODE, "SENDMSG"),
-    (opcode::Recv::CODE, "RECV"),
-    (opcode::Accept::CODE, "ACCEPT"),
-    (opcode::Timeout::CODE, "TIMEOUT"),
-    (opcode::TimeoutRemove::CODE, "TIMEOUT_REMOVE"),
-    (opcode::Close::CODE, "CLOSE"),
-    (opcode::Shutdown::CODE, "SHUTDOWN"),
-    (opcode::FilesUpdate::CODE, "FILES_UPDATE"),
-    (opcode::MsgRingSendFd::CODE, "MSG_RING (Linux 5.18)"),
-    (opcode::SetSockOpt::CODE, "URING_CMD for sockets (Linux 6.7)"),
-    (opcode::FixedFdInstall::CODE, "FIXED_FD_INSTALL (Linux 6.8)"),
-];
 
 struct Listener {
     id: u32,
@@ -127,7 +115,7 @@ impl Uring {
         if !ring.params().is_feature_nodrop() {
             return Err(FallbackReason::Missing("completions that are never dropped (NODROP)"));
         }
-        probe(&ring)?;
+        probe::probe(&ring)?;
         config.slots_max = config.slots_max.min(sys::descriptor_limit());
         ring.submitter()
             .register_files_sparse(config.slots_max)
@@ -197,17 +185,6 @@ impl Uring {
     }
 }
 
-fn probe(ring: &IoUring) -> Result<(), FallbackReason> {
-    let mut probe = Probe::new();
-    ring.submitter()
-        .register_probe(&mut probe)
-        .map_err(|error| FallbackReason::of_step("probing operations", &error))?;
-    match NEEDED.iter().find(|(code, _)| !probe.is_supported(*code)) {
-        Some((_, name)) => Err(FallbackReason::Missing(name)),
-        None => Ok(()),
-    }
-}
-
 // Submitting and completing.
 
 impl Uring {
@@ -221,8 +198,11 @@ impl Uring {
         }
     }
 
-    /// Prepares an operation that uses memory of ours. The caller keeps that memory in place until `settle` has returned.
-    fn push_borrowing(&mut self, entry: Entry, tag: Tag) {
+    /// Prepares an operation that uses memory of ours.
+    ///
+    /// # Safety
+    /// That memory stays in place, and is not touched, until `settle` has returned.
+    unsafe fn push_borrowing(&mut self, entry: Entry, tag: Tag) {
         self.borrowed += 1;
         self.push(entry, tag);
     }
@@ -305,7 +285,13 @@ impl Uring {
                 self.completed_one(core, tag.handle());
             }
             Kind::Linger => self.completed_one(core, tag.handle()),
-            Kind::Install => self.installed(core, tag.handle(), result),
+            Kind::Install => {
+                let fd = outcome(result).map(|fd| {
+                    // SAFETY: the kernel has just installed it for us.
+                    unsafe { sys::own(fd as RawFd) }
+                });
+                self.installed(core, tag.handle(), fd);
+            }
             Kind::Move => self.moved(core, tag.handle(), result),
             Kind::Adopt => {
                 self.borrowed -= 1;
@@ -436,8 +422,8 @@ impl Uring {
             let entry = opcode::Recv::new(Fixed(handle.index), space.as_mut_ptr(), space.len() as u32)
                 .flags(libc::MSG_DONTWAIT)
                 .build();
-            // The buffer stays in `self.reads` until its completion.
-            self.push_borrowing(entry, Tag::new(Kind::Receive, number, handle));
+            // SAFETY: the buffer stays in `self.reads`, where only its completion takes it from.
+            unsafe { self.push_borrowing(entry, Tag::new(Kind::Receive, number, handle)) };
             count += 1;
         }
         count
@@ -458,204 +444,9 @@ impl Uring {
         // SAFETY: an entry is a 64-byte io_uring_sqe, which has `ioprio`, where accept flags go, as 16 bits at offset 2
         // (linux/io_uring.h); the crate has no setter for it.
         unsafe { (&raw mut entry).cast::<u16>().add(1).write(ACCEPT_DONTWAIT) };
-        self.push_borrowing(entry, tag);
-    }
-
-    /// Tries `count` accepts in one call; false when the listener has to rest.
-    fn accept_some(&mut self, core: &mut Core, position: usize, count: usize) -> bool {
-        let (fd, id) = (self.listeners[position].fd.as_raw_fd(), self.listeners[position].id);
-        let mut tried = 0;
-        while tried < count && core.budget.accept() && core.door.reserve() {
-            self.prepare_accept(fd, tried, Tag::plain(Kind::Accept, tried as u8, id));
-            tried += 1;
-        }
-        self.accept_outcome = (0, false);
-        self.settle(core);
-        let (taken, empty) = self.accept_outcome;
-        if empty {
-            self.listeners[position].ready = false;
-            core.backlog_empty();
-        } else if tried == 0 && core.door.free_slots() == 0 {
-            if sys::is_readable(self.listeners[position].fd.as_fd()) {
-                core.press(Pressure::Slots);
-            } else {
-                self.listeners[position].ready = false;
-                core.backlog_empty();
-            }
-        }
-        !empty && taken == count
-    }
-
-    fn accepted(&mut self, core: &mut Core, number: usize, result: i32) {
-        self.borrowed -= 1;
-        match outcome(result) {
-            Ok(index) => {
-                let peer = sys::socket_address(&self.addresses[number].storage);
-                self.accept_outcome.0 += 1;
-                if let Some(handle) = self.occupy(core, index) {
-                    core.accepted(handle, peer);
-                }
-            }
-            Err(error) => {
-                core.door.release();
-                if error.kind() == io::ErrorKind::WouldBlock {
-                    self.accept_outcome.1 = true;
-                } else if core.accept_error(error) {
-                    self.accept_outcome.0 += 1;
-                }
-            }
-        }
-    }
-
-    /// Takes the slot whose number the kernel has chosen, and watches it.
-    fn occupy(&mut self, core: &mut Core, index: u32) -> Option<Handle> {
-        if let Some(past) = core.slab.occupant(index)
-            && core.slab.get(past).is_some_and(|hot| hot.flags.has(Flags::CLOSE_SENT))
-        {
-            // The number is free again in the kernel; only the completion of the close is still to come.
-            core.vacate(past);
-        }
-        let handle = core.slab.insert_at(index);
-        match handle {
-            Some(handle) => self.poll_in(core, handle),
-            None => {
-                tracing::error!(index, "the kernel gave out a descriptor index that is in use");
-                core.door.release();
-            }
-        }
-        handle
-    }
-
-    fn listener_ready(&mut self, id: u32, more: bool) {
-        let Some(listener) = self.listeners.iter_mut().find(|listener| listener.id == id) else { return };
-        listener.ready = true;
-        if !more {
-            let fd = listener.fd.as_raw_fd();
-            self.watch_listener(fd, id);
-        }
-    }
-
-    fn watch_listener(&mut self, fd: RawFd, id: u32) {
-        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build();
-        self.push(entry, Tag::plain(Kind::Listen, 0, id));
-    }
-
-    fn arrived(&mut self, core: &mut Core, token: u64, result: i32) {
-        match outcome(result) {
-            Ok(index) => {
-                if let Some(handle) = self.occupy(core, index) {
-                    core.announce(handle, Event::Arrived { slot: handle.slot(), token });
-                }
-            }
-            Err(error) => {
-                core.door.release();
-                core.tell_all(Event::ArrivalFailed { token, error });
-            }
-        }
-    }
-}
-
-// Connections leaving.
-
-impl Uring {
-    /// Prepares the step that takes the socket elsewhere; nothing of the slot is in flight.
-    fn depart(&mut self, core: &mut Core, handle: Handle, how: &Leaving) -> io::Result<()> {
-        if let Leaving::Move { door, token } = how {
-            if door.same_engine(&core.door) {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-            door.reserve_for_move()?;
-            if let Some(ring) = door.ring() {
-                let there = Tag::arrived(*token);
-                let entry = opcode::MsgRingSendFd::new(
-                    Fd(ring.as_raw_fd()),
-                    Fixed(handle.index),
-                    DestinationSlot::auto_target(),
-                    there.0,
-                );
-                // The door, and with it the target's descriptor, is kept in the slot until the completion.
-                self.push_for(core, handle, Kind::Move, entry.build());
-                return Ok(());
-            }
-        }
-        self.push_for(
-            core,
-            handle,
-            Kind::Install,
-            opcode::FixedFdInstall::new(Fixed(handle.index), 0).build(),
-        );
-        Ok(())
-    }
-
-    /// The other ring has the socket.
-    fn moved(&mut self, core: &mut Core, handle: Handle, result: i32) {
-        let how = leaving(core, handle);
-        match (outcome(result), how) {
-            (Ok(_), Some(Leaving::Move { token, .. })) => {
-                self.departed(core, handle, Some(Event::Departed { slot: handle.slot(), token }));
-            }
-            (Err(error), Some(Leaving::Move { door, .. })) => {
-                door.release();
-                self.stays(core, handle, error);
-            }
-            _ => self.departed(core, handle, None),
-        }
-    }
-
-    /// The socket has a plain descriptor as well.
-    fn installed(&mut self, core: &mut Core, handle: Handle, result: i32) {
-        let how = leaving(core, handle);
-        let fd = outcome(result).map(|fd| {
-            // SAFETY: the kernel has just installed it for us.
-            unsafe { sys::own(fd as RawFd) }
-        });
-        let slot = handle.slot();
-        match (fd, how) {
-            (Ok(fd), Some(Leaving::Detach)) => {
-                self.departed(core, handle, Some(Event::Detached { slot, fd }));
-            }
-            (Ok(fd), Some(Leaving::Move { door, token })) => {
-                door.push(Parcel { fd, token });
-                self.departed(core, handle, Some(Event::Departed { slot, token }));
-            }
-            (Err(error), how) => {
-                if let Some(Leaving::Move { door, .. }) = how {
-                    door.release();
-                }
-                self.stays(core, handle, error);
-            }
-            (Ok(_), None) => self.departed(core, handle, None),
-        }
-    }
-
-    /// Gives our descriptor of the socket up.
-    fn departed(&mut self, core: &mut Core, handle: Handle, event: Option<Event>) {
-        let Some(hot) = core.slab.get(handle) else { return };
-        hot.inflight = 0;
-        // An owner that closed meanwhile hears nothing more.
-        let told = !hot.flags.has(Flags::CLOSING);
-        hot.flags.set(Flags::CLOSING);
-        if let (true, Some(event)) = (told, event) {
-            core.tell_all(event);
-        }
-        self.close_descriptor(core, handle);
-    }
-
-    fn stays(&mut self, core: &mut Core, handle: Handle, error: io::Error) {
-        let Some(hot) = core.slab.get(handle) else { return };
-        if hot.flags.has(Flags::CLOSING) {
-            return self.completed_one(core, handle);
-        }
-        hot.inflight = hot.inflight.saturating_sub(1);
-        self.stay(core, handle);
-        core.stayed(handle, error);
-    }
-
-    fn close_descriptor(&mut self, core: &mut Core, handle: Handle) {
-        let Some(hot) = core.slab.get(handle) else { return };
-        if hot.flags.raise(Flags::CLOSE_SENT) {
-            self.push_for(core, handle, Kind::Close, opcode::Close::new(Fixed(handle.index)).build());
-        }
+        // SAFETY: `self.addresses` is never resized, and read only by the completion; every caller settles before it
+        // prepares the same number again.
+        unsafe { self.push_borrowing(entry, tag) };
     }
 }
 
@@ -694,9 +485,27 @@ impl Uring {
             let message = &raw const self.messages[number];
             let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
             let entry = opcode::SendMsg::new(Fixed(job.handle.index), message).flags(flags).build();
-            // `iovecs` and `messages` are not touched before the next round.
-            self.push_borrowing(entry, Tag::plain(Kind::Send, 0, number as u32));
+            // SAFETY: `iovecs` and `messages` are not touched before the next round, and what they point to is as said
+            // above.
+            unsafe { self.push_borrowing(entry, Tag::plain(Kind::Send, 0, number as u32)) };
         }
+    }
+
+    /// One call for each job; those that need another are left.
+    fn send_round(&mut self, core: &mut Core, jobs: &mut Vec<Job>) {
+        self.prepare_sends(core, jobs);
+        self.send_results.clear();
+        self.send_results.resize(jobs.len(), 0);
+        self.settle(core);
+        let results = std::mem::take(&mut self.send_results);
+        let mut numbers = results.iter();
+        jobs.retain_mut(|job| {
+            let result = outcome(*numbers.next().unwrap_or(&0)).map(|count| count as usize);
+            let again = core.sent(job, result);
+            self.poll_out(core, job.handle);
+            again
+        });
+        self.send_results = results;
     }
 }
 
@@ -726,7 +535,8 @@ impl Backend for Uring {
     fn adopt(&mut self, core: &mut Core, fd: OwnedFd) -> io::Result<Handle> {
         self.adopting[0] = fd.as_raw_fd();
         let entry = opcode::FilesUpdate::new(self.adopting.as_ptr(), 1).offset(INDEX_ALLOC).build();
-        self.push_borrowing(entry, Tag::plain(Kind::Adopt, 0, 0));
+        // SAFETY: the box lives as long as `self`, and is read after `settle`.
+        unsafe { self.push_borrowing(entry, Tag::plain(Kind::Adopt, 0, 0)) };
         self.settle(core);
         // The result counts descriptors; the index stands where the descriptor was.
         if outcome(self.adopt_result)? != 1 {
@@ -781,19 +591,10 @@ impl Backend for Uring {
 
     fn send(&mut self, core: &mut Core, mut jobs: Vec<Job>) {
         while !jobs.is_empty() {
-            self.prepare_sends(core, &mut jobs);
-            self.send_results.clear();
-            self.send_results.resize(jobs.len(), 0);
-            self.settle(core);
-            let results = std::mem::take(&mut self.send_results);
-            let mut numbers = results.iter();
-            jobs.retain_mut(|job| {
-                let result = outcome(*numbers.next().unwrap_or(&0)).map(|count| count as usize);
-                let again = core.sent(job, result);
-                self.poll_out(core, job.handle);
-                again
-            });
-            self.send_results = results;
+            // As many as the submission queue holds go in one call.
+            let later = jobs.split_off(jobs.len().min(ENTRIES as usize));
+            self.send_round(core, &mut jobs);
+            jobs.extend(later);
         }
     }
 
@@ -895,10 +696,6 @@ impl Drop for Uring {
         let _ = self.enter(0);
         let _ = self.ring.submitter().unregister_files();
     }
-}
-
-fn leaving(core: &mut Core, handle: Handle) -> Option<Leaving> {
-    core.slab.get(handle)?.cold.as_ref()?.leaving.clone()
 }
 
 /// A completion's result: a count or an index, or an error code below zero.

@@ -59,6 +59,10 @@ on_both_backends!(
     an_adopted_socket_is_served,
     an_idle_thread_does_not_turn,
     slots_and_their_pages_are_given_back,
+    one_frame_reaches_more_connections_than_the_ring_has_entries,
+    ending_the_engine_closes_its_connections,
+    connections_move_between_backends,
+    a_closed_listener_refuses_and_its_connections_live_on,
 );
 
 fn read_to_end(mut stream: TcpStream) -> Vec<u8> {
@@ -393,7 +397,7 @@ fn a_move_waits_for_the_tail(driver: Driver) {
     let mut got = vec![0; expected.len()];
     client.read_exact(&mut got).unwrap();
     assert!(got == expected);
-    assert!(matches!(next(&events), Seen::Drained(_)));
+    assert!(matches!(next(&events), Seen::Drained(drained) if drained == slot));
     assert!(matches!(next(&events), Seen::Departed(_, 7)));
     assert!(matches!(next(&arrivals), Seen::Arrived(_, 7)));
 }
@@ -776,4 +780,81 @@ fn slots_and_their_pages_are_given_back(driver: Driver) {
     while server.call(|engine| engine.connections()) > 0 {}
     assert_eq!(server.call(|engine| engine.slot_bytes()), 0);
     assert_eq!(server.call(|engine| engine.door().free_slots()), 4_096);
+}
+
+fn one_frame_reaches_more_connections_than_the_ring_has_entries(driver: Driver) {
+    const MEMBERS: usize = 2_500;
+    let mut members = Vec::new();
+    let server = DataThread::start(config(driver), move |engine, event| match event {
+        Event::Accepted { slot, .. } => members.push(slot),
+        Event::Data { buf, .. } => {
+            engine.arena().extend_from_slice(&buf);
+            let end = engine.arena().len() as u32;
+            for member in &members {
+                engine.send(*member, Segment::Arena(end - buf.len() as u32..end)).unwrap();
+            }
+        }
+        _ => {}
+    });
+    let clients: Vec<TcpStream> = (0..MEMBERS).map(|_| server.connect()).collect();
+    for round in 0..3u8 {
+        (&clients[usize::from(round)]).write_all(&[round; 8]).unwrap();
+        for mut client in &clients {
+            let mut got = [0; 8];
+            client.read_exact(&mut got).unwrap();
+            assert_eq!(got, [round; 8]);
+        }
+    }
+    assert_eq!(server.call(|engine| engine.late_completions()), 0);
+}
+
+fn ending_the_engine_closes_its_connections(driver: Driver) {
+    let (server, events) = DataThread::observed(config(driver));
+    let clients: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
+    for _ in &clients {
+        accepted(&events);
+    }
+    // Another thread's handle must not keep them open.
+    let door = server.call(|engine| engine.door());
+    drop(server);
+    for client in clients {
+        assert_eq!(read_to_end(client), b"");
+    }
+    assert_eq!(door.free_slots(), 0);
+}
+
+fn connections_move_between_backends(driver: Driver) {
+    let other = if driver == Driver::Epoll { Driver::Auto } else { Driver::Epoll };
+    let (target, arrivals) = DataThread::observed(config(other));
+    let (source, events) = DataThread::observed(config(driver));
+    let door = target.call(|engine| engine.door());
+    let mut client = source.connect();
+    let slot = accepted(&events);
+    source.call(move |engine| engine.send_to(slot, &door, 5));
+    assert!(matches!(next(&events), Seen::Departed(_, 5)));
+    let moved = match next(&arrivals) {
+        Seen::Arrived(moved, 5) => moved,
+        other => panic!("{other:?}"),
+    };
+    client.write_all(b"there").unwrap();
+    assert_eq!(received(&arrivals, moved, 5), b"there");
+    target.call(move |engine| {
+        queue(engine, moved, b"and back");
+        engine.close(moved);
+    });
+    assert_eq!(read_to_end(client), b"and back");
+    assert_eq!(source.call(|engine| engine.connections()), 0);
+}
+
+fn a_closed_listener_refuses_and_its_connections_live_on(driver: Driver) {
+    let server = DataThread::start(config(driver), echo);
+    let mut client = server.connect();
+    client.write_all(b"a").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    server.call(|engine| engine.stop_listening());
+    assert_eq!(TcpStream::connect(server.addr).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    client.write_all(b"b").unwrap();
+    let mut got = [0];
+    client.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"b");
 }

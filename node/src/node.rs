@@ -338,6 +338,7 @@ fn settings(config: &Config, number: usize, count: usize, placement_seed: u64) -
         pong: in_ticks(deadlines.pong),
         idle_frame: in_ticks(deadlines.idle_frame),
         slow_reader: in_ticks(deadlines.slow_reader),
+        close: in_ticks(deadlines.close),
         grace_ms: millis(deadlines.grace),
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
         end_on_expiry: false,

@@ -213,7 +213,7 @@ fn limits_hold_for_frames_messages_and_fragments() {
 
 #[test]
 fn a_limit_of_zero_allows_nothing() {
-    let none = Limits { max_frame: 0, max_message: 0, max_fragments: 0, max_inflate_ratio: 0 };
+    let none = Limits { max_frame: 0, max_message: 0, max_fragments: 0 };
     assert_eq!(
         Peer::with_limits(none).feed(&frame(Opcode::Binary, true, b"")),
         Err(ProtocolError::TooManyFragments)
@@ -323,7 +323,6 @@ fn each_violation_has_its_close_code() {
         (ProtocolError::MessageTooBig, 1009),
         (ProtocolError::FrameTooBig, 1009),
         (ProtocolError::TooManyFragments, 1008),
-        (ProtocolError::InflateRatio, 1008),
     ];
     for (error, code) in codes {
         assert_eq!(error.close_code().code(), code, "{error}");

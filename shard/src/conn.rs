@@ -55,7 +55,7 @@ pub(crate) struct Conn {
     pub(crate) last_received: Tick,
     /// When a data frame was last sent; clients close after 30 s without one.
     pub(crate) last_data: Tick,
-    /// Bytes that waited for the socket when last looked at; 0 when none do.
+    /// Bytes that waited for the socket when last looked at, and what was queued since; 0 when none wait.
     pub(crate) backlog: u32,
     /// Unix second at which the session ends with its token, or 0.
     pub(crate) expires: u32,

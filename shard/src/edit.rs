@@ -18,13 +18,10 @@ use std::sync::Arc;
 pub(crate) enum Outcome {
     /// Handled; nothing to acknowledge.
     Done,
-    /// An update that brought nothing new.
-    Known,
+    /// An update that brought nothing new: all of it stands in the log before this position, stored or not.
+    Known(Position),
     /// An update that was not taken: the member only reads, or the session store is behind.
-    Dropped {
-        /// It would have brought nothing new anyway.
-        is_known: bool,
-    },
+    Dropped,
     /// An update that the log now ends with.
     Appended(Position),
     /// To be tried again in the next turn.
@@ -82,7 +79,7 @@ impl Shard {
     pub(crate) fn edit(&mut self, session: u32, update: &[u8]) -> Outcome {
         let mut ranges = std::mem::take(&mut self.ranges);
         let outcome = match update::scan(update, &update::Bounds::default(), &mut ranges) {
-            Ok(_) => self.edit_checked(session, update, &ranges),
+            Ok(summary) => self.edit_checked(session, update, &ranges, summary.has_skips),
             Err(_) => Outcome::Invalid,
         };
         ranges.clear();
@@ -90,7 +87,7 @@ impl Shard {
         outcome
     }
 
-    fn edit_checked(&mut self, session: u32, update: &[u8], ranges: &UpdateRanges) -> Outcome {
+    fn edit_checked(&mut self, session: u32, update: &[u8], ranges: &UpdateRanges, has_skips: bool) -> Outcome {
         let now_ms = self.out.now_ms;
         let Some(index) = self.session_document(session) else { return Outcome::Done };
         let Some((tag, read_only)) = self.out.sessions.get(session).map(|s| (s.tag, s.read_only)) else {
@@ -99,13 +96,12 @@ impl Shard {
         let Some(document) = self.documents.get_mut(index) else { return Outcome::Done };
         let mut compare = document.coverage.compare();
         ranges.replay(&mut compare);
-        let is_known = !compare.is_new;
-        if read_only || document.rejecting {
-            return Outcome::Dropped { is_known };
-        }
-        if is_known {
+        if !compare.is_new {
             self.out.stats.updates_known += 1;
-            return Outcome::Known;
+            return Outcome::Known(document.log.head());
+        }
+        if read_only || document.rejecting {
+            return Outcome::Dropped;
         }
         if document.log.is_full(update.len()) {
             return Outcome::Hold;
@@ -113,7 +109,11 @@ impl Shard {
         if !self.apps.take_operation(document.app, now_ms) {
             return Outcome::RateLimited(self.apps.limits(document.app).operations_per_minute.into());
         }
-        ranges.replay(&mut document.coverage.absorb());
+        let mut absorb = document.coverage.absorb();
+        ranges.replay(&mut absorb);
+        if absorb.leaves_gap || has_skips {
+            document.log.note_gap();
+        }
         document.log.append(tag, update);
         document.rejecting = document.unstored() > UNSTORED_MAX;
         let head = document.log.head();
@@ -160,6 +160,20 @@ impl Shard {
         self.out.send_session(session, |out| {
             hocuspocus::append_sync_body(out, &SyncMessage::Step1 { state_vector: &state_vector });
         });
+    }
+
+    /// Answers a step 1 when compaction came to nothing: everything the log holds, update by update, then an empty step 2.
+    pub(crate) fn answer_from_log(&mut self, session: u32) {
+        let Some(index) = self.session_document(session) else { return };
+        let Some(document) = self.documents.get(index) else { return };
+        let base = document.log.base().map(|base| &**base);
+        let updates: Vec<Box<[u8]>> =
+            base.into_iter().chain(document.log.tail().map(|entry| entry.update)).map(Box::from).collect();
+        for update in updates {
+            let message = SyncMessage::Update { update: &update };
+            self.out.send_session(session, |out| hocuspocus::append_sync_body(out, &message));
+        }
+        self.answer_step1(session, &Arc::from(EMPTY_UPDATE));
     }
 
     /// An awareness message.
@@ -237,7 +251,7 @@ impl Document {
         if self.coverage.is_known_by(|client| known.get(client)) {
             return Lacking::Ready(Arc::from(EMPTY_UPDATE));
         }
-        let is_small = self.log.entries() <= FOLD_ENTRIES_MAX && self.log.tail_len() <= FOLD_BYTES_MAX;
+        let is_small = self.log.is_mergeable() && self.log.entries() <= FOLD_ENTRIES_MAX && self.log.tail_len() <= FOLD_BYTES_MAX;
         let is_foldable = is_small && self.log.base().is_none_or(|base| base.len() <= FOLD_BYTES_MAX);
         let whole = match self.log.base() {
             _ if self.log.entries() > 0 && !is_foldable => return Lacking::Worker,

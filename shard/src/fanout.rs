@@ -123,20 +123,48 @@ impl Shard {
         document.compacting = false;
         let asked =
             document.pending.as_mut().map_or_else(Vec::new, |pending| std::mem::take(&mut pending.asked));
-        let mut whole = None;
-        if let Some(base) = result.base {
-            document.log.rebase(Arc::clone(&base), result.upto, Rebase::Compacted);
-            whole = Some(base);
+        let whole = result.base;
+        match &whole {
+            Some(base) => document.install(Arc::clone(base), result.upto, &result.left),
+            None => document.log.put_off_compaction(),
         }
         self.out.stats.compactions += 1;
         self.out.stats.entries_dropped += u64::from(result.dropped);
         for (joiner, lacking) in asked.into_iter().zip(result.lacking) {
-            let is_still_there =
-                self.out.sessions.get(joiner.session).is_some_and(|found| found.tag == joiner.tag);
-            let Some(update) = lacking.or_else(|| whole.clone()).filter(|_| is_still_there) else { continue };
-            self.answer_step1(joiner.session, &update);
+            let is_still_there = self.out.sessions.get(joiner.session).is_some_and(|found| found.tag == joiner.tag);
+            if !is_still_there {
+                continue;
+            }
+            match lacking.or_else(|| whole.clone()) {
+                Some(update) => self.answer_step1(joiner.session, &update),
+                None => self.answer_from_log(joiner.session),
+            }
+            for update in &result.left {
+                self.out.send_session(joiner.session, |out| {
+                    wire::append_sync_body(out, &SyncMessage::Update { update });
+                });
+            }
         }
         self.mark_dirty(index);
+    }
+}
+
+impl Document {
+    /// Replaces what a compaction took by its result. What it left goes to the end of the log, where those who keep up need
+    /// not be sent it again.
+    fn install(&mut self, base: Arc<[u8]>, upto: Position, left: &[Box<[u8]>]) {
+        self.log.rebase(base, upto, Rebase::Compacted);
+        let head = self.log.head();
+        self.log.restore(left);
+        let moved = self.log.head();
+        for position in [&mut self.flushed, &mut self.submitted, &mut self.stored] {
+            if *position == head {
+                *position = moved;
+            }
+        }
+        for member in self.members.iter_mut().filter(|member| member.cursor == head) {
+            member.cursor = moved;
+        }
     }
 }
 
@@ -210,7 +238,7 @@ fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec
     let flushed = std::mem::replace(&mut document.flushed, head);
     let Some(entries) = document.log.since(flushed) else { return };
     let entries: Vec<Entry<'_>> = entries.collect();
-    let merged = merging_pays(entries.len(), document.members.len())
+    let merged = (document.log.is_mergeable() && merging_pays(entries.len(), document.members.len()))
         .then(|| yjs::merge_tiered(&entries.iter().map(|entry| entry.update).collect::<Vec<_>>()).ok())
         .flatten();
     out.stats.merged_turns += u64::from(merged.is_some());
@@ -245,7 +273,7 @@ fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec
                     continue;
                 }
                 let deflate = conn.deflate;
-                if !(is_writer && broadcast.entries.len() == 1) {
+                if broadcast.entries.iter().any(|entry| entry.writer != tag) {
                     conn.last_data = now;
                 }
                 let skip = is_writer.then_some(tag);

@@ -334,21 +334,16 @@ impl Shard {
         self.out.send_key(slot, index as u16, |out| write_permission_denied(out, &reason));
     }
 
-    /// Those who wait for a document that cannot be had.
-    pub(crate) fn deny_waiting(&mut self, conn: ConnRef, close: &Close) {
-        let waiting: Vec<usize> = self.out.conn_at(conn).and_then(|conn| conn.hocuspocus_mut()).map_or_else(
-            Vec::new,
-            |hocuspocus| {
-                let is_waiting = |key: &Key| matches!(key.state, KeyState::Waiting { .. });
-                (0..hocuspocus.keys.len()).filter(|index| is_waiting(&hocuspocus.keys[*index])).collect()
-            },
-        );
-        if let Some(conn) = self.out.conn_at(conn) {
-            conn.cold_mut().held_message = None;
-        }
-        for index in waiting {
-            self.deny(conn.slot, index, close);
-        }
+    /// Refuses the key whose message waits for a document that cannot be had.
+    pub(crate) fn deny_waiting(&mut self, conn: ConnRef, document: &str, close: &Close) {
+        let Some(cold) = self.out.conn_at(conn).and_then(|conn| conn.cold.as_mut()) else { return };
+        let Some(Ok(Frame::Message { key, .. })) = cold.held_message.as_deref().map(wire::decode) else { return };
+        let keys = cold.hocuspocus.as_ref().map_or(&[][..], |hocuspocus| &hocuspocus.keys);
+        let index = keys.iter().position(|known| &*known.raw == key.raw);
+        // The connection may have given up on this document and wait for another one by now.
+        let Some(index) = index.filter(|_| key.name == document) else { return };
+        cold.held_message = None;
+        self.deny(conn.slot, index, close);
         self.resume(conn);
     }
 
@@ -379,7 +374,7 @@ impl Shard {
             }
             Outcome::Invalid => self.end(slot, &Close::from(CloseCode::InvalidData)),
             Outcome::RateLimited(limit) => self.end(slot, &Close::rate_limit(limit)),
-            Outcome::Done | Outcome::Known | Outcome::Dropped { .. } | Outcome::Appended(_) => {
+            Outcome::Done | Outcome::Known(_) | Outcome::Dropped | Outcome::Appended(_) => {
                 if matches!(body, Body::Close { .. }) {
                     self.close_key(slot, session);
                 }
@@ -397,10 +392,11 @@ impl Shard {
             | Body::SyncReply(SyncMessage::Step2 { update } | SyncMessage::Update { update }) => {
                 let outcome = self.edit(session, update);
                 match outcome {
-                    Outcome::Appended(position) => self.acknowledge_when_stored(session, position),
-                    Outcome::Known => self.sync_status(session, true),
-                    Outcome::Dropped { is_known } => self.sync_status(session, is_known),
-                    Outcome::Invalid => self.sync_status(session, false),
+                    // What is known already may have come a moment ago, and not be stored yet.
+                    Outcome::Appended(position) | Outcome::Known(position) => {
+                        self.acknowledge_when_stored(session, position);
+                    }
+                    Outcome::Dropped | Outcome::Invalid => self.sync_status(session, false),
                     Outcome::Done | Outcome::Hold | Outcome::RateLimited(_) => {}
                 }
                 outcome

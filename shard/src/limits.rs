@@ -3,8 +3,6 @@
 use crate::wheel::{TICK_MS, Tick};
 use pinwire_protocol::ws;
 
-/// Milliseconds a peer has to answer our close frame, or to close its side after both are exchanged.
-pub(crate) const CLOSE_MS: u64 = 3_000;
 /// Milliseconds of silence after which a connection that opened no document is closed.
 pub(crate) const SILENT_MS: u64 = 30_000;
 /// Milliseconds until something that was refused for now is tried again.
@@ -80,6 +78,8 @@ pub struct Settings {
     pub idle_frame: Tick,
     /// Time without a byte taken after which a reader is closed.
     pub slow_reader: Tick,
+    /// How long a peer has to answer our close frame, and again to close its side after both are exchanged.
+    pub close: Tick,
     /// Milliseconds a document outlives its last member.
     pub grace_ms: u64,
     /// Smallest message that is compressed, `usize::MAX` for none.

@@ -1,6 +1,6 @@
 //! Documents come and go, and so do their members.
 
-use crate::conn::{Peer, Session, SessionDialect};
+use crate::conn::{Peer, Phase, Session, SessionDialect};
 use crate::document::log::Log;
 use crate::document::{Document, Member, State};
 use crate::effect::{DocumentName, DocumentRef, Effect};
@@ -87,6 +87,7 @@ impl Shard {
         let grace_ms = self.out.now_ms + self.out.settings.grace_ms;
         let Some(found) = self.document_at(document) else { return };
         let pending = found.pending.take().unwrap_or_default();
+        let name = found.name.name.clone();
         let refusal = match session {
             Err(close) => {
                 self.remove_document(document.index);
@@ -104,24 +105,22 @@ impl Shard {
             }
         };
         for conn in pending.waiting {
-            self.document_ready(conn, refusal.as_ref());
+            match &refusal {
+                None => self.resume(conn),
+                Some(close) => self.refuse_waiting(conn, &name, close),
+            }
         }
         for join in pending.remote_waiting {
             self.remote_document_ready(document.index, &join, refusal.as_ref());
         }
     }
 
-    fn document_ready(&mut self, conn: crate::effect::ConnRef, refusal: Option<&Close>) {
-        match refusal {
-            None => self.resume(conn),
-            Some(close) => {
-                let Some(found) = self.out.conn_at(conn) else { return };
-                if found.hocuspocus_mut().is_some() {
-                    self.deny_waiting(conn, close);
-                } else {
-                    self.refuse(conn.slot, close.clone());
-                }
-            }
+    fn refuse_waiting(&mut self, conn: crate::effect::ConnRef, document: &str, close: &Close) {
+        let Some(found) = self.out.conn_at(conn) else { return };
+        if found.hocuspocus_mut().is_some() {
+            self.deny_waiting(conn, document, close);
+        } else if found.phase == Phase::First {
+            self.refuse(conn.slot, close.clone());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::conn::{Conn, NONE, Peer, Phase, Session, SessionDialect};
 use crate::effect::{ConnRef, Effect, Outbox, Segment, Slot, SocketAction};
-use crate::limits::{CLOSE_MS, COMPRESS_MAX, SHARED_MIN, Settings};
+use crate::limits::{COMPRESS_MAX, SHARED_MIN, Settings};
 use crate::mail::{Mail, RemoteSession};
 use crate::slab::Slab;
 use crate::stats::Stats;
@@ -89,8 +89,9 @@ impl Output {
         message.clear();
         write(&mut message);
         let framed = self.frame(may_compress, |out| out.extend_from_slice(&message));
-        self.replied += framed.frame.len();
+        let len = framed.frame.len();
         self.outbox.send(slot, Segment::Arena(framed.frame));
+        self.queued(slot, len);
         self.stats.messages_sent += 1;
         message.shrink_to(64 << 10);
         self.message = message;
@@ -146,13 +147,23 @@ impl Output {
             out.extend_from_slice(&head);
         });
         self.outbox.send(slot, Segment::Shared(Arc::clone(tail)));
-        self.replied += header.len() + head.len() + tail.len();
+        self.queued(slot, header.len() + head.len() + tail.len());
         self.stats.messages_sent += 1;
     }
 
     /// Queues a control frame.
     pub(crate) fn control(&mut self, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) {
-        self.replied += self.outbox.write(slot, write);
+        let len = self.outbox.write(slot, write);
+        self.queued(slot, len);
+    }
+
+    /// Counts a direct reply. What is added to a backlog is noted there, so that a backlog that grew still tells whether
+    /// the reader took anything.
+    fn queued(&mut self, slot: Slot, len: usize) {
+        self.replied += len;
+        if let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_blocked()) {
+            conn.backlog = conn.backlog.saturating_add(len as u32);
+        }
     }
 
     /// Queues one message for a session: `write` writes what follows the key.
@@ -255,7 +266,7 @@ impl Output {
     /// Moves a connection to one of its last two phases, in which nothing is held any more.
     pub(crate) fn enter(&mut self, slot: Slot, phase: Phase) {
         self.restart(slot);
-        let deadline = self.after(CLOSE_MS);
+        let deadline = self.now() + self.settings.close;
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.phase = phase;
         conn.deadline = deadline;

@@ -99,7 +99,7 @@ impl Shard {
             Err(_) => Outcome::Invalid,
         };
         let close = match outcome {
-            Outcome::Done | Outcome::Known | Outcome::Dropped { .. } | Outcome::Appended(_) => return,
+            Outcome::Done | Outcome::Known(_) | Outcome::Dropped | Outcome::Appended(_) => return,
             Outcome::Invalid => Close::from(CloseCode::InvalidData),
             Outcome::RateLimited(limit) => Close::rate_limit(limit),
             // A log that is full: this socket cannot be held back from here.

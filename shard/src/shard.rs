@@ -293,9 +293,10 @@ impl Shard {
     pub fn blocked(&mut self, slot: Slot, backlog: usize) {
         let deadline = self.out.now() + self.out.settings.slow_reader;
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        let was_blocked = conn.is_blocked();
-        conn.backlog = backlog.clamp(1, u32::MAX as usize) as u32;
-        if !was_blocked && conn.phase == Phase::Open {
+        let backlog = backlog.clamp(1, u32::MAX as usize) as u32;
+        let took_some = !conn.is_blocked() || backlog < conn.backlog;
+        conn.backlog = backlog;
+        if took_some && conn.phase == Phase::Open {
             conn.deadline = deadline;
             self.out.schedule(slot);
         }

@@ -140,7 +140,7 @@ impl Shard {
             Outcome::Invalid => self.end(slot, &Close::from(CloseCode::InvalidData)),
             Outcome::RateLimited(limit) => self.end(slot, &Close::rate_limit(limit)),
             // This dialect has no acknowledgement.
-            Outcome::Done | Outcome::Known | Outcome::Dropped { .. } | Outcome::Appended(_) => Flow::Continue,
+            Outcome::Done | Outcome::Known(_) | Outcome::Dropped | Outcome::Appended(_) => Flow::Continue,
         }
     }
 }

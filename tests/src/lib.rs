@@ -1,3 +1,4 @@
 //! Integration tests, simulator and rigs.
 
+pub mod node;
 pub mod sim;

@@ -75,7 +75,6 @@ fn main() -> anyhow::Result<()> {
         max_message: args.max_message,
         // Autobahn sends 4 MiB in fragments of 64 bytes.
         max_fragments: 1 << 20,
-        ..Limits::DEFAULT
     };
     let first = pinwire_engine::listener(args.listen)?;
     let addr = first.local_addr()?;
@@ -107,11 +106,14 @@ fn main() -> anyhow::Result<()> {
         })?);
     }
     drop(ready);
+    // Ends early when a thread could not start: its sender is gone without a word.
     let used: Vec<_> = ready_threads.iter().take(threads).collect();
-    if used.len() == threads {
-        for (driver, reason) in used {
+    if used.len() < threads {
+        handles.retain(|handle| handle.is_finished());
+    } else {
+        for (number, (driver, reason)) in used.into_iter().enumerate() {
             if let (DriverInUse::Epoll, Some(reason)) = (driver, reason) {
-                eprintln!("io_uring is not used: {reason}");
+                eprintln!("thread {number}: io_uring is not used: {reason}");
             }
         }
         println!("listening on {addr}");

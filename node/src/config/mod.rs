@@ -164,8 +164,6 @@ impl Default for AddressLimits {
 /// Bounds on what a WebSocket peer may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WebSocketLimits {
-    /// Bytes of the request head, request line included.
-    pub max_head_bytes: usize,
     /// Payload bytes of one frame.
     pub max_frame_bytes: usize,
     /// Payload bytes of one message, all fragments together, after inflating.
@@ -177,7 +175,6 @@ pub struct WebSocketLimits {
 impl Default for WebSocketLimits {
     fn default() -> Self {
         Self {
-            max_head_bytes: 16 * KIB,
             max_frame_bytes: 16 * MIB,
             max_message_bytes: 16 * MIB,
             max_fragments: 16_384,
@@ -204,8 +201,6 @@ pub struct Deadlines {
     pub idle_frame: Duration,
     /// Bytes wait for a peer that takes none, then 4010.
     pub slow_reader: Duration,
-    /// How long the mark of a departed awareness client stays.
-    pub awareness_tombstone: Duration,
 }
 
 impl Default for Deadlines {
@@ -219,7 +214,6 @@ impl Default for Deadlines {
             grace: Duration::from_secs(10),
             idle_frame: Duration::from_secs(20),
             slow_reader: Duration::from_secs(60),
-            awareness_tombstone: Duration::from_secs(60),
         }
     }
 }
@@ -227,23 +221,11 @@ impl Default for Deadlines {
 /// Memory bounds, in bytes unless the name says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buffers {
-    /// Partial frames and unfinished messages of one connection.
-    pub inbound_per_connection: usize,
-    /// The same, all connections of a thread together.
-    pub inbound_per_thread: usize,
-    /// Bytes of its own that wait for one connection's socket (partly sent data, control frames, stateless messages);
-    /// updates wait in the document's log and do not count.
+    /// Bytes that wait for one connection's socket: what it did not take of a turn's output, a document that it just opened
+    /// included. Later updates wait in the document's log and do not count. Beyond it the connection is cut.
     pub outbound_per_connection: usize,
     /// The same, all connections of a thread together.
     pub outbound_per_thread: usize,
-    /// What a Hocuspocus socket may send before the verdict on its token.
-    pub before_auth_bytes: usize,
-    /// Messages before the verdict.
-    pub before_auth_messages: u32,
-    /// Documents named before the verdict.
-    pub before_auth_documents: u32,
-    /// Documents open on one socket.
-    pub documents_per_connection: u32,
     /// Verdicts on tokens a thread remembers.
     pub verdicts_per_thread: usize,
     /// Asymmetric signatures a thread checks per turn of its loop.
@@ -253,14 +235,8 @@ pub struct Buffers {
 impl Default for Buffers {
     fn default() -> Self {
         Self {
-            inbound_per_connection: 17 * MIB,
-            inbound_per_thread: 256 * MIB,
-            outbound_per_connection: 4 * MIB,
-            outbound_per_thread: 256 * MIB,
-            before_auth_bytes: 256 * KIB,
-            before_auth_messages: 64,
-            before_auth_documents: 16,
-            documents_per_connection: 256,
+            outbound_per_connection: 128 * MIB,
+            outbound_per_thread: 1024 * MIB,
             verdicts_per_thread: 1024,
             costly_checks_per_turn: 8,
         }
@@ -314,16 +290,8 @@ mod tests {
     #[test]
     fn defaults_fit_together() {
         let (deadlines, buffers, ws) = (Deadlines::default(), Buffers::default(), WebSocketLimits::default());
-        assert!(
-            deadlines.idle_frame < Duration::from_secs(30),
-            "stock clients close after 30 s without data"
-        );
-        assert!(deadlines.grace < deadlines.awareness_tombstone);
-        assert!(
-            buffers.inbound_per_connection > ws.max_message_bytes + 14,
-            "a whole message beside its frame head"
-        );
-        assert!(buffers.inbound_per_thread >= buffers.inbound_per_connection);
+        assert!(deadlines.idle_frame < Duration::from_secs(30), "stock clients close after 30 s without data");
+        assert!(buffers.outbound_per_connection > ws.max_message_bytes + 14, "a whole message beside its frame head");
         assert!(buffers.outbound_per_thread >= buffers.outbound_per_connection);
         assert!(ws.max_frame_bytes <= ws.max_message_bytes);
     }

@@ -5,14 +5,12 @@ use std::thread::JoinHandle;
 use std::{io, thread};
 
 use pinwire_shard::DocumentRef;
-use pinwire_shard::document::yjs::Compaction;
+use pinwire_shard::document::yjs::{Compacted, Compaction};
 
 use super::mailbox::{Envelope, Mailbox};
 
 /// Jobs that wait. A data thread keeps what does not fit: it has at most one per document.
 const QUEUE: usize = 256;
-/// The library recurses with the nesting of a document, which the structural walk bounds; this is far above that.
-const STACK: usize = 64 << 20;
 
 /// A log to compact, and where the result goes.
 #[derive(Debug)]
@@ -29,10 +27,7 @@ pub(crate) struct Worker(SyncSender<Job>);
 impl Worker {
     pub(crate) fn start() -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let thread = thread::Builder::new()
-            .name("compact".to_owned())
-            .stack_size(STACK)
-            .spawn(move || work(&receiver))?;
+        let thread = thread::Builder::new().name("compact".to_owned()).spawn(move || work(&receiver))?;
         Ok((Self(sender), thread))
     }
 
@@ -47,10 +42,28 @@ impl Worker {
 /// Ends when the last data thread has dropped its [`Worker`].
 fn work(jobs: &Receiver<Job>) {
     while let Ok(Job { document, compaction, reply }) = jobs.recv() {
-        let result = compaction.run();
+        let result = run(compaction);
         if result.dropped > 0 {
             tracing::warn!(dropped = result.dropped, "updates that the Yjs library failed on were left out");
         }
         reply.push_waiting(Envelope::Compacted { document, result });
+    }
+}
+
+/// Runs a job on a thread of its own, whose stack follows the document's size: the library recurses with its nesting, and a
+/// stack that overflows would end the process. What is not touched of it costs nothing.
+fn run(compaction: Compaction) -> Compacted {
+    let failed = compaction.failed();
+    let job = thread::Builder::new().name("compact-job".to_owned()).stack_size(compaction.stack_size());
+    match job.spawn(move || compaction.run()).map(JoinHandle::join) {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            tracing::error!("a compaction panicked; the document's log is kept as it is");
+            failed
+        }
+        Err(error) => {
+            tracing::error!(%error, "no thread for a compaction; the document's log is kept as it is");
+            failed
+        }
     }
 }

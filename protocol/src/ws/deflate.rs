@@ -105,7 +105,7 @@ impl Scratch {
 
     /// Inflates a whole message into [`Scratch::message`], never beyond the limits.
     pub(super) fn inflate(&mut self, compressed: &[u8], limits: &Limits) -> Result<(), ProtocolError> {
-        let bound = Bound::new(compressed.len(), limits);
+        let bound = Bound::new(limits);
         let out = &mut self.message;
         out.clear();
         // Strictly, an empty message is one byte (RFC 7692 7.2.3.6); a second flush of zlib yields none.
@@ -173,29 +173,23 @@ fn sync_flush(compressor: &mut Compress, body: &[u8], out: &mut Vec<u8>) -> Opti
 /// How large a message may inflate.
 struct Bound {
     max_message: usize,
-    max_by_ratio: usize,
 }
 
 impl Bound {
-    fn new(compressed: usize, limits: &Limits) -> Self {
-        let ratio = usize::try_from(limits.max_inflate_ratio).unwrap_or(usize::MAX);
-        let max_by_ratio = compressed.saturating_mul(ratio).max(Limits::INFLATE_RATIO_FREE);
-        Self { max_message: limits.max_message, max_by_ratio }
+    fn new(limits: &Limits) -> Self {
+        Self { max_message: limits.max_message }
     }
 
     fn check(&self, inflated: usize) -> Result<(), ProtocolError> {
         if inflated > self.max_message {
             return Err(ProtocolError::MessageTooBig);
         }
-        if inflated > self.max_by_ratio {
-            return Err(ProtocolError::InflateRatio);
-        }
         Ok(())
     }
 
     /// Makes room for more output: doubling, but never room for more than one byte over the bound.
     fn reserve(&self, out: &mut Vec<u8>) {
-        let most = self.max_message.min(self.max_by_ratio).saturating_add(1);
+        let most = self.max_message.saturating_add(1);
         let target = out.len().saturating_mul(2).max(INFLATE_STEP).min(most);
         out.reserve_exact(target.saturating_sub(out.len()).max(1));
     }
@@ -399,9 +393,6 @@ mod tests {
         assert_eq!(scratch.inflate(&bomb, &limits), Err(ProtocolError::MessageTooBig));
         assert!(scratch.message.capacity() <= limits.max_message + 1);
 
-        let ratio = Limits { max_message: 64 << 20, max_inflate_ratio: 100, ..LIMITS };
-        assert_eq!(scratch.inflate(&bomb, &ratio), Err(ProtocolError::InflateRatio));
-        assert!(scratch.message.capacity() <= bomb.len() * 100 + 1);
         scratch.trim();
         assert_eq!(scratch.message.capacity(), 0);
     }

@@ -46,8 +46,6 @@ pub enum ProtocolError {
     MessageTooBig,
     /// Over [`super::Limits::max_fragments`].
     TooManyFragments,
-    /// Over [`super::Limits::max_inflate_ratio`].
-    InflateRatio,
 }
 
 impl ProtocolError {
@@ -57,7 +55,7 @@ impl ProtocolError {
         match self {
             Self::TextUtf8 | Self::CloseReasonUtf8 | Self::Deflate => CloseCode::InvalidData,
             Self::FrameTooBig | Self::MessageTooBig => CloseCode::MessageTooBig,
-            Self::TooManyFragments | Self::InflateRatio => CloseCode::Policy,
+            Self::TooManyFragments => CloseCode::Policy,
             Self::UnexpectedRsv1
             | Self::ReservedBits
             | Self::ReservedOpcode
@@ -96,7 +94,6 @@ impl ProtocolError {
             Self::FrameTooBig => "frame too big",
             Self::MessageTooBig => "message too big",
             Self::TooManyFragments => "too many fragments",
-            Self::InflateRatio => "compression ratio too high",
         }
     }
 }

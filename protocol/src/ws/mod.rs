@@ -58,18 +58,13 @@ pub struct Limits {
     pub max_message: usize,
     /// Frames of one message, empty ones included.
     pub max_fragments: u32,
-    /// Inflated bytes per compressed byte, judged from [`Limits::INFLATE_RATIO_FREE`] inflated bytes on.
-    pub max_inflate_ratio: u32,
 }
 
 impl Limits {
-    /// Up to this many inflated bytes a message may have any compression ratio: short repetitive messages are
-    /// harmless.
-    pub const INFLATE_RATIO_FREE: usize = 1 << 20;
-
-    /// The defaults: 16 MiB frames and messages, 4,096 fragments, a ratio of 256.
+    /// The defaults: 16 MiB frames and messages, 4,096 fragments. There is no bound on the compression ratio: the bound on
+    /// the message holds while it inflates, and a document full of one character is a fair one.
     pub const DEFAULT: Self =
-        Self { max_frame: 16 << 20, max_message: 16 << 20, max_fragments: 4096, max_inflate_ratio: 256 };
+        Self { max_frame: 16 << 20, max_message: 16 << 20, max_fragments: 4096 };
 }
 
 impl Default for Limits {

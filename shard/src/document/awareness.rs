@@ -24,6 +24,10 @@ pub const IDS_PER_DOCUMENT_MAX: usize = 65_536;
 /// Bytes of one state's JSON.
 pub const STATE_MAX: usize = 64 << 10;
 
+/// How far a connection may raise the clock of an id that another owns. A client that comes back has counted on meanwhile;
+/// a clock at the end of its range would keep the owner from ever being heard again.
+pub const CLOCK_JUMP_MAX: u32 = 1 << 16;
+
 /// Number of a change. A member that has seen version `n` lacks every entry with a higher one.
 pub type Version = u32;
 
@@ -91,6 +95,10 @@ impl Awareness {
             let is_anothers = known.owner != from || known.state.is_none();
             let came_back = state.is_some() && is_anothers && is_own && !self.owns_any(from);
             return if came_back { Applied::Challenge(challenge) } else { Applied::Dropped };
+        }
+        let is_anothers = known.owner != from && known.state.is_some();
+        if is_anothers && clock - known.clock > CLOCK_JUMP_MAX {
+            return Applied::Dropped;
         }
         let is_renewal = known.state.is_some() && known.state.as_deref() == state;
         known.clock = clock;
@@ -347,6 +355,15 @@ mod tests {
         awareness.apply(&entry(2, 1, "{}"), 20, true, 0);
         awareness.session_ended(10, 0);
         assert_eq!(told(&awareness, 0, None), [(2, 1, "{}".to_owned())]);
+    }
+
+    #[test]
+    fn another_connection_cannot_silence_an_id_by_a_clock_at_its_end() {
+        let mut awareness = Awareness::default();
+        awareness.apply(&entry(1, 5, "{}"), 10, true, 0);
+        assert_eq!(awareness.apply(&entry(1, u32::MAX, "{}"), 20, false, 0), Applied::Dropped);
+        assert_eq!(awareness.apply(&entry(1, 6, "{\"a\":1}"), 10, false, 0), Applied::Changed);
+        assert_eq!(awareness.apply(&entry(1, 500, "{}"), 20, false, 0), Applied::Changed, "a client that came back");
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Coverage {
 
     /// A visitor that adds an update's ranges and notes whether any was new.
     pub fn absorb(&mut self) -> Absorb<'_> {
-        Absorb { coverage: self, is_new: false }
+        Absorb { coverage: self, is_new: false, leaves_gap: false }
     }
 
     /// A visitor that compares an update's ranges without adding them.
@@ -166,11 +166,15 @@ pub struct Absorb<'a> {
     coverage: &'a mut Coverage,
     /// True once a range was not covered before.
     pub is_new: bool,
+    /// True once a client's structs began beyond where those known end.
+    pub leaves_gap: bool,
 }
 
 impl Visitor for Absorb<'_> {
     fn structs(&mut self, client: u64, clock: u32, len: u32) {
-        self.is_new |= self.coverage.entry(client).insert_structs(clock, clock.saturating_add(len));
+        let known = self.coverage.entry(client);
+        self.leaves_gap |= clock > known.state;
+        self.is_new |= known.insert_structs(clock, clock.saturating_add(len));
     }
 
     fn deletes(&mut self, client: u64, clock: u32, len: u32) {

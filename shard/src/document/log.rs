@@ -12,6 +12,9 @@ pub type Position = u32;
 /// Who wrote an entry: lets a writer's own entries be left out of what it is sent. Unique per session on a shard.
 pub type WriterTag = u32;
 
+/// The writer of entries that no session of today wrote.
+pub const NOBODY: WriterTag = 0;
+
 /// Bytes of an entry's header: its length and its writer, little endian.
 const HEADER: usize = 8;
 
@@ -31,6 +34,8 @@ pub struct Log {
     entries: u32,
     /// Bytes that came since a transient document last compacted the log, those folded into the base included.
     since_compaction: usize,
+    /// An entry of the tail builds on something that is not there (yet): see [`Self::is_mergeable`].
+    has_gaps: bool,
 }
 
 impl Log {
@@ -95,6 +100,18 @@ impl Log {
         self.since_compaction > threshold.max(base / 2)
     }
 
+    /// True if every entry starts where the log before it ends, client by client. The library must not be given others
+    /// together: what fills a gap later, and contradicts what stands behind it, corrupts its memory.
+    #[must_use]
+    pub fn is_mergeable(&self) -> bool {
+        !self.has_gaps
+    }
+
+    /// Notes that an entry leaves a gap, or has one inside.
+    pub fn note_gap(&mut self) {
+        self.has_gaps = true;
+    }
+
     /// Appends an update as it came.
     pub fn append(&mut self, writer: WriterTag, update: &[u8]) {
         self.tail.extend_from_slice(&(update.len() as u32).to_le_bytes());
@@ -135,6 +152,21 @@ impl Log {
         self.base = Some(base);
         if how == Rebase::Compacted {
             self.since_compaction = self.tail.len();
+        }
+    }
+
+    /// A compaction came to nothing: the next is due when as much again has come.
+    pub fn put_off_compaction(&mut self) {
+        self.since_compaction = 0;
+    }
+
+    /// After a compaction: what it left out because it builds on something missing is in the tail again. Whether what came
+    /// meanwhile has gaps of its own is not known, so they are assumed where there were any.
+    pub fn restore(&mut self, left: &[Box<[u8]>]) {
+        self.has_gaps &= !(left.is_empty() && self.tail.is_empty());
+        for update in left {
+            self.append(NOBODY, update);
+            self.has_gaps = true;
         }
     }
 }

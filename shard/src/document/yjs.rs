@@ -5,6 +5,8 @@
 //! on a worker. A library's panic ends neither: what made it panic is left out and counted.
 
 use super::log::{Entries, Position};
+use hashbrown::HashMap;
+use pinwire_protocol::document::update::{self, Visitor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use yrs::updates::decoder::Decode;
@@ -54,72 +56,199 @@ pub struct Compaction {
 /// A compacted log.
 #[derive(Debug)]
 pub struct Compacted {
-    /// The whole document up to `upto`, or None if the library failed on all of it.
+    /// Everything up to `upto` but what was left or dropped, or None if the library failed on all of it.
     pub base: Option<Arc<[u8]>>,
     /// As in the job.
     pub upto: Position,
-    /// For each state vector of the job, what its client lacks. None: the base whole.
+    /// For each state vector of the job, what its client lacks of the base. None: the base whole.
     pub lacking: Vec<Option<Arc<[u8]>>>,
-    /// Entries left out because the library failed on them.
+    /// Entries that build on something that is not there (yet).
+    pub left: Vec<Box<[u8]>>,
+    /// Entries left out for good because the library failed on them.
     pub dropped: u32,
 }
 
+/// Times a compaction begins again without an update that spoilt it. A job that needs more comes to nothing.
+const RESTARTS_MAX: u32 = 16;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// May go into the document, if what it builds on is there.
+    Candidate,
+    /// As a candidate, but only after all of those: it built on something that was not there before.
+    Late,
+    /// It builds on something that is not there.
+    Left,
+    /// The library failed on it.
+    Faulty,
+}
+
 impl Compaction {
-    /// Rebuilds the document and encodes it anew. Takes milliseconds for large logs, and a stack for the library's
-    /// recursion: run it on a worker.
+    /// Bytes of stack that [`Self::run`] may need: the library recurses once per level of nested types, and a level takes
+    /// at least a few bytes of update and at most some hundred bytes of stack.
+    #[must_use]
+    pub fn stack_size(&self) -> usize {
+        const PER_BYTE: usize = 128;
+        const LEAST: usize = 4 << 20;
+        LEAST + PER_BYTE * (self.tail.len() + self.base.as_ref().map_or(0, |base| base.len()))
+    }
+
+    /// What to answer if [`Self::run`] cannot be run to its end.
+    #[must_use]
+    pub fn failed(&self) -> Compacted {
+        let lacking = self.state_vectors.iter().map(|_| None).collect();
+        Compacted { base: None, upto: self.upto, lacking, left: Vec::new(), dropped: 0 }
+    }
+
+    /// Rebuilds the document and encodes it anew. Takes milliseconds for large logs: run it on a worker, with a stack of
+    /// [`Self::stack_size`].
     #[must_use]
     pub fn run(self) -> Compacted {
-        let updates: Vec<&[u8]> = self
-            .base
-            .as_deref()
-            .into_iter()
-            .chain(Entries::over(&self.tail).map(|entry| entry.update))
-            .collect();
-        let mut faulty = vec![false; updates.len()];
-        let base = loop {
-            match rebuild(&updates, &mut faulty) {
-                Rebuilt::Document(base) => break Some(base),
-                Rebuilt::Without(index) => faulty[index] = true,
-                Rebuilt::Nothing => break None,
+        let updates: Vec<&[u8]> =
+            self.base.as_deref().into_iter().chain(Entries::over(&self.tail).map(|entry| entry.update)).collect();
+        let is_sound = |update: &&[u8]| update::scan(update, &update::Bounds::default(), &mut ()).is_ok();
+        let mut fates: Vec<Fate> =
+            updates.iter().map(|update| if is_sound(update) { Fate::Candidate } else { Fate::Faulty }).collect();
+        let mut restarts = 0;
+        let (base, order) = loop {
+            let order = in_order(&updates, &fates);
+            match rebuild(&updates, &order) {
+                Rebuilt::Document(base) => break (Some(base), order),
+                Rebuilt::Waits(_) | Rebuilt::Panics(_) if restarts == RESTARTS_MAX => break (None, order),
+                Rebuilt::Waits(by) if fates[by] == Fate::Candidate => fates[by] = Fate::Late,
+                Rebuilt::Waits(by) => fates[by] = Fate::Left,
+                Rebuilt::Panics(by) => fates[by] = Fate::Faulty,
+                Rebuilt::Nothing => break (None, order),
             }
+            restarts += 1;
         };
         let lacking = |sv: &[u8]| base.as_ref().and_then(|base| diff(base, sv).ok()).map(Arc::from);
+        let mut is_in = vec![false; updates.len()];
+        order.iter().for_each(|index| is_in[*index] = true);
+        let is_dropped = |index: &usize| fates[*index] == Fate::Faulty;
+        let is_left = |index: &usize| !is_dropped(index) && !is_in[*index];
         Compacted {
             lacking: self.state_vectors.iter().map(|sv| lacking(sv)).collect(),
-            dropped: faulty.iter().filter(|is_faulty| **is_faulty).count() as u32,
+            left: (0..updates.len()).filter(is_left).map(|index| updates[index].into()).collect(),
+            dropped: (0..updates.len()).filter(is_dropped).count() as u32,
             base: base.map(Arc::from),
             upto: self.upto,
         }
     }
 }
 
+/// The candidates in an order in which each starts, client by client, at or below where those before it end. What has no
+/// place in it is left out: the library would fill the gap with a placeholder of its own, and an update that contradicts
+/// what stands behind that makes it touch freed memory.
+fn in_order(updates: &[&[u8]], fates: &[Fate]) -> Vec<usize> {
+    let mut heads = Heads::default();
+    let mut order = Vec::with_capacity(updates.len());
+    let of = |fate: Fate| (0..updates.len()).filter(move |index| fates[*index] == fate);
+    let mut candidates: Vec<usize> = of(Fate::Candidate).collect();
+    let mut late: Vec<usize> = of(Fate::Late).collect();
+    loop {
+        let before = order.len();
+        heads.take_all(updates, &mut candidates, &mut order);
+        if order.len() == before {
+            heads.take_all(updates, &mut late, &mut order);
+        }
+        if order.len() == before {
+            return order;
+        }
+    }
+}
+
+/// Where each client's structs end.
+#[derive(Default)]
+struct Heads(HashMap<u64, u32, foldhash::fast::FixedState>);
+
+impl Heads {
+    /// Moves those that fit from `waiting` to `order`.
+    fn take_all(&mut self, updates: &[&[u8]], waiting: &mut Vec<usize>, order: &mut Vec<usize>) {
+        waiting.retain(|&index| {
+            let fits = self.take(updates[index]);
+            if fits {
+                order.push(index);
+            }
+            !fits
+        });
+    }
+
+    fn take(&mut self, update: &[u8]) -> bool {
+        let mut fit = Fit { heads: self, has_gap: false };
+        let is_whole = update::scan(update, &update::Bounds::default(), &mut fit).is_ok_and(|summary| !summary.has_skips);
+        if !is_whole || fit.has_gap {
+            return false;
+        }
+        // The walk passed: the second one cannot fail.
+        update::scan(update, &update::Bounds::default(), &mut Raise(self)).is_ok()
+    }
+}
+
+struct Fit<'a> {
+    heads: &'a Heads,
+    has_gap: bool,
+}
+
+impl Fit<'_> {
+    fn head(&self, client: u64) -> u32 {
+        self.heads.0.get(&client).copied().unwrap_or(0)
+    }
+}
+
+impl Visitor for Fit<'_> {
+    fn structs(&mut self, client: u64, clock: u32, _len: u32) {
+        // A client has one section in an update, and its runs follow each other.
+        self.has_gap |= clock > self.head(client);
+    }
+
+    fn deletes(&mut self, _client: u64, _clock: u32, _len: u32) {}
+}
+
+struct Raise<'a>(&'a mut Heads);
+
+impl Visitor for Raise<'_> {
+    fn structs(&mut self, client: u64, clock: u32, len: u32) {
+        let head = self.0.0.entry(client).or_insert(0);
+        *head = (*head).max(clock.saturating_add(len));
+    }
+
+    fn deletes(&mut self, _client: u64, _clock: u32, _len: u32) {}
+}
+
 enum Rebuilt {
     Document(Vec<u8>),
-    /// The update at this index panicked, which spoils the document: begin again without it.
-    Without(usize),
+    /// This update panicked, which spoils the document: begin again without it.
+    Panics(usize),
+    /// This one waits for something, another client's edit or the target of a deletion: begin again with it at the end.
+    Waits(usize),
     Nothing,
 }
 
-fn rebuild(updates: &[&[u8]], faulty: &mut [bool]) -> Rebuilt {
+fn rebuild(updates: &[&[u8]], order: &[usize]) -> Rebuilt {
     // The client id is never used: nothing is written through this document. A fixed one keeps the run repeatable.
     let doc = Doc::with_client_id(1);
     let mut current = 0;
     let applied = catch_unwind(AssertUnwindSafe(|| {
         let mut txn = doc.transact_mut();
-        for (index, update) in updates.iter().enumerate() {
+        for &index in order {
             current = index;
-            if faulty[index] {
-                continue;
+            let outcome = Update::decode_v1(updates[index]).map(|update| txn.apply_update(update));
+            if !matches!(outcome, Ok(Ok(()))) {
+                return Err(Rebuilt::Panics(index));
             }
-            let outcome = Update::decode_v1(update).map(|update| txn.apply_update(update));
-            faulty[index] = !matches!(outcome, Ok(Ok(())));
+            if txn.has_missing_updates() {
+                return Err(Rebuilt::Waits(index));
+            }
         }
+        Ok(())
     }));
-    if applied.is_err() {
-        return Rebuilt::Without(current);
+    match applied {
+        Err(_) => Rebuilt::Panics(current),
+        Ok(Err(spoilt)) => spoilt,
+        Ok(Ok(())) => guarded(|| Some(doc.transact().encode_state_as_update_v1(&StateVector::default())))
+            .map_or(Rebuilt::Nothing, Rebuilt::Document),
     }
-    guarded(|| Some(doc.transact().encode_state_as_update_v1(&StateVector::default())))
-        .map_or(Rebuilt::Nothing, Rebuilt::Document)
 }
 
 fn guarded<T>(work: impl FnOnce() -> Option<T>) -> Result<T, Fault> {
@@ -203,16 +332,29 @@ mod tests {
     }
 
     #[test]
-    fn an_update_whose_dependencies_are_missing_is_kept_for_when_they_come() {
+    fn an_update_that_leaves_a_gap_is_left_for_when_it_is_filled() {
         let updates = typed("abcdef");
         let compacted = compaction(&[updates[0].clone(), updates[2].clone()], vec![]).run();
-        let base = compacted.base.unwrap();
-        let others = updates
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| ![0, 2].contains(index))
-            .map(|(_, update)| &**update);
-        let rest = merge(std::iter::once(&*base).chain(others)).unwrap();
-        assert_eq!(text_of(&rest), text_of(compaction(&updates, vec![]).run().base.as_ref().unwrap()));
+        assert_eq!(compacted.left, [updates[2].clone().into_boxed_slice()]);
+        assert_eq!(text_of(compacted.base.as_ref().unwrap()), text_of(&updates[0]));
+        let late = [updates[0].clone(), updates[2].clone(), updates[1].clone()];
+        assert!(compaction(&late, vec![]).run().left.is_empty(), "the order of arrival does not matter");
+    }
+
+    #[test]
+    fn an_update_that_builds_on_another_clients_missing_edit_is_left() {
+        let first = Doc::with_client_id(1);
+        let text = first.get_or_insert_text("t");
+        text.insert(&mut first.transact_mut(), 0, "base");
+        let base = first.transact().encode_state_as_update_v1(&StateVector::default());
+        let second = Doc::with_client_id(2);
+        let text = second.get_or_insert_text("t");
+        second.transact_mut().apply_update(Update::decode_v1(&base).unwrap()).unwrap();
+        let before = second.transact().state_vector();
+        text.insert(&mut second.transact_mut(), 2, "!");
+        let edit = second.transact().encode_state_as_update_v1(&before);
+        let compacted = compaction(&[edit.clone(), typed("x").remove(0)], vec![]).run();
+        assert_eq!(compacted.left, [edit.into_boxed_slice()]);
+        assert_eq!(text_of(compacted.base.as_ref().unwrap()), "x");
     }
 }

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use pinwire_protocol::ws::{Decoder, Event, Kind, Limits, ProtocolError, Role, Scratch};
 
 const LIMITS: Limits =
-    Limits { max_frame: 1 << 16, max_message: 1 << 16, max_fragments: 8, max_inflate_ratio: 100 };
+    Limits { max_frame: 1 << 16, max_message: 1 << 16, max_fragments: 8 };
 
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {

@@ -2,11 +2,11 @@
 //! a message, who echoes awareness, and who is told that an edit is safe.
 
 use super::model::{DocumentId, Model};
+use super::ranges::{Clocks, Run, runs_of};
 use super::replica::Replica;
 use fastrand::Rng;
 use pinwire_protocol::document::hocuspocus;
 use pinwire_protocol::document::sync::SyncMessage;
-use pinwire_protocol::document::update::{self, Visitor};
 use pinwire_protocol::document::ywebsocket;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -42,12 +42,6 @@ pub(super) struct Habits {
     pub(super) read_only: bool,
 }
 
-/// A step 2 or update that the server has not spoken of yet: the own clock it reaches.
-#[derive(Clone, Copy, Debug)]
-struct Unsynced {
-    clock: u32,
-}
-
 pub(super) struct Member {
     pub(super) document: DocumentId,
     pub(super) replica: Replica,
@@ -55,11 +49,14 @@ pub(super) struct Member {
     /// The provider believes that what it sends is heard.
     pub(super) attached: bool,
     pub(super) synced: bool,
-    awaiting: VecDeque<Unsynced>,
+    /// What each step 2 and update brought that the server has not spoken of yet.
+    awaiting: VecDeque<Vec<Run>>,
+    /// All that was ever received.
+    pub(super) received: Clocks,
     /// Own clock when the connection began: what is newer is not to come back.
     own_clock_then: u32,
     /// Updates received on this connection, by hash, and how often.
-    received: BTreeMap<u64, u32>,
+    seen: BTreeMap<u64, u32>,
     /// Messages to send, as they stand behind a key.
     outgoing: Vec<Vec<u8>>,
 }
@@ -74,7 +71,8 @@ impl Member {
             synced: false,
             awaiting: VecDeque::new(),
             own_clock_then: 0,
-            received: BTreeMap::new(),
+            received: Clocks::default(),
+            seen: BTreeMap::new(),
             outgoing: Vec::new(),
         }
     }
@@ -93,7 +91,7 @@ impl Member {
         self.attached = true;
         self.synced = false;
         self.awaiting.clear();
-        self.received.clear();
+        self.seen.clear();
         self.own_clock_then = self.replica.clock_of(self.replica.client);
     }
 
@@ -145,9 +143,9 @@ impl Member {
     }
 
     fn take_in(&mut self, update: &[u8], context: &mut Context<'_>) {
-        let scanned = update::scan(update, &update::Bounds::default(), &mut Ignore);
-        if scanned.is_err() {
-            context.model.violate(format!("{:?}: an update fails the walk", self.document));
+        match runs_of(update) {
+            Ok(runs) => runs.iter().for_each(|run| self.received.insert(run)),
+            Err(error) => context.model.violate(format!("{:?}: an update fails the walk: {error}", self.document)),
         }
         if let Err(error) = self.replica.apply(update) {
             context.model.violate(format!("{:?}: an update does not apply: {error}", self.document));
@@ -156,15 +154,14 @@ impl Member {
 
     /// Nobody gets its own edits back, nor the same update again and again.
     fn check_no_echo(&mut self, update: &[u8], context: &mut Context<'_>) {
-        let times = self.received.entry(hash(update)).or_default();
+        let times = self.seen.entry(hash(update)).or_default();
         *times += 1;
         if *times >= 3 {
             context.model.violate(format!("{:?}: the same update came {times} times", self.document));
         }
-        let mut own = OwnStructs { client: self.replica.client, highest: 0 };
-        let _ = update::scan(update, &update::Bounds::default(), &mut own);
-        if context.keeps_up && own.highest > self.own_clock_then {
-            let client = self.replica.client;
+        let (client, then) = (self.replica.client, self.own_clock_then);
+        let is_own = |run: &Run| run.client == client && !run.is_deletion && run.end > then;
+        if context.keeps_up && runs_of(update).is_ok_and(|runs| runs.iter().any(is_own)) {
             context.model.violate(format!("{:?}: client {client} was sent its own edit", self.document));
         }
     }
@@ -182,7 +179,7 @@ impl Member {
 
     fn acknowledged(&mut self, applied: bool, context: &mut Context<'_>) {
         let document = self.document.clone();
-        let Some(Unsynced { clock }) = self.awaiting.pop_front() else {
+        let Some(edit) = self.awaiting.pop_front() else {
             return context.model.violate(format!("{document:?}: a SyncStatus that nothing asked for"));
         };
         if !applied {
@@ -191,7 +188,7 @@ impl Member {
                 context.model.violate(format!("{document:?}: a writer's edit was refused"));
             }
         } else if !self.habits.read_only {
-            context.model.promise(&document, self.replica.client, clock, context.opened_ms);
+            context.model.promise(&document, &edit, context.opened_ms);
         }
     }
 
@@ -222,9 +219,11 @@ impl Member {
     }
 
     fn send_edit(&mut self, message: &SyncMessage<'_>) {
-        if self.attached && self.habits.is_acknowledged {
-            let clock = self.replica.clock_of(self.replica.client);
-            self.awaiting.push_back(Unsynced { clock });
+        if self.attached
+            && self.habits.is_acknowledged
+            && let SyncMessage::Step2 { update } | SyncMessage::Update { update } = message
+        {
+            self.awaiting.push_back(runs_of(update).unwrap_or_default());
         }
         self.send_sync(message);
     }
@@ -263,28 +262,6 @@ impl<'a> Incoming<'a> {
             SyncMessage::Update { update } => Self::Update(update),
         }
     }
-}
-
-struct Ignore;
-
-impl Visitor for Ignore {
-    fn structs(&mut self, _: u64, _: u32, _: u32) {}
-    fn deletes(&mut self, _: u64, _: u32, _: u32) {}
-}
-
-struct OwnStructs {
-    client: u64,
-    highest: u32,
-}
-
-impl Visitor for OwnStructs {
-    fn structs(&mut self, client: u64, clock: u32, len: u32) {
-        if client == self.client {
-            self.highest = self.highest.max(clock + len);
-        }
-    }
-
-    fn deletes(&mut self, _: u64, _: u32, _: u32) {}
 }
 
 /// FNV-1a: stable over runs.

@@ -1,5 +1,6 @@
 //! The reference: what the session store has, what was promised to whom, and what went wrong.
 
+use super::ranges::{Clocks, Run, runs_of};
 use super::replica::Replica;
 use std::collections::BTreeMap;
 
@@ -20,8 +21,9 @@ pub(super) struct Model {
 pub(super) struct Record {
     pub(super) updates: Vec<Vec<u8>>,
     pub(super) replica: Replica,
-    /// Own clocks that writers were promised, by client.
-    promised: BTreeMap<u64, u32>,
+    stored: Clocks,
+    /// What writers were told is safe.
+    promised: Vec<Run>,
     /// When the session was last dropped.
     dropped_ms: u64,
 }
@@ -31,7 +33,8 @@ impl Record {
         Self {
             updates: Vec::new(),
             replica: Replica::new(STORE_CLIENT, None, 0),
-            promised: BTreeMap::new(),
+            stored: Clocks::default(),
+            promised: Vec::new(),
             dropped_ms,
         }
     }
@@ -50,14 +53,17 @@ impl Model {
     }
 
     pub(super) fn store(&mut self, document: &DocumentId, updates: Vec<Vec<u8>>) {
-        let record = self.record(document);
-        for update in &updates {
-            if let Err(error) = record.replica.apply(update) {
-                self.violate(format!("{document:?}: an update was stored that Yjs refuses: {error}"));
-                return;
+        for update in updates {
+            let record = self.record(document);
+            match (record.replica.apply(&update), runs_of(&update)) {
+                (Ok(()), Ok(runs)) => runs.iter().for_each(|run| record.stored.insert(run)),
+                (Err(error), _) | (_, Err(error)) => {
+                    self.violate(format!("{document:?}: an update was stored that Yjs refuses: {error}"));
+                    return;
+                }
             }
+            self.record(document).updates.push(update);
         }
-        self.record(document).updates.extend(updates);
     }
 
     /// The session ended and nothing of it is kept.
@@ -66,33 +72,26 @@ impl Model {
         *self.record(document) = Record::new(now_ms);
     }
 
-    /// A writer was told that its structs below `clock` are safe, on a socket opened at `opened_ms`.
-    pub(super) fn promise(&mut self, document: &DocumentId, client: u64, clock: u32, opened_ms: u64) {
+    /// A writer was told that an edit is safe, on a socket opened at `opened_ms`.
+    pub(super) fn promise(&mut self, document: &DocumentId, edit: &[Run], opened_ms: u64) {
         self.acknowledged += 1;
         let record = self.record(document);
-        if record.dropped_ms >= opened_ms && record.dropped_ms > 0 {
+        if record.dropped_ms >= opened_ms {
             return;
         }
-        let stored = record.replica.clock_of(client);
-        let promised = record.promised.entry(client).or_default();
-        *promised = clock.max(*promised);
-        if stored < clock {
-            self.violate(format!(
-                "{document:?}: client {client} was acknowledged up to {clock}, the store has {stored}"
-            ));
+        record.promised.extend_from_slice(edit);
+        if let Some(lost) = edit.iter().find(|run| !record.stored.contains(run)) {
+            let lost = *lost;
+            self.violate(format!("{document:?}: {lost:?} was acknowledged, and the store does not have it"));
         }
     }
 
-    /// Whatever was promised must be in `replica`.
-    pub(super) fn check_promises(&mut self, document: &DocumentId, replica: &Replica) {
-        let promised = self.record(document).promised.clone();
-        for (client, clock) in promised {
-            let has = replica.clock_of(client);
-            if has < clock {
-                self.violate(format!(
-                    "{document:?}: client {client} was acknowledged up to {clock}, joiners get {has}"
-                ));
-            }
+    /// Whatever was promised must have been `received`.
+    pub(super) fn check_promises(&mut self, document: &DocumentId, received: &Clocks) {
+        let promised = &self.record(document).promised;
+        if let Some(lost) = promised.iter().find(|run| !received.contains(run)) {
+            let lost = *lost;
+            self.violate(format!("{document:?}: {lost:?} was acknowledged, and newcomers do not get it"));
         }
     }
 }

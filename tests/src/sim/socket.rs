@@ -60,6 +60,8 @@ pub(super) struct Socket {
     /// Decodes what the server queues, whether or not anyone reads it.
     pub(super) audit: Reader,
     pub(super) closed_with: Option<(u16, String)>,
+    /// The server sent a data frame.
+    pub(super) was_greeted: bool,
 
     /// The client still has its end.
     pub(super) client_is_there: bool,
@@ -96,6 +98,7 @@ impl Socket {
             last_taken_ms: now_ms,
             audit: Reader::new(deflate),
             closed_with: None,
+            was_greeted: false,
             client_is_there: true,
             frozen_until_ms: 0,
             is_cut: false,

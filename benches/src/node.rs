@@ -1,0 +1,140 @@
+//! The node under test: a child process that runs this same program in another role.
+//!
+//! The configuration is the one of production: every limit, deadline and ping is on. Only the handshakes a minute of
+//! one client address are raised, since all of a measurement's clients live on a few loopback addresses.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use pinwire_node::Node;
+use pinwire_node::cli::DriverArg;
+use pinwire_node::config::{AddressLimits, Config};
+use pinwire_node::log::{self, LogFormat};
+use pinwire_token::{Key, KeySet};
+
+/// How long a node may take to close its connections and end.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Roles of a measuring command other than measuring.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Be the node under test; the measuring process starts this one itself.
+    #[command(hide = true)]
+    Node(NodeArgs),
+}
+
+/// What a node under test is made of.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// Data threads.
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// How to talk to the kernel.
+    #[arg(long, value_enum, default_value_t = DriverArg::Auto)]
+    pub driver: DriverArg,
+    /// Secret of the tokens.
+    #[arg(long)]
+    pub secret: String,
+    /// Handshakes a minute of one client address.
+    #[arg(long, default_value_t = 60)]
+    pub connects_per_minute: u32,
+}
+
+/// Runs the node until stdin ends.
+///
+/// # Errors
+/// The node cannot start.
+pub fn serve(args: &NodeArgs) -> Result<()> {
+    log::start(LogFormat::Human)?;
+    let keys = KeySet::from_iter([Key::from_secret(args.secret.as_bytes())?]);
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut config = Config::dev(listen, args.threads, keys);
+    config.driver = args.driver.into();
+    config.address_limits =
+        Some(AddressLimits { connects_per_minute: args.connects_per_minute, ..AddressLimits::default() });
+    let node = Node::start(config).context("the node cannot start")?;
+    let mut out = std::io::stdout();
+    writeln!(out, "{}", node.address())?;
+    out.flush()?;
+    // Ends when the measuring process closes its end, or ends itself.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    node.stop();
+    Ok(())
+}
+
+/// A running node under test.
+#[derive(Debug)]
+pub struct NodeUnderTest {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl NodeUnderTest {
+    /// Starts the node and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(args: &NodeArgs) -> Result<Self> {
+        let driver = match args.driver {
+            DriverArg::Auto => "auto",
+            DriverArg::Uring => "uring",
+            DriverArg::Epoll => "epoll",
+        };
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["node", "--driver", driver, "--secret", &args.secret])
+            .args(["--threads", &args.threads.to_string()])
+            .args(["--connects-per-minute", &args.connects_per_minute.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the node's process")?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("the node's stdout")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let Ok(address) = line.trim().parse() else {
+            let _ = child.kill();
+            bail!("the node did not start; it said {line:?}");
+        };
+        Ok(Self { child, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it close its connections and waits for its end.
+    ///
+    /// # Errors
+    /// It does not end in time, or with an error.
+    pub fn stop(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return if status.success() { Ok(()) } else { bail!("the node ended with {status}") };
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("the node does not end")
+    }
+}
+
+impl Drop for NodeUnderTest {
+    fn drop(&mut self) {
+        // After a failure; one that has ended already is not there to be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

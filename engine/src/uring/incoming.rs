@@ -1,0 +1,109 @@
+//! Sockets that come from listeners and from other engines.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+
+use super::{Uring, outcome};
+use crate::core::Core;
+use crate::event::{Event, Pressure};
+use crate::slot::{Flags, Handle};
+use crate::sys;
+use crate::tag::{Kind, Tag};
+
+impl Uring {
+    /// Tries `count` accepts in one call; false when the listener has to rest.
+    pub(super) fn accept_some(&mut self, core: &mut Core, position: usize, count: usize) -> bool {
+        let (fd, id) = (self.listeners[position].fd.as_raw_fd(), self.listeners[position].id);
+        let mut tried = 0;
+        while tried < count && core.budget.accept() && core.door.reserve() {
+            self.prepare_accept(fd, tried, Tag::plain(Kind::Accept, tried as u8, id));
+            tried += 1;
+        }
+        self.accept_outcome = (0, false);
+        self.settle(core);
+        let (taken, empty) = self.accept_outcome;
+        if empty {
+            self.listeners[position].ready = false;
+            core.backlog_empty();
+        } else if tried == 0 && core.door.free_slots() == 0 {
+            if sys::is_readable(self.listeners[position].fd.as_fd()) {
+                core.press(Pressure::Slots);
+            } else {
+                self.listeners[position].ready = false;
+                core.backlog_empty();
+            }
+        }
+        !empty && taken == count
+    }
+
+    pub(super) fn accepted(&mut self, core: &mut Core, number: usize, result: i32) {
+        self.borrowed -= 1;
+        match outcome(result) {
+            Ok(index) => {
+                let peer = sys::socket_address(&self.addresses[number].storage);
+                self.accept_outcome.0 += 1;
+                if let Some(handle) = self.occupy(core, index) {
+                    core.accepted(handle, peer);
+                }
+            }
+            Err(error) => {
+                core.door.release();
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    self.accept_outcome.1 = true;
+                } else if core.accept_error(error) {
+                    self.accept_outcome.0 += 1;
+                }
+            }
+        }
+    }
+
+    /// Takes the slot whose number the kernel has chosen, and watches it.
+    pub(super) fn occupy(&mut self, core: &mut Core, index: u32) -> Option<Handle> {
+        if let Some(past) = core.slab.occupant(index)
+            && core.slab.get(past).is_some_and(|hot| hot.flags.has(Flags::CLOSE_SENT))
+        {
+            // The number is free again in the kernel; only the completion of the close is still to come.
+            core.vacate(past);
+        }
+        let handle = core.slab.insert_at(index);
+        match handle {
+            Some(handle) => self.poll_in(core, handle),
+            None => {
+                tracing::error!(index, "the kernel gave out a descriptor index that is in use");
+                core.door.release();
+            }
+        }
+        handle
+    }
+
+    pub(super) fn listener_ready(&mut self, id: u32, more: bool) {
+        let Some(listener) = self.listeners.iter_mut().find(|listener| listener.id == id) else { return };
+        listener.ready = true;
+        if !more {
+            let fd = listener.fd.as_raw_fd();
+            self.watch_listener(fd, id);
+        }
+    }
+
+    pub(super) fn watch_listener(&mut self, fd: RawFd, id: u32) {
+        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build();
+        self.push(entry, Tag::plain(Kind::Listen, 0, id));
+    }
+
+    pub(super) fn arrived(&mut self, core: &mut Core, token: u64, result: i32) {
+        match outcome(result) {
+            Ok(index) => {
+                if let Some(handle) = self.occupy(core, index) {
+                    core.announce(handle, Event::Arrived { slot: handle.slot(), token });
+                }
+            }
+            Err(error) => {
+                core.door.release();
+                core.tell_all(Event::ArrivalFailed { token, error });
+            }
+        }
+    }
+}

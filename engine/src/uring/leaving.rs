@@ -1,0 +1,117 @@
+//! Sockets that go to another engine, out of this one, or away.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use io_uring::opcode;
+use io_uring::types::{DestinationSlot, Fd, Fixed};
+
+use super::{Uring, outcome};
+use crate::backend::Backend;
+use crate::core::Core;
+use crate::door::Parcel;
+use crate::event::Event;
+use crate::slot::{Flags, Handle, Leaving};
+use crate::tag::{Kind, Tag};
+
+impl Uring {
+    /// Prepares the step that takes the socket elsewhere; nothing of the slot is in flight.
+    pub(super) fn depart(&mut self, core: &mut Core, handle: Handle, how: &Leaving) -> io::Result<()> {
+        if let Leaving::Move { door, token } = how {
+            if door.same_engine(&core.door) {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            door.reserve_for_move()?;
+            if let Some(ring) = door.ring() {
+                let there = Tag::arrived(*token);
+                let entry = opcode::MsgRingSendFd::new(
+                    Fd(ring.as_raw_fd()),
+                    Fixed(handle.index),
+                    DestinationSlot::auto_target(),
+                    there.0,
+                );
+                // The door, and with it the target's descriptor, is kept in the slot until the completion.
+                self.push_for(core, handle, Kind::Move, entry.build());
+                return Ok(());
+            }
+        }
+        self.push_for(
+            core,
+            handle,
+            Kind::Install,
+            opcode::FixedFdInstall::new(Fixed(handle.index), 0).build(),
+        );
+        Ok(())
+    }
+
+    /// The other ring has the socket.
+    pub(super) fn moved(&mut self, core: &mut Core, handle: Handle, result: i32) {
+        let how = leaving(core, handle);
+        match (outcome(result), how) {
+            (Ok(_), Some(Leaving::Move { token, .. })) => {
+                self.departed(core, handle, Some(Event::Departed { slot: handle.slot(), token }));
+            }
+            (Err(error), Some(Leaving::Move { door, .. })) => {
+                door.release();
+                self.stays(core, handle, error);
+            }
+            _ => self.departed(core, handle, None),
+        }
+    }
+
+    /// The socket has a plain descriptor as well.
+    pub(super) fn installed(&mut self, core: &mut Core, handle: Handle, result: io::Result<OwnedFd>) {
+        let how = leaving(core, handle);
+        let slot = handle.slot();
+        match (result, how) {
+            (Ok(fd), Some(Leaving::Detach)) => {
+                self.departed(core, handle, Some(Event::Detached { slot, fd }));
+            }
+            (Ok(fd), Some(Leaving::Move { door, token })) => {
+                door.push(Parcel { fd, token });
+                self.departed(core, handle, Some(Event::Departed { slot, token }));
+            }
+            (Err(error), how) => {
+                if let Some(Leaving::Move { door, .. }) = how {
+                    door.release();
+                }
+                self.stays(core, handle, error);
+            }
+            (Ok(_), None) => self.departed(core, handle, None),
+        }
+    }
+
+    /// Gives our descriptor of the socket up.
+    fn departed(&mut self, core: &mut Core, handle: Handle, event: Option<Event>) {
+        let Some(hot) = core.slab.get(handle) else { return };
+        hot.inflight = 0;
+        // An owner that closed meanwhile hears nothing more.
+        let told = !hot.flags.has(Flags::CLOSING);
+        hot.flags.set(Flags::CLOSING);
+        if let (true, Some(event)) = (told, event) {
+            core.tell_all(event);
+        }
+        self.close_descriptor(core, handle);
+    }
+
+    fn stays(&mut self, core: &mut Core, handle: Handle, error: io::Error) {
+        let Some(hot) = core.slab.get(handle) else { return };
+        if hot.flags.has(Flags::CLOSING) {
+            return self.completed_one(core, handle);
+        }
+        hot.inflight = hot.inflight.saturating_sub(1);
+        self.stay(core, handle);
+        core.stayed(handle, error);
+    }
+
+    pub(super) fn close_descriptor(&mut self, core: &mut Core, handle: Handle) {
+        let Some(hot) = core.slab.get(handle) else { return };
+        if hot.flags.raise(Flags::CLOSE_SENT) {
+            self.push_for(core, handle, Kind::Close, opcode::Close::new(Fixed(handle.index)).build());
+        }
+    }
+}
+
+fn leaving(core: &mut Core, handle: Handle) -> Option<Leaving> {
+    core.slab.get(handle)?.cold.as_ref()?.leaving.clone()
+}

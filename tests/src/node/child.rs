@@ -1,0 +1,210 @@
+//! A node in a process of its own, and what that process uses.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+
+use pinwire_node::Node;
+
+use super::client::TestClient;
+use super::{Options, PATIENCE, eventually};
+
+/// Memory that a node may keep beyond what it had: allocators keep some of what was freed, and the kernel is asked for it in
+/// large pieces.
+const SLACK: u64 = 24 << 20;
+
+/// A running node; it ends with this.
+pub struct TestNode {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    address: SocketAddr,
+}
+
+/// What a node uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// Resident bytes.
+    pub resident: u64,
+    /// Open descriptors.
+    pub descriptors: usize,
+    /// Established or half-closed connections, whether they have a descriptor or stand in a ring's table.
+    pub connections: usize,
+}
+
+impl TestNode {
+    /// Starts a node from the program that calls [`run_child`].
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start(program: &str, options: &Options) -> Self {
+        let options = serde_json::to_string(options).expect("plain data");
+        let mut child = Command::new(program)
+            .arg(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the child starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let address = line.trim().parse().unwrap_or_else(|_| panic!("no address: {line:?}"));
+        Self { stdin: child.stdin.take(), child, address }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it uses now.
+    ///
+    /// # Panics
+    /// It has ended.
+    #[must_use]
+    pub fn measure(&self) -> Measure {
+        let pid = self.child.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the node runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the node runs");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number");
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the node runs").count();
+        Measure { resident: kib << 10, descriptors, connections: self.connections().len() }
+    }
+
+    /// The node's ends of its connections: the peer's port, the socket's state (1 is established) and its timer (2 is
+    /// keep-alive), as the kernel lists them.
+    ///
+    /// # Panics
+    /// The kernel lists none.
+    #[must_use]
+    pub fn connections(&self) -> Vec<(u16, u8, u8)> {
+        const TIME_WAIT: u8 = 6;
+        const LISTEN: u8 = 10;
+        let table = fs::read_to_string("/proc/net/tcp").expect("a table");
+        let hex = |text: &str| u16::from_str_radix(text, 16).ok();
+        let row = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let port = |at: usize| hex(fields.get(at)?.rsplit(':').next()?);
+            let timer = hex(fields.get(5)?.split(':').next()?)?;
+            Some((port(1)?, port(2)?, hex(fields.get(3)?)? as u8, timer as u8))
+        };
+        table
+            .lines()
+            .skip(1)
+            .filter_map(row)
+            .filter(|(port, _, state, _)| *port == self.address.port() && ![TIME_WAIT, LISTEN].contains(state))
+            .map(|(_, peer, state, timer)| (peer, state, timer))
+            .collect()
+    }
+
+    /// Waits until the node uses no more than at `before`.
+    ///
+    /// # Panics
+    /// It does not come to that.
+    pub fn expect_back_at(&self, before: Measure) {
+        let is_back = |now: Measure| {
+            now.resident <= before.resident + SLACK
+                && now.descriptors <= before.descriptors
+                && now.connections <= before.connections
+        };
+        let mut last = before;
+        eventually_or(
+            || {
+                last = self.measure();
+                is_back(last)
+            },
+            |node| panic!("it had {before:?}, and keeps {:?}", node.measure()),
+            self,
+        );
+    }
+
+    /// Tells the node to stop, without waiting.
+    pub fn tell_to_stop(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Waits for the node's end; true if it ended well.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn wait(&mut self) -> bool {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        });
+        status.is_some_and(|status| status.success())
+    }
+}
+
+fn eventually_or(mut is_so: impl FnMut() -> bool, otherwise: impl FnOnce(&TestNode), node: &TestNode) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        if start.elapsed() > PATIENCE {
+            return otherwise(node);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        self.stdin = None;
+        if std::thread::panicking() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        } else {
+            assert!(self.wait(), "the node ended badly");
+        }
+    }
+}
+
+/// Pairs of clients who go about their work while something bad happens elsewhere, on documents of every thread.
+pub struct Bystanders {
+    pairs: Vec<(TestClient, TestClient)>,
+    clock: u32,
+}
+
+impl Bystanders {
+    /// Clients of a node.
+    #[must_use]
+    pub fn of(node: &TestNode) -> Self {
+        let pair = |n: usize| {
+            let document = format!("bystanders-{n}");
+            (TestClient::join(node, &document), TestClient::join(node, &document))
+        };
+        Self { pairs: (0..6).map(pair).collect(), clock: 0 }
+    }
+
+    /// What one writes reaches the other.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn check(&mut self) {
+        let update = super::edit(7, self.clock, "a");
+        self.clock += 1;
+        for (writer, reader) in &mut self.pairs {
+            writer.message(&super::ywebsocket_update(&update));
+            while super::update_of(&reader.binary()) != Some(&update) {}
+        }
+    }
+}
+
+/// The child's side: runs a node with the options in the first argument until stdin ends.
+#[must_use]
+pub fn run_child() -> ExitCode {
+    let options = std::env::args().nth(1).and_then(|options| serde_json::from_str::<Options>(&options).ok());
+    let Some(options) = options else { return ExitCode::from(2) };
+    let node = match Node::start(options.config()) {
+        Ok(node) => node,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let _ = writeln!(std::io::stdout(), "{}", node.address());
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    node.stop();
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,116 @@
+//! What a test wants of its node, as it travels to the child process.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use pinwire_node::config::{self, AddressLimits, Config};
+use pinwire_token::{Key, KeySet};
+use serde::{Deserialize, Serialize};
+
+use super::token::SECRET;
+
+/// How the node talks to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Driver {
+    /// io_uring, or what the node falls back to.
+    #[default]
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Changes to the configuration of `dev`; times in milliseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Options {
+    /// Which engine.
+    pub driver: Driver,
+    /// Data threads.
+    pub threads: usize,
+    /// From accept to the whole request head.
+    pub handshake_ms: u64,
+    /// From the upgrade to the first frame.
+    pub first_frame_ms: u64,
+    /// Silence before a ping.
+    pub ping_ms: u64,
+    /// From a ping to any byte.
+    pub pong_ms: u64,
+    /// Time without a byte taken.
+    pub slow_reader_ms: u64,
+    /// How long a document outlives its last member.
+    pub grace_ms: u64,
+    /// Open sockets.
+    pub max_connections: u32,
+    /// Payload bytes of one message.
+    pub max_message_bytes: usize,
+    /// Fragments of one message.
+    pub max_fragments: u32,
+    /// Handshakes, discoveries and usages per minute and address.
+    pub per_minute: Option<[u32; 3]>,
+    /// Sockets that wait for the HTTP thread.
+    pub http_queue: usize,
+    /// Sockets that the HTTP thread serves at once.
+    pub http_connections: usize,
+    /// A public key (PEM) instead of the shared secret.
+    pub public_key: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (deadlines, ws) = (config::Deadlines::default(), config::WebSocketLimits::default());
+        let millis = |time: Duration| u64::try_from(time.as_millis()).expect("small");
+        let http = config::HttpLimits::default();
+        Self {
+            driver: Driver::default(),
+            threads: 1,
+            handshake_ms: millis(deadlines.handshake),
+            first_frame_ms: millis(deadlines.first_frame),
+            ping_ms: millis(deadlines.ping),
+            pong_ms: millis(deadlines.pong),
+            slow_reader_ms: millis(deadlines.slow_reader),
+            grace_ms: 200,
+            max_connections: 20_000,
+            max_message_bytes: ws.max_message_bytes,
+            max_fragments: ws.max_fragments,
+            per_minute: None,
+            http_queue: http.queue,
+            http_connections: http.max_connections,
+            public_key: None,
+        }
+    }
+}
+
+impl Options {
+    /// The configuration.
+    pub(super) fn config(&self) -> Config {
+        let key = match &self.public_key {
+            Some(pem) => Key::from_public_pem(pem),
+            None => Key::from_secret(SECRET.as_bytes()),
+        };
+        let keys = KeySet::from_iter([key.expect("a good key")]);
+        let millis = Duration::from_millis;
+        let mut config = Config::dev(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), self.threads, keys);
+        config.driver = match self.driver {
+            Driver::Uring => config::Driver::Auto,
+            Driver::Epoll => config::Driver::Epoll,
+        };
+        config.deadlines.handshake = millis(self.handshake_ms);
+        config.deadlines.first_frame = millis(self.first_frame_ms);
+        config.deadlines.ping = millis(self.ping_ms);
+        config.deadlines.pong = millis(self.pong_ms);
+        config.deadlines.slow_reader = millis(self.slow_reader_ms);
+        config.deadlines.grace = millis(self.grace_ms);
+        config.max_connections = self.max_connections;
+        config.websocket.max_message_bytes = self.max_message_bytes;
+        config.websocket.max_frame_bytes = self.max_message_bytes;
+        config.websocket.max_fragments = self.max_fragments;
+        config.address_limits = self.per_minute.map(|[connects, discoveries, usages]| AddressLimits {
+            connects_per_minute: connects,
+            discoveries_per_minute: discoveries,
+            usages_per_minute: usages,
+            ..AddressLimits::default()
+        });
+        config.http.queue = self.http_queue;
+        config.http.max_connections = self.http_connections;
+        config
+    }
+}

@@ -1,0 +1,143 @@
+//! What must hold once everything has calmed down, and once everyone has left.
+
+use super::device::Device;
+use super::member::Member;
+use super::model::DocumentId;
+use super::token::Token;
+use super::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl World {
+    /// A newcomer on every document that anybody uses: the seats, by document.
+    pub(super) fn seat_joiners(&mut self) -> BTreeMap<DocumentId, usize> {
+        let used: BTreeSet<DocumentId> = self.present().map(|member| member.document.clone()).collect();
+        let mut joiners = BTreeMap::new();
+        for id in used {
+            let replica = self.new_replica(true);
+            let device = Device::ywebsocket(id.0, replica, &id.1, Token::ReadWrite, false);
+            joiners.insert(id, self.seat(device));
+        }
+        joiners
+    }
+
+    fn present(&self) -> impl Iterator<Item = &Member> {
+        let seats = self.seats.iter().filter(|seat| !seat.is_gone);
+        seats.flat_map(|seat| seat.device.members.iter())
+    }
+
+    pub(super) fn check_agreement(&mut self, joiners: &BTreeMap<DocumentId, usize>) {
+        let mut found = Vec::new();
+        for (number, seat) in self.seats.iter().enumerate().filter(|(_, seat)| !seat.is_gone) {
+            if seat.socket.is_none() {
+                found.push(format!("device {number} is not connected"));
+            } else if !seat.device.is_settled() {
+                found.push(format!("device {number} is not in step: {}", describe(&seat.device)));
+            }
+        }
+        for (id, joiner) in joiners {
+            let joiner = &self.seats[*joiner].device.members[0];
+            let members: Vec<&Member> = self.present().filter(|member| member.document == *id).collect();
+            for member in &members {
+                self.compare(member, joiner, &mut found);
+            }
+            compare_presence(id, &members, &mut found);
+        }
+        for what in found {
+            self.model.violate(what);
+        }
+        for (id, joiner) in joiners {
+            let joiner = &self.seats[*joiner].device.members[0];
+            self.model.check_promises(id, &joiner.received);
+            let joiner = &joiner.replica;
+            let stored = self.model.record(id).replica.states();
+            if stored != joiner.states() {
+                let states = joiner.states();
+                self.model.violate(format!("{id:?}: the store has {stored:?}, joiners get {states:?}"));
+            }
+        }
+    }
+
+    fn compare(&self, member: &Member, joiner: &Member, found: &mut Vec<String>) {
+        let (id, client) = (&member.document, member.replica.client);
+        let (mut states, expected) = (member.replica.states(), joiner.replica.states());
+        if member.habits.read_only {
+            if joiner.replica.clock_of(client) > 0 {
+                found.push(format!("{id:?}: read-only client {client} has edited"));
+            }
+            let has_own = member.replica.clock_of(client) > 0;
+            states.retain(|(known, _)| *known != client);
+            let is_behind = expected.iter().any(|(known, clock)| member.replica.clock_of(*known) < *clock);
+            if is_behind {
+                found.push(format!("{id:?}: read-only client {client} lacks something"));
+            }
+            if has_own || !self.plan.store_keeps {
+                return;
+            }
+        }
+        if states != expected {
+            found.push(format!("{id:?}: client {client} has {states:?}, joiners get {expected:?}"));
+        } else if member.replica.content() != joiner.replica.content() {
+            let (has, expected) = (member.replica.content(), joiner.replica.content());
+            found.push(format!("{id:?}: client {client} shows {has:?}, joiners {expected:?}"));
+        }
+    }
+
+    /// Everyone leaves, and all clocks run out.
+    pub(super) fn everyone_leaves(&mut self) {
+        for seat in 0..self.seats.len() {
+            self.seats[seat].is_gone = true;
+            let Some(socket) = self.seats[seat].socket else { continue };
+            if self.rng.bool() {
+                self.hang_up(socket);
+            } else {
+                self.reset(socket);
+            }
+        }
+    }
+
+    pub(super) fn check_emptiness(&mut self) {
+        let mut found = Vec::new();
+        for (number, thread) in self.threads.iter_mut().enumerate() {
+            let population = thread.shard.population();
+            if population != (0, 0) {
+                found.push(format!("thread {number} still has {population:?} connections and documents"));
+            }
+            if thread.shard.has_work() || thread.shard.next_effect().is_some() {
+                found.push(format!("thread {number} has work left"));
+            }
+            if let Some(deadline) = thread.shard.next_deadline_ms() {
+                found.push(format!("thread {number} still waits for {deadline} ms"));
+            }
+            if !thread.shard.outbox().sends.is_empty() || !thread.shard.outbox().arena.is_empty() {
+                found.push(format!("thread {number} has bytes left to send"));
+            }
+        }
+        for app in &self.apps {
+            let counts = (app.connections(), app.documents());
+            if counts != (0, 0) {
+                found.push(format!("{} still counts {counts:?} connections and documents", app.id()));
+            }
+        }
+        for what in found {
+            self.model.violate(what);
+        }
+    }
+}
+
+/// Everyone sees exactly those who are there and want to be seen.
+fn compare_presence(id: &DocumentId, members: &[&Member], found: &mut Vec<String>) {
+    let shown = |member: &&Member| Some((member.replica.client, member.replica.awareness.own()?.clone()));
+    let expected: BTreeMap<u64, String> = members.iter().filter_map(shown).collect();
+    for member in members {
+        if member.replica.awareness.states != expected {
+            let (client, seen) = (member.replica.client, &member.replica.awareness.states);
+            found.push(format!("{id:?}: client {client} sees {seen:?}, there are {expected:?}"));
+        }
+    }
+}
+
+fn describe(device: &Device) -> String {
+    let members = device.members.iter();
+    let each = members.map(|m| format!("{:?} synced {} awaiting {}", m.document, m.synced, m.unsynced()));
+    each.collect::<Vec<_>>().join(", ")
+}

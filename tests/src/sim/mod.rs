@@ -1,0 +1,107 @@
+//! A simulation of whole nodes' shards with stock clients, in virtual time, from one seed.
+//!
+//! Everything that decides anything is drawn from the seed: the number of threads, documents and clients, who types what,
+//! how bytes are cut and delayed, which connection breaks, when the store, the verifier and the compactor answer. What
+//! flows are real frames of real Yjs documents.
+
+mod awareness;
+mod check;
+mod clients;
+mod device;
+mod faults;
+mod member;
+mod model;
+mod plan;
+mod ranges;
+mod replica;
+mod server;
+mod socket;
+mod token;
+mod wire;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::World;
+
+/// Virtual time for connections that broke unnoticed to be found out (a ping, its deadline, two of slow readers), and for
+/// every user to be renewed once.
+const CALM_MS: u64 = 140_000;
+/// Virtual time for a newcomer to be in step, and for a user to be seen by one that had lost sight.
+const JOIN_MS: u64 = 25_000;
+/// Virtual time for the grace of documents and the last deadlines.
+const EMPTY_MS: u64 = 200_000;
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Of every byte that shards sent, in order.
+    pub digest: u64,
+    /// Things that happened.
+    pub events: u64,
+    /// Turns of all threads.
+    pub turns: u64,
+    /// Connections opened.
+    pub sockets: usize,
+    /// Updates appended to logs.
+    pub updates: u64,
+    /// Edits confirmed to their writers.
+    pub acknowledged: u64,
+    /// Compactions finished.
+    pub compactions: u64,
+    /// Messages of all kinds that shards sent.
+    pub messages: u64,
+    /// Readers closed for taking nothing.
+    pub slow_readers: u64,
+}
+
+/// One run.
+///
+/// # Errors
+/// What was violated, or the panic, with the plan of the run.
+pub fn run(seed: u64) -> Result<Report, String> {
+    let mut world = World::new(seed);
+    let plan = format!("{:?}", world.plan);
+    let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut world)));
+    let report = |what: &str| format!("seed {seed}: {what}\n{plan}");
+    match outcome {
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            Err(report(&format!("at {} ms: panic: {what}", world.now_ms)))
+        }
+        Ok(()) if world.model.violations.is_empty() => Ok(summary(&world)),
+        Ok(()) => Err(report(&world.model.violations.join("\n"))),
+    }
+}
+
+fn live(world: &mut World) {
+    world.populate();
+    world.run_for(world.plan.busy_ms);
+    world.calm_down();
+    world.run_for(CALM_MS);
+    let joiners = world.seat_joiners();
+    world.run_for(JOIN_MS);
+    if world.model.violations.is_empty() {
+        world.check_agreement(&joiners);
+    }
+    world.everyone_leaves();
+    world.run_for(EMPTY_MS);
+    if world.model.violations.is_empty() {
+        world.check_emptiness();
+    }
+}
+
+fn summary(world: &World) -> Report {
+    let stats = || world.threads.iter().map(|thread| thread.shard.stats());
+    Report {
+        digest: world.digest,
+        events: world.events,
+        turns: world.threads.iter().map(|thread| thread.turns).sum(),
+        sockets: world.sockets.len(),
+        updates: stats().map(|stats| stats.updates).sum(),
+        acknowledged: world.model.acknowledged,
+        compactions: stats().map(|stats| stats.compactions).sum(),
+        messages: stats().map(|stats| stats.messages_sent + stats.frames_fanned_out).sum(),
+        slow_readers: stats().map(|stats| stats.slow_readers).sum(),
+    }
+}
