@@ -323,7 +323,8 @@ impl Uring {
         }
     }
 
-    /// Tells the slot's polls to end, once.
+    /// Tells the slot's polls to end, once. Not by POLL_REMOVE: that gives up (EALREADY) on a poll whose wake-up is
+    /// being worked off, and the poll would live on.
     fn cancel_polls(&mut self, core: &mut Core, handle: Handle) {
         let Some(hot) = core.slab.get(handle) else { return };
         if !hot.flags.raise(Flags::CANCELLED) {
@@ -333,7 +334,7 @@ impl Uring {
         for (bit, kind) in [(Flags::POLL_IN, Kind::PollIn), (Flags::POLL_OUT, Kind::PollOut)] {
             if flags.has(bit) {
                 let poll = Tag::new(kind, 0, handle);
-                self.push(opcode::PollRemove::new(poll.0).build(), Tag::plain(Kind::Ignore, 0, 0));
+                self.push(opcode::AsyncCancel::new(poll.0).build(), Tag::plain(Kind::Ignore, 0, 0));
             }
         }
     }
@@ -526,7 +527,7 @@ impl Backend for Uring {
     fn stop_listening(&mut self, core: &mut Core) {
         for listener in std::mem::take(&mut self.listeners) {
             let poll = Tag::plain(Kind::Listen, 0, listener.id);
-            self.push(opcode::PollRemove::new(poll.0).build(), Tag::plain(Kind::Ignore, 0, 0));
+            self.push(opcode::AsyncCancel::new(poll.0).build(), Tag::plain(Kind::Ignore, 0, 0));
             // The poll must be gone before the descriptor, or it would keep the port open.
             self.commit(core);
         }

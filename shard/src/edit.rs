@@ -184,13 +184,16 @@ impl Shard {
         };
         let Some(found) = self.out.sessions.get_mut(session) else { return Outcome::Done };
         let tag = found.tag;
-        let is_own = !std::mem::replace(&mut found.announced, true) && body.len() == 1;
+        let member = found.member as usize;
+        let may_be_own = !std::mem::replace(&mut found.announced, true) && body.len() == 1;
         let Some(index) = self.session_document(session) else { return Outcome::Done };
         let Some(document) = self.documents.get_mut(index) else { return Outcome::Done };
+        let sent = document.members.get(member).map(|member| member.awareness);
+        let first = sent.filter(|_| may_be_own);
         let (mut changed, mut renewed) = (false, false);
         let mut challenges = Vec::new();
         for entry in &body {
-            match document.awareness.apply(&entry, tag, is_own, now_ms) {
+            match document.awareness.apply(&entry, tag, first, now_ms) {
                 Applied::Dropped => self.out.stats.awareness_dropped += 1,
                 Applied::Changed => changed = true,
                 Applied::Renewed => renewed = true,
@@ -272,13 +275,14 @@ impl Document {
     }
 
     /// The whole document, from a small base and a short tail. The next who joins shares it, if every entry of the tail has
-    /// been sent and submitted: members that are behind then get the base whole.
+    /// been sent and submitted: members that are behind then get the base whole. Not while a compaction is under way, whose
+    /// result would take the place of a base that holds more.
     fn fold(&mut self) -> Result<Arc<[u8]>, yjs::Fault> {
         let parts =
             self.log.base().map(|base| &**base).into_iter().chain(self.log.tail().map(|entry| entry.update));
         let whole: Arc<[u8]> = yjs::merge(parts)?.into();
         let head = self.log.head();
-        if self.flushed == head && self.submitted == head {
+        if self.flushed == head && self.submitted == head && !self.compacting {
             self.log.rebase(Arc::clone(&whole), head, Rebase::Folded);
         }
         Ok(whole)

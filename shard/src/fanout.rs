@@ -150,20 +150,14 @@ impl Shard {
 }
 
 impl Document {
-    /// Replaces what a compaction took by its result. What it left goes to the end of the log, where those who keep up need
-    /// not be sent it again.
+    /// Replaces what a compaction took by its result. Those who keep up were sent what it left; those who are behind get it
+    /// with the base.
     fn install(&mut self, base: Arc<[u8]>, upto: Position, left: &[Box<[u8]>]) {
         self.log.rebase(base, upto, Rebase::Compacted);
-        let head = self.log.head();
         self.log.restore(left);
-        let moved = self.log.head();
-        for position in [&mut self.flushed, &mut self.submitted, &mut self.stored] {
-            if *position == head {
-                *position = moved;
-            }
-        }
-        for member in self.members.iter_mut().filter(|member| member.cursor == head) {
-            member.cursor = moved;
+        let nowhere = self.log.start().wrapping_sub(1);
+        for member in self.members.iter_mut().filter(|member| (upto.wrapping_sub(member.cursor) as i32) > 0) {
+            member.cursor = nowhere;
         }
     }
 }

@@ -55,6 +55,4 @@ pub struct Opening {
     pub peer: IpAddr,
     /// permessage-deflate was negotiated.
     pub deflate: bool,
-    /// The client asked to be refused by a close frame it can read (`?refuse=close`).
-    pub refuse_by_close: bool,
 }

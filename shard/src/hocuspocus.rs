@@ -242,7 +242,10 @@ impl Shard {
             };
         }
         if !is_settled {
-            return self.move_to(slot, owner);
+            let handshake = self.out.conns.get(slot).and_then(|conn| conn.cold.as_ref()).map(|cold| &cold.handshake);
+            // Its verdict would come to this thread, and find nobody.
+            let is_awaited = matches!(handshake, Some(Handshake::Verifying));
+            return if is_awaited { Flow::Hold } else { self.move_to(slot, owner) };
         }
         let frames = hocuspocus.settle(index, KeyState::Joining { owner, frames: Vec::new() });
         for frame in frames {

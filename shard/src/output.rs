@@ -26,6 +26,8 @@ pub(crate) struct Output {
     /// Milliseconds on the monotonic clock, and seconds of Unix time, of this turn.
     pub(crate) now_ms: u64,
     pub(crate) now_unix: u64,
+    /// Connections in [`Phase::Held`].
+    pub(crate) held_refusals: usize,
     /// Bytes of direct replies since the current input began.
     pub(crate) replied: usize,
     /// Compressor, and the message being built.
@@ -54,6 +56,7 @@ impl Output {
             stats: Stats::default(),
             now_ms,
             now_unix,
+            held_refusals: 0,
             replied: 0,
             scratch: Scratch::new(),
             message: Vec::new(),
@@ -268,6 +271,9 @@ impl Output {
         self.restart(slot);
         let deadline = self.now() + self.settings.close;
         let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.phase == Phase::Held {
+            self.held_refusals -= 1;
+        }
         conn.phase = phase;
         conn.deadline = deadline;
         conn.cold = None;
@@ -291,14 +297,17 @@ impl Conn {
         if self.phase != Phase::Open {
             return self.deadline;
         }
+        if self.is_blocked() {
+            // Nothing else can be done for it before it takes what waits.
+            return self.deadline;
+        }
         let retry = self.cold.as_ref().map_or(0, |cold| cold.retry);
         let waiting = self
             .cold
             .as_ref()
             .and_then(|cold| cold.hocuspocus.as_ref())
             .and_then(|hocuspocus| hocuspocus.waiting_since().map(|since| since + settings.first_frame));
-        let health =
-            if self.is_blocked() || self.pinged { self.deadline } else { self.last_received + settings.ping };
+        let health = if self.pinged { self.deadline } else { self.last_received + settings.ping };
         let has_document = self.session != NONE || self.settled;
         let idle = if has_document { self.last_data + settings.idle_frame } else { Tick::MAX };
         let retry = if retry == 0 { Tick::MAX } else { retry };

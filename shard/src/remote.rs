@@ -11,7 +11,7 @@ use crate::members::Opened;
 use crate::shard::Shard;
 use crate::{App, AppLimits};
 use pinwire_protocol::close::{Close, CloseCode};
-use pinwire_protocol::document::hocuspocus::Frame;
+use pinwire_protocol::document::hocuspocus::{Body, Frame};
 use std::sync::Arc;
 
 impl Shard {
@@ -154,6 +154,17 @@ impl Shard {
         }
         self.out.send_key(session.conn.slot, session.key, |out| write_authenticated(out, access));
         for frame in frames {
+            let is_close = matches!(
+                decode_rest(&frame, &mut Vec::new()),
+                Ok(Frame::Message { body: Body::Close { .. }, .. })
+            );
+            if is_close {
+                if let Some(key) = self.remote_key(session) {
+                    key.state = KeyState::Out;
+                }
+                // What follows is for nobody, as it is behind a Close to a session of this thread.
+                return self.out.mail(owner, Mail::Leave(session));
+            }
             self.out.mail(owner, Mail::Frame(session, frame));
         }
     }
@@ -168,7 +179,8 @@ impl Shard {
     }
 
     fn deliver(&mut self, owner: u16, session: RemoteSession, bodies: &[Box<[u8]>], wants_credit: bool) {
-        if self.remote_key(session).is_none() {
+        // What was under way to a session that ended must not reach the next one under the same key.
+        if !matches!(self.remote_key(session), Some(Key { state: KeyState::Remote { owner: of }, .. }) if *of == owner) {
             return;
         }
         let slot = session.conn.slot;

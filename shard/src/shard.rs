@@ -50,7 +50,6 @@ pub struct Shard {
     pub(crate) throttled: Vec<ConnRef>,
     /// Deliveries from other threads whose credit is to be given back, and to whom.
     pub(crate) credits: Vec<(u16, crate::mail::RemoteSession)>,
-    pub(crate) held_refusals: usize,
     pub(crate) next_tag: u32,
     next_serial: u32,
     placement: FixedState,
@@ -96,7 +95,6 @@ impl Shard {
             lagging: std::collections::VecDeque::new(),
             throttled: Vec::new(),
             credits: Vec::new(),
-            held_refusals: 0,
             next_tag: 1,
             next_serial: 1,
             placement: FixedState::with_seed(settings.placement_seed),
@@ -284,7 +282,7 @@ impl Shard {
     fn drop_connection(&mut self, slot: Slot) {
         let Some(conn) = self.out.conns.remove(slot) else { return };
         if conn.phase == Phase::Held {
-            self.held_refusals -= 1;
+            self.out.held_refusals -= 1;
         }
         self.out.socket(slot, SocketAction::Close);
     }
@@ -338,7 +336,7 @@ impl Shard {
     /// many refusals are.
     #[must_use]
     pub fn is_overrun_by(&self, peer: IpAddr, token: Option<&str>, document: Option<&str>) -> bool {
-        self.held_refusals >= HELD_REFUSALS_MAX
+        self.out.held_refusals >= HELD_REFUSALS_MAX
             && self.refusals.is_repeated(self.refusals.key(peer, token, document), self.out.now_ms)
     }
 
@@ -444,8 +442,7 @@ impl Shard {
         let Some(conn) = self.out.conns.get(slot) else { return };
         match conn.phase {
             Phase::Closing | Phase::Finishing => return,
-            Phase::Held => self.held_refusals -= 1,
-            Phase::First | Phase::Moving | Phase::Open => {}
+            Phase::First | Phase::Held | Phase::Moving | Phase::Open => {}
         }
         self.end_sessions(slot);
         self.out.send_close(slot, close);
@@ -484,11 +481,11 @@ impl Shard {
         self.out.stats.refusals += 1;
         self.end_sessions(slot);
         let hold_ms = self.refusals.refuse(key, now_ms);
-        if hold_ms == 0 || self.held_refusals >= HELD_REFUSALS_MAX {
+        if hold_ms == 0 || self.out.held_refusals >= HELD_REFUSALS_MAX {
             self.out.send_close(slot, &close);
             return Flow::Continue;
         }
-        self.held_refusals += 1;
+        self.out.held_refusals += 1;
         let deadline = self.out.after(hold_ms);
         if let Some(conn) = self.out.conns.get_mut(slot) {
             conn.phase = Phase::Held;
@@ -545,7 +542,6 @@ impl Shard {
                 Phase::First => self.silent(slot),
                 Phase::Held => {
                     let refusal = conn.cold_mut().refusal.take();
-                    self.held_refusals -= 1;
                     self.out.send_close(slot, &refusal.unwrap_or(Close::from(CloseCode::Policy)));
                 }
                 Phase::Moving => conn.deadline = now + ticks(SILENT_MS),
@@ -557,12 +553,19 @@ impl Shard {
         self.out.schedule(slot);
     }
 
-    /// No first frame came in time.
+    /// No first frame came in time, or what it needs did not.
     fn silent(&mut self, slot: Slot) {
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
         let is_missing_token = matches!(conn.cold_mut().handshake, Handshake::Missing);
-        let code = if is_missing_token { CloseCode::MissingToken } else { CloseCode::Idle };
-        self.refuse(slot, Close::from(code));
+        let close = if conn.stalled {
+            // It said something, and waits for a verdict or its document.
+            Close::try_again(1_000)
+        } else if is_missing_token {
+            Close::from(CloseCode::MissingToken)
+        } else {
+            Close::from(CloseCode::Idle)
+        };
+        self.refuse(slot, close);
     }
 
     fn open_deadline(&mut self, slot: Slot) {

@@ -6,7 +6,7 @@ use crate::fallback::FallbackReason;
 
 const NEEDED: [(u8, &str); 13] = [
     (opcode::PollAdd::CODE, "POLL_ADD"),
-    (opcode::PollRemove::CODE, "POLL_REMOVE"),
+    (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
     (opcode::SendMsg::CODE, "SENDMSG"),
     (opcode::Recv::CODE, "RECV"),
     (opcode::Accept::CODE, "ACCEPT"),

@@ -104,6 +104,8 @@ pub(crate) struct Upgrade {
     pub(crate) head_len: usize,
     pub(crate) client: IpAddr,
     pub(crate) opening: Opening,
+    /// The client wants a refusal as a close frame, which browser code can read, and not as HTTP.
+    pub(crate) refuse_by_close: bool,
     response: Vec<u8>,
 }
 
@@ -150,8 +152,8 @@ fn upgrade(head_len: usize, request: &Request<'_>, peer: SocketAddr, reading: &R
             origin: request.origin.map(Box::from),
             peer: client,
             deflate: deflate.is_some(),
-            refuse_by_close: target.refuse_close,
         },
+        refuse_by_close: target.refuse_close,
         response,
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pinwire_engine::{Cause, Engine, Event, Pressure, Segment as EngineSegment, Slot};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
-use pinwire_shard::{DocumentRef, Effect, Segment, Shard, SocketAction, Traveller};
+use pinwire_shard::{DocumentRef, Effect, Opening, Segment, Shard, SocketAction, Traveller};
 
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
@@ -55,7 +55,7 @@ pub(crate) struct DataThread {
     /// Compactions that the worker had no room for.
     jobs: VecDeque<Box<Job>>,
     /// Sockets and states of connections that move here, whichever came first.
-    arrived: HashMap<u64, Slot>,
+    arrived: HashMap<u64, Arrival>,
     travellers: HashMap<u64, Box<Traveller>>,
     /// Sockets on their way here whose connection ended before they left.
     orphans: HashSet<u64>,
@@ -66,6 +66,13 @@ pub(crate) struct DataThread {
     detaching: HashMap<Slot, (SocketAddr, Vec<u8>)>,
     random: u32,
     stopping_since: Option<Instant>,
+}
+
+/// A socket whose connection's state is still on its way.
+struct Arrival {
+    slot: Slot,
+    /// Its end was told already, and will not be again.
+    has_ended: bool,
 }
 
 /// See [`DataThread::actions`].
@@ -208,7 +215,9 @@ impl DataThread {
                 Some(traveller) => self.shard.arrive(number(slot), *traveller),
                 None if self.orphans.remove(&token) => engine.close(slot),
                 None => {
-                    self.arrived.insert(token, slot);
+                    // Nobody is there yet to take what it says.
+                    engine.pause_read(slot);
+                    self.arrived.insert(token, Arrival { slot, has_ended: false });
                 }
             },
             Event::ArrivalFailed { token, error } => {
@@ -232,6 +241,10 @@ impl DataThread {
             return engine.close(slot);
         }
         tracing::trace!(slot = slot.index(), ?cause, "a connection ended");
+        if let Some(arrival) = self.arrived.values_mut().find(|arrival| arrival.slot == slot) {
+            arrival.has_ended = true;
+            return;
+        }
         self.shard.ended(number(slot));
     }
 
@@ -293,7 +306,10 @@ impl DataThread {
     }
 
     fn upgrade(&mut self, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
-        if let Some((status, wait)) = self.refusal(&upgrade, now) {
+        let refusal = self.refusal(&upgrade, now);
+        if let Some((status, wait)) = refusal
+            && !upgrade.refuse_by_close
+        {
             let retry_after = retry_after_secs(wait, self.random());
             let mut answer = Vec::new();
             let body = if status == 429 { r#"{"error":"too many connections from this address"}"# } else { r#"{"error":"busy"}"# };
@@ -305,6 +321,11 @@ impl DataThread {
         let slot = number(slot);
         self.shard.outbox().write(slot, |out| out.extend_from_slice(upgrade.response()));
         let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
+        if let Some((_, wait)) = refusal {
+            let retry_ms = retry_after_secs(wait, self.random()) * 1000;
+            self.shard.open(slot, Opening { token: None, ..upgrade.opening });
+            return self.shard.close(slot, &Close::try_again(retry_ms));
+        }
         self.shard.open(slot, upgrade.opening);
         if !rest.is_empty() {
             self.shard.bytes(slot, rest);
@@ -359,13 +380,18 @@ impl DataThread {
         match envelope {
             Envelope::Mail { from, mail } => self.shard.mail(from, mail),
             Envelope::Traveller { token, traveller } => match self.arrived.remove(&token) {
-                Some(slot) => self.shard.arrive(number(slot), *traveller),
+                Some(Arrival { slot, has_ended }) => {
+                    self.shard.arrive(number(slot), *traveller);
+                    if has_ended {
+                        self.shard.ended(number(slot));
+                    }
+                }
                 None => {
                     self.travellers.insert(token, traveller);
                 }
             },
             Envelope::Orphan { token } => match self.arrived.remove(&token) {
-                Some(slot) => engine.close(slot),
+                Some(arrival) => engine.close(arrival.slot),
                 None => {
                     self.orphans.insert(token);
                 }

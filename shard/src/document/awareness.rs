@@ -76,9 +76,15 @@ pub enum Applied {
 }
 
 impl Awareness {
-    /// Takes one entry that came on the connection with session tag `from`. `is_own` says that
-    /// the client speaks of itself for the first time, so that what it says is no echo.
-    pub fn apply(&mut self, entry: &awareness::Entry<'_>, from: u32, is_own: bool, now_ms: u64) -> Applied {
+    /// Takes one entry that came on the connection with session tag `from`. `first` is there while the client may speak of
+    /// itself for the first time: the version that it was sent, since only of that what it says can be an echo.
+    pub fn apply(
+        &mut self,
+        entry: &awareness::Entry<'_>,
+        from: u32,
+        first: Option<Version>,
+        now_ms: u64,
+    ) -> Applied {
         let clock = entry.clock;
         let state = (!entry.is_null()).then_some(entry.json);
         if state.is_some_and(|json| json.len() > STATE_MAX) {
@@ -93,7 +99,8 @@ impl Awareness {
         if clock <= known.clock && !(is_removal_by_owner && known.state.is_some()) {
             let challenge = known.clock;
             let is_anothers = known.owner != from || known.state.is_none();
-            let came_back = state.is_some() && is_anothers && is_own && !self.owns_any(from);
+            let is_no_echo = first.is_some_and(|sent| known.state.is_none() || known.version > sent);
+            let came_back = state.is_some() && is_anothers && is_no_echo && !self.owns_any(from);
             return if came_back { Applied::Challenge(challenge) } else { Applied::Dropped };
         }
         let is_anothers = known.owner != from && known.state.is_some();
@@ -283,7 +290,7 @@ mod tests {
     #[test]
     fn an_id_is_removed_at_the_same_clock_by_the_end_of_its_session_alone() {
         let mut awareness = Awareness::default();
-        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 10, true, 0), Applied::Changed);
+        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 10, Some(0), 0), Applied::Changed);
         assert!(!awareness.session_ended(11, 0));
         let seen = awareness.version();
         assert!(awareness.session_ended(10, 0));
@@ -293,41 +300,51 @@ mod tests {
     #[test]
     fn a_user_who_comes_back_at_the_tombstones_clock_is_challenged_and_then_visible() {
         let mut awareness = Awareness::default();
-        awareness.apply(&entry(1, 5, "{}"), 10, true, 0);
+        awareness.apply(&entry(1, 5, "{}"), 10, Some(0), 0);
         awareness.session_ended(10, 1_000);
-        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 20, true, 2_000), Applied::Challenge(5));
-        assert_eq!(awareness.apply(&entry(1, 6, "{}"), 20, false, 2_000), Applied::Changed);
+        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 20, Some(0), 2_000), Applied::Challenge(5));
+        assert_eq!(awareness.apply(&entry(1, 6, "{}"), 20, None, 2_000), Applied::Changed);
     }
 
     #[test]
     fn a_user_who_comes_back_before_the_old_connection_is_gone_is_challenged_too() {
         let mut awareness = Awareness::default();
-        awareness.apply(&entry(1, 5, "{}"), 10, true, 0);
-        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 20, true, 0), Applied::Challenge(5));
-        assert_eq!(awareness.apply(&entry(1, 6, "{}"), 20, false, 0), Applied::Renewed);
+        awareness.apply(&entry(1, 5, "{}"), 10, Some(0), 0);
+        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 20, Some(0), 0), Applied::Challenge(5));
+        assert_eq!(awareness.apply(&entry(1, 6, "{}"), 20, None, 0), Applied::Renewed);
         assert!(!awareness.session_ended(10, 0), "the id belongs to the new connection");
     }
 
     #[test]
     fn an_echo_of_anothers_state_changes_nothing() {
         let mut awareness = Awareness::default();
-        awareness.apply(&entry(1, 5, "{\"a\":1}"), 10, true, 0);
+        awareness.apply(&entry(1, 5, "{\"a\":1}"), 10, Some(0), 0);
         let seen = awareness.version();
-        assert_eq!(awareness.apply(&entry(1, 5, "{\"a\":1}"), 20, false, 0), Applied::Dropped);
-        assert_eq!(awareness.apply(&entry(1, 5, "null"), 20, false, 0), Applied::Dropped);
-        assert_eq!(awareness.apply(&entry(1, 4, "{}"), 20, false, 0), Applied::Dropped);
+        assert_eq!(awareness.apply(&entry(1, 5, "{\"a\":1}"), 20, None, 0), Applied::Dropped);
+        assert_eq!(awareness.apply(&entry(1, 5, "null"), 20, None, 0), Applied::Dropped);
+        assert_eq!(awareness.apply(&entry(1, 4, "{}"), 20, None, 0), Applied::Dropped);
         assert_eq!(awareness.version(), seen);
-        assert_eq!(awareness.apply(&entry(1, 5, "null"), 10, false, 0), Applied::Changed);
+        assert_eq!(awareness.apply(&entry(1, 5, "null"), 10, None, 0), Applied::Changed);
+    }
+
+    #[test]
+    fn a_viewer_whose_first_message_is_an_echo_does_not_lose_sight_of_anyone() {
+        let mut awareness = Awareness::default();
+        awareness.apply(&entry(1, 5, "{}"), 10, Some(0), 0);
+        let sent = awareness.version();
+        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 20, Some(sent), 0), Applied::Dropped);
+        awareness.session_ended(10, 1_000);
+        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 30, Some(awareness.version()), 2_000), Applied::Challenge(5));
     }
 
     #[test]
     fn renewals_without_a_change_wait_and_leave_together() {
         let mut awareness = Awareness::default();
-        awareness.apply(&entry(1, 1, "{}"), 10, true, 0);
-        awareness.apply(&entry(2, 1, "{}"), 20, true, 0);
+        awareness.apply(&entry(1, 1, "{}"), 10, Some(0), 0);
+        awareness.apply(&entry(2, 1, "{}"), 20, Some(0), 0);
         let seen = awareness.version();
-        assert_eq!(awareness.apply(&entry(1, 2, "{}"), 10, false, 1_000), Applied::Renewed);
-        assert_eq!(awareness.apply(&entry(2, 2, "{}"), 20, false, 3_000), Applied::Renewed);
+        assert_eq!(awareness.apply(&entry(1, 2, "{}"), 10, None, 1_000), Applied::Renewed);
+        assert_eq!(awareness.apply(&entry(2, 2, "{}"), 20, None, 3_000), Applied::Renewed);
         assert_eq!(awareness.next_ms(), Some(6_000));
         assert!(!awareness.release_renewals(5_999));
         assert!(told(&awareness, seen, None).is_empty());
@@ -339,7 +356,7 @@ mod tests {
     #[test]
     fn what_nobody_renews_expires_and_tombstones_follow() {
         let mut awareness = Awareness::default();
-        awareness.apply(&entry(1, 1, "{}"), 10, true, 0);
+        awareness.apply(&entry(1, 1, "{}"), 10, Some(0), 0);
         assert!(!awareness.expire(EXPIRY_MS - 1));
         assert!(awareness.expire(EXPIRY_MS));
         assert!(!awareness.expire(EXPIRY_MS + TOMBSTONE_MS - 1));
@@ -351,8 +368,8 @@ mod tests {
     #[test]
     fn a_member_that_knows_nobody_is_not_told_of_those_who_left() {
         let mut awareness = Awareness::default();
-        awareness.apply(&entry(1, 1, "{}"), 10, true, 0);
-        awareness.apply(&entry(2, 1, "{}"), 20, true, 0);
+        awareness.apply(&entry(1, 1, "{}"), 10, Some(0), 0);
+        awareness.apply(&entry(2, 1, "{}"), 20, Some(0), 0);
         awareness.session_ended(10, 0);
         assert_eq!(told(&awareness, 0, None), [(2, 1, "{}".to_owned())]);
     }
@@ -360,17 +377,17 @@ mod tests {
     #[test]
     fn another_connection_cannot_silence_an_id_by_a_clock_at_its_end() {
         let mut awareness = Awareness::default();
-        awareness.apply(&entry(1, 5, "{}"), 10, true, 0);
-        assert_eq!(awareness.apply(&entry(1, u32::MAX, "{}"), 20, false, 0), Applied::Dropped);
-        assert_eq!(awareness.apply(&entry(1, 6, "{\"a\":1}"), 10, false, 0), Applied::Changed);
-        assert_eq!(awareness.apply(&entry(1, 500, "{}"), 20, false, 0), Applied::Changed, "a client that came back");
+        awareness.apply(&entry(1, 5, "{}"), 10, Some(0), 0);
+        assert_eq!(awareness.apply(&entry(1, u32::MAX, "{}"), 20, None, 0), Applied::Dropped);
+        assert_eq!(awareness.apply(&entry(1, 6, "{\"a\":1}"), 10, None, 0), Applied::Changed);
+        assert_eq!(awareness.apply(&entry(1, 500, "{}"), 20, None, 0), Applied::Changed, "a client that came back");
     }
 
     #[test]
     fn one_connection_cannot_announce_ids_without_bound() {
         let mut awareness = Awareness::default();
         for client in 0..1_000 {
-            awareness.apply(&entry(client, 1, "{}"), 10, true, 0);
+            awareness.apply(&entry(client, 1, "{}"), 10, Some(0), 0);
         }
         assert_eq!(awareness.len(), IDS_PER_SESSION_MAX);
     }

@@ -160,14 +160,20 @@ impl Log {
         self.since_compaction = 0;
     }
 
-    /// After a compaction: what it left out because it builds on something missing is in the tail again. Whether what came
-    /// meanwhile has gaps of its own is not known, so they are assumed where there were any.
+    /// After a compaction: puts what it left out, because it builds on something missing, before the rest of the tail. No
+    /// position changes; cursors before [`Self::start`] point nowhere any more. Whether what came meanwhile has gaps of its
+    /// own is not known, so they are assumed where there were any.
     pub fn restore(&mut self, left: &[Box<[u8]>]) {
         self.has_gaps &= !(left.is_empty() && self.tail.is_empty());
-        for update in left {
-            self.append(NOBODY, update);
-            self.has_gaps = true;
+        if left.is_empty() {
+            return;
         }
+        let mut front = Self::default();
+        left.iter().for_each(|update| front.append(NOBODY, update));
+        self.start = self.start.wrapping_sub(front.tail.len() as u32);
+        self.entries += front.entries;
+        self.tail.splice(..0, front.tail);
+        self.has_gaps = true;
     }
 }
 
@@ -249,6 +255,20 @@ mod tests {
         assert_eq!(updates(log.since(upto).unwrap()), [b"two"]);
         assert_eq!(log.entries(), 1);
         assert_eq!(&**log.base().unwrap(), b"base");
+    }
+
+    #[test]
+    fn what_compaction_left_stands_before_the_rest_and_moves_no_position() {
+        let mut log = Log::default();
+        log.append(1, b"one");
+        let upto = log.head();
+        log.append(1, b"two");
+        let head = log.head();
+        log.rebase(Arc::from(&b"base"[..]), upto, Rebase::Compacted);
+        log.restore(&[b"left".to_vec().into_boxed_slice()]);
+        assert_eq!(updates(log.tail()), [&b"left"[..], b"two"]);
+        assert_eq!(updates(log.since(upto).unwrap()), [b"two"]);
+        assert_eq!((log.head(), log.entries(), log.is_mergeable()), (head, 2, false));
     }
 
     #[test]

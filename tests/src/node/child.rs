@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use pinwire_node::Node;
 
@@ -26,10 +27,20 @@ pub struct TestNode {
 pub struct Measure {
     /// Resident bytes.
     pub resident: u64,
+    /// The most there ever were.
+    pub peak: u64,
     /// Open descriptors.
     pub descriptors: usize,
     /// Established or half-closed connections, whether they have a descriptor or stand in a ring's table.
     pub connections: usize,
+}
+
+impl Measure {
+    fn is_within(self, before: Self) -> bool {
+        self.resident <= before.resident + SLACK
+            && self.descriptors <= before.descriptors
+            && self.connections <= before.connections
+    }
 }
 
 impl TestNode {
@@ -66,10 +77,13 @@ impl TestNode {
     pub fn measure(&self) -> Measure {
         let pid = self.child.id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the node runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the node runs");
-        let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number");
+        let bytes = |name: &str| -> Option<u64> {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+        };
+        let resident = bytes("VmRSS:").expect("the node runs");
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the node runs").count();
-        Measure { resident: kib << 10, descriptors, connections: self.connections().len() }
+        Measure { resident, peak: bytes("VmHWM:").unwrap_or(resident), descriptors, connections: self.connections().len() }
     }
 
     /// The node's ends of its connections: the peer's port, the socket's state (1 is established) and its timer (2 is
@@ -87,6 +101,8 @@ impl TestNode {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let port = |at: usize| hex(fields.get(at)?.rsplit(':').next()?);
             let timer = hex(fields.get(5)?.split(':').next()?)?;
+            // What its process has closed has no inode.
+            (*fields.get(9)? != "0").then_some(())?;
             Some((port(1)?, port(2)?, hex(fields.get(3)?)? as u8, timer as u8))
         };
         table
@@ -96,27 +112,6 @@ impl TestNode {
             .filter(|(port, _, state, _)| *port == self.address.port() && ![TIME_WAIT, LISTEN].contains(state))
             .map(|(_, peer, state, timer)| (peer, state, timer))
             .collect()
-    }
-
-    /// Waits until the node uses no more than at `before`.
-    ///
-    /// # Panics
-    /// It does not come to that.
-    pub fn expect_back_at(&self, before: Measure) {
-        let is_back = |now: Measure| {
-            now.resident <= before.resident + SLACK
-                && now.descriptors <= before.descriptors
-                && now.connections <= before.connections
-        };
-        let mut last = before;
-        eventually_or(
-            || {
-                last = self.measure();
-                is_back(last)
-            },
-            |node| panic!("it had {before:?}, and keeps {:?}", node.measure()),
-            self,
-        );
     }
 
     /// Tells the node to stop, without waiting.
@@ -138,16 +133,6 @@ impl TestNode {
     }
 }
 
-fn eventually_or(mut is_so: impl FnMut() -> bool, otherwise: impl FnOnce(&TestNode), node: &TestNode) {
-    let start = std::time::Instant::now();
-    while !is_so() {
-        if start.elapsed() > PATIENCE {
-            return otherwise(node);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-}
-
 impl Drop for TestNode {
     fn drop(&mut self) {
         self.stdin = None;
@@ -158,6 +143,31 @@ impl Drop for TestNode {
             assert!(self.wait(), "the node ended badly");
         }
     }
+}
+
+/// Runs `test` against a node while bystanders go about their work. They must not be disturbed, and afterwards the node must
+/// use no more than before.
+///
+/// # Panics
+/// That is not so.
+pub fn beside_others(program: &str, options: &Options, test: impl FnOnce(&TestNode, &mut Bystanders)) {
+    let node = TestNode::start(program, options);
+    let mut bystanders = Bystanders::of(&node);
+    bystanders.check();
+    let before = node.measure();
+    test(&node, &mut bystanders);
+    let start = Instant::now();
+    loop {
+        // An allocator gives memory back while it is used.
+        bystanders.check();
+        let last = node.measure();
+        if last.is_within(before) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "it had {before:?}, and keeps {last:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bystanders.leave();
 }
 
 /// Pairs of clients who go about their work while something bad happens elsewhere, on documents of every thread.
@@ -175,6 +185,16 @@ impl Bystanders {
             (TestClient::join(node, &document), TestClient::join(node, &document))
         };
         Self { pairs: (0..6).map(pair).collect(), clock: 0 }
+    }
+
+    /// They go, and agree with the node on it.
+    fn leave(self) {
+        for (writer, reader) in self.pairs {
+            for mut client in [writer, reader] {
+                client.close(1000);
+                assert_eq!(client.closed(), Some(1000));
+            }
+        }
     }
 
     /// What one writes reaches the other.

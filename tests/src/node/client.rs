@@ -207,7 +207,7 @@ impl TestClient {
         }
     }
 
-    /// The next binary message, whatever control frames come before it.
+    /// The next binary message, whatever control frames come before it; pings are answered.
     ///
     /// # Panics
     /// The connection is closed instead.
@@ -215,7 +215,8 @@ impl TestClient {
         loop {
             match self.receive() {
                 Received::Message(message) => return message,
-                Received::Ping(_) | Received::Pong(_) => {}
+                Received::Ping(payload) => self.frame(Frame::new(Opcode::Pong), &payload),
+                Received::Pong(_) => {}
                 end => panic!("closed: {end:?}"),
             }
         }

@@ -10,7 +10,7 @@ mod options;
 mod token;
 mod yjs;
 
-pub use child::{Bystanders, Measure, TestNode, run_child};
+pub use child::{Bystanders, Measure, TestNode, beside_others, run_child};
 pub use client::{Received, TestClient};
 pub use http::{Answer, get, upgrade_request};
 pub use options::{Driver, Options};

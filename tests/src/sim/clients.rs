@@ -45,7 +45,6 @@ impl World {
             origin: None,
             peer: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + seat as u32)),
             deflate: device.deflate,
-            refuse_by_close: false,
         }
     }
 

@@ -11,6 +11,9 @@ pub(super) const NO_DATA_MS: u64 = 30_000;
 /// Stock clients look at their clocks this often.
 pub(super) const TICK_MS: u64 = 3_000;
 
+/// From here on a token comes late: past, or near, the deadline for it.
+const LATE_MS: u64 = 5_000;
+
 pub(super) enum Dialect {
     YWebsocket,
     Hocuspocus(Vec<Provider>),
@@ -28,7 +31,8 @@ pub(super) struct Provider {
     /// The user left the document, and comes back at this time.
     pub(super) away_until: Option<u64>,
     pub(super) authenticated: bool,
-    pub(super) refusals: Vec<String>,
+    /// Keys of sessions that ended on this socket; frames for them may be under way.
+    former: Vec<String>,
 }
 
 impl Provider {
@@ -41,7 +45,7 @@ impl Provider {
             auth_at: None,
             away_until: None,
             authenticated: false,
-            refusals: Vec::new(),
+            former: Vec::new(),
         }
     }
 }
@@ -87,8 +91,8 @@ impl Device {
 
     pub(super) fn add_provider(&mut self, name: &str, replica: Replica, echoes: bool, provider: Provider) {
         let Dialect::Hocuspocus(providers) = &mut self.dialect else { return };
-        let token = provider.token.or(self.token);
-        let read_only = token.is_some_and(Token::is_read_only);
+        let tokens = [provider.token, self.token];
+        let read_only = tokens.contains(&Some(Token::ReadOnly));
         let habits = Habits { echoes, is_acknowledged: true, read_only };
         self.members.push(Member::new((self.app, name.to_owned()), replica, habits));
         providers.push(provider);
@@ -113,6 +117,8 @@ impl Device {
                     provider.authenticated = false;
                     if provider.away_until.is_none() {
                         member.connect();
+                        // A late user does not type: whether that would be kept or refused at the deadline is a race.
+                        member.attached = provider.token_delay_ms < LATE_MS;
                         provider.auth_at = Some(now_ms + provider.token_delay_ms);
                     }
                 }
@@ -140,6 +146,9 @@ impl Device {
             for (provider, member) in providers.iter_mut().zip(&mut self.members) {
                 if provider.away_until.is_some_and(|back| now_ms >= back) {
                     provider.away_until = None;
+                    // A new provider, and so a new session.
+                    let new_key = format!("{}i", provider.key);
+                    provider.former.push(std::mem::replace(&mut provider.key, new_key));
                     member.connect();
                     provider.auth_at = Some(now_ms);
                 }
@@ -193,6 +202,9 @@ impl Device {
             },
             Dialect::Hocuspocus(providers) => match hocuspocus::decode(payload) {
                 Ok(Frame::Message { key, body }) => {
+                    if providers.iter().any(|provider| provider.former.iter().any(|former| former == key.raw)) {
+                        return;
+                    }
                     let Some(at) = providers.iter().position(|provider| provider.key == key.raw) else {
                         return context.model.violate(format!("a frame for an unknown key {:?}", key.raw));
                     };
@@ -207,7 +219,9 @@ impl Device {
     pub(super) fn leave_document(&mut self, at: usize, until_ms: u64) -> Option<Vec<u8>> {
         let Dialect::Hocuspocus(providers) = &mut self.dialect else { return None };
         let provider = &mut providers[at];
-        if provider.auth_at.is_some() || !provider.authenticated {
+        let has_session = provider.key.contains('\0');
+        if provider.auth_at.is_some() || !provider.authenticated || !has_session {
+            // Under a plain key, what is under way to the session that ended could not be told from what is for the next.
             return None;
         }
         self.members[at].disconnect();
@@ -256,9 +270,8 @@ fn receive_keyed(provider: &mut Provider, member: &mut Member, body: &Body<'_>, 
             }
             return;
         }
-        Body::PermissionDenied { reason } => {
+        Body::PermissionDenied { .. } => {
             provider.authenticated = false;
-            provider.refusals.push(reason.to_owned());
             member.refused();
             // The app finds a better token and tries again.
             provider.token = Some(Token::replacing(provider.token, member.habits.read_only));

@@ -60,15 +60,17 @@ impl Plan {
     pub(super) fn random(rng: &mut Rng) -> Self {
         let threads = rng.usize(1..=3);
         let documents = rng.usize(1..=4);
+        let (edit_every_ms, largest_edit) =
+            [(30, 8), (30, 100), (300, 8), (300, 2_000), (2_000, 8), (2_000, 8_000), (20_000, 400)][rng.usize(0..7)];
         Self {
             threads,
             apps: rng.usize(1..=2),
             documents,
             devices: rng.usize(2..=8),
-            busy_ms: rng.u64(20_000..120_000),
-            edit_every_ms: [30, 300, 2_000, 20_000][rng.usize(0..4)],
+            busy_ms: rng.u64(20_000..100_000),
+            edit_every_ms,
             fault_every_ms: [1_000, 5_000, 20_000, 1_000_000][rng.usize(0..4)],
-            largest_edit: [8, 8, 400, 8_000][rng.usize(0..4)],
+            largest_edit,
             latency_ms: [0, 3, 40, 400][rng.usize(0..4)],
             slow_readers: [0, 0, 30, 80][rng.usize(0..4)],
             hocuspocus: [0, 50, 100][rng.usize(0..3)],

@@ -199,7 +199,8 @@ impl World {
                     if found.closed_with.is_some() {
                         self.model.violate(format!("a second close frame: {code} {reason}"));
                     }
-                    let silent_ms = now_ms - found.last_received_ms;
+                    let silent_ms =
+                        now_ms - if found.was_greeted { found.last_received_ms } else { found.opened_ms };
                     // Somebody who never said anything has less time.
                     let patience_ms = if found.was_greeted { PING_MS + PONG_MS } else { SILENT_MS };
                     if code == 4011 && silent_ms + 100 < patience_ms {
