@@ -10,8 +10,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use pinwire_engine::{Cause, Config, Driver, Engine, Event, Segment, Slot, allowed_cores, pin_to_core};
 use pinwire_protocol::document::awareness::{self, Entry};
-use pinwire_protocol::document::ywebsocket::{self, EMPTY_AWARENESS, Message};
 use pinwire_protocol::document::update;
+use pinwire_protocol::document::ywebsocket::{self, EMPTY_AWARENESS, Message};
 use pinwire_protocol::ws::handshake::{
     ClientRequest, Expected, ParsedResponse, append_request, parse_response, request_key,
 };
@@ -26,10 +26,10 @@ const EMPTY_STATE_VECTOR: [u8; 1] = [0];
 ///
 /// # Errors
 /// The thread or its engine cannot be made, or `main` fails.
-pub fn on_last_processor<T: Send>(server: SocketAddr, main: impl AsyncFnOnce(Fleet) -> Result<T> + Send) -> Result<T>
-where
-    T: 'static,
-{
+pub fn on_last_processor<T: Send + 'static>(
+    server: SocketAddr,
+    main: impl AsyncFnOnce(Fleet) -> Result<T> + Send,
+) -> Result<T> {
     let clients = || -> Result<T> {
         if let Some(core) = allowed_cores()?.last() {
             pin_to_core(*core)?;
@@ -37,7 +37,8 @@ where
         let config = Config { driver: Driver::Epoll, ..Config::default() };
         pinwire_engine::run(config, async move |engine| main(Fleet::new(engine, server)).await)?
     };
-    std::thread::scope(|scope| scope.spawn(clients).join()).map_err(|_| anyhow!("the clients' thread panicked"))?
+    std::thread::scope(|scope| scope.spawn(clients).join())
+        .map_err(|_| anyhow!("the clients' thread panicked"))?
 }
 
 /// What a client wants when it dials.
@@ -65,7 +66,11 @@ pub trait Watcher {
 /// For measurements in which nobody edits.
 impl Watcher for () {
     fn update(&mut self, client: usize, update: &[u8]) -> Result<()> {
-        if update == update::EMPTY { Ok(()) } else { bail!("client {client} was sent an edit; nobody edited") }
+        if update == update::EMPTY {
+            Ok(())
+        } else {
+            bail!("client {client} was sent an edit; nobody edited")
+        }
     }
 }
 
@@ -302,7 +307,9 @@ impl Fleet {
                     counts.data_frames += 1;
                     match ywebsocket::decode(payload)? {
                         Message::SyncStep1 { .. } => {
-                            append(engine, client.slot, |out| ywebsocket::append_sync_step2(out, &update::EMPTY))?;
+                            append(engine, client.slot, |out| {
+                                ywebsocket::append_sync_step2(out, &update::EMPTY);
+                            })?;
                         }
                         Message::SyncStep2 { update } => {
                             counts.synced += usize::from(!client.is_synced);

@@ -18,6 +18,8 @@ pub struct Memory {
     pub anonymous: u64,
     /// Part of `anonymous` that the allocator gave back and the kernel has not taken yet.
     pub lazy_free: u64,
+    /// Part of `anonymous` in transparent huge pages: such memory comes and goes 2 MiB at a time.
+    pub huge: u64,
 }
 
 impl Memory {
@@ -41,14 +43,21 @@ impl Memory {
             private_dirty: field("Private_Dirty"),
             anonymous: field("Anonymous"),
             lazy_free: field("LazyFree"),
+            huge: field("AnonHugePages"),
         }
     }
 
     /// For a result file.
     #[must_use]
     pub fn to_json(self) -> Value {
-        let Self { rss, private_dirty, anonymous, lazy_free } = self;
-        json!({ "rss": rss, "private_dirty": private_dirty, "anonymous": anonymous, "lazy_free": lazy_free })
+        let Self { rss, private_dirty, anonymous, lazy_free, huge } = self;
+        json!({
+            "rss": rss,
+            "private_dirty": private_dirty,
+            "anonymous": anonymous,
+            "lazy_free": lazy_free,
+            "huge": huge,
+        })
     }
 }
 
@@ -160,7 +169,8 @@ mod tests {
     #[test]
     fn the_rollup_is_read_by_exact_field_names() {
         let rollup = "5-7 ---p 0 00:00 0 [rollup]\nRss:   100 kB\nPss_Anon:  9 kB\nPrivate_Dirty: 40 kB\nAnonymous:   64 kB\n";
-        let expected = Memory { rss: 102_400, private_dirty: 40_960, anonymous: 65_536, lazy_free: 0 };
+        let expected =
+            Memory { rss: 102_400, private_dirty: 40_960, anonymous: 65_536, lazy_free: 0, huge: 0 };
         assert_eq!(Memory::parse(rollup), expected);
     }
 

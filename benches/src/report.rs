@@ -87,19 +87,22 @@ impl Report {
     }
 }
 
-/// How this process was started, as one would type it.
+/// How this process was started, as one would type it; what the allocator is told by its environment is part of that.
 fn command_line() -> String {
+    let settings = std::env::vars().filter(|(name, _)| name.starts_with("MIMALLOC_"));
+    let settings: String = settings.map(|(name, value)| format!("{name}={value} ")).collect();
     let program = std::env::args().next().unwrap_or_default();
     let name = Path::new(&program).file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let separator = if arguments.is_empty() { "" } else { " -- " };
-    format!("cargo run --release -p pinwire-benches --bin {name}{separator}{}", arguments.join(" "))
+    format!("{settings}cargo run --release -p pinwire-benches --bin {name}{separator}{}", arguments.join(" "))
 }
 
 /// The commit that is checked out, and whether something was changed since.
 fn revision() -> String {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+        let output =
+            Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
         String::from_utf8(output.stdout).ok()
     };
     let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".to_owned() };

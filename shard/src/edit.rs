@@ -87,7 +87,13 @@ impl Shard {
         outcome
     }
 
-    fn edit_checked(&mut self, session: u32, update: &[u8], ranges: &UpdateRanges, has_skips: bool) -> Outcome {
+    fn edit_checked(
+        &mut self,
+        session: u32,
+        update: &[u8],
+        ranges: &UpdateRanges,
+        has_skips: bool,
+    ) -> Outcome {
         let now_ms = self.out.now_ms;
         let Some(index) = self.session_document(session) else { return Outcome::Done };
         let Some((tag, read_only)) = self.out.sessions.get(session).map(|s| (s.tag, s.read_only)) else {
@@ -198,7 +204,7 @@ impl Shard {
                 Applied::Changed => changed = true,
                 Applied::Renewed => renewed = true,
                 Applied::Challenge(clock) => {
-                    challenges.push(awareness::Entry { client: entry.client, clock, json: awareness::NULL })
+                    challenges.push(awareness::Entry { client: entry.client, clock, json: awareness::NULL });
                 }
             }
         }
@@ -254,7 +260,9 @@ impl Document {
         if self.coverage.is_known_by(|client| known.get(client)) {
             return Lacking::Ready(Arc::from(EMPTY_UPDATE));
         }
-        let is_small = self.log.is_mergeable() && self.log.entries() <= FOLD_ENTRIES_MAX && self.log.tail_len() <= FOLD_BYTES_MAX;
+        let is_small = self.log.is_mergeable()
+            && self.log.entries() <= FOLD_ENTRIES_MAX
+            && self.log.tail_len() <= FOLD_BYTES_MAX;
         let is_foldable = is_small && self.log.base().is_none_or(|base| base.len() <= FOLD_BYTES_MAX);
         let whole = match self.log.base() {
             _ if self.log.entries() > 0 && !is_foldable => return Lacking::Worker,
@@ -286,5 +294,25 @@ impl Document {
             self.log.rebase(Arc::clone(&whole), head, Rebase::Folded);
         }
         Ok(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::DocumentName;
+
+    #[test]
+    fn a_log_is_not_folded_while_a_compaction_is_under_way() {
+        let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "d".into() };
+        let mut document = Document::new(0, name, 0, 1);
+        document.log.append(1, &[1, 1, 7, 0, 4, 1, 1, b't', 1, b'a', 0]);
+        (document.flushed, document.submitted) = (document.log.head(), document.log.head());
+        document.compacting = true;
+        assert!(document.fold().is_ok());
+        assert_eq!(document.log.entries(), 1, "the compaction's result will take its place");
+        document.compacting = false;
+        assert!(document.fold().is_ok());
+        assert_eq!(document.log.entries(), 0);
     }
 }

@@ -131,7 +131,8 @@ impl Shard {
         self.out.stats.compactions += 1;
         self.out.stats.entries_dropped += u64::from(result.dropped);
         for (joiner, lacking) in asked.into_iter().zip(result.lacking) {
-            let is_still_there = self.out.sessions.get(joiner.session).is_some_and(|found| found.tag == joiner.tag);
+            let is_still_there =
+                self.out.sessions.get(joiner.session).is_some_and(|found| found.tag == joiner.tag);
             if !is_still_there {
                 continue;
             }

@@ -242,7 +242,8 @@ impl Shard {
             };
         }
         if !is_settled {
-            let handshake = self.out.conns.get(slot).and_then(|conn| conn.cold.as_ref()).map(|cold| &cold.handshake);
+            let handshake =
+                self.out.conns.get(slot).and_then(|conn| conn.cold.as_ref()).map(|cold| &cold.handshake);
             // Its verdict would come to this thread, and find nobody.
             let is_awaited = matches!(handshake, Some(Handshake::Verifying));
             return if is_awaited { Flow::Hold } else { self.move_to(slot, owner) };
@@ -340,7 +341,9 @@ impl Shard {
     /// Refuses the key whose message waits for a document that cannot be had.
     pub(crate) fn deny_waiting(&mut self, conn: ConnRef, document: &str, close: &Close) {
         let Some(cold) = self.out.conn_at(conn).and_then(|conn| conn.cold.as_mut()) else { return };
-        let Some(Ok(Frame::Message { key, .. })) = cold.held_message.as_deref().map(wire::decode) else { return };
+        let Some(Ok(Frame::Message { key, .. })) = cold.held_message.as_deref().map(wire::decode) else {
+            return;
+        };
         let keys = cold.hocuspocus.as_ref().map_or(&[][..], |hocuspocus| &hocuspocus.keys);
         let index = keys.iter().position(|known| &*known.raw == key.raw);
         // The connection may have given up on this document and wait for another one by now.

@@ -10,8 +10,9 @@ pub(crate) const RETRY_MS: u64 = 1_000;
 
 /// Bytes of direct replies to one connection in one turn; beyond it, it is read again in the next turn.
 pub(crate) const REPLY_PER_TURN: usize = 256 << 10;
-/// Received bytes held for a stalled connection: what was under way when reading was paused.
-pub(crate) const HELD_MAX: usize = 1 << 20;
+/// Received bytes held for a stalled connection: what was under way when reading was paused. More than a thread reads in one
+/// turn (all of its read buffers, 2 MiB, may be one connection's), so that no honest client is closed for it.
+pub(crate) const HELD_MAX: usize = 4 << 20;
 /// Bytes of the arena from which on members that lag are left for the next turn.
 pub(crate) const ARENA_SOFT_MAX: usize = 8 << 20;
 /// Log bytes that one member that lags is sent in one turn.

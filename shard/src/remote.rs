@@ -180,7 +180,8 @@ impl Shard {
 
     fn deliver(&mut self, owner: u16, session: RemoteSession, bodies: &[Box<[u8]>], wants_credit: bool) {
         // What was under way to a session that ended must not reach the next one under the same key.
-        if !matches!(self.remote_key(session), Some(Key { state: KeyState::Remote { owner: of }, .. }) if *of == owner) {
+        if !matches!(self.remote_key(session), Some(Key { state: KeyState::Remote { owner: of }, .. }) if *of == owner)
+        {
             return;
         }
         let slot = session.conn.slot;

@@ -10,9 +10,9 @@ use pinwire_protocol::document::ywebsocket::{self, Message};
 use pinwire_protocol::document::{awareness, hocuspocus as wire};
 use pinwire_protocol::ws::{Frame, Opcode, Scratch, WindowBits};
 use pinwire_tests::node::{
-    Bystanders, Covered, Driver, Options, PATIENCE, Received, TestClient, TestNode, announcement, claims, deletion, edit, eventually,
-    forge, hocuspocus, on_both_drivers, on_every_engine, step1, token, token_with, update_of, upgrade_request,
-    ywebsocket_update,
+    Bystanders, Covered, Driver, Options, PATIENCE, Received, TestClient, TestNode, announcement, append,
+    claims, deletion, edit, eventually, forge, hocuspocus, on_both_drivers, on_every_engine, pause, step1,
+    token, token_with, update_of, upgrade_request, ywebsocket_update,
 };
 use serde_json::json;
 
@@ -49,7 +49,7 @@ impl Push {
     fn push(&mut self) {
         let text = "x".repeat(CHUNK as usize);
         for _ in 0..32 {
-            self.writer.message(&ywebsocket_update(&edit(7, self.clock, &text)));
+            self.writer.message(&ywebsocket_update(&append(7, self.clock, &text)));
             self.writer.message(&ywebsocket_update(&deletion(7, self.clock, CHUNK)));
             self.clock += CHUNK;
         }
@@ -64,7 +64,8 @@ impl Push {
             self.covered.add(update);
         } else if let Ok(Message::Awareness(body)) = ywebsocket::decode(&message) {
             let body = awareness::Awareness::parse(body, &awareness::Bounds::default()).expect("well-formed");
-            self.client_left = body.iter().find(|entry| entry.is_null()).map(|entry| entry.client).or(self.client_left);
+            self.client_left =
+                body.iter().find(|entry| entry.is_null()).map(|entry| entry.client).or(self.client_left);
         }
     }
 }
@@ -75,7 +76,8 @@ fn a_reader_that_takes_nothing_costs_no_memory() {
         beside_others(&options, |node, bystanders| {
             let before = node.measure();
             let mut push = Push::new(node, "pushed");
-            let sleeper = TestClient::dial_narrow(node).upgraded(&format!("/pushed?token={}", token())).joined();
+            let sleeper =
+                TestClient::dial_narrow(node).upgraded(&format!("/pushed?token={}", token())).joined();
             for round in 0..250 {
                 push.push();
                 if round % 50 == 0 {
@@ -83,7 +85,11 @@ fn a_reader_that_takes_nothing_costs_no_memory() {
                 }
             }
             let peak = node.measure().peak;
-            eprintln!("{:?}: {} MiB more at the peak of 500 MiB pushed", options.driver, (peak - before.resident) >> 20);
+            eprintln!(
+                "{:?}: {} MiB more at the peak of 500 MiB pushed",
+                options.driver,
+                (peak - before.resident) >> 20
+            );
             assert!(peak < before.resident + BURST, "{} MiB at the peak", peak >> 20);
             drop(sleeper);
         });
@@ -96,7 +102,8 @@ fn a_reader_that_takes_nothing_is_closed_with_4010() {
         let options = Options { slow_reader_ms: 700, ..options };
         beside_others(&options, |node, _| {
             let mut push = Push::new(node, "pushed");
-            let mut sleeper = TestClient::dial_narrow(node).upgraded(&format!("/pushed?token={}", token())).joined();
+            let mut sleeper =
+                TestClient::dial_narrow(node).upgraded(&format!("/pushed?token={}", token())).joined();
             sleeper.announce(99, 1);
             while push.client_left.is_none() {
                 push.push();
@@ -113,14 +120,15 @@ fn a_reader_that_takes_a_little_now_and_then_is_kept() {
         let options = Options { slow_reader_ms: 700, ..options };
         beside_others(&options, |node, _| {
             let mut push = Push::new(node, "pushed");
-            let trickler = TestClient::dial_narrow(node).upgraded(&format!("/pushed?token={}", token())).joined();
+            let trickler =
+                TestClient::dial_narrow(node).upgraded(&format!("/pushed?token={}", token())).joined();
             let is_over = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 let trickle = scope.spawn(|| {
                     let mut taken = 0;
                     while !is_over.load(Ordering::Relaxed) {
                         taken += trickler.stream().read(&mut [0; 4096]).expect("kept");
-                        std::thread::sleep(Duration::from_millis(20));
+                        pause(20);
                     }
                     taken
                 });
@@ -156,7 +164,12 @@ fn a_flood_of_pings_whose_pongs_are_not_read_is_held_back_and_closed() {
             }
             bystanders.check();
             let peak = node.measure().peak;
-            eprintln!("{:?}: took {} MiB of pings, peak {} MiB more", options.driver, sent >> 20, (peak - before.resident) >> 20);
+            eprintln!(
+                "{:?}: took {} MiB of pings, peak {} MiB more",
+                options.driver,
+                sent >> 20,
+                (peak - before.resident) >> 20
+            );
             assert!(peak < before.resident + BURST, "{} MiB at the peak", peak >> 20);
         });
     });
@@ -196,7 +209,9 @@ fn a_compression_bomb_is_stopped_while_it_inflates() {
             let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n";
             client.send(upgrade_request(&format!("/bomb?token={}", token()), offer).as_bytes());
             let answer = client.answer();
-            assert!(answer.header("sec-websocket-extensions").is_some_and(|it| it.contains("permessage-deflate")));
+            assert!(
+                answer.header("sec-websocket-extensions").is_some_and(|it| it.contains("permessage-deflate"))
+            );
             client.message(&step1());
             client.binary();
             // Blocks of a stream, each ended by a sync flush: 512 MiB of zeros.
@@ -243,7 +258,7 @@ fn a_handshake_that_drips_is_closed_at_an_absolute_deadline() {
             while dripping.try_send(format!("X-{drips}: y\r\n").as_bytes()) {
                 drips += 1;
                 assert!(drips < 60, "still open after {:?}", start.elapsed());
-                std::thread::sleep(Duration::from_millis(100));
+                pause(100);
             }
             assert!(drips > 2);
             assert_eq!(silent.receive(), Received::End);
@@ -621,7 +636,10 @@ fn too_much_before_authentication_ends_a_hocuspocus_socket_with_1008() {
                     client.message(&message);
                 }
                 client.message(&hocuspocus::auth("other", &token()));
-                assert!(matches!(hocuspocus::body(&client.binary()), Some(("other", wire::Body::Authenticated { .. }))));
+                assert!(matches!(
+                    hocuspocus::body(&client.binary()),
+                    Some(("other", wire::Body::Authenticated { .. }))
+                ));
                 client.message(&message);
                 assert_eq!(client.closed(), Some(1008));
             }
@@ -644,7 +662,10 @@ fn forged_tokens_open_nothing() {
         ("alg none, signed", unsigned),
         ("another secret", forge(&hs256, &claims(), b"another secret, also of thirty-two bytes")),
         ("another algorithm", forge(&json!({ "alg": "RS256" }), &claims(), secret)),
-        ("a key of its own", forge(&json!({ "alg": "HS256", "jwk": { "kty": "oct", "k": "AAAA" } }), &claims(), b"\0\0\0")),
+        (
+            "a key of its own",
+            forge(&json!({ "alg": "HS256", "jwk": { "kty": "oct", "k": "AAAA" } }), &claims(), b"\0\0\0"),
+        ),
         ("claims swapped", format!("{}.{}.{}", parts[0], other.split('.').nth(1).expect("claims"), parts[2])),
         ("expired", token_with(json!({ "exp": 1_000_000_000 }))),
         ("not valid yet", token_with(json!({ "nbf": 4_000_000_000u32 }))),
@@ -670,7 +691,10 @@ fn forged_tokens_open_nothing() {
                 // The socket stays, for another token.
                 client.message(&hocuspocus::auth("secret", &token()));
                 let allowed = client.binary();
-                assert!(matches!(hocuspocus::body(&allowed), Some((_, wire::Body::Authenticated { .. }))), "{name}");
+                assert!(
+                    matches!(hocuspocus::body(&allowed), Some((_, wire::Body::Authenticated { .. }))),
+                    "{name}"
+                );
             }
             let mut client = TestClient::dial(node).upgraded("/secret");
             client.message(&step1());
@@ -688,7 +712,10 @@ fn a_public_key_is_no_shared_secret() {
     let der: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("a public key");
     let body = base64::engine::general_purpose::STANDARD.encode(der.as_ref());
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
-    let node = TestNode::start(PROGRAM, &Options { driver: Driver::Epoll, public_key: Some(pem.clone()), ..Options::default() });
+    let node = TestNode::start(
+        PROGRAM,
+        &Options { driver: Driver::Epoll, public_key: Some(pem.clone()), ..Options::default() },
+    );
     for secret in [pem.as_bytes(), pem.trim_end().as_bytes(), der.as_ref(), pair.public_key().as_ref()] {
         for alg in ["HS256", "ES256"] {
             let forged = forge(&json!({ "alg": alg }), &claims(), secret);

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use pinwire_protocol::document::hocuspocus as wire;
 use pinwire_tests::node::{
-    Covered, Options, Received, TestClient, TestNode, announcement, edit, hocuspocus, on_every_engine, on_two_threads, step1,
-    token, update_of, upgrade_request, ywebsocket_update,
+    Covered, Options, Received, TestClient, TestNode, announcement, edit, hocuspocus, on_every_engine,
+    on_two_threads, step1, token, update_of, upgrade_request, ywebsocket_update,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_test-node");
@@ -120,8 +120,9 @@ fn a_long_message_right_behind_the_handshake_arrives_whole() {
 fn many_connections_may_move_at_once() {
     on_two_threads(|options| {
         beside_others(&options, |node| {
-            let mut clients: Vec<TestClient> =
-                (0..200).map(|round| start(node, &format!("flock-{}", round % 20), round, Start::Together)).collect();
+            let mut clients: Vec<TestClient> = (0..200)
+                .map(|round| start(node, &format!("flock-{}", round % 20), round, Start::Together))
+                .collect();
             for (round, client) in clients.iter_mut().enumerate() {
                 client.message(&step1());
                 let mut covered = Covered::default();
@@ -152,7 +153,8 @@ fn a_connection_that_ends_while_it_moves_leaves_nothing_behind() {
                     0 => drop(client),
                     1 => client.finish(),
                     _ => {
-                        let linger = socket2::SockRef::from(client.stream()).set_linger(Some(std::time::Duration::ZERO));
+                        let linger = socket2::SockRef::from(client.stream())
+                            .set_linger(Some(std::time::Duration::ZERO));
                         linger.expect("a reset at the end");
                     }
                 }
@@ -171,7 +173,9 @@ fn name(at: usize) -> String {
 
 fn index(key: &str) -> usize {
     let name = key.split('\0').next().expect("a name");
-    name.strip_prefix("multi-").and_then(|at| at.parse().ok()).unwrap_or_else(|| panic!("an unknown key: {key:?}"))
+    name.strip_prefix("multi-")
+        .and_then(|at| at.parse().ok())
+        .unwrap_or_else(|| panic!("an unknown key: {key:?}"))
 }
 
 /// What a socket was told of each of its documents.
@@ -268,6 +272,7 @@ fn a_slow_socket_with_documents_of_several_threads_catches_up_with_all_of_them()
             seen.read_until(&mut slow, |told| told.authenticated == DOCUMENTS);
             let mut writer = open_all(node, name);
             let mut told = Told::default();
+            told.read_until(&mut writer, |told| told.authenticated == DOCUMENTS);
             // Twenty megabytes while it reads nothing.
             for round in 0..40u32 {
                 for at in 0..DOCUMENTS {
@@ -298,7 +303,9 @@ fn a_bad_update_to_a_document_of_another_thread_closes_its_socket_alone() {
                 let code = loop {
                     match client.receive() {
                         Received::Message(message) => {
-                            if let Some((key, wire::Body::SyncStatus { applied })) = hocuspocus::body(&message) {
+                            if let Some((key, wire::Body::SyncStatus { applied })) =
+                                hocuspocus::body(&message)
+                            {
                                 status = Some((index(key), applied));
                             }
                         }

@@ -33,6 +33,17 @@ fn every_seed_keeps_what_was_promised() {
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n\n"));
 }
 
+/// Each found a bug once; what it was stands behind it in the file.
+#[test]
+fn seeds_that_failed_before_stay_good() {
+    let seeds = include_str!("seeds/failed").lines().filter_map(|line| line.split_whitespace().next());
+    for seed in seeds.map(|seed| seed.parse().expect("a number")) {
+        if let Err(failure) = sim::run(seed) {
+            panic!("{failure}");
+        }
+    }
+}
+
 #[test]
 fn a_seed_gives_the_same_run_again() {
     for seed in [3, 5] {

@@ -69,7 +69,10 @@ fn main() -> Result<ExitCode> {
         node::serve(node)?;
         return Ok(ExitCode::SUCCESS);
     }
-    ensure!(args.connections >= 2 * args.members && args.members > 0, "too few connections for two documents");
+    ensure!(
+        args.connections >= 2 * args.members && args.members > 0,
+        "too few connections for two documents"
+    );
     let title = format!("Idle document connections: {} in documents of {}", args.connections, args.members);
     let mut report = Report::new("density", &title);
     let mut runs = Vec::new();
@@ -118,7 +121,8 @@ impl Run {
             secret: secret.clone(),
             connects_per_minute,
         })?;
-        let (settle, connections, members) = (Duration::from_secs(args.settle), args.connections, args.members);
+        let (settle, connections, members) =
+            (Duration::from_secs(args.settle), args.connections, args.members);
         let (mint, pid) = (Mint::new(&secret)?, node.pid());
         let moments = on_last_processor(node.address(), async move |fleet| {
             let mut crowd = Crowd { fleet, mint, members, presence, renewed: 0, since: Instant::now() };
@@ -166,7 +170,11 @@ impl Crowd {
         self.fleet.close_all()?;
         let deadline = Instant::now() + PATIENCE;
         while self.fleet.counts().closed < connections {
-            ensure!(Instant::now() < deadline, "{} connections do not end", connections - self.fleet.counts().closed);
+            ensure!(
+                Instant::now() < deadline,
+                "{} connections do not end",
+                connections - self.fleet.counts().closed
+            );
             self.fleet.turn(deadline, &mut ()).await?;
         }
         // Documents outlive their members by ten seconds.
@@ -206,7 +214,13 @@ impl Crowd {
     }
 
     /// Idles, then reads the node's memory.
-    async fn moment(&mut self, name: &'static str, connections: usize, pid: u32, settle: Duration) -> Result<Moment> {
+    async fn moment(
+        &mut self,
+        name: &'static str,
+        connections: usize,
+        pid: u32,
+        settle: Duration,
+    ) -> Result<Moment> {
         let before: Vec<(u32, u32)> = self.fleet.each().collect();
         let counts_before = self.fleet.counts();
         self.idle(connections, settle).await?;
@@ -235,8 +249,9 @@ impl Crowd {
             least_data_frames: met().map(|((_, frames), before)| frames - before.1).min().unwrap_or(0),
         };
         println!(
-            "  {name:5} {connections:6} connections: {:9} kB anonymous, {} pings, {} data frames",
+            "  {name:5} {connections:6} connections: {:9} kB anonymous ({} huge), {} pings, {} data frames",
             moment.memory.anonymous / 1024,
+            moment.memory.huge / 1024,
             moment.counts.pings,
             moment.counts.data_frames
         );
@@ -278,9 +293,21 @@ fn write_report(report: &mut Report, args: &Args, runs: &[Run]) {
     ));
     let kib = |bytes: u64| format!("{}", bytes / 1024);
     report.table(
-        &["driver", "presence", "none kB", "half kB", "all kB", "after kB", "slope, anonymous", "slope, private dirty", "slope, RSS"],
+        &[
+            "driver",
+            "presence",
+            "none kB",
+            "half kB",
+            "all kB",
+            "after kB",
+            "huge pages at all, kB",
+            "slope, anonymous",
+            "slope, private dirty",
+            "slope, RSS",
+        ],
         runs.iter().map(|run| {
-            let anonymous = |name| run.moment(name).map_or_else(String::new, |moment| kib(moment.memory.anonymous));
+            let anonymous =
+                |name| run.moment(name).map_or_else(String::new, |moment| kib(moment.memory.anonymous));
             let slope = |of: fn(&Memory) -> u64| match (run.moment("half"), run.moment("all")) {
                 (Some(half), Some(all)) => {
                     let added = all.connections - half.connections;
@@ -295,6 +322,7 @@ fn write_report(report: &mut Report, args: &Args, runs: &[Run]) {
                 anonymous("half"),
                 anonymous("all"),
                 anonymous("after"),
+                run.moment("all").map_or_else(String::new, |moment| kib(moment.memory.huge)),
                 format!("**{} B**", slope(|memory| memory.anonymous)),
                 slope(|memory| memory.private_dirty),
                 slope(|memory| memory.rss),
@@ -303,7 +331,16 @@ fn write_report(report: &mut Report, args: &Args, runs: &[Run]) {
     );
     report.heading("What the clients met while memory settled");
     report.table(
-        &["driver", "presence", "moment", "pings (least of a client)", "idle frames", "awareness frames", "data frames (least)", "disconnects"],
+        &[
+            "driver",
+            "presence",
+            "moment",
+            "pings (least of a client)",
+            "idle frames",
+            "awareness frames",
+            "data frames (least)",
+            "disconnects",
+        ],
         runs.iter().flat_map(|run| {
             run.moments.iter().filter(|moment| moment.connections > 0).map(|moment| {
                 vec![
@@ -329,8 +366,11 @@ fn write_kernel(report: &mut Report, runs: &[Run]) {
     report.heading("Kernel memory per connection, both ends");
     let mut rows = Vec::new();
     for run in runs {
-        let slabs = |name| run.moment(name).and_then(|moment| Some((moment.connections, moment.kernel.as_ref()?)));
-        let (Some((half_count, half)), Some((all_count, all))) = (slabs("half"), slabs("all")) else { continue };
+        let slabs =
+            |name| run.moment(name).and_then(|moment| Some((moment.connections, moment.kernel.as_ref()?)));
+        let (Some((half_count, half)), Some((all_count, all))) = (slabs("half"), slabs("all")) else {
+            continue;
+        };
         let mut added: Vec<(&str, f64)> = all
             .iter()
             .map(|(name, bytes)| {

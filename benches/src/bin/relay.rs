@@ -88,7 +88,8 @@ fn main() -> Result<ExitCode> {
     }
     ensure!(args.windows > 0 && args.seconds > 0 && args.writers > 0, "nothing to measure");
     ensure!(args.members.iter().all(|members| *members > args.writers), "every member would write");
-    let mut report = Report::new("relay", &format!("Relaying edits of {} writer(s) in one document", args.writers));
+    let mut report =
+        Report::new("relay", &format!("Relaying edits of {} writer(s) in one document", args.writers));
     let mut results = Vec::new();
     for driver in &args.driver {
         for members in &args.members {
@@ -150,7 +151,8 @@ fn measure(args: &Args, driver: DriverArg, members: usize) -> Result<Vec<Outcome
     let secret = uuid();
     let per_address = members.div_ceil(SOURCES) * loads.len();
     let connects_per_minute = u32::try_from(2 * per_address)?.max(60);
-    let node = NodeUnderTest::start(&NodeArgs { threads: 1, driver, secret: secret.clone(), connects_per_minute })?;
+    let node =
+        NodeUnderTest::start(&NodeArgs { threads: 1, driver, secret: secret.clone(), connects_per_minute })?;
     let mint = Mint::new(&secret)?;
     let mut outcomes = Vec::new();
     for load in loads {
@@ -183,7 +185,13 @@ struct Session {
 }
 
 impl Session {
-    async fn measure(self, mut fleet: Fleet, mint: &Mint, count: usize, time: Duration) -> Result<Vec<Window>> {
+    async fn measure(
+        self,
+        mut fleet: Fleet,
+        mint: &Mint,
+        count: usize,
+        time: Duration,
+    ) -> Result<Vec<Window>> {
         let mut ledger = Ledger::new(self.members, self.writers);
         self.join(&mut fleet, &mut ledger, mint).await?;
         let mut pace = Pace { load: self.load, since: Instant::now(), written: 0, rounds: 0 };
@@ -221,9 +229,16 @@ impl Session {
         Ok(())
     }
 
-    async fn window(&self, fleet: &mut Fleet, ledger: &mut Ledger, pace: &mut Pace, time: Duration) -> Result<Window> {
+    async fn window(
+        &self,
+        fleet: &mut Fleet,
+        ledger: &mut Ledger,
+        pace: &mut Pace,
+        time: Duration,
+    ) -> Result<Window> {
         ledger.take_times();
-        let read = || -> Result<_> { Ok((procfs::cpu(self.pid, "data-")?, procfs::cpu(std::process::id(), "")?.1)) };
+        let read =
+            || -> Result<_> { Ok((procfs::cpu(self.pid, "data-")?, procfs::cpu(std::process::id(), "")?.1)) };
         let (started, written, counts, before) = (Instant::now(), pace.written, ledger.counts(), read()?);
         self.run(fleet, ledger, pace, time).await?;
         let (elapsed, after, counts_after) = (started.elapsed(), read()?, ledger.counts());
@@ -242,7 +257,13 @@ impl Session {
         })
     }
 
-    async fn run(&self, fleet: &mut Fleet, ledger: &mut Ledger, pace: &mut Pace, time: Duration) -> Result<()> {
+    async fn run(
+        &self,
+        fleet: &mut Fleet,
+        ledger: &mut Ledger,
+        pace: &mut Pace,
+        time: Duration,
+    ) -> Result<()> {
         let end = Instant::now() + time;
         let mut update = Vec::with_capacity(32);
         while Instant::now() < end {

@@ -334,7 +334,10 @@ mod tests {
         let sent = awareness.version();
         assert_eq!(awareness.apply(&entry(1, 5, "{}"), 20, Some(sent), 0), Applied::Dropped);
         awareness.session_ended(10, 1_000);
-        assert_eq!(awareness.apply(&entry(1, 5, "{}"), 30, Some(awareness.version()), 2_000), Applied::Challenge(5));
+        assert_eq!(
+            awareness.apply(&entry(1, 5, "{}"), 30, Some(awareness.version()), 2_000),
+            Applied::Challenge(5)
+        );
     }
 
     #[test]
@@ -380,7 +383,11 @@ mod tests {
         awareness.apply(&entry(1, 5, "{}"), 10, Some(0), 0);
         assert_eq!(awareness.apply(&entry(1, u32::MAX, "{}"), 20, None, 0), Applied::Dropped);
         assert_eq!(awareness.apply(&entry(1, 6, "{\"a\":1}"), 10, None, 0), Applied::Changed);
-        assert_eq!(awareness.apply(&entry(1, 500, "{}"), 20, None, 0), Applied::Changed, "a client that came back");
+        assert_eq!(
+            awareness.apply(&entry(1, 500, "{}"), 20, None, 0),
+            Applied::Changed,
+            "a client that came back"
+        );
     }
 
     #[test]

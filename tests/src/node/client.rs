@@ -222,13 +222,18 @@ impl TestClient {
         }
     }
 
-    /// How the connection is closed, whatever messages come before: the close frame's code, or [`None`] without one. Waits for
-    /// the end of the stream.
+    /// How the connection is closed, whatever messages come before: the close frame's code, or [`None`] without one. Answers it
+    /// and waits for the end of the stream.
     pub fn closed(&mut self) -> Option<u16> {
         let mut code = None;
         loop {
             match self.receive() {
-                Received::Close(with, _) => code = Some(with),
+                Received::Close(with, _) => {
+                    code = Some(with);
+                    let mut answer = Vec::new();
+                    ws::append_close(&mut answer, with, "", Some(MASK));
+                    self.try_send(&answer);
+                }
                 Received::End => return code,
                 _ => {}
             }

@@ -25,7 +25,11 @@ impl Answer {
 
     pub(super) fn parse_head(head: &str) -> Self {
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Self { status: status.unwrap_or_else(|| panic!("no status: {head}")), head: head.to_owned(), body: String::new() }
+        Self {
+            status: status.unwrap_or_else(|| panic!("no status: {head}")),
+            head: head.to_owned(),
+            body: String::new(),
+        }
     }
 }
 
@@ -54,7 +58,11 @@ impl TestClient {
             if let Some(at) = self.unread().windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(self.fill(), "the connection ended before an answer: {:?}", String::from_utf8_lossy(self.unread()));
+            assert!(
+                self.fill(),
+                "the connection ended before an answer: {:?}",
+                String::from_utf8_lossy(self.unread())
+            );
         };
         let head = String::from_utf8(self.take(head_len)).expect("text");
         let mut answer = Answer::parse_head(&head);

@@ -15,7 +15,9 @@ pub use client::{Received, TestClient};
 pub use http::{Answer, get, upgrade_request};
 pub use options::{Driver, Options};
 pub use token::{SECRET, claims, forge, token, token_with};
-pub use yjs::{Covered, announcement, deletion, edit, hocuspocus, step1, update_of, ywebsocket_update};
+pub use yjs::{
+    Covered, announcement, append, deletion, edit, hocuspocus, step1, update_of, ywebsocket_update,
+};
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -79,6 +81,12 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        pause(10);
     }
+}
+
+/// Between two looks at something that cannot be awaited, or two drips of a client that is slow on purpose.
+#[expect(clippy::disallowed_methods, reason = "the kernel's tables tell nobody of a change")]
+pub fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
 }

@@ -21,6 +21,22 @@ pub fn edit(client: u64, clock: u32, text: &str) -> Vec<u8> {
     update
 }
 
+/// An update: `client` writes `text` behind what it wrote last, up to `clock`.
+#[must_use]
+pub fn append(client: u64, clock: u32, text: &str) -> Vec<u8> {
+    let Some(last) = clock.checked_sub(1) else { return edit(client, clock, text) };
+    let mut update = vec![1, 1];
+    write_var_uint(&mut update, client);
+    write_var_uint(&mut update, clock.into());
+    // A string with an origin to its left.
+    update.push(0x84);
+    write_var_uint(&mut update, client);
+    write_var_uint(&mut update, last.into());
+    write_var_string(&mut update, text);
+    update.push(0);
+    update
+}
+
 /// An update that deletes `len` clocks of `client` from `clock` on.
 #[must_use]
 pub fn deletion(client: u64, clock: u32, len: u32) -> Vec<u8> {

@@ -81,6 +81,42 @@ impl World {
         }
     }
 
+    /// The newcomers' connections break.
+    pub(super) fn joiners_leave(&mut self, joiners: &BTreeMap<DocumentId, usize>) {
+        for seat in joiners.values() {
+            self.seats[*seat].is_gone = true;
+            if let Some(socket) = self.seats[*seat].socket {
+                self.reset(socket);
+            }
+        }
+    }
+
+    /// They dial again, with the clocks that they had.
+    pub(super) fn joiners_return(&mut self, joiners: &BTreeMap<DocumentId, usize>) {
+        for seat in joiners.values() {
+            self.seats[*seat].is_gone = false;
+            self.connect(*seat);
+        }
+    }
+
+    /// Those who stayed see the newcomer of their document, or no longer do.
+    pub(super) fn check_sight(&mut self, joiners: &BTreeMap<DocumentId, usize>, is_expected: bool) {
+        let mut found = Vec::new();
+        for (id, seat) in joiners {
+            let newcomer = self.seats[*seat].device.members[0].replica.client;
+            for member in self.present().filter(|member| member.document == *id) {
+                let client = member.replica.client;
+                let sees = member.replica.awareness.states.contains_key(&newcomer);
+                if sees != is_expected && client != newcomer {
+                    found.push(format!("{id:?}: client {client} sees {newcomer}: {sees}"));
+                }
+            }
+        }
+        for what in found {
+            self.model.violate(what);
+        }
+    }
+
     /// Everyone leaves, and all clocks run out.
     pub(super) fn everyone_leaves(&mut self) {
         for seat in 0..self.seats.len() {

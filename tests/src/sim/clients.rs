@@ -71,15 +71,15 @@ impl World {
         self.trace(socket, "->", &message);
         let mut bytes = Vec::new();
         self.sockets[socket].writer.message(&mut self.rng, message, &mut bytes);
-        self.send(socket, bytes);
+        self.send(socket, &bytes);
     }
 
     /// Puts bytes on the wire, in pieces that arrive in order.
-    pub(super) fn send(&mut self, socket: SocketId, bytes: Vec<u8>) {
+    pub(super) fn send(&mut self, socket: SocketId, bytes: &[u8]) {
         if self.sockets[socket].client_closing {
             return;
         }
-        let mut rest = bytes.as_slice();
+        let mut rest = bytes;
         while !rest.is_empty() {
             let is_whole = self.rng.u8(0..4) > 0;
             let len = if is_whole { rest.len() } else { self.rng.usize(1..=rest.len()) };
@@ -180,11 +180,11 @@ impl World {
             Received::Message(_) => {}
             Received::Ping(payload) => {
                 Writer::pong(&mut self.rng, &payload, &mut bytes);
-                self.send(socket, bytes);
+                self.send(socket, &bytes);
             }
             Received::Close(code, _) => {
                 Writer::close(&mut self.rng, code, &mut bytes);
-                self.send(socket, bytes);
+                self.send(socket, &bytes);
                 self.sockets[socket].client_closing = true;
             }
             Received::Broken(error) => self.model.violate(format!("the client reads broken frames: {error}")),
@@ -272,7 +272,7 @@ impl World {
     pub(super) fn hang_up(&mut self, socket: SocketId) {
         let mut bytes = Vec::new();
         Writer::close(&mut self.rng, None, &mut bytes);
-        self.send(socket, bytes);
+        self.send(socket, &bytes);
         self.sockets[socket].client_closing = true;
         self.lost(socket);
     }

@@ -105,6 +105,7 @@ impl Device {
     /// The upgrade is done.
     pub(super) fn opened(&mut self, now_ms: u64) {
         self.last_data_ms = now_ms;
+        let is_sure = self.token.is_none_or(Token::is_good);
         match &mut self.dialect {
             Dialect::YWebsocket => {
                 for member in &mut self.members {
@@ -117,8 +118,9 @@ impl Device {
                     provider.authenticated = false;
                     if provider.away_until.is_none() {
                         member.connect();
-                        // A late user does not type: whether that would be kept or refused at the deadline is a race.
-                        member.attached = provider.token_delay_ms < LATE_MS;
+                        // Whether what is typed before Auth is kept, or refused at the deadline or for the handshake's
+                        // bad token, is a race that users lose now and then; here they wait.
+                        member.attached = is_sure && provider.token_delay_ms < LATE_MS;
                         provider.auth_at = Some(now_ms + provider.token_delay_ms);
                     }
                 }
@@ -202,7 +204,8 @@ impl Device {
             },
             Dialect::Hocuspocus(providers) => match hocuspocus::decode(payload) {
                 Ok(Frame::Message { key, body }) => {
-                    if providers.iter().any(|provider| provider.former.iter().any(|former| former == key.raw)) {
+                    if providers.iter().any(|provider| provider.former.iter().any(|former| former == key.raw))
+                    {
                         return;
                     }
                     let Some(at) = providers.iter().position(|provider| provider.key == key.raw) else {

@@ -1,12 +1,12 @@
 //! What users and fate do while a run is busy.
 
 use super::device::{Device, Dialect, Provider};
+use super::plan::Plan;
 use super::replica::Replica;
 use super::socket::SocketId;
 use super::token::Token;
 use super::wire::Writer;
 use super::world::{Event, World};
-use super::plan::Plan;
 
 impl World {
     /// Seats the first devices and sets the run going.
@@ -36,7 +36,8 @@ impl World {
     }
 
     fn random_token(&mut self) -> Token {
-        let good = if Plan::chance(&mut self.rng, self.plan.read_only) { Token::ReadOnly } else { Token::ReadWrite };
+        let good =
+            if Plan::chance(&mut self.rng, self.plan.read_only) { Token::ReadOnly } else { Token::ReadWrite };
         match self.rng.u8(0..100) {
             chance if chance >= self.plan.bad_tokens => good,
             chance if chance % 2 == 0 => Token::Invalid,
@@ -71,7 +72,9 @@ impl World {
             let key = if has_sessions { format!("{name}\0s{session}") } else { name.clone() };
             let in_band = (handshake.is_none() || self.rng.bool()).then(|| self.random_token());
             // Two good tokens that differ are both right, one after the other.
-            let in_band = in_band.map(|token| if token.is_good() { handshake.filter(|h| h.is_good()).unwrap_or(token) } else { token });
+            let in_band = in_band.map(|token| {
+                if token.is_good() { handshake.filter(|h| h.is_good()).unwrap_or(token) } else { token }
+            });
             // Never near the deadline: whether a token comes just before or after it is not for the model to know.
             let delay = [0, 0, 1_500, 12_500][self.rng.usize(0..4)] + self.rng.u64(0..300);
             let mut provider = Provider::new(key, in_band, delay);
@@ -140,7 +143,7 @@ impl World {
             11 => {
                 let mut bytes = Vec::new();
                 Writer::ping(&mut self.rng, &mut bytes);
-                self.send(socket, bytes);
+                self.send(socket, &bytes);
             }
             _ => self.leave_a_document(seat, socket),
         }

@@ -161,7 +161,9 @@ impl Member {
     fn take_in(&mut self, update: &[u8], context: &mut Context<'_>) {
         match runs_of(update) {
             Ok(runs) => runs.iter().for_each(|run| self.received.insert(run)),
-            Err(error) => context.model.violate(format!("{:?}: an update fails the walk: {error}", self.document)),
+            Err(error) => {
+                context.model.violate(format!("{:?}: an update fails the walk: {error}", self.document))
+            }
         }
         if let Err(error) = self.replica.apply(update) {
             context.model.violate(format!("{:?}: an update does not apply: {error}", self.document));
@@ -286,5 +288,7 @@ impl<'a> Incoming<'a> {
 
 /// FNV-1a: stable over runs.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -61,7 +61,8 @@ impl Plan {
         let threads = rng.usize(1..=3);
         let documents = rng.usize(1..=4);
         let (edit_every_ms, largest_edit) =
-            [(30, 8), (30, 100), (300, 8), (300, 2_000), (2_000, 8), (2_000, 8_000), (20_000, 400)][rng.usize(0..7)];
+            [(30, 8), (30, 100), (300, 8), (300, 2_000), (2_000, 8), (2_000, 8_000), (20_000, 400)]
+                [rng.usize(0..7)];
         Self {
             threads,
             apps: rng.usize(1..=2),

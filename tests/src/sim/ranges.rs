@@ -67,7 +67,9 @@ mod tests {
             clocks.insert(&run(start, end));
         }
         assert!(clocks.contains(&run(0, 8)) && clocks.contains(&run(10, 30)));
-        assert!(!clocks.contains(&run(8, 9)) && !clocks.contains(&run(7, 11)) && !clocks.contains(&run(29, 31)));
+        assert!(
+            !clocks.contains(&run(8, 9)) && !clocks.contains(&run(7, 11)) && !clocks.contains(&run(29, 31))
+        );
         assert!(!clocks.contains(&Run { is_deletion: true, ..run(0, 1) }));
     }
 }

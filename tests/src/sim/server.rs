@@ -166,7 +166,9 @@ impl World {
                 Segment::Shared(bytes) => bytes,
             };
             let socket = self.threads[thread].slots.get(slot as usize).copied().flatten();
-            let Some(socket) = socket.filter(|s| self.sockets[*s].place == Place::At(thread, slot)) else { continue };
+            let Some(socket) = socket.filter(|s| self.sockets[*s].place == Place::At(thread, slot)) else {
+                continue;
+            };
             self.digest = self.digest.rotate_left(5) ^ hash(bytes);
             self.audit(socket, bytes);
             self.sockets[socket].tail.extend(bytes);
@@ -236,7 +238,9 @@ impl World {
                 let verdict = Token::judge(&token, &self.apps);
                 match self.plan.verify.delay(&mut self.rng) {
                     None => self.threads[thread].shard.verdict(conn, ticket, verdict),
-                    Some(delay) => self.after(delay, Event::Input(thread, Input::Verdict(conn, ticket, verdict))),
+                    Some(delay) => {
+                        self.after(delay, Event::Input(thread, Input::Verdict(conn, ticket, verdict)))
+                    }
                 }
             }
             Effect::Socket(slot, action) => self.socket_action(thread, slot, action),
@@ -251,7 +255,9 @@ impl World {
                 let result = job.run();
                 match self.plan.compact.delay(&mut self.rng) {
                     None => self.input(thread, Input::Compacted(document, result)),
-                    Some(delay) => self.after(delay, Event::Input(thread, Input::Compacted(document, result))),
+                    Some(delay) => {
+                        self.after(delay, Event::Input(thread, Input::Compacted(document, result)))
+                    }
                 }
             }
             Effect::Closed(name) => {
@@ -345,7 +351,9 @@ impl World {
     }
 
     fn store(&mut self, thread: usize, document: DocumentRef) {
-        let Some(id) = self.opened_as.get(&(thread, document.index, document.serial)).cloned() else { return };
+        let Some(id) = self.opened_as.get(&(thread, document.index, document.serial)).cloned() else {
+            return;
+        };
         let Some((position, entries)) = self.threads[thread].shard.submit(document) else { return };
         let updates: Vec<Vec<u8>> = entries.map(<[u8]>::to_vec).collect();
         let pending = self.committing.get(&id).copied().unwrap_or(0).max(self.store_out_until);

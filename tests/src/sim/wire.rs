@@ -75,7 +75,8 @@ impl Writer {
         let mut opcode = Opcode::Binary;
         loop {
             let is_last = rest.len() < 2 || rng.u8(0..10) > 0;
-            let (part, others) = if is_last { (rest, &[][..]) } else { rest.split_at(rng.usize(0..rest.len())) };
+            let (part, others) =
+                if is_last { (rest, &[][..]) } else { rest.split_at(rng.usize(0..rest.len())) };
             let mut frame = Frame::new(opcode).masked(mask(rng));
             if opcode == Opcode::Binary && is_compressed {
                 frame = frame.compressed();

@@ -23,9 +23,20 @@ pub(super) enum Event {
     Turn(usize),
     Input(usize, Input),
     /// The store wrote what a shard submitted.
-    Commit { thread: usize, document: DocumentRef, id: DocumentId, position: u32, updates: Vec<Vec<u8>> },
+    Commit {
+        thread: usize,
+        document: DocumentRef,
+        id: DocumentId,
+        position: u32,
+        updates: Vec<Vec<u8>>,
+    },
     /// The store loaded a session.
-    Loaded { thread: usize, document: DocumentRef, id: DocumentId, refused: bool },
+    Loaded {
+        thread: usize,
+        document: DocumentRef,
+        id: DocumentId,
+        refused: bool,
+    },
     ToServer(SocketId, Vec<u8>),
     Fin(SocketId),
     Reset(SocketId),
@@ -245,7 +256,7 @@ fn settings(number: usize, plan: &Plan, placement_seed: u64, seed: u64) -> Setti
         pong: ticks(PONG_MS),
         idle_frame: ticks(20_000),
         slow_reader: ticks(SLOW_READER_MS),
-        close: pinwire_shard::ticks(5_000),
+        close: ticks(5_000),
         grace_ms: GRACE_MS,
         compress_min: 256,
         end_on_expiry: false,
