@@ -3,9 +3,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::TryFromIntError;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::apps::Apps;
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
-use crate::data::{Authority, DataThread, Envelope, Mailbox, MemoryStore, Parts, Rules, Shared, THREADS_MAX, Worker};
+use crate::data::{
+    Authority, DataThread, Envelope, Mailbox, MemoryStore, Parts, Rules, Shared, THREADS_MAX, Worker,
+};
 use crate::limits::AddressLimiter;
 
 /// How long HTTP requests that run may take when the node stops.
@@ -77,7 +79,8 @@ impl Node {
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
         let health = Arc::new(Health::default());
-        let limiter = config.address_limits.as_ref().map(|limits| Arc::new(AddressLimiter::new(limits, epoch)));
+        let limiter =
+            config.address_limits.as_ref().map(|limits| Arc::new(AddressLimiter::new(limits, epoch)));
         let keys = Arc::new(ArcSwap::from_pointee(config.keys.clone()));
         let services = Services {
             region: config.region.name.clone(),
@@ -87,7 +90,11 @@ impl Node {
             names: config.names,
             trusted_proxies: config.trusted_proxies.clone(),
             limiter: limiter.clone(),
-            pins: Arc::new(LocalPins::new(config.region.name.clone(), config.region.ws_url(address), Arc::clone(&active))),
+            pins: Arc::new(LocalPins::new(
+                config.region.name.clone(),
+                config.region.ws_url(address),
+                Arc::clone(&active),
+            )),
             usage: Arc::new(LocalUsage(Arc::clone(&apps))),
             health: Arc::clone(&health),
         };
@@ -166,18 +173,21 @@ fn bound_address(listeners: &[Vec<TcpListener>]) -> Result<SocketAddr, StartErro
     Ok(first.local_addr()?)
 }
 
+/// The ways to the data threads, and the threads.
+type DataPlane = (Arc<[Mailbox]>, Vec<JoinHandle<()>>);
+
 fn start_data_threads(
     shared: &Arc<Shared>,
     rules: &Arc<Rules>,
     http: &HttpDoor,
     listeners: Vec<Vec<TcpListener>>,
-) -> Result<(Arc<[Mailbox]>, Vec<JoinHandle<()>>), StartError> {
+) -> Result<DataPlane, StartError> {
     let cores = allowed_cores()?;
     let count = listeners.len();
     let placement_seed = random_u64()?;
-    let (worker, worker_thread) = Worker::start()?;
+    let worker = Worker::start()?;
     let (ready, mailboxes_in) = channel();
-    let mut threads = vec![worker_thread];
+    let mut threads = Vec::with_capacity(count);
     let mut ways = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
         let (way, ways_in) = channel::<Arc<[Mailbox]>>();
@@ -275,8 +285,12 @@ impl Starting {
         let Ok(mailboxes) = ways.recv() else { return };
         let buffers = self.shared.config.buffers;
         let random = self.settings.seed as u32;
-        let authority =
-            Authority::new(self.rules, buffers.verdicts_per_thread, self.verdict_seed, buffers.costly_checks_per_turn);
+        let authority = Authority::new(
+            self.rules,
+            buffers.verdicts_per_thread,
+            self.verdict_seed,
+            buffers.costly_checks_per_turn,
+        );
         let parts = Parts {
             number: self.number,
             shard: Shard::new(self.settings, 0, 0),
@@ -318,7 +332,12 @@ fn engine_config(config: &Config) -> pinwire_engine::Config {
     }
 }
 
-fn settings(config: &Config, number: usize, count: usize, placement_seed: u64) -> Result<Settings, StartError> {
+fn settings(
+    config: &Config,
+    number: usize,
+    count: usize,
+    placement_seed: u64,
+) -> Result<Settings, StartError> {
     let deadlines = config.deadlines;
     let in_ticks = |time: Duration| ticks(millis(time));
     Ok(Settings {
@@ -330,7 +349,6 @@ fn settings(config: &Config, number: usize, count: usize, placement_seed: u64) -
             max_frame: config.websocket.max_frame_bytes as u64,
             max_message: config.websocket.max_message_bytes,
             max_fragments: config.websocket.max_fragments,
-            ..ws::Limits::DEFAULT
         },
         names: config.names,
         first_frame: in_ticks(deadlines.first_frame),

@@ -43,6 +43,7 @@ impl Signals {
     /// # Errors
     /// The system gives no thread; then the next signal is ignored.
     pub fn end_on_next(mut self) -> io::Result<()> {
+        #[allow(clippy::disallowed_methods, reason = "whoever signals twice wants no clean end")]
         let wait = move || {
             let name = self.wait();
             tracing::warn!(signal = name, "second signal, ending now");

@@ -7,8 +7,7 @@ use pinwire_protocol::ws::{
 };
 use proptest::prelude::*;
 
-const LIMITS: Limits =
-    Limits { max_frame: 2000, max_message: 3000, max_fragments: 6 };
+const LIMITS: Limits = Limits { max_frame: 2000, max_message: 3000, max_fragments: 6 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {

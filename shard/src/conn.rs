@@ -107,11 +107,14 @@ pub(crate) struct Hocuspocus {
     pub(crate) keys: Vec<Key>,
     /// Bytes of frames that wait for a verdict.
     pub(crate) buffered: usize,
+    pub(crate) next_id: u16,
     /// The token in-band that was judged last, by hash: a held message finds its verdict here.
     pub(crate) judged: Option<(u64, Option<Verdict>)>,
 }
 
 pub(crate) struct Key {
+    /// Tells it from others that had its place.
+    pub(crate) id: u16,
     /// `name` or `name\0sessionId`, as the client spells it.
     pub(crate) raw: Box<str>,
     pub(crate) state: KeyState,
@@ -124,8 +127,8 @@ pub(crate) enum KeyState {
     Joined(u32),
     /// Another thread was asked.
     Joining { owner: u16, frames: Vec<Box<[u8]>> },
-    /// A member of a document of another thread.
-    Remote { owner: u16 },
+    /// A member of a document of another thread, which has so many of its frames still to handle.
+    Remote { owner: u16, under_way: u32 },
     /// Refused or left; Auth may come again.
     Out,
 }

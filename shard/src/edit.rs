@@ -1,10 +1,13 @@
 //! What a member may do to its document, whichever dialect it speaks and wherever its socket is.
 
+use crate::conn::Peer;
 use crate::document::awareness::Applied;
 use crate::document::log::{Position, Rebase};
 use crate::document::yjs::{self, EMPTY_UPDATE};
 use crate::document::{Ack, Document, Joiner};
-use crate::limits::{FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, UNSTORED_MAX};
+use crate::limits::{
+    FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, TAIL_WHILE_COMPACTING, UNSTORED_MAX,
+};
 use crate::shard::Shard;
 use pinwire_protocol::document::awareness::{self, Awareness as AwarenessBody};
 use pinwire_protocol::document::state_vector::StateVector;
@@ -24,8 +27,10 @@ pub(crate) enum Outcome {
     Dropped,
     /// An update that the log now ends with.
     Appended(Position),
-    /// To be tried again in the next turn.
+    /// To be tried again when the compaction under way is done.
     Hold,
+    /// The log takes no more.
+    Full,
     /// Breaks the format.
     Invalid,
     /// The app used up its operations (its limit is given).
@@ -109,8 +114,15 @@ impl Shard {
         if read_only || document.rejecting {
             return Outcome::Dropped;
         }
-        if document.log.is_full(update.len()) {
+        let is_remote = matches!(self.out.sessions.get(session).map(|s| s.peer), Some(Peer::Remote { .. }));
+        if document.compacting
+            && !is_remote
+            && document.log.tail_len() > TAIL_WHILE_COMPACTING.max(document.log.base_len())
+        {
             return Outcome::Hold;
+        }
+        if document.log.is_full(update.len()) {
+            return Outcome::Full;
         }
         if !self.apps.take_operation(document.app, now_ms) {
             return Outcome::RateLimited(self.apps.limits(document.app).operations_per_minute.into());
@@ -150,7 +162,12 @@ impl Shard {
             Lacking::Worker => {
                 let Some(tag) = self.out.sessions.get(session).map(|s| s.tag) else { return Outcome::Done };
                 let state_vector = known.encode().into();
-                document.pending_mut().joiners.push(Joiner { session, tag, state_vector });
+                // What a client said last holds: however often it asks, one answer is computed.
+                let joiners = &mut document.pending_mut().joiners;
+                match joiners.iter_mut().find(|joiner| (joiner.session, joiner.tag) == (session, tag)) {
+                    Some(joiner) => joiner.state_vector = state_vector,
+                    None => joiners.push(Joiner { session, tag, state_vector }),
+                }
                 self.mark_dirty(index);
             }
         }

@@ -147,6 +147,18 @@ impl Shard {
             }
         }
         self.mark_dirty(index);
+        self.resume_waiting(index);
+    }
+
+    /// Lets writers go on that were ahead of the compaction.
+    fn resume_waiting(&mut self, index: u32) {
+        let Some(pending) = self.documents.get_mut(index).and_then(|document| document.pending.as_mut())
+        else {
+            return;
+        };
+        for conn in std::mem::take(&mut pending.waiting) {
+            self.resume(conn);
+        }
     }
 }
 
@@ -254,11 +266,7 @@ fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec
                     continue;
                 }
                 *awaits_credit = true;
-                let to = RemoteSession { conn: *conn, key: *key };
-                match remote.iter_mut().find(|(known, _)| known == thread) {
-                    Some((_, list)) => list.push(to),
-                    None => remote.push((*thread, vec![to])),
-                }
+                add_remote(&mut remote, *thread, RemoteSession { conn: *conn, key: *key });
             }
             &mut Peer::Local { slot, key } => {
                 let now = crate::wheel::tick_at(out.now_ms);
@@ -277,10 +285,9 @@ fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec
         }
         member.cursor = head;
     }
-    for (thread, to) in remote {
-        out.stats.frames_fanned_out += to.len() as u64;
+    if !remote.is_empty() {
         let bodies = broadcast.remote_bodies();
-        out.mail(thread, Mail::Deliver { to, bodies, wants_credit: true });
+        deliver_remotely(out, remote, &bodies);
     }
 }
 
@@ -354,57 +361,79 @@ fn broadcast_awareness(out: &mut Output, document: &mut Document, behind: &mut V
     let mut body = Vec::new();
     // A tombstone of an id that nobody was told of may leave nothing to say.
     let has_body = write_awareness(document, &mut body, flushed, None);
-    let mut plain: [Option<Framed>; 4] = [None, None, None, None];
-    let mut shared: Option<Arc<[Box<[u8]>]>> = None;
-    let now = out.now();
-    for at in 0..document.members.len() {
-        let member = document.members[at];
+    let mut classes: [Option<Framed>; 4] = [None, None, None, None];
+    let mut remote: Vec<(u16, Vec<RemoteSession>)> = Vec::new();
+    for member in &mut document.members {
         if member.awareness == version {
             continue;
         }
         let Some(session) = out.sessions.get(member.session) else { continue };
         let (peer, dialect, tag) = (session.peer, session.dialect, session.tag);
-        let is_local_and_free = match peer {
-            Peer::Local { slot, .. } => out.conns.get(slot).is_some_and(|conn| !conn.is_blocked()),
-            Peer::Remote { .. } => false,
-        };
-        if member.awareness != flushed || !is_local_and_free || owners.binary_search(&tag).is_ok() {
-            if let (Peer::Remote { thread, conn, key, awaits_credit: false }, true) =
-                (peer, member.awareness == flushed && has_body && owners.binary_search(&tag).is_err())
-            {
-                let bodies =
-                    shared.get_or_insert_with(|| Arc::from([body.clone().into_boxed_slice()])).clone();
-                let to = vec![RemoteSession { conn, key }];
-                set_awaits_credit(out, member.session);
-                out.mail(thread, Mail::Deliver { to, bodies, wants_credit: true });
-                document.members[at].awareness = version;
-            } else {
-                behind.push(member.session);
-            }
+        let keeps_up = member.awareness == flushed && owners.binary_search(&tag).is_err();
+        if !keeps_up || !out.can_take_more(session) {
+            behind.push(member.session);
             continue;
         }
-        document.members[at].awareness = version;
-        let Peer::Local { slot, key } = peer else { continue };
+        member.awareness = version;
         if !has_body {
             continue;
         }
-        out.stats.frames_fanned_out += 1;
-        if dialect == SessionDialect::PrivateKey {
-            out.send_key(slot, key, |out| out.extend_from_slice(&body));
-            continue;
+        match peer {
+            Peer::Remote { thread, conn, key, .. } => {
+                set_awaits_credit(out, member.session);
+                add_remote(&mut remote, thread, RemoteSession { conn, key });
+            }
+            Peer::Local { slot, key } => {
+                let to = (slot, key, dialect);
+                send_awareness(out, &mut classes, &document.name.name, &body, to);
+            }
         }
-        let Some(conn) = out.conns.get_mut(slot) else { continue };
-        conn.last_data = now;
-        let class = class(dialect, conn.deflate && body.len() <= COMPRESS_MAX);
-        let framed = plain[class].get_or_insert_with(|| {
-            out.frame(class % 2 == 1, |out| {
-                if class >= 2 {
-                    wire::append_key(out, &document.name.name);
-                }
-                out.extend_from_slice(&body);
-            })
-        });
-        out.outbox.send(slot, Segment::Arena(framed.frame.clone()));
+    }
+    if !remote.is_empty() {
+        let bodies: Arc<[Box<[u8]>]> = Arc::from([body.into_boxed_slice()]);
+        deliver_remotely(out, remote, &bodies);
+    }
+}
+
+/// Queues one awareness frame for a local member, framed once per class.
+fn send_awareness(
+    out: &mut Output,
+    classes: &mut [Option<Framed>; 4],
+    name: &str,
+    body: &[u8],
+    (slot, key, dialect): (u32, u16, SessionDialect),
+) {
+    out.stats.frames_fanned_out += 1;
+    if dialect == SessionDialect::PrivateKey {
+        return out.send_key(slot, key, |out| out.extend_from_slice(body));
+    }
+    let now = out.now();
+    let Some(conn) = out.conns.get_mut(slot) else { return };
+    conn.last_data = now;
+    let class = class(dialect, conn.deflate && body.len() <= COMPRESS_MAX);
+    let framed = classes[class].get_or_insert_with(|| {
+        out.frame(class % 2 == 1, |out| {
+            if class >= 2 {
+                wire::append_key(out, name);
+            }
+            out.extend_from_slice(body);
+        })
+    });
+    out.outbox.send(slot, Segment::Arena(framed.frame.clone()));
+}
+
+fn add_remote(remote: &mut Vec<(u16, Vec<RemoteSession>)>, thread: u16, session: RemoteSession) {
+    match remote.iter_mut().find(|(known, _)| *known == thread) {
+        Some((_, list)) => list.push(session),
+        None => remote.push((thread, vec![session])),
+    }
+}
+
+/// One mail per thread, whatever the number of members there.
+fn deliver_remotely(out: &mut Output, remote: Vec<(u16, Vec<RemoteSession>)>, bodies: &Arc<[Box<[u8]>]>) {
+    for (thread, to) in remote {
+        out.stats.frames_fanned_out += to.len() as u64;
+        out.mail(thread, Mail::Deliver { to, bodies: Arc::clone(bodies), wants_credit: true });
     }
 }
 

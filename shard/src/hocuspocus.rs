@@ -7,7 +7,9 @@ use crate::conn::{Handshake, Hocuspocus, Key, KeyState, NONE, Peer, Phase, Sessi
 use crate::edit::Outcome;
 use crate::effect::{ConnRef, Effect, Slot};
 use crate::grant::{Access, Grant, Verdict};
-use crate::limits::{BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, KEYS_MAX, RETRY_MS};
+use crate::limits::{
+    BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, FULL_RETRY_MS, KEYS_MAX, RETRY_MS, UNDER_WAY_MAX,
+};
 use crate::mail::{Mail, RemoteSession};
 use crate::members::Opened;
 use crate::output::write_idle;
@@ -29,6 +31,22 @@ impl Hocuspocus {
             _ => None,
         };
         self.keys.iter().filter_map(since).min()
+    }
+
+    /// Enters a key; None past the bound. At the bound it takes the place of the one that has been out of use longest, but
+    /// not before: what a client still sends under a key that was refused must find it refused.
+    fn add(&mut self, raw: &str, now: Tick) -> Option<usize> {
+        self.next_id = self.next_id.wrapping_add(1);
+        let state = KeyState::Waiting { since: now, frames: Vec::new() };
+        let key = Key { id: self.next_id, raw: raw.into(), state };
+        if self.keys.len() < KEYS_MAX {
+            self.keys.push(key);
+            return Some(self.keys.len() - 1);
+        }
+        let out_of_use = self.keys.iter().enumerate().filter(|(_, key)| matches!(key.state, KeyState::Out));
+        let (index, _) = out_of_use.max_by_key(|(_, out)| key.id.wrapping_sub(out.id))?;
+        self.keys[index] = key;
+        Some(index)
     }
 
     /// Keeps a frame until its key is authorised; false past a bound.
@@ -81,15 +99,16 @@ impl Shard {
         };
         let index = match hocuspocus.keys.iter().position(|known| &*known.raw == key.raw) {
             Some(index) => index,
-            None if hocuspocus.keys.len() >= KEYS_MAX => {
-                return self.end(slot, &Close::new(CloseCode::Policy, "too many documents on one socket"));
-            }
-            None => {
-                let state = KeyState::Waiting { since: now, frames: Vec::new() };
-                hocuspocus.keys.push(Key { raw: key.raw.into(), state });
-                self.out.schedule(slot);
-                hocuspocus_last(&self.out.conns, slot)
-            }
+            None => match hocuspocus.add(key.raw, now) {
+                Some(index) => {
+                    self.out.schedule(slot);
+                    index
+                }
+                None => {
+                    let close = Close::new(CloseCode::Policy, "too many documents on one socket");
+                    return self.end(slot, &close);
+                }
+            },
         };
         if let Body::Auth { token, .. } = body {
             return self.authenticate(slot, index, token);
@@ -100,26 +119,31 @@ impl Shard {
 
     /// A message other than Auth; `rest` is the frame behind the key.
     fn keyed_message(&mut self, slot: Slot, index: usize, body: Body<'_>, rest: &[u8]) -> Flow {
-        let key = index as u16;
         let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
         let serial = conn.serial;
         let Some(cold) = conn.cold.as_mut() else { return Flow::Stop };
         let has_handshake_token = !matches!(cold.handshake, Handshake::Missing);
         let Some(hocuspocus) = cold.hocuspocus.as_mut() else { return Flow::Stop };
-        match hocuspocus.keys.get(index).map(|key| &key.state) {
-            Some(&KeyState::Joined(session)) => self.member_message(session, body, slot),
-            Some(&KeyState::Remote { owner }) => {
+        let Some(Key { id, state, .. }) = hocuspocus.keys.get_mut(index) else { return Flow::Continue };
+        let key = *id;
+        match state {
+            &mut KeyState::Joined(session) => self.member_message(session, body, slot),
+            KeyState::Remote { owner, under_way } => {
+                let owner = *owner;
                 let session = RemoteSession { conn: ConnRef { slot, serial }, key };
                 if matches!(body, Body::Close { .. }) {
                     hocuspocus.settle(index, KeyState::Out);
                     self.out.mail(owner, Mail::Leave(session));
+                } else if *under_way >= UNDER_WAY_MAX {
+                    // Goes on when the owner has handled some.
+                    return Flow::Hold;
                 } else {
-                    self.out.replied += rest.len();
+                    *under_way += 1;
                     self.out.mail(owner, Mail::Frame(session, rest.into()));
                 }
                 Flow::Continue
             }
-            Some(KeyState::Waiting { frames, .. }) if has_handshake_token && frames.is_empty() => {
+            KeyState::Waiting { frames, .. } if has_handshake_token && frames.is_empty() => {
                 // Nothing in-band came first: the handshake's token decides.
                 match self.authenticate(slot, index, "") {
                     Flow::Continue => {}
@@ -136,13 +160,17 @@ impl Shard {
                     );
                 if is_still_out { Flow::Continue } else { self.keyed_message(slot, index, body, rest) }
             }
-            Some(KeyState::Waiting { .. } | KeyState::Joining { .. }) => {
+            KeyState::Waiting { .. } => {
                 if hocuspocus.buffer(index, rest) {
                     return Flow::Continue;
                 }
                 self.end(slot, &Close::new(CloseCode::Policy, "too much before authentication"))
             }
-            Some(KeyState::Out) | None => Flow::Continue,
+            KeyState::Joining { .. } => {
+                // Authorised: what is too much now is handled when the other thread has answered.
+                if hocuspocus.buffer(index, rest) { Flow::Continue } else { Flow::Hold }
+            }
+            KeyState::Out => Flow::Continue,
         }
     }
 
@@ -220,7 +248,15 @@ impl Shard {
                 self.reauthenticate(session, access);
                 return Flow::Continue;
             }
-            Some(KeyState::Joining { .. } | KeyState::Remote { .. }) => return Flow::Continue,
+            Some(&KeyState::Remote { owner, .. }) => {
+                let key = hocuspocus.keys[index].id;
+                self.out
+                    .mail(owner, Mail::Access(RemoteSession { conn: ConnRef { slot, serial }, key }, access));
+                self.out.send_key(slot, index as u16, |out| write_authenticated(out, access));
+                return Flow::Continue;
+            }
+            // Answered when the other thread has answered.
+            Some(KeyState::Joining { .. }) => return Flow::Continue,
             Some(KeyState::Waiting { .. } | KeyState::Out) | None => {}
         }
         if owner == thread {
@@ -253,7 +289,8 @@ impl Shard {
             hocuspocus.buffer(index, &frame);
         }
         let Some(app) = self.apps.get(app).cloned() else { return Flow::Stop };
-        let session = RemoteSession { conn: ConnRef { slot, serial }, key: index as u16 };
+        let id = hocuspocus.keys[index].id;
+        let session = RemoteSession { conn: ConnRef { slot, serial }, key: id };
         let document = key.name.into();
         self.out.mail(owner, Mail::Join { session, document, app, limits: grant.limits, access });
         Flow::Continue
@@ -323,15 +360,16 @@ impl Shard {
         let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
         let before = match hocuspocus.keys.get(index).map(|key| &key.state) {
             Some(&KeyState::Joined(session)) => Some(Ok(session)),
-            Some(&(KeyState::Remote { owner } | KeyState::Joining { owner, .. })) => Some(Err(owner)),
+            Some(&(KeyState::Remote { owner, .. } | KeyState::Joining { owner, .. })) => Some(Err(owner)),
             _ => None,
         };
+        let id = hocuspocus.keys.get(index).map(|key| key.id);
         hocuspocus.settle(index, KeyState::Out);
         match before {
             Some(Ok(session)) => self.leave(session),
             Some(Err(owner)) => {
-                let session = RemoteSession { conn: ConnRef { slot, serial }, key: index as u16 };
-                self.out.mail(owner, Mail::Leave(session));
+                let key = id.unwrap_or_default();
+                self.out.mail(owner, Mail::Leave(RemoteSession { conn: ConnRef { slot, serial }, key }));
             }
             None => {}
         }
@@ -374,10 +412,8 @@ impl Shard {
     pub(crate) fn member_message(&mut self, session: u32, body: Body<'_>, slot: Slot) -> Flow {
         let outcome = self.member_body(session, &body);
         match outcome {
-            Outcome::Hold => {
-                self.throttle(slot);
-                Flow::Hold
-            }
+            Outcome::Hold => self.hold_for_compaction(slot, session),
+            Outcome::Full => self.end(slot, &Close::try_again(FULL_RETRY_MS)),
             Outcome::Invalid => self.end(slot, &Close::from(CloseCode::InvalidData)),
             Outcome::RateLimited(limit) => self.end(slot, &Close::rate_limit(limit)),
             Outcome::Done | Outcome::Known(_) | Outcome::Dropped | Outcome::Appended(_) => {
@@ -403,7 +439,7 @@ impl Shard {
                         self.acknowledge_when_stored(session, position);
                     }
                     Outcome::Dropped | Outcome::Invalid => self.sync_status(session, false),
-                    Outcome::Done | Outcome::Hold | Outcome::RateLimited(_) => {}
+                    Outcome::Done | Outcome::Hold | Outcome::Full | Outcome::RateLimited(_) => {}
                 }
                 outcome
             }
@@ -474,12 +510,6 @@ impl Shard {
             None => conn.last_data = now,
         }
     }
-}
-
-fn hocuspocus_last(conns: &crate::slab::Slab<crate::conn::Conn>, slot: Slot) -> usize {
-    let cold = conns.get(slot).and_then(|conn| conn.cold.as_ref());
-    cold.and_then(|cold| cold.hocuspocus.as_ref())
-        .map_or(0, |hocuspocus| hocuspocus.keys.len().saturating_sub(1))
 }
 
 /// Decodes a frame that was kept without its key.

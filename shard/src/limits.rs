@@ -24,6 +24,8 @@ pub(crate) const KEYS_MAX: usize = 256;
 pub(crate) const BUFFERED_FRAMES_MAX: usize = 64;
 /// See [`BUFFERED_FRAMES_MAX`].
 pub(crate) const BUFFERED_BYTES_MAX: usize = 256 << 10;
+/// Frames of one session that may be under way to the thread that owns its document.
+pub(crate) const UNDER_WAY_MAX: u32 = 64;
 /// Held refusals per thread; beyond it handshakes are refused before the upgrade.
 pub(crate) const HELD_REFUSALS_MAX: usize = 4_096;
 /// Clients in a state vector that a peer sends.
@@ -31,6 +33,11 @@ pub(crate) const STATE_VECTOR_CLIENTS_MAX: usize = 1 << 17;
 
 /// Bytes of a log's tail from which on it is compacted (or half the base, if that is more).
 pub(crate) const COMPACT_MIN: usize = 64 << 10;
+/// Bytes of a log's tail, or the size of the base if that is more, from which on local writers wait for the compaction that
+/// is under way: it would otherwise lag behind them for ever.
+pub(crate) const TAIL_WHILE_COMPACTING: usize = 8 << 20;
+/// Milliseconds after which a writer is asked to come again when a log is full and cannot be compacted.
+pub(crate) const FULL_RETRY_MS: u64 = 5_000;
 /// A step 1 is answered on the data thread up to this many bytes and entries of log, else by a worker.
 pub(crate) const FOLD_BYTES_MAX: usize = 32 << 10;
 /// See [`FOLD_BYTES_MAX`].

@@ -3,7 +3,8 @@
 //!
 //! Order is kept per pair of threads. The owner has at most one delivery per remote session under way and sends the next
 //! when the home shard gave the credit back, which it does once the socket took the last: a slow reader is a cursor there
-//! too, and no queue grows between threads.
+//! too. The other way, home sends a bounded number of frames ahead of what the owner handled, and then reads no more from
+//! the socket. So no queue grows between threads.
 
 use crate::effect::ConnRef;
 use crate::{Access, App, AppLimits};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub struct RemoteSession {
     /// The socket, on its home thread.
     pub conn: ConnRef,
-    /// Position of the key in the socket's list.
+    /// Number of the key, unique on its socket.
     pub key: u16,
 }
 
@@ -37,10 +38,14 @@ pub enum Mail {
     },
     /// Home to owner: a frame of the session without its key.
     Frame(RemoteSession, Box<[u8]>),
+    /// Home to owner: a fresh token changed how the session may use the document.
+    Access(RemoteSession, Access),
     /// Home to owner: the socket took the last delivery.
     Credit(RemoteSession),
     /// Home to owner: the session ended.
     Leave(RemoteSession),
+    /// Owner to home: so many frames of the session were handled. Home sends no more than a window ahead of this.
+    Taken(RemoteSession, u32),
     /// Owner to home: it is a member now.
     Joined(RemoteSession, Access),
     /// Owner to home: refused, or ended.

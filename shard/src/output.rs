@@ -185,7 +185,7 @@ impl Output {
         }
     }
 
-    /// As [`Self::to_session`], ending in large bytes that many may share.
+    /// As [`Self::send_session`], ending in large bytes that many may share.
     pub(crate) fn send_session_with_tail(
         &mut self,
         session: u32,
@@ -194,7 +194,7 @@ impl Output {
     ) {
         match self.sessions.get(session).map(|s| (s.peer, s.dialect)) {
             Some((Peer::Local { slot, .. }, SessionDialect::YWebsocket)) => {
-                self.message_with_tail(slot, head, tail)
+                self.message_with_tail(slot, head, tail);
             }
             Some((Peer::Local { slot, key }, _)) => {
                 let Some(raw) = self.raw_key(slot, key) else { return };

@@ -6,6 +6,7 @@ use crate::edit::Outcome;
 use crate::effect::{ConnRef, Slot};
 use crate::grant::Access;
 use crate::hocuspocus::{decode_rest, write_authenticated};
+use crate::limits::FULL_RETRY_MS;
 use crate::mail::{Mail, RemoteSession};
 use crate::members::Opened;
 use crate::shard::Shard;
@@ -22,6 +23,8 @@ impl Shard {
                 self.remote_join(from, session, &document, &app, limits, access);
             }
             Mail::Frame(session, rest) => self.remote_frame(from, session, &rest),
+            Mail::Access(session, access) => self.remote_access(from, session, access),
+            Mail::Taken(session, frames) => self.frames_taken(session, frames),
             Mail::Credit(session) => self.remote_credit(from, session),
             Mail::Leave(session) => self.remote_leave(from, session),
             Mail::Joined(session, access) => self.joined_remotely(from, session, access),
@@ -92,6 +95,10 @@ impl Shard {
 
     fn remote_frame(&mut self, thread: u16, remote: RemoteSession, rest: &[u8]) {
         let Some(&session) = self.remote_sessions.get(&(thread, remote)) else { return };
+        match self.taken.last_mut() {
+            Some((to, of, frames)) if (*to, *of) == (thread, remote) => *frames += 1,
+            _ => self.taken.push((thread, remote, 1)),
+        }
         let mut room = Vec::new();
         let outcome = match decode_rest(rest, &mut room) {
             Ok(Frame::Message { body, .. }) => self.member_body(session, &body),
@@ -102,8 +109,7 @@ impl Shard {
             Outcome::Done | Outcome::Known(_) | Outcome::Dropped | Outcome::Appended(_) => return,
             Outcome::Invalid => Close::from(CloseCode::InvalidData),
             Outcome::RateLimited(limit) => Close::rate_limit(limit),
-            // A log that is full: this socket cannot be held back from here.
-            Outcome::Hold => Close::try_again(1_000),
+            Outcome::Hold | Outcome::Full => Close::try_again(FULL_RETRY_MS),
         };
         self.leave(session);
         self.out.mail(thread, Mail::Close(remote, close));
@@ -117,6 +123,13 @@ impl Shard {
             *awaits_credit = false;
         }
         self.lag(session);
+    }
+
+    fn remote_access(&mut self, thread: u16, remote: RemoteSession, access: Access) {
+        let Some(&session) = self.remote_sessions.get(&(thread, remote)) else { return };
+        if let Some(found) = self.out.sessions.get_mut(session) {
+            found.read_only = access == Access::ReadOnly;
+        }
     }
 
     fn remote_leave(&mut self, thread: u16, remote: RemoteSession) {
@@ -138,7 +151,22 @@ impl Shard {
     // The home end.
 
     fn remote_key(&mut self, session: RemoteSession) -> Option<&mut Key> {
-        self.out.conn_at(session.conn)?.hocuspocus_mut()?.keys.get_mut(usize::from(session.key))
+        let keys = &mut self.out.conn_at(session.conn)?.hocuspocus_mut()?.keys;
+        keys.iter_mut().find(|key| key.id == session.key)
+    }
+
+    /// Where a session's key stands in its socket's list.
+    fn remote_index(&mut self, session: RemoteSession) -> Option<u16> {
+        let keys = &self.out.conn_at(session.conn)?.hocuspocus_mut()?.keys;
+        keys.iter().position(|key| key.id == session.key).map(|index| index as u16)
+    }
+
+    /// The owner handled frames: the socket may go on if it waits for that.
+    fn frames_taken(&mut self, session: RemoteSession, frames: u32) {
+        if let Some(Key { state: KeyState::Remote { under_way, .. }, .. }) = self.remote_key(session) {
+            *under_way = under_way.saturating_sub(frames);
+            self.resume(session.conn);
+        }
     }
 
     fn joined_remotely(&mut self, owner: u16, session: RemoteSession, access: Access) {
@@ -147,12 +175,13 @@ impl Shard {
         };
         let frames = std::mem::take(frames);
         if let Some(key) = self.remote_key(session) {
-            key.state = KeyState::Remote { owner };
+            key.state = KeyState::Remote { owner, under_way: frames.len() as u32 };
         }
         if let Some(hocuspocus) = self.out.conn_at(session.conn).and_then(|conn| conn.hocuspocus_mut()) {
             hocuspocus.buffered -= frames.iter().map(|frame| frame.len()).sum::<usize>();
         }
-        self.out.send_key(session.conn.slot, session.key, |out| write_authenticated(out, access));
+        let Some(index) = self.remote_index(session) else { return };
+        self.out.send_key(session.conn.slot, index, |out| write_authenticated(out, access));
         for frame in frames {
             let is_close = matches!(
                 decode_rest(&frame, &mut Vec::new()),
@@ -167,6 +196,7 @@ impl Shard {
             }
             self.out.mail(owner, Mail::Frame(session, frame));
         }
+        self.resume(session.conn);
     }
 
     fn refused_remotely(&mut self, session: RemoteSession, close: &Close) {
@@ -175,18 +205,21 @@ impl Shard {
             Some(key) if matches!(key.state, KeyState::Joining { .. } | KeyState::Remote { .. }) => {}
             _ => return,
         }
-        self.deny(session.conn.slot, usize::from(session.key), close);
+        let Some(index) = self.remote_index(session) else { return };
+        self.deny(session.conn.slot, usize::from(index), close);
+        self.resume(session.conn);
     }
 
     fn deliver(&mut self, owner: u16, session: RemoteSession, bodies: &[Box<[u8]>], wants_credit: bool) {
         // What was under way to a session that ended must not reach the next one under the same key.
-        if !matches!(self.remote_key(session), Some(Key { state: KeyState::Remote { owner: of }, .. }) if *of == owner)
+        if !matches!(self.remote_key(session), Some(Key { state: KeyState::Remote { owner: of, .. }, .. }) if *of == owner)
         {
             return;
         }
         let slot = session.conn.slot;
+        let Some(index) = self.remote_index(session) else { return };
         for body in bodies {
-            self.out.send_key(slot, session.key, |out| out.extend_from_slice(body));
+            self.out.send_key(slot, index, |out| out.extend_from_slice(body));
         }
         if wants_credit {
             // The owner sends more once the socket took this: after the flush if it is not blocked, else when it drains.
@@ -194,8 +227,12 @@ impl Shard {
         }
     }
 
-    /// Gives back the credits of every connection that is not blocked. Called after a flush, when that is known.
+    /// Tells other threads what was handled of theirs, and gives back the credits of every connection that is not blocked.
+    /// Called after a flush, when that is known.
     pub(crate) fn return_credits(&mut self) {
+        for (thread, session, frames) in std::mem::take(&mut self.taken) {
+            self.out.mail(thread, Mail::Taken(session, frames));
+        }
         for (owner, session) in std::mem::take(&mut self.credits) {
             match self.out.conn_at(session.conn) {
                 None => {}
@@ -214,11 +251,11 @@ impl Shard {
         let reference = ConnRef { slot, serial: conn.serial };
         let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
         let owner = |key: &Key| match key.state {
-            KeyState::Remote { owner } | KeyState::Joining { owner, .. } => Some(owner),
+            KeyState::Remote { owner, .. } | KeyState::Joining { owner, .. } => Some(owner),
             _ => None,
         };
         let remote: Vec<(u16, u16)> =
-            hocuspocus.keys.iter().enumerate().filter_map(|(i, key)| Some((i as u16, owner(key)?))).collect();
+            hocuspocus.keys.iter().filter_map(|key| Some((key.id, owner(key)?))).collect();
         for (key, owner) in remote {
             self.out.mail(owner, Mail::Leave(RemoteSession { conn: reference, key }));
         }

@@ -50,6 +50,8 @@ pub struct Shard {
     pub(crate) throttled: Vec<ConnRef>,
     /// Deliveries from other threads whose credit is to be given back, and to whom.
     pub(crate) credits: Vec<(u16, crate::mail::RemoteSession)>,
+    /// Frames of sessions on other threads that were handled this turn.
+    pub(crate) taken: Vec<(u16, crate::mail::RemoteSession, u32)>,
     pub(crate) next_tag: u32,
     next_serial: u32,
     placement: FixedState,
@@ -95,6 +97,7 @@ impl Shard {
             lagging: std::collections::VecDeque::new(),
             throttled: Vec::new(),
             credits: Vec::new(),
+            taken: Vec::new(),
             next_tag: 1,
             next_serial: 1,
             placement: FixedState::with_seed(settings.placement_seed),
@@ -330,6 +333,12 @@ impl Shard {
             *judged = Some(verdict);
         }
         self.resume(conn);
+    }
+
+    /// Whether a connection is still here to take a verdict.
+    #[must_use]
+    pub fn is_present(&self, conn: ConnRef) -> bool {
+        self.out.conns.get(conn.slot).is_some_and(|found| found.serial == conn.serial)
     }
 
     /// Whether a handshake should be refused before the upgrade, since refusing it after would have to be held and too

@@ -44,7 +44,7 @@ impl Stats {
             CloseCode::SlowReader => self.slow_readers += 1,
             CloseCode::Idle => self.idle += 1,
             CloseCode::ProtocolError | CloseCode::InvalidData | CloseCode::UnsupportedData => {
-                self.invalid += 1
+                self.invalid += 1;
             }
             _ => {}
         }

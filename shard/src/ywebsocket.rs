@@ -5,6 +5,7 @@ use crate::conn::{Peer, SessionDialect};
 use crate::edit::Outcome;
 use crate::effect::{DocumentName, Effect, Slot};
 use crate::grant::{Access, Grant};
+use crate::limits::FULL_RETRY_MS;
 use crate::members::Opened;
 use crate::shard::{Flow, Shard};
 use pinwire_protocol::close::{Close, CloseCode};
@@ -121,6 +122,17 @@ impl Shard {
         Some(DocumentName { tenant: app.tenant().into(), app: app.id().into(), name: name.into() })
     }
 
+    /// A writer is ahead of the compaction of its document: it is heard again when that is done.
+    pub(crate) fn hold_for_compaction(&mut self, slot: Slot, session: u32) -> Flow {
+        let index = self.session_document(session);
+        if let (Some(conn), Some(document)) =
+            (self.out.reference(slot), index.and_then(|index| self.documents.get_mut(index)))
+        {
+            document.pending_mut().waiting.push(conn);
+        }
+        Flow::Hold
+    }
+
     pub(crate) fn ywebsocket_message(&mut self, slot: Slot, payload: &[u8]) -> Flow {
         let Some(session) = self.out.conns.get(slot).map(|conn| conn.session) else { return Flow::Stop };
         let outcome = match ywebsocket::decode(payload) {
@@ -133,10 +145,8 @@ impl Shard {
             Err(_) => Outcome::Invalid,
         };
         match outcome {
-            Outcome::Hold => {
-                self.throttle(slot);
-                Flow::Hold
-            }
+            Outcome::Hold => self.hold_for_compaction(slot, session),
+            Outcome::Full => self.end(slot, &Close::try_again(FULL_RETRY_MS)),
             Outcome::Invalid => self.end(slot, &Close::from(CloseCode::InvalidData)),
             Outcome::RateLimited(limit) => self.end(slot, &Close::rate_limit(limit)),
             // This dialect has no acknowledgement.

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use pinwire_token::{Key, KeySet, SigningKey, mint};
+use pinwire_token::{Jwks, Key, KeySet, SigningKey, mint};
 use serde_json::json;
 
 use super::DriverArg;
@@ -22,6 +23,9 @@ pub struct DevArgs {
     /// Data threads [default: one for each core].
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// A JWKS file whose keys are accepted beside the secret (RS256, ES256, EdDSA, HS256); may be given more than once.
+    #[arg(long, value_name = "FILE")]
+    pub jwks: Vec<PathBuf>,
     /// When ready, print one line of JSON on stdout and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -54,7 +58,10 @@ impl Dev {
             );
         }
         let secret = random_secret()?;
-        let keys = KeySet::from_iter([Key::from_secret(secret.as_bytes())?]);
+        let mut keys = KeySet::from_iter([Key::from_secret(secret.as_bytes())?]);
+        for file in &args.jwks {
+            read_jwks(file)?.into_iter().for_each(|key| keys.add(key));
+        }
         let threads =
             args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let mut config = Config::dev(args.listen, threads, keys);
@@ -136,6 +143,17 @@ Documents live in this process's memory: an edit is safe as long as it runs, and
 /// How long the printed token is good: a session of trying things out.
 const TOKEN_SECONDS: u64 = 30 * 24 * 3600;
 
+/// The keys of a JWKS file; those that cannot be used are named in the log.
+fn read_jwks(file: &Path) -> anyhow::Result<Vec<Key>> {
+    let name = file.display();
+    let json = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+    let jwks = Jwks::parse(&json).with_context(|| format!("{name} is no usable JWKS"))?;
+    for skipped in &jwks.skipped {
+        tracing::warn!(file = %name, index = skipped.index, id = ?skipped.id, why = skipped.why, "a key is not used");
+    }
+    Ok(jwks.keys)
+}
+
 fn random_secret() -> anyhow::Result<String> {
     random_hex::<32>().context("the system gives no random numbers for a secret")
 }
@@ -151,9 +169,27 @@ mod tests {
         DevArgs {
             listen: listen.parse().unwrap(),
             threads: NonZeroUsize::new(1),
+            jwks: Vec::new(),
             json: true,
             driver: DriverArg::Auto,
         }
+    }
+
+    #[test]
+    fn keys_of_a_jwks_file_are_accepted_beside_the_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keys.json");
+        let secret = URL_SAFE_NO_PAD.encode([7; 32]);
+        let key = json!({ "kty": "oct", "alg": "HS256", "kid": "k1", "k": secret });
+        std::fs::write(&file, json!({ "keys": [key] }).to_string()).unwrap();
+        let dev = Dev::resolve(&DevArgs { jwks: vec![file], ..args("127.0.0.1:0") }).unwrap();
+        let signing = SigningKey::from_secret(&[7; 32]).unwrap().with_id("k1");
+        let claims = DefaultClaims::lasting(60).at(unix_now());
+        let token = mint(&signing, &claims).unwrap();
+        assert!(verify(&dev.config.keys, &dev.config.policy, &token, unix_now()).is_ok());
+
+        let missing = DevArgs { jwks: vec![dir.path().join("none.json")], ..args("127.0.0.1:0") };
+        assert!(Dev::resolve(&missing).unwrap_err().to_string().contains("none.json"));
     }
 
     #[test]

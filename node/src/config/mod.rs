@@ -43,7 +43,7 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Limits per client address; `None` turns them off.
     pub address_limits: Option<AddressLimits>,
-    /// Most open sockets of the node, HTTP included.
+    /// Most upgraded connections of the node, and most sockets of one data thread.
     pub max_connections: u32,
     /// WebSocket limits.
     pub websocket: WebSocketLimits,
@@ -174,11 +174,7 @@ pub struct WebSocketLimits {
 
 impl Default for WebSocketLimits {
     fn default() -> Self {
-        Self {
-            max_frame_bytes: 16 * MIB,
-            max_message_bytes: 16 * MIB,
-            max_fragments: 16_384,
-        }
+        Self { max_frame_bytes: 16 * MIB, max_message_bytes: 16 * MIB, max_fragments: 16_384 }
     }
 }
 
@@ -290,8 +286,14 @@ mod tests {
     #[test]
     fn defaults_fit_together() {
         let (deadlines, buffers, ws) = (Deadlines::default(), Buffers::default(), WebSocketLimits::default());
-        assert!(deadlines.idle_frame < Duration::from_secs(30), "stock clients close after 30 s without data");
-        assert!(buffers.outbound_per_connection > ws.max_message_bytes + 14, "a whole message beside its frame head");
+        assert!(
+            deadlines.idle_frame < Duration::from_secs(30),
+            "stock clients close after 30 s without data"
+        );
+        assert!(
+            buffers.outbound_per_connection > ws.max_message_bytes + 14,
+            "a whole message beside its frame head"
+        );
         assert!(buffers.outbound_per_thread >= buffers.outbound_per_connection);
         assert!(ws.max_frame_bytes <= ws.max_message_bytes);
     }

@@ -77,9 +77,18 @@ impl Authority {
     }
 
     /// The next token that waited, judged, while the turn has room.
-    pub(crate) fn next_waiting(&mut self, now_unix: u64) -> Option<(Asked, Verdict)> {
+    ///
+    /// What waits is bounded by the connections that are there: those that went meanwhile (`is_present`) are passed over.
+    pub(crate) fn next_waiting(
+        &mut self,
+        now_unix: u64,
+        is_present: impl Fn(ConnRef) -> bool,
+    ) -> Option<(Asked, Verdict)> {
         if self.costly_left == 0 {
             return None;
+        }
+        while self.waiting.front().is_some_and(|(asked, _)| !is_present(asked.conn)) {
+            self.waiting.pop_front();
         }
         let (asked, token) = self.waiting.pop_front()?;
         self.costly_left -= 1;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use pinwire_engine::Slot;
 use pinwire_protocol::document::target::parse_target;
+use pinwire_protocol::ws::WindowBits;
 use pinwire_protocol::ws::handshake::{
     BadRequest, DeflateParams, Parsed, Request, append_response, negotiate_deflate, parse_request,
 };
-use pinwire_protocol::ws::WindowBits;
 use pinwire_shard::{Opening, Slab};
 
 use crate::limits::client_address;
@@ -45,7 +45,8 @@ impl Guests {
     pub(crate) fn welcome(&mut self, slot: Slot, peer: SocketAddr, now: Instant) {
         self.next_serial += 1;
         let serial = self.next_serial;
-        self.guests.put(slot.index() as u32, Box::new(Guest { peer, head: Vec::new(), is_done: false, serial }));
+        self.guests
+            .put(slot.index() as u32, Box::new(Guest { peer, head: Vec::new(), is_done: false, serial }));
         self.deadlines.push_back((now + self.patience, slot, serial));
     }
 
@@ -128,7 +129,9 @@ pub(crate) fn read_head(head: &[u8], peer: SocketAddr, reading: &Reading<'_>) ->
         Ok(Parsed::Partial) => Wish::Partial,
         Err(bad) => Wish::Bad(bad),
         Ok(Parsed::Complete { request, .. }) if !request.is_upgrade() => Wish::Http,
-        Ok(Parsed::Complete { head_len, request }) => Wish::Upgrade(Box::new(upgrade(head_len, &request, peer, reading))),
+        Ok(Parsed::Complete { head_len, request }) => {
+            Wish::Upgrade(Box::new(upgrade(head_len, &request, peer, reading)))
+        }
     }
 }
 
@@ -167,7 +170,8 @@ struct Subprotocols<'a> {
 /// `access_token, <JWT>` or `Bearer, <JWT>` among the offered subprotocols; the answer is that marker as spelled, else
 /// the first that is not a token.
 fn subprotocols<'a>(offered: &[&'a str]) -> Subprotocols<'a> {
-    let is_marker = |name: &str| name.eq_ignore_ascii_case("access_token") || name.eq_ignore_ascii_case("bearer");
+    let is_marker =
+        |name: &str| name.eq_ignore_ascii_case("access_token") || name.eq_ignore_ascii_case("bearer");
     let marker = offered.iter().position(|name| is_marker(name));
     let token = marker.and_then(|at| offered.get(at + 1)).copied().filter(|token| looks_like_token(token));
     let answer = match marker {
@@ -207,7 +211,8 @@ mod tests {
 
     fn answered(upgrade: &Upgrade) -> Option<String> {
         let response = String::from_utf8(upgrade.response().to_vec()).unwrap();
-        let line = response.lines().find(|line| line.to_ascii_lowercase().starts_with("sec-websocket-protocol:"))?;
+        let line =
+            response.lines().find(|line| line.to_ascii_lowercase().starts_with("sec-websocket-protocol:"))?;
         Some(line.split_once(':').unwrap().1.trim().to_owned())
     }
 
@@ -223,7 +228,8 @@ mod tests {
 
     #[test]
     fn offered_subprotocols_are_always_answered_with_one() {
-        let offer = |offer: &str| answered(&read(&format!("/doc HTTP/1.1\r\nSec-WebSocket-Protocol: {offer}")));
+        let offer =
+            |offer: &str| answered(&read(&format!("/doc HTTP/1.1\r\nSec-WebSocket-Protocol: {offer}")));
         assert_eq!(offer("access_token, a.b.c").as_deref(), Some("access_token"));
         assert_eq!(offer("Bearer, a.b.c").as_deref(), Some("Bearer"));
         assert_eq!(offer("yjs, other").as_deref(), Some("yjs"));

@@ -43,7 +43,12 @@ impl SessionStore for MemoryStore {
         self.events.push_back(StoreEvent::Opened(document, Ok(None)));
     }
 
-    fn append(&mut self, document: DocumentRef, position: Position, _updates: &mut dyn Iterator<Item = &[u8]>) {
+    fn append(
+        &mut self,
+        document: DocumentRef,
+        position: Position,
+        _updates: &mut dyn Iterator<Item = &[u8]>,
+    ) {
         self.events.push_back(StoreEvent::Stored(document, position));
     }
 

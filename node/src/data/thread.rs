@@ -142,7 +142,9 @@ impl DataThread {
         // 1. Time: deadlines of connections and documents, and what was left over from the last turn.
         self.shard.begin_turn(now_ms, now_unix);
         self.authority.begin_turn();
-        while let Some((asked, verdict)) = self.authority.next_waiting(now_unix) {
+        while let Some((asked, verdict)) =
+            self.authority.next_waiting(now_unix, |conn| self.shard.is_present(conn))
+        {
             self.shard.verdict(asked.conn, asked.ticket, verdict);
         }
         // 2. The kernel.
@@ -286,7 +288,15 @@ impl DataThread {
         self.grant(engine, slot, peer, wish, &mut head, now);
     }
 
-    fn grant(&mut self, engine: &mut Engine, slot: Slot, peer: SocketAddr, wish: Wish, bytes: &mut [u8], now: Instant) {
+    fn grant(
+        &mut self,
+        engine: &mut Engine,
+        slot: Slot,
+        peer: SocketAddr,
+        wish: Wish,
+        bytes: &mut [u8],
+        now: Instant,
+    ) {
         match wish {
             Wish::Partial => {}
             Wish::Http => {
@@ -312,7 +322,11 @@ impl DataThread {
         {
             let retry_after = retry_after_secs(wait, self.random());
             let mut answer = Vec::new();
-            let body = if status == 429 { r#"{"error":"too many connections from this address"}"# } else { r#"{"error":"busy"}"# };
+            let body = if status == 429 {
+                r#"{"error":"too many connections from this address"}"#
+            } else {
+                r#"{"error":"busy"}"#
+            };
             append_refusal(&mut answer, status, u32::try_from(retry_after).ok(), body);
             return self.turn_away(slot, &answer);
         }
@@ -465,7 +479,9 @@ impl DataThread {
                 let backlog = engine.backlog(Slot::from_index(slot));
                 self.shard.backlog(slot, noted, backlog);
             }
-            Effect::Mail(thread, mail) => self.outgoing.send(thread, Envelope::Mail { from: self.number, mail }),
+            Effect::Mail(thread, mail) => {
+                self.outgoing.send(thread, Envelope::Mail { from: self.number, mail });
+            }
             Effect::Stateless { document, subject, payload } => {
                 tracing::trace!(document = %document.name, %subject, bytes = payload.len(), "stateless message");
             }
@@ -500,7 +516,9 @@ impl DataThread {
                 Segment::Shared(bytes) => EngineSegment::Shared(Arc::clone(bytes), 0..bytes.len() as u32),
             };
             use pinwire_engine::Refused;
-            if let Err(refused @ (Refused::SlotFull | Refused::ThreadFull)) = engine.send(Slot::from_index(*slot), segment) {
+            if let Err(refused @ (Refused::SlotFull | Refused::ThreadFull)) =
+                engine.send(Slot::from_index(*slot), segment)
+            {
                 tracing::debug!(slot, %refused, "output refused");
                 cut.push(*slot);
             }

@@ -25,10 +25,11 @@ pub(crate) struct Job {
 pub(crate) struct Worker(SyncSender<Job>);
 
 impl Worker {
-    pub(crate) fn start() -> io::Result<(Self, JoinHandle<()>)> {
+    /// Nobody waits for the thread's end: a job can take seconds, and what it computes is of no use to a node that stops.
+    pub(crate) fn start() -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let thread = thread::Builder::new().name("compact".to_owned()).spawn(move || work(&receiver))?;
-        Ok((Self(sender), thread))
+        thread::Builder::new().name("compact".to_owned()).spawn(move || work(&receiver))?;
+        Ok(Self(sender))
     }
 
     /// Gives the job back if too many wait.

@@ -63,8 +63,7 @@ pub struct Limits {
 impl Limits {
     /// The defaults: 16 MiB frames and messages, 4,096 fragments. There is no bound on the compression ratio: the bound on
     /// the message holds while it inflates, and a document full of one character is a fair one.
-    pub const DEFAULT: Self =
-        Self { max_frame: 16 << 20, max_message: 16 << 20, max_fragments: 4096 };
+    pub const DEFAULT: Self = Self { max_frame: 16 << 20, max_message: 16 << 20, max_fragments: 4096 };
 }
 
 impl Default for Limits {

@@ -75,6 +75,12 @@ impl Log {
         self.tail.len()
     }
 
+    /// Bytes of the base.
+    #[must_use]
+    pub fn base_len(&self) -> usize {
+        self.base.as_ref().map_or(0, |base| base.len())
+    }
+
     /// Bytes the log holds.
     #[must_use]
     pub fn held(&self) -> usize {

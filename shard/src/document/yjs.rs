@@ -104,11 +104,17 @@ impl Compaction {
     /// [`Self::stack_size`].
     #[must_use]
     pub fn run(self) -> Compacted {
-        let updates: Vec<&[u8]> =
-            self.base.as_deref().into_iter().chain(Entries::over(&self.tail).map(|entry| entry.update)).collect();
+        let updates: Vec<&[u8]> = self
+            .base
+            .as_deref()
+            .into_iter()
+            .chain(Entries::over(&self.tail).map(|entry| entry.update))
+            .collect();
         let is_sound = |update: &&[u8]| update::scan(update, &update::Bounds::default(), &mut ()).is_ok();
-        let mut fates: Vec<Fate> =
-            updates.iter().map(|update| if is_sound(update) { Fate::Candidate } else { Fate::Faulty }).collect();
+        let mut fates: Vec<Fate> = updates
+            .iter()
+            .map(|update| if is_sound(update) { Fate::Candidate } else { Fate::Faulty })
+            .collect();
         let mut restarts = 0;
         let (base, order) = loop {
             let order = in_order(&updates, &fates);
@@ -176,7 +182,8 @@ impl Heads {
 
     fn take(&mut self, update: &[u8]) -> bool {
         let mut fit = Fit { heads: self, has_gap: false };
-        let is_whole = update::scan(update, &update::Bounds::default(), &mut fit).is_ok_and(|summary| !summary.has_skips);
+        let is_whole = update::scan(update, &update::Bounds::default(), &mut fit)
+            .is_ok_and(|summary| !summary.has_skips);
         if !is_whole || fit.has_gap {
             return false;
         }
