@@ -193,7 +193,7 @@ fn an_error_is_final_and_releases_what_was_held() {
 
 #[test]
 fn limits_hold_for_frames_messages_and_fragments() {
-    let limits = Limits { max_frame: 10, max_message: 15, max_fragments: 3, ..Limits::DEFAULT };
+    let limits = Limits { max_frame: 10, max_message: 15, max_fragments: 3 };
     let feed = |frames: &[Vec<u8>]| Peer::with_limits(limits).feed(&frames.concat());
     let first = |len| frame(Opcode::Binary, false, &vec![0; len]);
     let next = |fin, len| frame(Opcode::Continuation, fin, &vec![0; len]);
@@ -237,8 +237,7 @@ fn a_frame_over_a_limit_is_refused_by_its_header_alone() {
 
 #[test]
 fn control_frames_are_not_bound_by_message_limits() {
-    let mut peer =
-        Peer::with_limits(Limits { max_frame: 1, max_message: 1, max_fragments: 1, ..Limits::DEFAULT });
+    let mut peer = Peer::with_limits(Limits { max_frame: 1, max_message: 1, max_fragments: 1 });
     assert_eq!(peer.feed(&frame(Opcode::Ping, true, &[7; 125])).unwrap(), [Owned::Ping(vec![7; 125])]);
 }
 

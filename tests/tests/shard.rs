@@ -200,7 +200,7 @@ impl Node {
                     let position = self.shards[thread].submit(document).map(|(position, _)| position);
                     match position {
                         Some(position) if self.store_is_out => {
-                            self.unstored.push((thread, document, position))
+                            self.unstored.push((thread, document, position));
                         }
                         Some(position) => self.shards[thread].stored(document, position),
                         None => {}

@@ -162,7 +162,7 @@ impl Member {
         match runs_of(update) {
             Ok(runs) => runs.iter().for_each(|run| self.received.insert(run)),
             Err(error) => {
-                context.model.violate(format!("{:?}: an update fails the walk: {error}", self.document))
+                context.model.violate(format!("{:?}: an update fails the walk: {error}", self.document));
             }
         }
         if let Err(error) = self.replica.apply(update) {

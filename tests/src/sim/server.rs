@@ -239,7 +239,7 @@ impl World {
                 match self.plan.verify.delay(&mut self.rng) {
                     None => self.threads[thread].shard.verdict(conn, ticket, verdict),
                     Some(delay) => {
-                        self.after(delay, Event::Input(thread, Input::Verdict(conn, ticket, verdict)))
+                        self.after(delay, Event::Input(thread, Input::Verdict(conn, ticket, verdict)));
                     }
                 }
             }
@@ -256,7 +256,7 @@ impl World {
                 match self.plan.compact.delay(&mut self.rng) {
                     None => self.input(thread, Input::Compacted(document, result)),
                     Some(delay) => {
-                        self.after(delay, Event::Input(thread, Input::Compacted(document, result)))
+                        self.after(delay, Event::Input(thread, Input::Compacted(document, result)));
                     }
                 }
             }
