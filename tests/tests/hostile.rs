@@ -370,7 +370,7 @@ fn who_does_not_answer_pings_is_closed_with_4011_and_who_does_is_kept() {
         }
         assert_eq!(dead.closed(), Some(4011));
         // The kernel watches it as well.
-        eventually("keep-alive runs", || node.connections().iter().any(|it| *it == (port, 1, 2)));
+        eventually("keep-alive runs", || node.connections().contains(&(port, 1, 2)));
     });
 }
 

@@ -48,10 +48,10 @@ pub(super) fn check(file: &Path, uses: &[Use]) -> Vec<Violation> {
         .collect()
 }
 
-/// Which rules hold for a file.
 /// The one place that waits by the clock: between two looks at tables of the kernel, which tell nobody of a change.
 const PAUSE_FILE: &str = "tests/src/node/mod.rs";
 
+/// Which rules hold for a file.
 struct Place {
     pure: bool,
     /// Nothing in it ships.
