@@ -90,7 +90,10 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub(crate) const PIECES_MAX: usize = 1024;
 
 /// The arena is given back above this capacity once a turn has left, so that one large turn is not kept for ever.
-pub(crate) const ARENA_KEEP: usize = 4 << 20;
+pub(crate) const ARENA_KEEP: usize = 1 << 20;
+
+/// Entries for which the lists of a turn keep room: one turn that speaks to every connection is not paid for ever.
+pub(crate) const LIST_KEEP: usize = 4096;
 
 /// Room a transform's unused bytes must leave in a read buffer.
 pub(crate) const READ_ROOM_MIN: usize = 4096;

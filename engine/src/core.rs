@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::buffers::BufferPool;
-use crate::config::{ACCEPT_BACKOFF, Config, TurnBudget};
+use crate::config::{ACCEPT_BACKOFF, Config, LIST_KEEP, TurnBudget};
 use crate::door::Door;
 use crate::event::{Event, Pressure};
 use crate::output::Output;
@@ -220,6 +220,16 @@ impl Core {
             hot.flags.set(Flags::PENDING);
         }
         self.wake_reader(handle);
+    }
+
+    /// Gives back what an unusual turn made the queues grow to.
+    pub(crate) fn shrink_queues(&mut self) {
+        if self.events.is_empty() {
+            self.events.shrink_to(LIST_KEEP);
+        }
+        if self.ready.is_empty() {
+            self.ready.shrink_to(LIST_KEEP);
+        }
     }
 
     pub(crate) fn is_leaving_dead(&mut self, handle: Handle) -> bool {

@@ -237,6 +237,7 @@ impl Engine {
     /// Learns what happened and reads, within the turn's budget. Events are then there to take.
     pub fn poll(&mut self) {
         self.core.budget = config::TurnBudget::new(&self.core.config);
+        self.core.shrink_queues();
         self.progress();
         self.backend.reap(&mut self.core);
         if self.core.accept_after().is_some_and(|at| at <= Instant::now()) {

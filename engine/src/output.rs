@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::config::{ARENA_KEEP, PIECES_MAX};
+use crate::config::{ARENA_KEEP, LIST_KEEP, PIECES_MAX};
 use crate::slot::{Handle, NO_TURN};
 
 /// A piece of output.
@@ -179,7 +179,9 @@ impl Output {
             }
         }
         self.nodes.clear();
+        self.nodes.shrink_to(LIST_KEEP);
         self.dirty.clear();
+        self.dirty.shrink_to(LIST_KEEP);
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) const REPLY_PER_TURN: usize = 256 << 10;
 pub(crate) const HELD_MAX: usize = 4 << 20;
 /// Bytes of the arena from which on members that lag are left for the next turn.
 pub(crate) const ARENA_SOFT_MAX: usize = 8 << 20;
+/// Entries for which the lists of a turn keep room.
+pub(crate) const LISTS_KEEP: usize = 1024;
 /// Log bytes that one member that lags is sent in one turn.
 pub(crate) const CATCH_UP_PER_TURN: usize = 512 << 10;
 

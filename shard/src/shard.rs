@@ -17,7 +17,7 @@ use crate::conn::{Cold, Conn, Handshake, NONE, Peer, Phase, Traveller};
 use crate::document::{Document, State};
 use crate::effect::{ConnRef, DocumentName, DocumentRef, Effect, Outbox, Slot, SocketAction};
 use crate::grant::{Opening, Verdict};
-use crate::limits::{HELD_MAX, HELD_REFUSALS_MAX, REPLY_PER_TURN, SILENT_MS, Settings, ticks};
+use crate::limits::{HELD_MAX, HELD_REFUSALS_MAX, LISTS_KEEP, REPLY_PER_TURN, SILENT_MS, Settings, ticks};
 use crate::output::Output;
 use crate::refusals::Refusals;
 use crate::slab::Slab;
@@ -425,6 +425,8 @@ impl Shard {
     /// Ends the turn after the flush, when it is known which connections are blocked.
     pub fn finish_turn(&mut self) {
         self.return_credits();
+        self.lagging.shrink_to(LISTS_KEEP.max(self.lagging.len()));
+        self.out.effects.shrink_to(LISTS_KEEP.max(self.out.effects.len()));
     }
 
     /// Counters.

@@ -160,6 +160,8 @@ fn random_secret() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use pinwire_token::{Access, Request, authorize, verify};
     use serde_json::Value;
 
@@ -184,7 +186,7 @@ mod tests {
         std::fs::write(&file, json!({ "keys": [key] }).to_string()).unwrap();
         let dev = Dev::resolve(&DevArgs { jwks: vec![file], ..args("127.0.0.1:0") }).unwrap();
         let signing = SigningKey::from_secret(&[7; 32]).unwrap().with_id("k1");
-        let claims = DefaultClaims::lasting(60).at(unix_now());
+        let claims = DefaultClaims::lasting(60).at(unix_now()).unwrap();
         let token = mint(&signing, &claims).unwrap();
         assert!(verify(&dev.config.keys, &dev.config.policy, &token, unix_now()).is_ok());
 

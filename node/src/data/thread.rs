@@ -36,6 +36,8 @@ pub(crate) struct Shared {
 
 /// How long a turn may wait when another thread's mailbox is full or the worker is busy.
 const RETRY: Duration = Duration::from_millis(1);
+/// Sends for which a turn's list keeps room: one turn that speaks to every connection is not paid for ever.
+const SENDS_KEPT: usize = 4096;
 /// How long clients get to answer our close frames when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// What a refused client is told to wait at least.
@@ -534,6 +536,7 @@ impl DataThread {
             }
             last = Some(slot);
         }
+        sends.shrink_to(SENDS_KEPT);
         self.shard.outbox().sends = sends;
         for slot in cut {
             self.give_up(slot, "what may wait for it");
