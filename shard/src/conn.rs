@@ -161,6 +161,12 @@ impl Conn {
         self.backlog > 0
     }
 
+    /// A token of the peer was found good.
+    pub(crate) fn is_trusted(&self) -> bool {
+        let judged = self.cold.as_ref().map(|cold| &cold.handshake);
+        self.app != NONE || matches!(judged, Some(Handshake::Judged(Ok(_))))
+    }
+
     pub(crate) fn cold_mut(&mut self) -> &mut Cold {
         self.cold.get_or_insert_default()
     }

@@ -2,12 +2,15 @@
 
 use crate::conn::Peer;
 use crate::document::awareness::Applied;
+use crate::document::coverage::UpdateRange;
 use crate::document::log::{Position, Rebase};
 use crate::document::yjs::{self, EMPTY_UPDATE};
 use crate::document::{Ack, Document, Joiner};
 use crate::limits::{
-    FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, TAIL_WHILE_COMPACTING, UNSTORED_MAX,
+    FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, STEP_1_WORK, TAIL_WHILE_COMPACTING,
+    UNSTORED_MAX,
 };
+use crate::mail::{Body, RemoteSession};
 use crate::shard::Shard;
 use pinwire_protocol::document::awareness::{self, Awareness as AwarenessBody};
 use pinwire_protocol::document::state_vector::StateVector;
@@ -40,14 +43,6 @@ pub(crate) enum Outcome {
 /// The ranges of one update, kept between its validation and its absorption, so that a bad one leaves no trace.
 #[derive(Debug, Default)]
 pub(crate) struct UpdateRanges(Vec<UpdateRange>);
-
-#[derive(Clone, Copy, Debug)]
-struct UpdateRange {
-    client: u64,
-    clock: u32,
-    len: u32,
-    is_delete: bool,
-}
 
 /// Ranges kept between updates; an update with more gives the memory back afterwards.
 const RANGES_KEPT: usize = 1024;
@@ -84,7 +79,7 @@ impl Shard {
     pub(crate) fn edit(&mut self, session: u32, update: &[u8]) -> Outcome {
         let mut ranges = std::mem::take(&mut self.ranges);
         let outcome = match update::scan(update, &update::Bounds::default(), &mut ranges) {
-            Ok(summary) => self.edit_checked(session, update, &ranges, summary.has_skips),
+            Ok(summary) => self.edit_checked(session, update, &mut ranges, summary.has_skips),
             Err(_) => Outcome::Invalid,
         };
         ranges.clear();
@@ -96,7 +91,7 @@ impl Shard {
         &mut self,
         session: u32,
         update: &[u8],
-        ranges: &UpdateRanges,
+        ranges: &mut UpdateRanges,
         has_skips: bool,
     ) -> Outcome {
         let now_ms = self.out.now_ms;
@@ -117,6 +112,7 @@ impl Shard {
         let is_remote = matches!(self.out.sessions.get(session).map(|s| s.peer), Some(Peer::Remote { .. }));
         if document.compacting
             && !is_remote
+            && !self.is_replaying
             && document.log.tail_len() > TAIL_WHILE_COMPACTING.max(document.log.base_len())
         {
             return Outcome::Hold;
@@ -127,9 +123,7 @@ impl Shard {
         if !self.apps.take_operation(document.app, now_ms) {
             return Outcome::RateLimited(self.apps.limits(document.app).operations_per_minute.into());
         }
-        let mut absorb = document.coverage.absorb();
-        ranges.replay(&mut absorb);
-        if absorb.leaves_gap || has_skips {
+        if document.coverage.absorb_all(&mut ranges.0).leaves_gap || has_skips {
             document.log.note_gap();
         }
         document.log.append(tag, update);
@@ -156,22 +150,51 @@ impl Shard {
             return Outcome::Invalid;
         };
         let Some(index) = self.session_document(session) else { return Outcome::Done };
+        if self.is_answer_under_way(session) {
+            return self.answer_later(index, session, &known);
+        }
         let Some(document) = self.documents.get_mut(index) else { return Outcome::Done };
+        self.out.replied += STEP_1_WORK + document.log.tail_len().min(FOLD_BYTES_MAX);
         match document.lacking(&known) {
             Lacking::Ready(update) => self.answer_step1(session, &update),
             Lacking::Worker => {
                 let Some(tag) = self.out.sessions.get(session).map(|s| s.tag) else { return Outcome::Done };
                 let state_vector = known.encode().into();
-                // What a client said last holds: however often it asks, one answer is computed.
-                let joiners = &mut document.pending_mut().joiners;
-                match joiners.iter_mut().find(|joiner| (joiner.session, joiner.tag) == (session, tag)) {
-                    Some(joiner) => joiner.state_vector = state_vector,
-                    None => joiners.push(Joiner { session, tag, state_vector }),
-                }
+                put_joiner(&mut document.pending_mut().joiners, Joiner { session, tag, state_vector });
                 self.mark_dirty(index);
             }
         }
         Outcome::Done
+    }
+
+    /// A session on another thread has at most one answer under way, as it has one delivery.
+    fn is_answer_under_way(&self, session: u32) -> bool {
+        matches!(self.session_peer(session), Some(Peer::Remote { awaits_credit: true, .. }))
+    }
+
+    /// Keeps a step 1 until the credit comes back; the latest holds.
+    fn answer_later(&mut self, index: u32, session: u32, known: &StateVector) -> Outcome {
+        let Some(tag) = self.out.sessions.get(session).map(|s| s.tag) else { return Outcome::Done };
+        let Some(document) = self.documents.get_mut(index) else { return Outcome::Done };
+        put_joiner(
+            &mut document.pending_mut().deferred,
+            Joiner { session, tag, state_vector: known.encode().into() },
+        );
+        Outcome::Done
+    }
+
+    /// The credit came back: answers the step 1 that waited for it.
+    pub(crate) fn answer_deferred(&mut self, session: u32) {
+        let Some(index) = self.session_document(session) else { return };
+        let Some(tag) = self.out.sessions.get(session).map(|s| s.tag) else { return };
+        let Some(pending) = self.documents.get_mut(index).and_then(|document| document.pending.as_mut())
+        else {
+            return;
+        };
+        let found = pending.deferred.iter().position(|joiner| (joiner.session, joiner.tag) == (session, tag));
+        if let Some(joiner) = found.map(|at| pending.deferred.swap_remove(at)) {
+            self.sync_step1(session, &joiner.state_vector);
+        }
     }
 
     /// Sends what a step 1 asked for, and our own step 1.
@@ -179,10 +202,20 @@ impl Shard {
         let Some(index) = self.session_document(session) else { return };
         let Some(document) = self.documents.get(index) else { return };
         let state_vector = document.state_vector().encode();
-        self.out.send_session_with_tail(session, |out| write_step2_head(out, update.len()), update);
-        self.out.send_session(session, |out| {
+        let write_step1 = |out: &mut Vec<u8>| {
             hocuspocus::append_sync_body(out, &SyncMessage::Step1 { state_vector: &state_vector });
-        });
+        };
+        if let Some(Peer::Remote { thread, conn, key, .. }) = self.session_peer(session) {
+            let (mut head, mut step1) = (Vec::new(), Vec::new());
+            write_step2_head(&mut head, update.len());
+            write_step1(&mut step1);
+            let bodies = [Body::shared(head, update), Body::from(step1)];
+            self.out.await_credit(session);
+            self.out.deliver(thread, vec![RemoteSession { conn, key }], Arc::from(bodies), true);
+            return;
+        }
+        self.out.send_session_with_tail(session, |out| write_step2_head(out, update.len()), update);
+        self.out.send_session(session, write_step1);
     }
 
     /// Answers a step 1 when compaction came to nothing: everything the log holds, update by update, then an empty step 2.
@@ -246,9 +279,23 @@ impl Shard {
         self.out.send_session(session, ywebsocket::append_query_awareness);
     }
 
+    fn forget_what_it_knows(&mut self, index: u32, session: u32) -> Outcome {
+        let member = self.out.sessions.get(session).map(|found| found.member as usize);
+        let members = self.documents.get_mut(index).map(|document| &mut document.members);
+        if let Some(member) = member.and_then(|at| members?.get_mut(at)) {
+            member.awareness = 0;
+        }
+        self.lag(session);
+        Outcome::Done
+    }
+
     /// Asks for everyone's awareness.
     pub(crate) fn query_awareness(&mut self, session: u32) -> Outcome {
         let Some(index) = self.session_document(session) else { return Outcome::Done };
+        if matches!(self.session_peer(session), Some(Peer::Remote { .. })) {
+            // It is told of everyone when it catches up, which its credit paces.
+            return self.forget_what_it_knows(index, session);
+        }
         let Some(document) = self.documents.get(index) else { return Outcome::Done };
         let mut body = Vec::new();
         if !document.awareness.write_since(&mut body, 0, None) {
@@ -256,6 +303,14 @@ impl Shard {
         }
         self.out.send_session(session, |out| hocuspocus::append_awareness_body(out, &body));
         Outcome::Done
+    }
+}
+
+/// Enters a step 1 that waits. What a client said last holds: however often it asks, one answer is computed.
+fn put_joiner(joiners: &mut Vec<Joiner>, new: Joiner) {
+    match joiners.iter_mut().find(|joiner| (joiner.session, joiner.tag) == (new.session, new.tag)) {
+        Some(joiner) => *joiner = new,
+        None => joiners.push(new),
     }
 }
 

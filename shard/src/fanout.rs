@@ -14,7 +14,7 @@ use crate::limits::{
     ARENA_SOFT_MAX, CATCH_UP_PER_TURN, COMPACT_MIN, COMPRESS_MAX, MERGE_NS_PER_UPDATE, MERGE_SAVES_BYTES,
     PS_PER_BYTE_AND_MEMBER,
 };
-use crate::mail::{Mail, RemoteSession};
+use crate::mail::{Body, Mail, RemoteSession};
 use crate::output::{Framed, Output};
 use crate::shard::Shard;
 use pinwire_protocol::document::hocuspocus as wire;
@@ -90,6 +90,11 @@ impl Shard {
             acknowledge(&mut self.out, document);
             compact(&mut self.out, document, index);
             document.drop_empty_pending();
+            if document.submitted != document.log.head() {
+                // It came after this turn's settling: the next turn submits it.
+                document.dirty = true;
+                self.dirty.push(index);
+            }
             for session in behind {
                 self.lag(session);
             }
@@ -181,7 +186,7 @@ struct Broadcast<'a> {
     /// All of them merged, where that pays.
     merged: Option<Vec<u8>>,
     classes: [Option<Frames>; 4],
-    bodies: Option<Arc<[Box<[u8]>]>>,
+    bodies: Option<Arc<[Body]>>,
 }
 
 /// A class's frames: one per entry for the writers, who skip their own, and the run that everyone else gets.
@@ -218,7 +223,7 @@ impl Broadcast<'_> {
         })
     }
 
-    fn remote_bodies(&mut self) -> Arc<[Box<[u8]>]> {
+    fn remote_bodies(&mut self) -> Arc<[Body]> {
         let Self { entries, merged, bodies, .. } = self;
         let whole = bodies.get_or_insert_with(|| match merged {
             Some(merged) => Arc::from([update_body(merged)]),
@@ -228,10 +233,10 @@ impl Broadcast<'_> {
     }
 }
 
-fn update_body(update: &[u8]) -> Box<[u8]> {
+fn update_body(update: &[u8]) -> Body {
     let mut body = Vec::with_capacity(wire::sync_body_len(update.len()));
     wire::append_sync_body(&mut body, &SyncMessage::Update { update });
-    body.into_boxed_slice()
+    body.into()
 }
 
 /// Merging pays where the bytes it saves, over all members, cost more than the merge itself.
@@ -270,8 +275,9 @@ fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec
             }
             &mut Peer::Local { slot, key } => {
                 let now = crate::wheel::tick_at(out.now_ms);
+                let has_room = out.outbox.arena.len() <= ARENA_SOFT_MAX;
                 let Some(conn) = out.conns.get_mut(slot) else { continue };
-                if member.cursor != flushed || conn.is_blocked() {
+                if member.cursor != flushed || conn.is_blocked() || !has_room {
                     behind.push(member.session);
                     continue;
                 }
@@ -334,7 +340,6 @@ fn send_private_run(
     key: u16,
     skip: Option<u32>,
 ) {
-    let Some(raw) = out.raw_key(slot, key) else { return };
     let writers: Vec<u32> = broadcast.entries.iter().map(|entry| entry.writer).collect();
     let frames = broadcast.frames(out, name, class(SessionDialect::YWebsocket, false));
     let bodies: Vec<_> = match skip {
@@ -345,13 +350,19 @@ fn send_private_run(
         }
     };
     for body in bodies {
-        let header = ws::header(Frame::new(Opcode::Binary), wire::key_len(&raw) + body.len());
-        out.outbox.write(slot, |out| {
-            out.extend_from_slice(&header);
-            wire::append_key(out, &raw);
-        });
-        out.outbox.send(slot, Segment::Arena(body));
+        send_private(out, slot, key, body);
     }
+}
+
+/// Queues a frame under a key of the session's own: a header and the key, then the shared body.
+fn send_private(out: &mut Output, slot: u32, key: u16, body: std::ops::Range<u32>) {
+    let Some(raw) = out.raw_key(slot, key) else { return };
+    let header = ws::header(Frame::new(Opcode::Binary), wire::key_len(&raw) + body.len());
+    out.outbox.write(slot, |out| {
+        out.extend_from_slice(&header);
+        wire::append_key(out, &raw);
+    });
+    out.outbox.send(slot, Segment::Arena(body));
 }
 
 fn broadcast_awareness(out: &mut Output, document: &mut Document, behind: &mut Vec<u32>) {
@@ -370,7 +381,8 @@ fn broadcast_awareness(out: &mut Output, document: &mut Document, behind: &mut V
         let Some(session) = out.sessions.get(member.session) else { continue };
         let (peer, dialect, tag) = (session.peer, session.dialect, session.tag);
         let keeps_up = member.awareness == flushed && owners.binary_search(&tag).is_err();
-        if !keeps_up || !out.can_take_more(session) {
+        let has_room = out.outbox.arena.len() <= ARENA_SOFT_MAX;
+        if !keeps_up || !has_room || !out.can_take_more(session) {
             behind.push(member.session);
             continue;
         }
@@ -380,7 +392,7 @@ fn broadcast_awareness(out: &mut Output, document: &mut Document, behind: &mut V
         }
         match peer {
             Peer::Remote { thread, conn, key, .. } => {
-                set_awaits_credit(out, member.session);
+                out.await_credit(member.session);
                 add_remote(&mut remote, thread, RemoteSession { conn, key });
             }
             Peer::Local { slot, key } => {
@@ -390,7 +402,7 @@ fn broadcast_awareness(out: &mut Output, document: &mut Document, behind: &mut V
         }
     }
     if !remote.is_empty() {
-        let bodies: Arc<[Box<[u8]>]> = Arc::from([body.into_boxed_slice()]);
+        let bodies: Arc<[Body]> = Arc::from([Body::from(body)]);
         deliver_remotely(out, remote, &bodies);
     }
 }
@@ -404,13 +416,11 @@ fn send_awareness(
     (slot, key, dialect): (u32, u16, SessionDialect),
 ) {
     out.stats.frames_fanned_out += 1;
-    if dialect == SessionDialect::PrivateKey {
-        return out.send_key(slot, key, |out| out.extend_from_slice(body));
-    }
     let now = out.now();
     let Some(conn) = out.conns.get_mut(slot) else { return };
     conn.last_data = now;
-    let class = class(dialect, conn.deflate && body.len() <= COMPRESS_MAX);
+    let is_private = dialect == SessionDialect::PrivateKey;
+    let class = class(dialect, conn.deflate && !is_private && body.len() <= COMPRESS_MAX);
     let framed = classes[class].get_or_insert_with(|| {
         out.frame(class % 2 == 1, |out| {
             if class >= 2 {
@@ -419,6 +429,10 @@ fn send_awareness(
             out.extend_from_slice(body);
         })
     });
+    if is_private {
+        let payload = framed.payload.clone();
+        return send_private(out, slot, key, payload);
+    }
     out.outbox.send(slot, Segment::Arena(framed.frame.clone()));
 }
 
@@ -430,7 +444,7 @@ fn add_remote(remote: &mut Vec<(u16, Vec<RemoteSession>)>, thread: u16, session:
 }
 
 /// One mail per thread, whatever the number of members there.
-fn deliver_remotely(out: &mut Output, remote: Vec<(u16, Vec<RemoteSession>)>, bodies: &Arc<[Box<[u8]>]>) {
+fn deliver_remotely(out: &mut Output, remote: Vec<(u16, Vec<RemoteSession>)>, bodies: &Arc<[Body]>) {
     for (thread, to) in remote {
         out.stats.frames_fanned_out += to.len() as u64;
         out.mail(thread, Mail::Deliver { to, bodies: Arc::clone(bodies), wants_credit: true });
@@ -447,21 +461,13 @@ fn write_awareness(document: &Document, out: &mut Vec<u8>, seen: u32, except: Op
     has_body
 }
 
-fn set_awaits_credit(out: &mut Output, session: u32) {
-    if let Some(found) = out.sessions.get_mut(session)
-        && let Peer::Remote { awaits_credit, .. } = &mut found.peer
-    {
-        *awaits_credit = true;
-    }
-}
-
 /// Sends one member what it lacks, as far as a turn goes; true if more is to follow.
 fn bring_forward(out: &mut Output, document: &mut Document, at: usize) -> bool {
     let Some(member) = document.members.get(at).copied() else { return false };
     let Some((tag, peer)) = out.sessions.get(member.session).map(|found| (found.tag, found.peer)) else {
         return false;
     };
-    let mut bodies: Vec<Box<[u8]>> = Vec::new();
+    let mut bodies: Vec<Body> = Vec::new();
     let mut cursor = member.cursor;
     let head = document.flushed;
     let entries = match document.log.since(cursor) {
@@ -469,12 +475,9 @@ fn bring_forward(out: &mut Output, document: &mut Document, at: usize) -> bool {
         None => {
             // Compaction passed the cursor: the base holds what is lacking, and more.
             if let Some(base) = document.log.base() {
-                let base = Arc::clone(base);
-                let write_head = |out: &mut Vec<u8>| {
-                    out.extend_from_slice(&[0, 2]);
-                    write_var_uint(out, base.len() as u64);
-                };
-                out.send_session_with_tail(member.session, write_head, &base);
+                let mut front = vec![0, 2];
+                write_var_uint(&mut front, base.len() as u64);
+                bodies.push(Body::shared(front, base));
             }
             cursor = document.log.start();
             document.log.tail()
@@ -495,7 +498,7 @@ fn bring_forward(out: &mut Output, document: &mut Document, at: usize) -> bool {
     if member.awareness != document.awareness_flushed
         && write_awareness(document, &mut awareness, member.awareness, Some(tag))
     {
-        bodies.push(awareness.into_boxed_slice());
+        bodies.push(awareness.into());
     }
     document.members[at].cursor = cursor;
     document.members[at].awareness = document.awareness_flushed;
@@ -506,12 +509,16 @@ fn bring_forward(out: &mut Output, document: &mut Document, at: usize) -> bool {
     match peer {
         Peer::Local { .. } => {
             for body in &bodies {
-                out.send_session(member.session, |out| out.extend_from_slice(body));
+                let write = |out: &mut Vec<u8>| out.extend_from_slice(&body.head);
+                match &body.tail {
+                    None => out.send_session(member.session, write),
+                    Some(tail) => out.send_session_with_tail(member.session, write, tail),
+                }
             }
             more
         }
         Peer::Remote { thread, conn, key, .. } => {
-            set_awaits_credit(out, member.session);
+            out.await_credit(member.session);
             let to = vec![RemoteSession { conn, key }];
             out.mail(thread, Mail::Deliver { to, bodies: bodies.into(), wants_credit: true });
             // The credit brings it back.
@@ -539,7 +546,9 @@ fn acknowledge(out: &mut Output, document: &mut Document) {
 fn compact(out: &mut Output, document: &mut Document, index: u32) {
     let has_joiners = document.pending.as_ref().is_some_and(|pending| !pending.joiners.is_empty());
     let is_due = has_joiners || document.log.wants_compaction(COMPACT_MIN);
-    if document.compacting || !is_due || document.state == State::Loading {
+    // What the store was not told of yet must not be compacted away.
+    let is_submitted = document.submitted == document.log.head();
+    if document.compacting || !is_due || !is_submitted || document.state == State::Loading {
         return;
     }
     let joiners =

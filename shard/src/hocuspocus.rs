@@ -8,7 +8,8 @@ use crate::edit::Outcome;
 use crate::effect::{ConnRef, Effect, Slot};
 use crate::grant::{Access, Grant, Verdict};
 use crate::limits::{
-    BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, FULL_RETRY_MS, KEYS_MAX, RETRY_MS, UNDER_WAY_MAX,
+    BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, EXPIRY_LEEWAY_S, FULL_RETRY_MS, KEYS_MAX, RETRY_MS,
+    UNDER_WAY_MAX,
 };
 use crate::mail::{Mail, RemoteSession};
 use crate::members::Opened;
@@ -36,7 +37,13 @@ impl Hocuspocus {
     /// Enters a key; None past the bound. At the bound it takes the place of the one that has been out of use longest, but
     /// not before: what a client still sends under a key that was refused must find it refused.
     fn add(&mut self, raw: &str, now: Tick) -> Option<usize> {
-        self.next_id = self.next_id.wrapping_add(1);
+        // Fewer keys than numbers: there is always a free one.
+        loop {
+            self.next_id = self.next_id.wrapping_add(1);
+            if self.keys.iter().all(|key| key.id != self.next_id) {
+                break;
+            }
+        }
         let state = KeyState::Waiting { since: now, frames: Vec::new() };
         let key = Key { id: self.next_id, raw: raw.into(), state };
         if self.keys.len() < KEYS_MAX {
@@ -186,8 +193,24 @@ impl Shard {
         }
     }
 
-    /// The verdict on a token, or None while it is being verified.
+    /// The verdict on a token as it stands now, or None while it is being verified.
     fn judge(&mut self, slot: Slot, token: &str) -> Option<Verdict> {
+        let verdict = self.recall(slot, token)?;
+        let has_expired = |grant: &Arc<Grant>| {
+            grant.expires.is_some_and(|expires| self.out.now_unix > expires.saturating_add(EXPIRY_LEEWAY_S))
+        };
+        // A verdict is as old as its socket.
+        Some(verdict.and_then(|grant| {
+            if has_expired(&grant) {
+                Err(Close::new(CloseCode::InvalidToken, "token expired"))
+            } else {
+                Ok(grant)
+            }
+        }))
+    }
+
+    /// The verdict on a token as it was given, or None while it is being verified.
+    fn recall(&mut self, slot: Slot, token: &str) -> Option<Verdict> {
         let Some(conn) = self.out.conns.get_mut(slot) else {
             return Some(Err(Close::from(CloseCode::MissingToken)));
         };
@@ -298,7 +321,6 @@ impl Shard {
 
     /// Counts the connection with its first document, and keeps it within one app. False: not now.
     fn admit_hocuspocus(&mut self, slot: Slot, grant: &Grant) -> Result<bool, Close> {
-        let now_ms = self.out.now_ms;
         let Some(conn) = self.out.conns.get(slot) else { return Ok(false) };
         if conn.app != NONE {
             let is_same = self
@@ -308,7 +330,8 @@ impl Shard {
             if !is_same {
                 return Err(Close::new(CloseCode::Forbidden, "all documents of a socket belong to one app"));
             }
-            return Ok(self.apps.has_operations(conn.app, now_ms));
+            // Its working documents must not wait: edits are limited one by one.
+            return Ok(true);
         }
         match self.admit(slot, grant) {
             Ok(()) => Ok(true),
@@ -333,15 +356,19 @@ impl Shard {
         let Some(hocuspocus) = conn.hocuspocus_mut() else { return Flow::Stop };
         let frames = hocuspocus.settle(index, KeyState::Joined(session));
         self.out.send_key(slot, index as u16, |out| write_authenticated(out, access));
+        // These few were taken before: they do not wait for a compaction.
+        self.is_replaying = true;
+        let mut flow = Flow::Continue;
         for frame in frames {
             if let Ok(Frame::Message { body, .. }) = decode_rest(&frame, &mut Vec::new()) {
-                match self.member_message(session, body, slot) {
-                    Flow::Continue => {}
-                    other => return other,
+                flow = self.member_message(session, body, slot);
+                if flow != Flow::Continue {
+                    break;
                 }
             }
         }
-        Flow::Continue
+        self.is_replaying = false;
+        flow
     }
 
     fn reauthenticate(&mut self, session: u32, access: Access) {

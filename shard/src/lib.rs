@@ -37,7 +37,7 @@ pub use conn::Traveller;
 pub use effect::{ConnRef, DocumentName, DocumentRef, Effect, Outbox, Segment, Slot, SocketAction};
 pub use grant::{Access, Grant, Opening, Policy, Verdict};
 pub use limits::{Settings, ticks};
-pub use mail::{Mail, RemoteSession};
+pub use mail::{Body, Mail, RemoteSession};
 pub use shard::Shard;
 pub use slab::Slab;
 pub use stats::Stats;

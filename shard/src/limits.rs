@@ -10,6 +10,10 @@ pub(crate) const RETRY_MS: u64 = 1_000;
 
 /// Bytes of direct replies to one connection in one turn; beyond it, it is read again in the next turn.
 pub(crate) const REPLY_PER_TURN: usize = 256 << 10;
+/// Received bytes of messages that count like one byte of reply: 4 MiB of messages of one connection in one turn.
+pub(crate) const MESSAGE_BYTES_PER_REPLY_BYTE: usize = 16;
+/// What merging or diffing for one step 1 counts like, besides the bytes that it goes through.
+pub(crate) const STEP_1_WORK: usize = 4 << 10;
 /// Received bytes held for a stalled connection: what was under way when reading was paused. More than a thread reads in one
 /// turn (all of its read buffers, 2 MiB, may be one connection's), so that no honest client is closed for it.
 pub(crate) const HELD_MAX: usize = 4 << 20;
@@ -28,6 +32,8 @@ pub(crate) const BUFFERED_FRAMES_MAX: usize = 64;
 pub(crate) const BUFFERED_BYTES_MAX: usize = 256 << 10;
 /// Frames of one session that may be under way to the thread that owns its document.
 pub(crate) const UNDER_WAY_MAX: u32 = 64;
+/// Seconds by which clocks may differ when a token's end is judged again.
+pub(crate) const EXPIRY_LEEWAY_S: u64 = 30;
 /// Held refusals per thread; beyond it handshakes are refused before the upgrade.
 pub(crate) const HELD_REFUSALS_MAX: usize = 4_096;
 /// Clients in a state vector that a peer sends.
@@ -96,6 +102,17 @@ pub struct Settings {
     pub compress_min: usize,
     /// Sessions end with their tokens.
     pub end_on_expiry: bool,
+}
+
+impl Settings {
+    /// Bounds of what a peer may send before any token of its was found good.
+    pub(crate) fn ws_before_auth(&self) -> ws::Limits {
+        ws::Limits {
+            max_frame: self.ws.max_frame.min(BUFFERED_BYTES_MAX as u64),
+            max_message: self.ws.max_message.min(BUFFERED_BYTES_MAX),
+            ..self.ws
+        }
+    }
 }
 
 /// Milliseconds as ticks, rounded up.

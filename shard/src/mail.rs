@@ -20,6 +20,29 @@ pub struct RemoteSession {
     pub key: u16,
 }
 
+/// A frame without its key, in two parts: what was made for it, and large bytes that many share.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// The frame, or the front of it.
+    pub head: Box<[u8]>,
+    /// The rest.
+    pub tail: Option<Arc<[u8]>>,
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(frame: Vec<u8>) -> Self {
+        Self { head: frame.into_boxed_slice(), tail: None }
+    }
+}
+
+impl Body {
+    /// A frame that ends in shared bytes.
+    #[must_use]
+    pub fn shared(head: Vec<u8>, tail: &Arc<[u8]>) -> Self {
+        Self { head: head.into_boxed_slice(), tail: Some(Arc::clone(tail)) }
+    }
+}
+
 /// A message from one shard to another.
 #[derive(Debug)]
 pub enum Mail {
@@ -55,7 +78,7 @@ pub enum Mail {
         /// Who gets them.
         to: Vec<RemoteSession>,
         /// Each is a frame without its key.
-        bodies: Arc<[Box<[u8]>]>,
+        bodies: Arc<[Body]>,
         /// Whether the owner waits for [`Mail::Credit`].
         wants_credit: bool,
     },

@@ -3,7 +3,7 @@
 use crate::conn::{Conn, NONE, Peer, Phase, Session, SessionDialect};
 use crate::effect::{ConnRef, Effect, Outbox, Segment, Slot, SocketAction};
 use crate::limits::{COMPRESS_MAX, SHARED_MIN, Settings};
-use crate::mail::{Mail, RemoteSession};
+use crate::mail::{Body, Mail, RemoteSession};
 use crate::slab::Slab;
 use crate::stats::Stats;
 use crate::wheel::{Tick, Wheel, tick_at};
@@ -178,11 +178,21 @@ impl Output {
                 let mut body = Vec::new();
                 write(&mut body);
                 let to = vec![RemoteSession { conn, key }];
-                let bodies = Arc::from([body.into_boxed_slice()]);
-                self.mail(thread, Mail::Deliver { to, bodies, wants_credit: false });
+                self.deliver(thread, to, Arc::from([Body::from(body)]), false);
             }
             None => {}
         }
+    }
+
+    /// Mails frames to sessions on another thread.
+    pub(crate) fn deliver(
+        &mut self,
+        thread: u16,
+        to: Vec<RemoteSession>,
+        bodies: Arc<[Body]>,
+        wants_credit: bool,
+    ) {
+        self.mail(thread, Mail::Deliver { to, bodies, wants_credit });
     }
 
     /// As [`Self::send_session`], ending in large bytes that many may share.
@@ -197,12 +207,9 @@ impl Output {
                 self.message_with_tail(slot, head, tail);
             }
             Some((Peer::Local { slot, key }, _)) => {
-                let Some(raw) = self.raw_key(slot, key) else { return };
-                let head = |out: &mut Vec<u8>| {
-                    hocuspocus::append_key(out, &raw);
-                    head(out);
-                };
-                self.message_with_tail(slot, head, tail);
+                let mut front = Vec::new();
+                head(&mut front);
+                self.send_key_with_tail(slot, key, &front, tail);
             }
             _ => self.send_session(session, |out| {
                 head(out);
@@ -220,6 +227,16 @@ impl Output {
         });
     }
 
+    /// As [`Self::send_key`], ending in large bytes that many may share.
+    pub(crate) fn send_key_with_tail(&mut self, slot: Slot, key: u16, head: &[u8], tail: &Arc<[u8]>) {
+        let Some(raw) = self.raw_key(slot, key) else { return };
+        let write_head = |out: &mut Vec<u8>| {
+            hocuspocus::append_key(out, &raw);
+            out.extend_from_slice(head);
+        };
+        self.message_with_tail(slot, write_head, tail);
+    }
+
     pub(crate) fn raw_key(&mut self, slot: Slot, key: u16) -> Option<Box<str>> {
         let keys = &self.conns.get_mut(slot)?.hocuspocus_mut()?.keys;
         keys.get(usize::from(key)).map(|key| key.raw.clone())
@@ -231,6 +248,15 @@ impl Output {
 
     pub(crate) fn socket(&mut self, slot: Slot, action: SocketAction) {
         self.effects.push_back(Effect::Socket(slot, action));
+    }
+
+    /// The next delivery to a session on another thread waits until this one's credit is back.
+    pub(crate) fn await_credit(&mut self, session: u32) {
+        if let Some(found) = self.sessions.get_mut(session)
+            && let Peer::Remote { awaits_credit, .. } = &mut found.peer
+        {
+            *awaits_credit = true;
+        }
     }
 
     /// Whether a member can be sent more now; if not, it stays behind and catches up.
@@ -252,10 +278,15 @@ impl Output {
 
     /// Lets a connection be received from again.
     pub(crate) fn restart(&mut self, slot: Slot) {
+        let now = self.now();
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if conn.stalled {
             conn.stalled = false;
+            // It could not be heard meanwhile: its silence begins now.
+            conn.last_received = now;
+            conn.pinged = false;
             self.socket(slot, SocketAction::ResumeRead);
+            self.schedule(slot);
         }
     }
 
@@ -307,7 +338,13 @@ impl Conn {
             .as_ref()
             .and_then(|cold| cold.hocuspocus.as_ref())
             .and_then(|hocuspocus| hocuspocus.waiting_since().map(|since| since + settings.first_frame));
-        let health = if self.pinged { self.deadline } else { self.last_received + settings.ping };
+        let health = match (self.stalled, self.pinged) {
+            // It is not listened to: its silence means nothing.
+            (true, _) => Tick::MAX,
+            (false, true) => self.deadline,
+            (false, false) => self.last_received + settings.ping,
+        };
+        let waiting = waiting.filter(|_| !self.stalled);
         let has_document = self.session != NONE || self.settled;
         let idle = if has_document { self.last_data + settings.idle_frame } else { Tick::MAX };
         let retry = if retry == 0 { Tick::MAX } else { retry };

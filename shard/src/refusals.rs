@@ -25,6 +25,7 @@ pub type RefusalKey = u64;
 pub struct Refusals {
     seen: HashMap<RefusalKey, Seen, FixedState>,
     hasher: FixedState,
+    first_hold_ms: u64,
     jitter: u64,
 }
 
@@ -35,12 +36,14 @@ struct Seen {
 }
 
 impl Refusals {
-    /// Remembers nobody yet; `seed` decides hashing and jitter.
+    /// Remembers nobody yet; `seed` decides hashing and jitter. Each of the node's `threads` remembers for itself and the
+    /// kernel spreads a client's dials over them, so each holds longer the more there are.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, threads: u16) -> Self {
         Self {
             seen: HashMap::with_hasher(FixedState::with_seed(seed)),
             hasher: FixedState::with_seed(seed),
+            first_hold_ms: (FIRST_HOLD_MS * u64::from(threads.max(1))).min(LONGEST_HOLD_MS),
             jitter: seed | 1,
         }
     }
@@ -61,7 +64,7 @@ impl Refusals {
     pub fn refuse(&mut self, key: RefusalKey, now_ms: u64) -> u64 {
         let hold_ms = match self.seen.get(&key) {
             Some(seen) if self.is_repeated(key, now_ms) => {
-                (seen.hold_ms * 2).clamp(FIRST_HOLD_MS, LONGEST_HOLD_MS)
+                (seen.hold_ms * 2).clamp(self.first_hold_ms, LONGEST_HOLD_MS)
             }
             _ => 0,
         };
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_client_that_redials_at_once_is_held_longer_each_time() {
-        let mut refusals = Refusals::new(3);
+        let mut refusals = Refusals::new(3, 1);
         let key = refusals.key([127, 0, 0, 1].into(), None, Some("doc"));
         let mut now_ms = 1_000;
         let mut dials = 0;
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn another_client_or_a_minute_of_peace_starts_over() {
-        let mut refusals = Refusals::new(3);
+        let mut refusals = Refusals::new(3, 1);
         let key = refusals.key([127, 0, 0, 1].into(), None, Some("doc"));
         let other = refusals.key([127, 0, 0, 1].into(), None, Some("other"));
         assert_eq!(refusals.refuse(key, 0), 0);
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_is_remembered_within_bounds() {
-        let mut refusals = Refusals::new(3);
+        let mut refusals = Refusals::new(3, 1);
         for address in 0..200_000u32 {
             let key = refusals.key(std::net::Ipv4Addr::from(address).into(), None, None);
             refusals.refuse(key, u64::from(address) / 100);

@@ -7,7 +7,7 @@ use crate::effect::{ConnRef, Slot};
 use crate::grant::Access;
 use crate::hocuspocus::{decode_rest, write_authenticated};
 use crate::limits::FULL_RETRY_MS;
-use crate::mail::{Mail, RemoteSession};
+use crate::mail::{self, Mail, RemoteSession};
 use crate::members::Opened;
 use crate::shard::Shard;
 use crate::{App, AppLimits};
@@ -66,7 +66,9 @@ impl Shard {
         self.apps.release(id);
         match opened {
             Ok(Opened::Joined(index)) => {
-                self.remote_sessions.insert((thread, session), index);
+                if let Some(before) = self.remote_sessions.insert((thread, session), index) {
+                    self.leave(before);
+                }
                 self.out.mail(thread, Mail::Joined(session, access));
             }
             Ok(Opened::Wait(index)) => {
@@ -122,6 +124,7 @@ impl Shard {
         {
             *awaits_credit = false;
         }
+        self.answer_deferred(session);
         self.lag(session);
     }
 
@@ -192,7 +195,8 @@ impl Shard {
                     key.state = KeyState::Out;
                 }
                 // What follows is for nobody, as it is behind a Close to a session of this thread.
-                return self.out.mail(owner, Mail::Leave(session));
+                self.out.mail(owner, Mail::Leave(session));
+                break;
             }
             self.out.mail(owner, Mail::Frame(session, frame));
         }
@@ -202,7 +206,9 @@ impl Shard {
     fn refused_remotely(&mut self, session: RemoteSession, close: &Close) {
         // The owner knows nothing of the session: nothing to leave there.
         match self.remote_key(session) {
-            Some(key) if matches!(key.state, KeyState::Joining { .. } | KeyState::Remote { .. }) => {}
+            Some(key) if matches!(key.state, KeyState::Joining { .. } | KeyState::Remote { .. }) => {
+                key.state = KeyState::Out;
+            }
             _ => return,
         }
         let Some(index) = self.remote_index(session) else { return };
@@ -210,7 +216,7 @@ impl Shard {
         self.resume(session.conn);
     }
 
-    fn deliver(&mut self, owner: u16, session: RemoteSession, bodies: &[Box<[u8]>], wants_credit: bool) {
+    fn deliver(&mut self, owner: u16, session: RemoteSession, bodies: &[mail::Body], wants_credit: bool) {
         // What was under way to a session that ended must not reach the next one under the same key.
         if !matches!(self.remote_key(session), Some(Key { state: KeyState::Remote { owner: of, .. }, .. }) if *of == owner)
         {
@@ -219,7 +225,10 @@ impl Shard {
         let slot = session.conn.slot;
         let Some(index) = self.remote_index(session) else { return };
         for body in bodies {
-            self.out.send_key(slot, index, |out| out.extend_from_slice(body));
+            match &body.tail {
+                None => self.out.send_key(slot, index, |out| out.extend_from_slice(&body.head)),
+                Some(tail) => self.out.send_key_with_tail(slot, index, &body.head, tail),
+            }
         }
         if wants_credit {
             // The owner sends more once the socket took this: after the flush if it is not blocked, else when it drains.

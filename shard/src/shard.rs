@@ -17,7 +17,10 @@ use crate::conn::{Cold, Conn, Handshake, NONE, Peer, Phase, Traveller};
 use crate::document::{Document, State};
 use crate::effect::{ConnRef, DocumentName, DocumentRef, Effect, Outbox, Slot, SocketAction};
 use crate::grant::{Opening, Verdict};
-use crate::limits::{HELD_MAX, HELD_REFUSALS_MAX, LISTS_KEEP, REPLY_PER_TURN, SILENT_MS, Settings, ticks};
+use crate::limits::{
+    HELD_MAX, HELD_REFUSALS_MAX, LISTS_KEEP, MESSAGE_BYTES_PER_REPLY_BYTE, REPLY_PER_TURN, SILENT_MS,
+    Settings, ticks,
+};
 use crate::output::Output;
 use crate::refusals::Refusals;
 use crate::slab::Slab;
@@ -53,6 +56,8 @@ pub struct Shard {
     /// Frames of sessions on other threads that were handled this turn.
     pub(crate) taken: Vec<(u16, crate::mail::RemoteSession, u32)>,
     pub(crate) next_tag: u32,
+    /// Frames that were taken before their session was authorised are being handled.
+    pub(crate) is_replaying: bool,
     next_serial: u32,
     placement: FixedState,
     /// Inflater, and the message being received.
@@ -92,13 +97,14 @@ impl Shard {
             by_name: HashTable::new(),
             remote_sessions: HashMap::with_hasher(FixedState::with_seed(seed)),
             apps: Apps::new(seed),
-            refusals: Refusals::new(seed),
+            refusals: Refusals::new(seed, settings.threads),
             dirty: Vec::new(),
             lagging: std::collections::VecDeque::new(),
             throttled: Vec::new(),
             credits: Vec::new(),
             taken: Vec::new(),
             next_tag: 1,
+            is_replaying: false,
             next_serial: 1,
             placement: FixedState::with_seed(settings.placement_seed),
             scratch: Scratch::new(),
@@ -161,7 +167,8 @@ impl Shard {
         let idle = ws::Decoder::new(ws::Role::Server, false);
         let mut decoder = std::mem::replace(&mut conn.decoder, idle);
         let mut scratch = std::mem::take(&mut self.scratch);
-        let limits = self.out.settings.ws;
+        let limits =
+            if conn.is_trusted() { self.out.settings.ws } else { self.out.settings.ws_before_auth() };
         self.out.replied = 0;
         let mut at = 0;
         while at < input.len() {
@@ -265,6 +272,8 @@ impl Shard {
             }
             (phase, Event::Message { kind, payload }) => {
                 self.out.stats.messages_received += 1;
+                // Work counts like replies: what is read, inflated and walked in a turn is bounded too.
+                self.out.replied += payload.len() / MESSAGE_BYTES_PER_REPLY_BYTE;
                 let is_first = phase == Phase::First;
                 match kind {
                     ws::Kind::Text => self.end(slot, &Close::from(CloseCode::UnsupportedData)),
@@ -419,7 +428,10 @@ impl Shard {
     /// Whether another turn should follow at once.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.throttled.is_empty() || !self.lagging.is_empty() || !self.out.effects.is_empty()
+        !self.throttled.is_empty()
+            || !self.lagging.is_empty()
+            || !self.dirty.is_empty()
+            || !self.out.effects.is_empty()
     }
 
     /// Ends the turn after the flush, when it is known which connections are blocked.
@@ -591,13 +603,13 @@ impl Shard {
             }
             return;
         }
-        if conn.pinged && now >= conn.deadline {
+        if conn.pinged && !conn.stalled && now >= conn.deadline {
             return self.close(slot, &Close::from(CloseCode::Idle));
         }
         if conn.expires != 0 && settings.end_on_expiry && self.out.now_unix >= u64::from(conn.expires) {
             return self.close(slot, &Close::new(CloseCode::InvalidToken, "token expired"));
         }
-        if !conn.pinged && now >= conn.last_received + settings.ping {
+        if !conn.pinged && !conn.stalled && now >= conn.last_received + settings.ping {
             conn.pinged = true;
             conn.deadline = now + settings.pong;
             self.out.control(slot, |out| ws::append_ping(out, &[], None));

@@ -21,6 +21,8 @@ pub const RENEWAL_DELAY_MS: u64 = 5_000;
 pub const IDS_PER_SESSION_MAX: usize = 32;
 /// Ids, tombstones included, that one document remembers.
 pub const IDS_PER_DOCUMENT_MAX: usize = 65_536;
+/// Bytes of all states of one document.
+pub const STATES_MAX: usize = 4 << 20;
 /// Bytes of one state's JSON.
 pub const STATE_MAX: usize = 64 << 10;
 
@@ -37,6 +39,8 @@ pub struct Awareness {
     /// Ascending by client id.
     entries: Vec<Entry>,
     version: Version,
+    /// Bytes of all states.
+    held: usize,
     /// When renewals that changed no state go out at the latest, or 0.
     renewals_due_ms: u64,
 }
@@ -90,6 +94,10 @@ impl Awareness {
         if state.is_some_and(|json| json.len() > STATE_MAX) {
             return Applied::Dropped;
         }
+        let bytes = state.map_or(0, str::len);
+        if self.held + bytes > STATES_MAX {
+            return Applied::Dropped;
+        }
         let found = self.entries.binary_search_by_key(&entry.client, |known| known.client);
         let known = match found {
             Ok(at) => &mut self.entries[at],
@@ -118,6 +126,8 @@ impl Awareness {
             }
             return Applied::Renewed;
         }
+        self.held -= known.state.as_deref().map_or(0, str::len);
+        self.held += bytes;
         known.state = state.map(Box::from);
         self.version += 1;
         known.version = self.version;
@@ -138,6 +148,7 @@ impl Awareness {
             return Applied::Dropped;
         }
         self.version += 1;
+        self.held += state.len();
         let entry = Entry {
             client,
             clock,
@@ -177,6 +188,7 @@ impl Awareness {
         for entry in &mut self.entries {
             if entry.state.is_some() && which(entry) {
                 self.version += 1;
+                self.held -= entry.state.as_deref().map_or(0, str::len);
                 entry.state = None;
                 entry.version = self.version;
                 entry.seen = seconds(now_ms);
@@ -388,6 +400,22 @@ mod tests {
             Applied::Changed,
             "a client that came back"
         );
+    }
+
+    #[test]
+    fn the_states_of_a_document_are_bounded_together_and_room_comes_back() {
+        let mut awareness = Awareness::default();
+        let state = format!("\"{}\"", "x".repeat(STATE_MAX - 2));
+        let fits = (STATES_MAX / STATE_MAX) as u64;
+        let announce = |awareness: &mut Awareness, client: u64, owner: u32| {
+            awareness.apply(&entry(client, 1, &state), owner, Some(0), 0)
+        };
+        for client in 0..fits {
+            assert_eq!(announce(&mut awareness, client, client as u32 / 8), Applied::Changed);
+        }
+        assert_eq!(announce(&mut awareness, fits, 999), Applied::Dropped);
+        awareness.session_ended(0, 0);
+        assert_eq!(announce(&mut awareness, fits, 999), Applied::Changed);
     }
 
     #[test]

@@ -6,6 +6,9 @@
 
 use pinwire_protocol::document::update::Visitor;
 
+/// Up to so many ranges are added one by one, each moving what stands behind it.
+const INSERTED_SINGLY: usize = 8;
+
 /// A sorted set of disjoint, non-adjacent half-open ranges of clocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges(Vec<(u32, u32)>);
@@ -37,6 +40,37 @@ impl Ranges {
         let merged = (start.min(self.0[first].0), end.max(self.0[after - 1].1));
         let is_new = after - first > 1 || self.0[first] != merged;
         self.0.splice(first..after, [merged]);
+        is_new
+    }
+
+    /// Adds many ranges, ascending by start, in time linear in both sets; true if any clock was not in the set.
+    fn merge(&mut self, new: &[(u32, u32)]) -> bool {
+        if new.len() <= INSERTED_SINGLY {
+            return new.iter().fold(false, |is_new, range| self.insert(range.0, range.1) | is_new);
+        }
+        let known = std::mem::take(&mut self.0);
+        let count =
+            |ranges: &[(u32, u32)]| ranges.iter().map(|range| u64::from(range.1 - range.0)).sum::<u64>();
+        let before = count(&known);
+        let mut merged: Vec<(u32, u32)> = Vec::with_capacity(known.len() + new.len());
+        let (mut left, mut right) =
+            (known.iter().peekable(), new.iter().filter(|range| range.0 < range.1).peekable());
+        loop {
+            let next = match (left.peek(), right.peek()) {
+                (Some(a), Some(b)) if a.0 <= b.0 => left.next(),
+                (Some(_), None) => left.next(),
+                (_, Some(_)) => right.next(),
+                (None, None) => break,
+            };
+            let Some(&(start, end)) = next else { break };
+            match merged.last_mut() {
+                Some(last) if start <= last.1 => last.1 = last.1.max(end),
+                _ => merged.push((start, end)),
+            }
+        }
+        merged.shrink_to_fit();
+        let is_new = count(&merged) > before;
+        self.0 = merged;
         is_new
     }
 
@@ -144,6 +178,45 @@ impl Coverage {
         Compare { coverage: self, is_new: false }
     }
 
+    /// Adds the ranges of one update, whatever their number, in time linear in it and in what it touches.
+    pub fn absorb_all(&mut self, ranges: &mut [UpdateRange]) -> Absorbed {
+        ranges.sort_unstable_by_key(|range| (range.client, range.is_delete, range.clock));
+        self.add_clients(ranges);
+        let mut absorbed = Absorbed::default();
+        let mut batch = Vec::new();
+        for group in ranges.chunk_by(|a, b| (a.client, a.is_delete) == (b.client, b.is_delete)) {
+            let Some(first) = group.first() else { continue };
+            let known = self.entry(first.client);
+            if first.is_delete {
+                batch.clear();
+                batch.extend(group.iter().map(|range| (range.clock, range.clock.saturating_add(range.len))));
+                absorbed.is_new |= known.rest.get_or_insert_default().deletes.merge(&batch);
+                continue;
+            }
+            // A client's structs come in few runs: skips part them, and those are bounded by what fills them later.
+            for range in group {
+                absorbed.leaves_gap |= range.clock > known.state;
+                absorbed.is_new |= known.insert_structs(range.clock, range.clock.saturating_add(range.len));
+            }
+        }
+        absorbed
+    }
+
+    /// Makes room for the clients of an update at once: one by one, each would move all that stand behind it.
+    fn add_clients(&mut self, ranges: &[UpdateRange]) {
+        let known = self.clients.len();
+        for group in ranges.chunk_by(|a, b| a.client == b.client) {
+            if let Some(first) = group.first()
+                && self.clients[..known].binary_search_by_key(&first.client, |c| c.client).is_err()
+            {
+                self.clients.push(ClientCoverage { client: first.client, state: 0, rest: None });
+            }
+        }
+        if self.clients.len() > known {
+            self.clients.sort_unstable_by_key(|c| c.client);
+        }
+    }
+
     fn entry(&mut self, client: u64) -> &mut ClientCoverage {
         let at = match self.clients.binary_search_by_key(&client, |c| c.client) {
             Ok(at) => at,
@@ -158,6 +231,28 @@ impl Coverage {
     fn get(&self, client: u64) -> Option<&ClientCoverage> {
         self.clients.binary_search_by_key(&client, |c| c.client).ok().map(|at| &self.clients[at])
     }
+}
+
+/// A run of structs or deletions that an update brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpdateRange {
+    /// Whose.
+    pub client: u64,
+    /// Its first clock.
+    pub clock: u32,
+    /// How many.
+    pub len: u32,
+    /// Deletions rather than structs.
+    pub is_delete: bool,
+}
+
+/// What [`Coverage::absorb_all`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Absorbed {
+    /// A range was not covered before.
+    pub is_new: bool,
+    /// A client's structs began beyond where those known end.
+    pub leaves_gap: bool,
 }
 
 /// See [`Coverage::absorb`].
@@ -229,7 +324,45 @@ mod tests {
         assert!(again.is_new);
     }
 
+    #[test]
+    fn an_update_of_many_clients_in_falling_order_and_interleaved_deletions_is_absorbed_whole() {
+        let structs =
+            (0..100_000u64).rev().map(|client| UpdateRange { client, clock: 0, len: 1, is_delete: false });
+        let deletes = |from: u32| {
+            (0..200_000u32).map(move |n| UpdateRange {
+                client: 7,
+                clock: 4 * n + from,
+                len: 1,
+                is_delete: true,
+            })
+        };
+        let mut coverage = Coverage::new();
+        let mut update: Vec<UpdateRange> = structs.chain(deletes(2)).collect();
+        assert_eq!(coverage.absorb_all(&mut update), Absorbed { is_new: true, leaves_gap: false });
+        assert_eq!(coverage.states().len(), 100_000);
+        let mut update: Vec<UpdateRange> = deletes(0).collect();
+        assert!(coverage.absorb_all(&mut update).is_new);
+        assert!(!coverage.absorb_all(&mut update).is_new, "all of it is known now");
+        let deleted = &coverage.get(7).unwrap().rest.as_ref().unwrap().deletes;
+        assert_eq!(deleted.0.len(), 400_000);
+    }
+
     proptest! {
+        #[test]
+        fn a_batch_adds_what_its_ranges_add_one_by_one(
+            first in prop::collection::vec((0u32..300, 1u32..6), 0..40),
+            batch in prop::collection::vec((0u32..300, 1u32..6), 0..40),
+        ) {
+            let mut singly = Ranges::default();
+            first.iter().for_each(|(start, len)| { singly.insert(*start, start + len); });
+            let mut merged = singly.clone();
+            let mut sorted: Vec<(u32, u32)> = batch.iter().map(|(start, len)| (*start, start + len)).collect();
+            sorted.sort_unstable();
+            let is_new = batch.iter().fold(false, |is_new, (start, len)| singly.insert(*start, start + len) | is_new);
+            prop_assert_eq!(merged.merge(&sorted), is_new);
+            prop_assert_eq!(merged, singly);
+        }
+
         #[test]
         fn ranges_agree_with_a_set_of_clocks(ops in prop::collection::vec((0u32..60, 0u32..12), 0..60)) {
             let mut ranges = Ranges::default();

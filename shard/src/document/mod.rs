@@ -97,6 +97,8 @@ pub(crate) struct Pending {
     pub(crate) asked: Vec<Joiner>,
     /// To be answered by the next.
     pub(crate) joiners: Vec<Joiner>,
+    /// Step 1s of sessions on other threads whose last delivery is still under way.
+    pub(crate) deferred: Vec<Joiner>,
     pub(crate) waiting: Vec<ConnRef>,
     pub(crate) remote_waiting: Vec<RemoteJoin>,
 }
@@ -106,6 +108,7 @@ impl Pending {
         self.acks.is_empty()
             && self.asked.is_empty()
             && self.joiners.is_empty()
+            && self.deferred.is_empty()
             && self.waiting.is_empty()
             && self.remote_waiting.is_empty()
     }
