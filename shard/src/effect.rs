@@ -126,6 +126,11 @@ impl Segment {
     }
 }
 
+/// Where the arena ends, as far as a range can name it.
+pub(crate) fn position(arena: &[u8]) -> u32 {
+    u32::try_from(arena.len()).unwrap_or(u32::MAX)
+}
+
 impl Outbox {
     /// Appends what `write` writes to the arena and queues it for `slot`.
     pub fn write(&mut self, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) -> usize {
@@ -137,13 +142,19 @@ impl Outbox {
 
     /// Appends to the arena without queueing.
     pub fn store(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<u32> {
-        let start = self.arena.len() as u32;
+        let start = position(&self.arena);
         write(&mut self.arena);
-        start..self.arena.len() as u32
+        start..position(&self.arena)
     }
 
     /// Queues a run; one that continues the last is joined to it.
-    pub fn send(&mut self, slot: Slot, segment: Segment) {
+    pub fn send(&mut self, slot: Slot, mut segment: Segment) {
+        if matches!(&segment, Segment::Arena(range) if range.end == u32::MAX) {
+            // Not to be named: a range that the engine refuses cuts the connection, rather than send it other bytes.
+            #[allow(clippy::reversed_empty_ranges, reason = "no range of any arena")]
+            let refused = u32::MAX..0;
+            segment = Segment::Arena(refused);
+        }
         if let (Some((last_slot, Segment::Arena(last))), Segment::Arena(next)) =
             (self.sends.last_mut(), &segment)
             && *last_slot == slot

@@ -1,7 +1,7 @@
 //! Connections, sessions, and everything that leaves a shard.
 
 use crate::conn::{Conn, NONE, Peer, Phase, Session, SessionDialect};
-use crate::effect::{ConnRef, Effect, Outbox, Segment, Slot, SocketAction};
+use crate::effect::{ConnRef, Effect, Outbox, Segment, Slot, SocketAction, position};
 use crate::limits::{COMPRESS_MAX, SHARED_MIN, Settings};
 use crate::mail::{Body, Mail, RemoteSession};
 use crate::slab::Slab;
@@ -120,8 +120,8 @@ impl Output {
         let header = ws::header(if compressed { frame.compressed() } else { frame }, len);
         arena.extend_from_slice(&header);
         arena[start..].rotate_right(header.len());
-        let (start, end) = (start as u32, arena.len() as u32);
-        Framed { frame: start..end, payload: start + header.len() as u32..end }
+        let (start, end) = (u32::try_from(start).unwrap_or(u32::MAX), position(arena));
+        Framed { frame: start..end, payload: start.saturating_add(header.len() as u32)..end }
     }
 
     /// Queues a message whose payload ends in large bytes that many connections may share.

@@ -374,6 +374,12 @@ impl Shard {
         self.next_serial
     }
 
+    /// Whether a connection has this slot.
+    #[must_use]
+    pub fn has(&self, slot: Slot) -> bool {
+        self.out.conns.get(slot).is_some()
+    }
+
     /// The connection's socket is on the other thread: takes its state out, to be mailed after it.
     pub fn depart(&mut self, slot: Slot) -> Option<Traveller> {
         let conn = self.out.conns.remove(slot)?;

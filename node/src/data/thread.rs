@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire_engine::{Cause, Engine, Event, Pressure, Segment as EngineSegment, Slot};
+use pinwire_engine::{Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_shard::{DocumentRef, Effect, Opening, Segment, Shard, SocketAction, Traveller};
@@ -61,6 +61,8 @@ pub(crate) struct DataThread {
     travellers: HashMap<u64, Box<Traveller>>,
     /// Sockets on their way here whose connection ended before they left.
     orphans: HashSet<u64>,
+    /// Sockets that were lost on their way here, whose connection's state is still to come.
+    lost: HashSet<u64>,
     next_move: u64,
     /// Done to sockets once this turn's bytes are queued.
     actions: Vec<(u32, Action)>,
@@ -115,6 +117,7 @@ impl DataThread {
             arrived: HashMap::new(),
             travellers: HashMap::new(),
             orphans: HashSet::new(),
+            lost: HashSet::new(),
             next_move: 0,
             actions: Vec::new(),
             detaching: HashMap::new(),
@@ -385,10 +388,15 @@ impl DataThread {
 
     fn departed(&mut self, slot: Slot, token: u64) {
         let target = (token >> MOVE_TARGET_SHIFT) as u16;
+        let was_there = self.shard.has(number(slot));
         let envelope = match self.shard.depart(number(slot)) {
             Some(traveller) => Envelope::Traveller { token, traveller: Box::new(traveller) },
             None => Envelope::Orphan { token },
         };
+        if was_there && matches!(envelope, Envelope::Orphan { .. }) {
+            // It was closed while its socket left: this was its end.
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
         self.outgoing.send(target, envelope);
     }
 
@@ -402,12 +410,14 @@ impl DataThread {
                         self.shard.ended(number(slot));
                     }
                 }
+                None if self.lost.remove(&token) => self.forget(*traveller),
                 None => {
                     self.travellers.insert(token, traveller);
                 }
             },
             Envelope::Orphan { token } => match self.arrived.remove(&token) {
                 Some(arrival) => engine.close(arrival.slot),
+                None if self.lost.remove(&token) => {}
                 None => {
                     self.orphans.insert(token);
                 }
@@ -417,11 +427,20 @@ impl DataThread {
         }
     }
 
+    /// A socket was lost between threads: what its connection counts for is given back, now or when its state comes.
     fn lose(&mut self, token: u64) {
-        if let Some(traveller) = self.travellers.remove(&token) {
-            traveller.lost();
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        match self.travellers.remove(&token) {
+            Some(traveller) => self.forget(*traveller),
+            None if self.orphans.remove(&token) => {}
+            None => {
+                self.lost.insert(token);
+            }
         }
+    }
+
+    fn forget(&mut self, traveller: Traveller) {
+        traveller.lost();
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn stop(&mut self, engine: &mut Engine, now: Instant) {
@@ -517,12 +536,13 @@ impl DataThread {
                 Segment::Arena(range) => EngineSegment::Arena(range.clone()),
                 Segment::Shared(bytes) => EngineSegment::Shared(Arc::clone(bytes), 0..bytes.len() as u32),
             };
-            use pinwire_engine::Refused;
-            if let Err(refused @ (Refused::SlotFull | Refused::ThreadFull)) =
-                engine.send(Slot::from_index(*slot), segment)
-            {
-                tracing::debug!(slot, %refused, "output refused");
-                cut.push(*slot);
+            match engine.send(Slot::from_index(*slot), segment) {
+                // Who is gone misses nothing.
+                Ok(()) | Err(Refused::Ended) => {}
+                Err(refused) => {
+                    tracing::debug!(slot, %refused, "output refused");
+                    cut.push(*slot);
+                }
             }
         }
         for (slot, action) in std::mem::take(&mut self.actions) {
