@@ -40,6 +40,7 @@ struct Node {
     shards: Vec<Shard>,
     app: Arc<App>,
     limits: AppLimits,
+    expires: Option<u64>,
     now_ms: u64,
     readers: BTreeMap<(usize, u32), (Decoder, Vec<Got>)>,
     /// Writes wait in `unstored` until the store is back.
@@ -75,6 +76,7 @@ impl Node {
             shards: (0..threads).map(shard).collect(),
             app: Arc::new(App::new("tenant", "app")),
             limits: AppLimits::UNLIMITED,
+            expires: None,
             now_ms: 1_000,
             readers: BTreeMap::new(),
             store_is_out: false,
@@ -94,7 +96,7 @@ impl Node {
             app: Arc::clone(&self.app),
             limits: self.limits,
             subject: "someone".into(),
-            expires: None,
+            expires: self.expires,
             policy: Box::new(Fixed(access)),
         }))
     }
@@ -510,4 +512,80 @@ fn a_writer_alone_is_sent_a_data_frame_in_time() {
         node.pass(1_000);
     }
     assert_eq!(node.take(0), [Got::Message(ywebsocket::EMPTY_AWARENESS.to_vec())]);
+}
+
+#[test]
+fn a_peer_without_a_good_token_cannot_make_a_large_message_be_held() {
+    let mut node = Node::new(1);
+    node.open(0, None, None);
+    node.say(0, |out| hocuspocus::append_query_awareness(out, "doc"));
+    let large = vec![0; 1 << 20];
+    let mut bytes = Vec::new();
+    ws::append_frame(&mut bytes, Frame::new(Opcode::Binary).masked([1, 2, 3, 4]), &large);
+    node.shards[0].bytes(0, &mut bytes[..64]);
+    node.run();
+    let got = node.take(0);
+    let is_closed = got.iter().any(|got| matches!(got, Got::Close(1009, _)));
+    assert!(is_closed, "the header alone says that it is too large: {got:?}");
+
+    node.open(1, Some("doc"), Some("writer"));
+    node.step1(1);
+    node.frame(1, Opcode::Binary, &large);
+    let got = node.take(1);
+    assert!(
+        !got.iter().any(|got| matches!(got, Got::Close(1009, _))),
+        "a good token may send as much: {got:?}"
+    );
+}
+
+#[test]
+fn a_temporary_refusal_outlasts_the_pings_that_cannot_be_answered_meanwhile() {
+    let mut node = Node::new(1);
+    node.limits.operations_per_minute = 1;
+    node.open(0, Some("other"), Some("writer"));
+    node.step1(0);
+    node.say(0, |out| ywebsocket::append_update(out, EDIT));
+
+    node.open(1, None, None);
+    assert_eq!(
+        node.auth(1, "doc", "writer"),
+        [],
+        "the app has used up its operations: Auth is not answered yet"
+    );
+    for _ in 0..61 {
+        node.pass(1_000);
+        node.take(0);
+    }
+    assert_eq!(
+        words(&node.take(1)),
+        ["doc read-write"],
+        "in the next minute it is, and nothing closed it before"
+    );
+}
+
+#[test]
+fn a_verdict_does_not_outlive_its_token() {
+    let mut node = Node::new(1);
+    node.expires = Some(100);
+    node.open(0, None, Some("writer"));
+    assert_eq!(words(&node.auth(0, "first", "")), ["first read-write"]);
+    node.pass(131_000 - node.now_ms);
+    node.take(0);
+    assert_eq!(words(&node.auth(0, "second", "")), ["second denied: token expired"]);
+}
+
+#[test]
+fn a_socket_may_open_and_leave_more_documents_than_it_may_have_open() {
+    let mut node = Node::new(2);
+    let home = node.name_on(0);
+    node.open(0, None, Some("writer"));
+    node.auth(0, &home, "");
+    for number in 0..600 {
+        let name = format!("doc-{number}");
+        assert_eq!(words(&node.auth(0, &name, "")), [format!("{name} read-write")]);
+        node.say(0, |out| hocuspocus::append_close(out, &name, None));
+    }
+    node.shards[0].ended(0);
+    node.pass(20_000);
+    assert_eq!(node.shards.iter().map(Shard::population).collect::<Vec<_>>(), [(0, 0), (0, 0)]);
 }
