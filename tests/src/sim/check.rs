@@ -49,11 +49,9 @@ impl World {
             let joiner = &self.seats[*joiner].device.members[0];
             self.model.check_promises(id, &joiner.received);
             let joiner = &joiner.replica;
-            let (mut stored, mut states) = (self.model.record(id).replica.states(), joiner.states());
-            // Of a client whose first edits nobody has, nothing counts yet.
-            stored.retain(|(_, clock)| *clock > 0);
-            states.retain(|(_, clock)| *clock > 0);
-            if stored != states {
+            let stored = self.model.record(id).replica.states();
+            if stored != joiner.states() {
+                let states = joiner.states();
                 self.model.violate(format!("{id:?}: the store has {stored:?}, joiners get {states:?}"));
             }
         }
