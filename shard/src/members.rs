@@ -94,10 +94,16 @@ impl Shard {
                 Some(close)
             }
             Ok(base) => {
-                if let Some(base) = base
-                    && update::scan(&base, &update::Bounds::default(), &mut found.coverage.absorb()).is_ok()
-                {
-                    found.log = Log::with_base(Some(base));
+                if let Some(base) = base {
+                    let mut absorb = found.coverage.absorb();
+                    let scanned = update::scan(&base, &update::Bounds::default(), &mut absorb);
+                    let leaves_gap = absorb.leaves_gap;
+                    if let Ok(summary) = scanned {
+                        found.log = Log::with_base(Some(base));
+                        if leaves_gap || summary.has_skips {
+                            found.log.note_gap();
+                        }
+                    }
                 }
                 found.state = State::Grace { until_ms: grace_ms };
                 self.schedule_document(document.index);
