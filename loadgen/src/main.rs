@@ -1,0 +1,6 @@
+//! `pinwire-loadgen`.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {}
