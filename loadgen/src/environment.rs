@@ -1,6 +1,7 @@
 //! What a result depends on and nobody remembers later: recorded by every run, by itself.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,4 +27,74 @@ pub struct Environment {
     pub generator: String,
     /// What the server said of itself (`Server` header of the upgrade's answer), if anything.
     pub server: Option<String>,
+}
+
+/// Settings of the kernel that bear on many sockets.
+const SYSCTLS: [&str; 12] = [
+    "fs/file-max",
+    "fs/nr_open",
+    "kernel/io_uring_disabled",
+    "net/core/netdev_max_backlog",
+    "net/core/somaxconn",
+    "net/ipv4/ip_local_port_range",
+    "net/ipv4/tcp_max_orphans",
+    "net/ipv4/tcp_max_syn_backlog",
+    "net/ipv4/tcp_mem",
+    "net/ipv4/tcp_rmem",
+    "net/ipv4/tcp_tw_reuse",
+    "net/ipv4/tcp_wmem",
+];
+
+impl Environment {
+    /// Reads it now. What cannot be read is left empty: a run does not fail for it.
+    #[must_use]
+    pub fn record() -> Self {
+        let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let line = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_once(':').map_or_else(String::new, |(_, value)| value.trim().to_owned())
+        };
+        let memory = line(&file("/proc/meminfo"), "MemTotal");
+        let descriptors = file("/proc/self/limits");
+        let descriptors = descriptors.lines().find_map(|line| line.strip_prefix("Max open files"));
+        Self {
+            kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
+            cpu: line(&file("/proc/cpuinfo"), "model name"),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: memory.strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024,
+            load_before: file("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or(0.0),
+            sysctls: SYSCTLS
+                .iter()
+                .filter_map(|name| {
+                    let value = fs::read_to_string(format!("/proc/sys/{name}")).ok()?;
+                    let words: Vec<&str> = value.split_whitespace().collect();
+                    Some((name.replace('/', "."), words.join(" ")))
+                })
+                .collect(),
+            descriptors: descriptors
+                .and_then(|limits| limits.split_whitespace().next()?.parse().ok())
+                .unwrap_or(0),
+            generator: match option_env!("PINWIRE_COMMIT") {
+                Some(commit) => format!("pinwire-loadgen {} ({commit})", env!("CARGO_PKG_VERSION")),
+                None => format!("pinwire-loadgen {}", env!("CARGO_PKG_VERSION")),
+            },
+            server: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Environment;
+
+    #[test]
+    fn this_machine_has_a_kernel_cores_memory_and_descriptors() {
+        let here = Environment::record();
+        assert!(!here.kernel.is_empty() && here.cores > 0 && here.memory > 0 && here.descriptors > 0);
+        assert!(here.sysctls.contains_key("net.ipv4.ip_local_port_range"));
+    }
 }

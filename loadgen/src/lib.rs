@@ -1,13 +1,27 @@
 //! A load generator for WebSocket servers that checks what it measures.
 //!
 //! ```text
-//! cli ──► scenario ──► run: threads, each an engine full of clients ──► results ──► report, compare, expression
-//!            │              ▲ conductor, watch                              ▲
-//!            └──► agent ────┴──────────────────── merge ────────────────────┘
+//! cli ──► scenario ──► preflight ──► run: threads, each an engine full of clients ──► results ──► report, compare
+//!                                      │ each with its ledgers: who must get what       │
+//!                                      └──────────────── verdict ──────────────────────┘
 //! ```
+//!
+//! `run` is the whole of it: `process` is the main thread's side, `worker` a thread's. Everything that counts or judges is
+//! free of sockets and clocks: `schedule`, `ledger`, `content`, `layout`, `verdict`, `search`, `expression`, `compare`.
 
+pub mod cli;
+pub mod compare;
 pub mod environment;
+pub mod expression;
 pub mod histogram;
+pub mod lines;
+pub mod outcome;
+pub mod preflight;
+mod procfs;
+pub mod report;
 pub mod results;
 pub mod run;
 pub mod scenario;
+pub mod search;
+mod sum;
+mod verdict;

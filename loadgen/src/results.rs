@@ -329,3 +329,30 @@ pub struct AgentInfo {
     /// Where it ran.
     pub environment: Environment,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Results in which nothing happened.
+    pub(crate) fn results() -> Results {
+        Results {
+            schema: SCHEMA.to_owned(),
+            scenario: "document".into(),
+            settings: serde_json::Value::Null,
+            started_at: String::new(),
+            environment: Environment::default(),
+            stages: Vec::new(),
+            total: Tally::default(),
+            intervals: Vec::new(),
+            connections: Connections::default(),
+            correctness: Correctness::default(),
+            generator: Generator::default(),
+            server: None,
+            verdict: Verdict::default(),
+            search: Vec::new(),
+            assertions: Vec::new(),
+            agents: Vec::new(),
+        }
+    }
+}

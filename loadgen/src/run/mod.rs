@@ -1,13 +1,30 @@
 //! A run of one process: its threads, from the first dial to the results.
 
-use std::collections::BTreeMap;
+pub mod address;
+mod behaviour;
+mod client;
+mod content;
+mod counts;
+mod desk;
+mod dialling;
+mod layout;
+mod ledger;
+mod load;
+mod process;
+mod schedule;
+mod session;
+mod tokens;
+mod worker;
+
 use std::time::Instant;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::results::{Interval, Results};
-use crate::scenario::Scenario;
+use crate::results::Interval;
+
+pub(crate) use counts::StageCounts;
+pub use process::run;
 
 /// Which share of a scenario this process has: clients, senders and rates are split evenly by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +40,6 @@ impl Seat {
     pub const ALONE: Seat = Seat { index: 0, of: 1 };
 }
 
-/// What every sender sent, by its number: receivers anywhere learn from it what they should have got.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent(pub BTreeMap<u32, u64>);
-
 /// Keeps processes in step. Calls block; they are made by the main thread only, never by one that carries load.
 pub trait Conductor: Sync {
     /// This process's clients have joined, or failed. Returns, once everybody's have, the moment the load starts; the
@@ -35,12 +48,6 @@ pub trait Conductor: Sync {
     /// # Errors
     /// Another process is gone, or the run was called off.
     fn all_joined(&self) -> Result<Instant>;
-
-    /// This process has sent everything. Returns, once all have, what everybody sent.
-    ///
-    /// # Errors
-    /// As above.
-    fn all_sent(&self, sent: Sent) -> Result<Sent>;
 }
 
 /// A process on its own.
@@ -50,10 +57,6 @@ pub struct Alone;
 impl Conductor for Alone {
     fn all_joined(&self) -> Result<Instant> {
         Ok(Instant::now())
-    }
-
-    fn all_sent(&self, sent: Sent) -> Result<Sent> {
-        Ok(sent)
     }
 }
 
@@ -84,18 +87,4 @@ pub trait Watch {
     fn interval(&self, interval: &Interval);
     /// Whether the user asked to stop: the run then drains and reports what it has.
     fn is_stopped(&self) -> bool;
-}
-
-/// Runs this process's share.
-///
-/// # Errors
-/// The run could not be done at all: a target that cannot be reached, no descriptors. What clients met on the way is in
-/// the results.
-pub fn run(
-    _scenario: &Scenario,
-    _seat: Seat,
-    _conductor: &dyn Conductor,
-    _watch: &dyn Watch,
-) -> Result<Results> {
-    anyhow::bail!("not there yet")
 }

@@ -3,6 +3,10 @@
 //! A scenario says who connects where (`target`, `clients`), what they do (`kind`), how much of it (`load`) and how the
 //! generator itself is set up (`generator`). Durations are written as in `90s`, `1m30s`, `250ms`.
 
+pub mod check;
+pub mod file;
+pub mod presets;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -111,12 +115,10 @@ pub enum Kind {
         /// Bytes of text in an edit.
         edit_bytes: u32,
     },
-    /// Each client dials the wrong region (the target) and follows the redirect (close 4009 or discovery).
+    /// Each client dials the wrong region (the target) and follows the redirect (close 4009).
     Redirect {
         /// Where documents are first opened, so that they are pinned there.
         home_url: String,
-        /// Ask `/discovery` first instead of being closed.
-        discovery: bool,
     },
     /// `document` for long, at a modest rate, with a look at drift: memory, latency and rates of the last quarter against
     /// the first.
@@ -134,7 +136,7 @@ pub enum Kind {
         mode: RawMode,
         /// Text frames instead of binary ones.
         text: bool,
-        /// Bytes of a message, stamp included (at least 20 in binary, 40 in text).
+        /// Bytes of a message, stamp included (at least 12 in binary, 24 in text, prefix not counted).
         bytes: u32,
         /// The path subscribers dial, if it is not the target's; `{n}` is the topic.
         subscribe_path: Option<String>,
@@ -177,6 +179,8 @@ pub struct Target {
     pub dialect: Dialect,
     /// Offer permessage-deflate.
     pub deflate: bool,
+    /// `regionCode` of minted tokens.
+    pub region: String,
 }
 
 /// See [`Target::auth`].
@@ -189,7 +193,7 @@ pub enum Auth {
     Token(String),
     /// A token of its own for each, signed with this HS256 secret; `sub` and `jti` differ.
     Secret(String),
-    /// A token of its own for each, signed with this PEM or JWK file.
+    /// A token of its own for each, signed with this PEM file.
     Key(String),
 }
 
@@ -274,8 +278,6 @@ pub struct GeneratorSettings {
     pub cores: Vec<usize>,
     /// `auto`, `uring` or `epoll`.
     pub driver: Driver,
-    /// Rings of a thread, each with a descriptor table of its own (io_uring).
-    pub rings: u32,
     /// Addresses to dial from, `127.0.0.2-127.0.0.40` or a list; empty: the kernel's choice.
     pub sources: Vec<String>,
     /// For names, ids, gaps and texts: the same seed plans the same run.

@@ -1,0 +1,5 @@
+//! Results as people and machines read them.
+
+pub mod csv;
+pub mod json;
+pub mod summary;

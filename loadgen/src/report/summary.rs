@@ -1,0 +1,262 @@
+//! What a run found, as text that a newcomer can read: the verdict first, then what it is about.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Write as _};
+
+use crate::expression::nanoseconds;
+use crate::histogram::Histogram;
+use crate::results::{Measure, Results, Tally, VerdictLevel};
+
+/// Measures after the two latencies, with what they are.
+const MEASURES: [(Measure, &str); 6] = [
+    (Measure::ConnectTcp, "TCP connect"),
+    (Measure::Upgrade, "upgrade"),
+    (Measure::Join, "join"),
+    (Measure::Redirect, "redirected"),
+    (Measure::Recover, "recovered"),
+    (Measure::Acknowledge, "acknowledged"),
+];
+
+/// The summary, at most 100 columns wide.
+#[must_use]
+pub fn render(results: &Results) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, results);
+    out
+}
+
+fn write(out: &mut String, results: &Results) -> fmt::Result {
+    let level = match results.verdict.level {
+        VerdictLevel::Valid => "VALID",
+        VerdictLevel::Degraded => "DEGRADED",
+        VerdictLevel::Invalid => "INVALID",
+    };
+    let faults = results.correctness.faults();
+    let judged = if faults == 0 { "nothing lost or wrong".to_owned() } else { format!("{faults} FAULTS") };
+    writeln!(out, "\n{}: {level}, {judged}", results.scenario)?;
+    for reason in &results.verdict.reasons {
+        writeln!(out, "  - {reason}")?;
+    }
+    connections(out, results)?;
+    load(out, &results.total)?;
+    latency(out, &results.total)?;
+    if results.stages.len() > 1 {
+        stages(out, results)?;
+    }
+    correctness(out, results)?;
+    causes(out, "errors", &results.total.errors)?;
+    server(out, results)?;
+    generator(out, results)?;
+    for step in &results.search {
+        let held = if step.held { "holds" } else { "fails" };
+        writeln!(out, "search        {:.0}/s {held}: {}", step.rate, step.seen)?;
+    }
+    for assertion in &results.assertions {
+        let held = if assertion.held { "ok    " } else { "FAILED" };
+        writeln!(out, "assert        {held} {} ({})", assertion.expression, assertion.seen)?;
+    }
+    Ok(())
+}
+
+fn connections(out: &mut String, results: &Results) -> fmt::Result {
+    let found = &results.connections;
+    write(
+        out,
+        "connections",
+        format_args!(
+            "{} of {} stood at once, {} dials, {} joins, {} pings answered",
+            found.peak, found.wanted, found.dialled, found.joined, found.pings
+        ),
+    )?;
+    if found.redirected > 0 {
+        write(out, "", format_args!("{} redirects followed", found.redirected))?;
+    }
+    causes(out, "failed", &found.failed)?;
+    causes(out, "lost", &found.lost)?;
+    return Ok(());
+
+    fn write(out: &mut String, name: &str, text: impl Display) -> fmt::Result {
+        writeln!(out, "{name:<13} {text}")
+    }
+}
+
+fn load(out: &mut String, total: &Tally) -> fmt::Result {
+    let rate = |count: u64| count as f64 / total.seconds.max(1e-9);
+    if total.planned == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "sent          {} of {} planned in {:.1} s ({:.0}/s), {} dropped",
+        total.sent,
+        total.planned,
+        total.seconds,
+        rate(total.sent),
+        total.dropped
+    )?;
+    writeln!(
+        out,
+        "received      {} of {} deliveries ({:.0}/s), {:.2} a frame",
+        total.received,
+        total.expected,
+        rate(total.received),
+        total.received as f64 / (total.frames_received as f64).max(1.0)
+    )
+}
+
+fn latency(out: &mut String, total: &Tally) -> fmt::Result {
+    let corrected = total.latency.get(&Measure::Latency);
+    let rest: Vec<(&Histogram, &str)> =
+        MEASURES.iter().filter_map(|(measure, name)| Some((total.latency.get(measure)?, *name))).collect();
+    if corrected.is_none() && rest.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n{:<13} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
+        "", "p50", "p90", "p99", "p99.9", "max", "count"
+    )?;
+    if let Some(corrected) = corrected {
+        row(out, "latency", corrected)?;
+    }
+    if let Some(uncorrected) = total.latency.get(&Measure::LatencyUncorrected) {
+        row(out, "  uncorrected", uncorrected)?;
+    }
+    for (histogram, name) in rest {
+        row(out, name, histogram)?;
+    }
+    if corrected.is_some() {
+        writeln!(
+            out,
+            "Latency counts from when a send was planned, as a user waits; uncorrected from when it left.\n\
+             Where the two differ, sends waited behind others: the server, or the generator, stalled."
+        )?;
+    }
+    writeln!(out)
+}
+
+fn row(out: &mut String, name: &str, histogram: &Histogram) -> fmt::Result {
+    write!(out, "{name:<13}")?;
+    for percentile in [50.0, 90.0, 99.0, 99.9, 100.0] {
+        write!(out, " {:>9}", nanoseconds(histogram.percentile(percentile) as f64))?;
+    }
+    writeln!(out, " {:>10}", histogram.count())
+}
+
+fn stages(out: &mut String, results: &Results) -> fmt::Result {
+    writeln!(
+        out,
+        "{:<13} {:>10} {:>10} {:>9} {:>9} {:>9}",
+        "stage", "sent/s", "received/s", "dropped", "p50", "p99"
+    )?;
+    for stage in &results.stages {
+        let tally = &stage.tally;
+        let seconds = tally.seconds.max(1e-9);
+        let latency = tally.latency.get(&Measure::Latency).cloned().unwrap_or_default();
+        writeln!(
+            out,
+            "{:<13} {:>10.0} {:>10.0} {:>9} {:>9} {:>9}",
+            stage.name,
+            tally.sent as f64 / seconds,
+            tally.received as f64 / seconds,
+            tally.dropped,
+            nanoseconds(latency.percentile(50.0) as f64),
+            nanoseconds(latency.percentile(99.0) as f64)
+        )?;
+    }
+    writeln!(out)
+}
+
+fn correctness(out: &mut String, results: &Results) -> fmt::Result {
+    let found = &results.correctness;
+    writeln!(
+        out,
+        "checked       {} deliveries: {} lost, {} duplicated, {} reordered, {} corrupted, {} late",
+        found.checked, found.lost, found.duplicated, found.reordered, found.corrupted, found.late
+    )?;
+    if found.converged + found.diverged > 0 {
+        writeln!(
+            out,
+            "              {} readers have all in the end, {} have not",
+            found.converged, found.diverged
+        )?;
+    }
+    for example in &found.examples {
+        writeln!(out, "  - {example}")?;
+    }
+    Ok(())
+}
+
+fn causes(out: &mut String, name: &str, causes: &BTreeMap<String, u64>) -> fmt::Result {
+    for (number, (cause, count)) in causes.iter().enumerate() {
+        writeln!(out, "{:<13} {count} x {cause}", if number == 0 { name } else { "" })?;
+    }
+    Ok(())
+}
+
+fn server(out: &mut String, results: &Results) -> fmt::Result {
+    let Some(server) = &results.server else { return Ok(()) };
+    write!(out, "server        {:.2} s of CPU", server.cpu_seconds)?;
+    if let Some(each) = server.cpu_us_per_delivery {
+        write!(out, ", {each:.3} us a delivery")?;
+    }
+    if let Some(each) = server.user_bytes_per_connection {
+        write!(out, "; {each:.0} bytes of user memory a connection")?;
+    }
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    writeln!(
+        out,
+        "\n              memory {:.1} MiB before, {:.1} MiB with all, {:.1} MiB after",
+        mib(server.memory_before.anonymous),
+        mib(server.memory_with_all.anonymous),
+        mib(server.memory_after.unwrap_or_default().anonymous)
+    )
+}
+
+fn generator(out: &mut String, results: &Results) -> fmt::Result {
+    let generator = &results.generator;
+    let busy: Vec<String> = generator
+        .threads
+        .iter()
+        .map(|thread| format!("{} {:.0} % ({})", thread.name, thread.busy * 100.0, thread.driver))
+        .collect();
+    let lag = results.total.latency.get(&Measure::ScheduleLag).cloned().unwrap_or_default();
+    writeln!(
+        out,
+        "generator     {}; sends left {} late at p99; {} TCP retransmits on this machine",
+        busy.join(", "),
+        nanoseconds(lag.percentile(99.0) as f64),
+        generator.retransmits
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::render;
+    use crate::histogram::Histogram;
+    use crate::results::{Measure, tests::results};
+
+    #[test]
+    fn the_verdict_and_the_faults_stand_first() {
+        let mut results = results();
+        results.correctness.lost = 2;
+        results.correctness.examples.push("d: reader 1 never got 2 sends".into());
+        let text = render(&results);
+        assert!(text.trim_start().starts_with("document: VALID, 2 FAULTS"), "{text}");
+        assert!(text.contains("reader 1 never got"));
+    }
+
+    #[test]
+    fn both_latencies_are_shown_with_what_they_mean_within_a_terminals_width() {
+        let mut results = results();
+        let mut histogram = Histogram::default();
+        histogram.record_n(1_234_567, 1000);
+        results.total.planned = 1;
+        results.total.latency.insert(Measure::Latency, histogram.clone());
+        results.total.latency.insert(Measure::LatencyUncorrected, histogram);
+        let text = render(&results);
+        assert!(text.contains("1.23 ms") && text.contains("uncorrected") && text.contains("planned"));
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+}

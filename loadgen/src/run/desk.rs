@@ -1,0 +1,78 @@
+//! What passes between the main thread and a thread of load.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::mpsc::Sender;
+
+use crate::results::{Correctness, GeneratorThread, Interval};
+use crate::run::counts::Counts;
+
+/// Where a thread is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Its clients dial.
+    #[default]
+    Connecting,
+    /// They have joined, or failed, and wait for the others'.
+    Joined,
+    /// They send.
+    Load,
+    /// They await what is under way.
+    Draining,
+    /// They leave.
+    Closing,
+    /// They are gone.
+    Done,
+}
+
+/// Orders from the main thread, looked at every turn.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    /// When the load starts, nanoseconds of the run; 0: not known yet.
+    pub(crate) start: AtomicU64,
+    /// End the load now.
+    pub(crate) stop: AtomicBool,
+    /// Percent of the clients that may dial.
+    pub(crate) dial_percent: AtomicU32,
+}
+
+/// What stands in a thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) phase: Phase,
+    pub(crate) open: u64,
+    pub(crate) faults: u64,
+    pub(crate) rate: f64,
+}
+
+/// News for the main thread: four a second, and one for each phase.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// All clients that were to dial have joined or failed.
+    Joined,
+    /// Seconds that are over, and what stands.
+    Seconds { finished: Vec<Interval>, standing: Standing },
+    /// The thread is done.
+    Done(Box<anyhow::Result<Outcome>>),
+}
+
+/// A thread's way to the main thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter {
+    pub(crate) thread: usize,
+    pub(crate) sender: Sender<(usize, Report)>,
+}
+
+impl Reporter {
+    /// A main thread that is gone wants no news.
+    pub(crate) fn send(&self, report: Report) {
+        let _ = self.sender.send((self.thread, report));
+    }
+}
+
+/// What a thread leaves behind.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
+    pub(crate) correctness: Correctness,
+    pub(crate) thread: GeneratorThread,
+}

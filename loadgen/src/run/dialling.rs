@@ -1,0 +1,477 @@
+//! Ways in and out: dialling, upgrading, being refused or sent elsewhere, leaving, being cut off.
+
+use std::cmp::Reverse;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use pinwire_engine::Segment;
+use pinwire_protocol::close::REDIRECT_PREFIX;
+use pinwire_protocol::ws::handshake::{ClientRequest, append_request, request_key};
+use pinwire_protocol::ws::{self, Decoder, Role};
+use socket2::{Domain, Socket, Type};
+
+use crate::results::Measure;
+use crate::run::address::Endpoint;
+use crate::run::client::{Stage, Upgrading};
+use crate::run::desk::Phase;
+use crate::run::load::numbered;
+use crate::run::schedule::Planned;
+use crate::run::worker::{Timer, Worker};
+use crate::scenario::{Dialect, Kind};
+
+/// Dials begun in a turn.
+const DIALS_PER_TURN: u32 = 64;
+/// Redirects followed in a row.
+const REDIRECTS_MAX: u16 = 5;
+/// The code of a redirect.
+const WRONG_REGION: u16 = 4009;
+/// y-websocket waits 100 ms times two to the attempts, 2.5 s at most.
+const BACKOFF_UNIT_NS: u64 = 100_000_000;
+const BACKOFF_MAX_NS: u64 = 2_500_000_000;
+
+impl Worker {
+    /// When the next dial of the way in is due.
+    pub(crate) fn next_dial_due(&self) -> Option<u64> {
+        let allowed = self.dials_allowed();
+        if self.next_dial >= allowed || self.dialling >= self.dialling_max() {
+            return None;
+        }
+        Some(match self.given.scenario.clients.rate {
+            Some(rate) => (self.next_dial as f64 / (rate * self.given.share) * 1e9) as u64,
+            None => self.now(),
+        })
+    }
+
+    fn dials_allowed(&self) -> usize {
+        let percent = self.given.desk.dial_percent.load(std::sync::atomic::Ordering::Acquire) as usize;
+        self.home_count() * percent / 100
+    }
+
+    /// Clients of the layout: those who check the end are not among them.
+    fn home_count(&self) -> usize {
+        self.places.iter().map(|place| place.plan.members as usize).sum()
+    }
+
+    fn dialling_max(&self) -> u32 {
+        (f64::from(self.given.scenario.clients.dialling) * self.given.share).ceil() as u32
+    }
+
+    /// Dials what is due of the way in.
+    pub(crate) fn dial_some(&mut self) -> Result<()> {
+        if self.phase() != Phase::Connecting {
+            return Ok(());
+        }
+        for _ in 0..DIALS_PER_TURN {
+            match self.next_dial_due() {
+                Some(at) if at <= self.now() => {
+                    let client = self.next_dial as u32;
+                    self.next_dial += 1;
+                    // A traveller dials when its document has been opened at home.
+                    if self.home.is_none() || self.clients[client as usize].member == 0 {
+                        self.dial(client)?;
+                    }
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// True when every client that may dial has joined or failed.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.next_dial >= self.home_count() && self.dialling == 0 && self.redials == 0
+    }
+
+    /// A planned coming of `connect` or `churn`.
+    pub(crate) fn come(&mut self, planned: Planned) {
+        let now = self.clock();
+        let counts = self.counts.part(planned.part);
+        counts.planned += 1;
+        counts.schedule_lag.record(now.saturating_sub(planned.at));
+        self.counts.interval.planned += 1;
+        let Some(client) = self.away.pop() else {
+            let counts = self.counts.part(planned.part);
+            counts.dropped += 1;
+            *counts.errors.entry("dial dropped: every client is busy".into()).or_default() += 1;
+            self.counts.interval.dropped += 1;
+            return;
+        };
+        self.clients[client as usize].since = planned.at;
+        self.arriving.insert(client, planned);
+        if let Err(error) = self.dial(client) {
+            self.failed(client, &error.root_cause().to_string());
+        } else {
+            let counts = self.counts.part(planned.part);
+            counts.sent += 1;
+            counts.expected += 1;
+            self.counts.interval.sent += 1;
+        }
+    }
+
+    /// Connects a client and queues its upgrade request; the socket takes it when the connection stands.
+    ///
+    /// # Errors
+    /// No socket is to be had: the run cannot go on as asked.
+    pub(crate) fn dial(&mut self, client: u32) -> Result<()> {
+        let now = self.clock();
+        let endpoint = self.endpoint_of(client);
+        let state = &mut self.clients[client as usize];
+        if state.attempts == 0 && state.redirects == 0 && state.since == 0 {
+            state.since = now;
+        }
+        state.step = now;
+        self.counts.connections.dialled += 1;
+        let socket = match self.connect(endpoint.address) {
+            Ok(socket) => socket,
+            Err(error)
+                if error.raw_os_error().is_some_and(|code| [libc::EMFILE, libc::ENFILE].contains(&code)) =>
+            {
+                return Err(error)
+                    .context("no descriptors left: raise `ulimit -n`, use several processes, or io_uring");
+            }
+            Err(error) => {
+                self.failed(client, &format!("dialling: {}", error.kind()));
+                return Ok(());
+            }
+        };
+        let slot =
+            self.engine.adopt(OwnedFd::from(socket), endpoint.address).context("no room for a connection")?;
+        self.remember_slot(slot, client);
+        let upgrading = self.upgrade(client, &endpoint)?;
+        let state = &mut self.clients[client as usize];
+        state.slot = Some(slot);
+        state.stage = Stage::Upgrading(Box::new(upgrading));
+        self.dialling += 1;
+        let arena = self.engine.arena();
+        let start = arena.len();
+        let request = std::mem::take(&mut self.payload);
+        arena.extend_from_slice(&request);
+        let end = arena.len();
+        self.payload = request;
+        if self.engine.send(slot, Segment::Arena(start as u32..end as u32)).is_err() {
+            self.cut(client, "the socket is dead");
+            return Ok(());
+        }
+        self.fresh.push(client);
+        let timeout = now + self.given.scenario.clients.timeout.as_nanos() as u64;
+        self.timers.push(Reverse((timeout, Timer::Timeout(client, now))));
+        Ok(())
+    }
+
+    fn endpoint_of(&self, client: u32) -> Rc<Endpoint> {
+        if let Some(detour) = self.detours.get(&client) {
+            return Rc::clone(detour);
+        }
+        if let Some(home) = self.home.as_ref().filter(|_| self.clients[client as usize].member == 0) {
+            return Rc::clone(home);
+        }
+        let endpoints = &self.endpoints;
+        Rc::clone(&endpoints[client as usize % endpoints.len()])
+    }
+
+    fn connect(&mut self, address: SocketAddr) -> std::io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), None)?;
+        if let Some(source) = self.given.sources.get(self.next_source % self.given.sources.len().max(1)) {
+            self.next_source += 1;
+            socket.bind(&SocketAddr::from((*source, 0)).into())?;
+        }
+        match socket.connect(&address.into()) {
+            Ok(()) => Ok(socket),
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the upgrade request into `payload`.
+    fn upgrade(&mut self, client: u32, endpoint: &Endpoint) -> Result<Upgrading> {
+        let scenario = std::sync::Arc::clone(&self.given.scenario);
+        let token = self.given.tokens.token(&mut self.random)?;
+        let state = &self.clients[client as usize];
+        let place = &self.places[state.group as usize];
+        let is_hocuspocus = scenario.target.dialect == Dialect::Hocuspocus;
+        let (below, shown) = match &scenario.kind {
+            Kind::Raw { subscribe_path, .. } => {
+                let reads = place.plan.writers_read || state.member >= place.plan.writers;
+                let path = subscribe_path.as_deref().filter(|_| reads);
+                let path = path.map(|path| numbered(path.trim_start_matches('/'), place.plan.number));
+                (path.unwrap_or_default(), token.as_deref())
+            }
+            _ if is_hocuspocus => (String::new(), None),
+            _ => (place.name.to_string(), token.as_deref()),
+        };
+        // A subscriber's path stands alone; everything else is below the URL's.
+        let target = match &scenario.kind {
+            Kind::Raw { subscribe_path: Some(_), .. } if !below.is_empty() => {
+                Endpoint { path: String::new(), ..endpoint.clone() }.target(&below, shown)
+            }
+            _ => endpoint.target(&below, shown),
+        };
+        let key = request_key(self.random.u128(..).to_ne_bytes());
+        let headers: Vec<(&str, &str)> = scenario
+            .target
+            .headers
+            .iter()
+            .filter_map(|header| header.split_once(':'))
+            .map(|(name, value)| (name.trim(), value.trim()))
+            .collect();
+        let protocols: Vec<&str> = scenario.target.protocols.iter().map(String::as_str).collect();
+        let request = ClientRequest {
+            host: &endpoint.host,
+            target: &target,
+            key: &key,
+            protocols: &protocols,
+            origin: None,
+            headers: &headers,
+            deflate: scenario.target.deflate,
+        };
+        self.payload.clear();
+        append_request(&mut self.payload, &request).context("the upgrade request")?;
+        Ok(Upgrading { key, head: Vec::new(), is_connected: false, token })
+    }
+
+    /// The TCP connections of this turn's dials, where they stand already.
+    pub(crate) fn note_connected(&mut self) {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        for client in fresh.drain(..) {
+            let slot = self.clients[client as usize].slot;
+            if slot.is_some_and(|slot| !self.engine.is_blocked(slot)) {
+                self.connected(client);
+            }
+        }
+        self.fresh = fresh;
+    }
+
+    /// A client's TCP connection stands.
+    pub(crate) fn connected(&mut self, client: u32) {
+        let now = self.clock();
+        let state = &mut self.clients[client as usize];
+        let Stage::Upgrading(upgrading) = &mut state.stage else { return };
+        if !std::mem::replace(&mut upgrading.is_connected, true) {
+            let took = now - state.step;
+            state.step = now;
+            self.counts.opened();
+            self.time(Measure::ConnectTcp, took);
+        }
+    }
+
+    /// A client is synced, or subscribed.
+    pub(crate) fn joined(&mut self, client: u32) {
+        let now = self.now();
+        let state = &mut self.clients[client as usize];
+        if !matches!(state.stage, Stage::Joining) {
+            return;
+        }
+        state.stage = Stage::Joined;
+        self.dialling -= 1;
+        let (join, whole) = (now.saturating_sub(state.step), now.saturating_sub(state.since));
+        let (group, member) = (state.group as usize, state.member);
+        let was_redirected = std::mem::take(&mut state.redirects) > 0;
+        state.attempts = 0;
+        state.since = 0;
+        let is_back = self.lost.remove(&client);
+        let place = &mut self.places[group];
+        if place.plan.writers_read || member >= place.plan.writers {
+            place.ledger.stand(member);
+        }
+        self.counts.connections.joined += 1;
+        self.counts.interval.joined += 1;
+        self.time(Measure::Join, join);
+        self.time(Measure::Connect, whole);
+        if was_redirected {
+            self.time(Measure::Redirect, whole);
+        }
+        if is_back {
+            self.time(Measure::Recover, whole);
+        }
+        self.has_come(client, now);
+        self.behave_joined(client);
+    }
+
+    /// Counts a planned coming that has come.
+    fn has_come(&mut self, client: u32, now: u64) {
+        let Some(planned) = self.arriving.remove(&client) else { return };
+        let dialled = self.clients[client as usize].step;
+        let counts = self.counts.part(planned.part);
+        counts.received += 1;
+        counts.latency.record(now.saturating_sub(planned.at));
+        counts.uncorrected.record(now.saturating_sub(dialled.min(now)));
+        self.counts.interval.received += 1;
+        self.counts.interval.latency.record(now.saturating_sub(planned.at));
+    }
+
+    /// A dial came to nothing: again later, or never.
+    pub(crate) fn failed(&mut self, client: u32, cause: &str) {
+        *self.counts.connections.failed.entry(cause.to_owned()).or_default() += 1;
+        self.counts.error(cause.to_owned());
+        self.arriving.remove(&client);
+        let now = self.clock();
+        let state = &mut self.clients[client as usize];
+        state.attempts = state.attempts.saturating_add(1);
+        if self.lost.contains(&client) && !self.is_draining {
+            let backoff = (BACKOFF_UNIT_NS << state.attempts.min(6)).min(BACKOFF_MAX_NS);
+            self.redial_at(client, now + backoff);
+        } else {
+            state.stage = Stage::Away;
+            state.since = 0;
+            if self.is_visitor(client) {
+                self.away.push(client);
+            }
+        }
+    }
+
+    pub(crate) fn time_out(&mut self, client: u32, dialled: u64) {
+        let state = &self.clients[client as usize];
+        // The timer of an earlier dial.
+        let is_this = match &state.stage {
+            Stage::Upgrading(upgrading) => upgrading.is_connected || state.step == dialled,
+            Stage::Joining => true,
+            _ => false,
+        };
+        let timeout = self.given.scenario.clients.timeout.as_nanos() as u64;
+        if is_this && self.now().saturating_sub(dialled) >= timeout && state.step >= dialled {
+            let what = match state.stage {
+                Stage::Joining => "timed out joining",
+                _ => "timed out dialling",
+            };
+            self.cut(client, what);
+        }
+    }
+
+    /// The server ended a connection, or the network did.
+    pub(crate) fn ended(&mut self, client: u32, cause: &str) {
+        self.drop_socket(client, false);
+        self.after_end(client, cause);
+    }
+
+    /// We end a connection that is of no use any more.
+    pub(crate) fn cut(&mut self, client: u32, cause: &str) {
+        self.drop_socket(client, true);
+        self.after_end(client, cause);
+    }
+
+    fn after_end(&mut self, client: u32, cause: &str) {
+        let stage = std::mem::replace(&mut self.clients[client as usize].stage, Stage::Away);
+        match stage {
+            Stage::Upgrading(_) | Stage::Joining => {
+                self.dialling -= 1;
+                self.leave_ledger(client);
+                self.failed(client, cause);
+            }
+            Stage::Joined => {
+                self.leave_ledger(client);
+                *self.counts.connections.lost.entry(cause.to_owned()).or_default() += 1;
+                self.counts.error(format!("lost: {cause}"));
+                if self.is_visitor(client) {
+                    self.away.push(client);
+                }
+            }
+            Stage::Closing => {
+                if self.is_visitor(client) && self.phase() != Phase::Closing {
+                    self.away.push(client);
+                }
+            }
+            Stage::Away | Stage::Waiting => {}
+        }
+    }
+
+    pub(crate) fn leave_ledger(&mut self, client: u32) {
+        let state = &self.clients[client as usize];
+        let (group, member) = (state.group as usize, state.member);
+        self.places[group].ledger.leave(member);
+        self.places[group].unacknowledged.remove(&member);
+    }
+
+    pub(crate) fn drop_socket(&mut self, client: u32, with_reset: bool) {
+        let state = &mut self.clients[client as usize];
+        let was_open = match &state.stage {
+            Stage::Upgrading(upgrading) => upgrading.is_connected,
+            Stage::Joining | Stage::Joined | Stage::Closing => true,
+            Stage::Away | Stage::Waiting => false,
+        };
+        state.decoder = Decoder::new(Role::Client, false);
+        let Some(slot) = state.slot.take() else { return };
+        self.counts.open -= u64::from(was_open);
+        self.forget_slot(slot);
+        if with_reset {
+            self.engine.abort(slot);
+        } else {
+            self.engine.close(slot);
+        }
+    }
+
+    /// The server closed with a code: perhaps it says where to go instead.
+    pub(crate) fn closed_by_server(&mut self, client: u32, code: Option<u16>, reason: &str) {
+        if code == Some(WRONG_REGION)
+            && let Some(url) = reason.strip_prefix(REDIRECT_PREFIX)
+            && self.clients[client as usize].redirects < REDIRECTS_MAX
+            && !self.is_draining
+            && let Some(endpoint) = self.resolve(url)
+        {
+            self.counts.connections.redirected += 1;
+            let was_dialling = self.clients[client as usize].is_dialling();
+            self.drop_socket(client, false);
+            self.leave_ledger(client);
+            self.dialling -= u32::from(was_dialling);
+            let state = &mut self.clients[client as usize];
+            state.redirects += 1;
+            self.detours.insert(client, endpoint);
+            let now = self.now();
+            self.redial_at(client, now);
+            return;
+        }
+        let cause = match code {
+            Some(code) if reason.is_empty() => format!("closed {code}"),
+            Some(code) => format!("closed {code} {reason}"),
+            None => "closed without a code".into(),
+        };
+        self.ended(client, &cause);
+    }
+
+    /// A client dials again at a time.
+    pub(crate) fn redial_at(&mut self, client: u32, at: u64) {
+        self.clients[client as usize].stage = Stage::Waiting;
+        self.redials += 1;
+        self.timers.push(Reverse((at, Timer::Redial(client))));
+    }
+
+    /// A redirect's URL names the document, or the host alone; the document keeps its name either way.
+    fn resolve(&mut self, url: &str) -> Option<Rc<Endpoint>> {
+        let after = url.find("://").map_or(0, |at| at + 3);
+        let origin = &url[..url[after..].find(['/', '?']).map_or(url.len(), |at| after + at)];
+        if let Some(known) = self.resolved.get(origin) {
+            return Some(Rc::clone(known));
+        }
+        let endpoint = Rc::new(Endpoint::resolve(origin).ok()?);
+        self.resolved.insert(origin.to_owned(), Rc::clone(&endpoint));
+        Some(endpoint)
+    }
+
+    /// A client leaves as clients do: with a close frame; its end follows.
+    pub(crate) fn say_goodbye(&mut self, client: u32) {
+        let state = &self.clients[client as usize];
+        match (&state.stage, state.slot) {
+            (Stage::Joined | Stage::Joining, Some(slot)) => {
+                let was_dialling = state.is_dialling();
+                self.dialling -= u32::from(was_dialling);
+                self.clients[client as usize].stage = Stage::Closing;
+                let mask = self.random.u32(..).to_ne_bytes();
+                let arena = self.engine.arena();
+                let start = arena.len();
+                ws::append_close(arena, 1000_u16, "", Some(mask));
+                let end = arena.len();
+                if self.engine.send(slot, Segment::Arena(start as u32..end as u32)).is_err() {
+                    self.cut(client, "the socket is dead");
+                }
+            }
+            (Stage::Upgrading(_), Some(_)) => {
+                self.dialling -= 1;
+                self.drop_socket(client, true);
+                self.clients[client as usize].stage = Stage::Away;
+            }
+            (Stage::Waiting, _) => self.clients[client as usize].stage = Stage::Away,
+            _ => {}
+        }
+    }
+}

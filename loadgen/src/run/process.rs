@@ -1,0 +1,472 @@
+//! A run of one process, as its main thread sees it: threads started, kept in step, listened to, and put together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use pinwire_engine::{Config, Waker, allowed_cores, pin_to_core};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::environment::Environment;
+use crate::procfs;
+use crate::results::{
+    Connections, Correctness, Generator, Interval, Memory, Results, SCHEMA, ServerSample, ServerUse, Stage,
+    Tally,
+};
+use crate::run::address::{Endpoint, sources};
+use crate::run::counts::StageCounts;
+use crate::run::desk::{Desk, Outcome, Phase, Report, Reporter, Standing};
+use crate::run::layout;
+use crate::run::tokens::Tokens;
+use crate::run::worker::{Assignment, Worker};
+use crate::run::{Conductor, Seat, Status, Watch};
+use crate::scenario::{Driver, Kind, Load, Scenario};
+use crate::verdict::{Evidence, verdict};
+
+/// How long the main thread listens before it looks around.
+const LISTEN: Duration = Duration::from_millis(100);
+/// Memory is looked at when nothing has changed for so long.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Faults described in words, in all.
+const EXAMPLES_MAX: usize = 20;
+
+/// Runs this process's share.
+///
+/// # Errors
+/// The run could not be done at all: a scenario with problems, a target without an address, no descriptors. What clients
+/// met on the way is in the results.
+pub fn run(scenario: &Scenario, seat: Seat, conductor: &dyn Conductor, watch: &dyn Watch) -> Result<Results> {
+    let mut scenario = scenario.clone();
+    scenario.settle();
+    let problems = scenario.problems();
+    ensure!(problems.is_empty(), "the scenario cannot be run:\n  {}", problems.join("\n  "));
+    let mut process = Process::start(Arc::new(scenario), seat)?;
+    process.connect(conductor, watch)?;
+    process.carry_load(watch)?;
+    process.results(watch)
+}
+
+struct Process {
+    scenario: Arc<Scenario>,
+    threads: Vec<Thread>,
+    news: Receiver<(usize, Report)>,
+    base: Instant,
+    started: OffsetDateTime,
+    environment: Environment,
+    wanted: u64,
+    intervals: BTreeMap<u32, (usize, Interval)>,
+    emitted: Vec<Interval>,
+    joined: usize,
+    server: Option<ServerWatch>,
+    retransmits_before: u64,
+    is_stopped: bool,
+    last_status: Instant,
+}
+
+struct Thread {
+    desk: Arc<Desk>,
+    waker: Waker,
+    standing: Standing,
+    outcome: Option<Outcome>,
+    handle: JoinHandle<()>,
+}
+
+/// Readings of the server's process.
+struct ServerWatch {
+    pid: u32,
+    before: Memory,
+    at_half: Option<(u64, Memory)>,
+    with_all: Memory,
+    opened: u64,
+    cpu_at_start: Duration,
+    cpu_at_end: Duration,
+    last_cpu: Duration,
+}
+
+impl Process {
+    fn start(scenario: Arc<Scenario>, seat: Seat) -> Result<Self> {
+        let endpoints =
+            scenario.target.urls.iter().map(|url| Endpoint::resolve(url)).collect::<Result<Vec<_>>>()?;
+        let home = match &scenario.kind {
+            Kind::Redirect { home_url } => Some(Endpoint::resolve(home_url)?),
+            _ => None,
+        };
+        let server = scenario.server.as_ref().map(|server| ServerWatch::new(server.pid)).transpose()?;
+        let environment = Environment::record();
+        let threads = match scenario.generator.threads {
+            0 => u32::try_from(allowed_cores()?.len()).unwrap_or(1),
+            threads => threads,
+        };
+        let all = layout::groups(&scenario);
+        let mut sender_base = vec![0; all.len()];
+        let mut senders = 0;
+        for group in &all {
+            sender_base[group.number as usize] = senders;
+            senders += group.writers;
+        }
+        let all_clients: u64 = all.iter().map(|group| u64::from(group.members)).sum();
+        let mut random = fastrand::Rng::with_seed(scenario.generator.seed);
+        let tokens = Arc::new(Tokens::new(&scenario.target.auth, &scenario.target.region, &mut random)?);
+        let sources: Arc<[_]> = sources(&scenario.generator.sources)?.into();
+        let started = OffsetDateTime::now_utc();
+        // Runs must not meet in a document: the name is of this run, the same in all its processes.
+        let run_name = format!("{:08x}", scenario.generator.seed as u32);
+        let (sender, news) = channel();
+        let base = Instant::now();
+        let mut process = Self {
+            threads: Vec::new(),
+            news,
+            base,
+            started,
+            environment,
+            wanted: 0,
+            intervals: BTreeMap::new(),
+            emitted: Vec::new(),
+            joined: 0,
+            server,
+            retransmits_before: procfs::retransmits(),
+            is_stopped: false,
+            last_status: base,
+            scenario: Arc::clone(&scenario),
+        };
+        let starts_with_half = process.server.is_some() && matches!(scenario.kind, Kind::Idle { .. });
+        for thread in 0..threads {
+            let groups = layout::share(&scenario, seat, thread, threads);
+            let members: u64 = groups.iter().map(|group| u64::from(group.members)).sum();
+            let writers: u64 = groups.iter().map(|group| u64::from(group.writers)).sum();
+            let number = seat.index * threads + thread;
+            let desk = Arc::new(Desk::default());
+            desk.dial_percent.store(if starts_with_half { 50 } else { 100 }, Ordering::Release);
+            let assignment = Assignment {
+                scenario: Arc::clone(&scenario),
+                endpoints: endpoints.clone(),
+                home: home.clone(),
+                sources: Arc::clone(&sources),
+                tokens: Arc::clone(&tokens),
+                groups,
+                sender_base: sender_base.clone(),
+                share: members as f64 / (all_clients as f64).max(1.0),
+                send_share: writers as f64 / f64::from(senders).max(1.0),
+                client_base: number << 24,
+                offset: f64::from(number) / f64::from(seat.of * threads),
+                seed: scenario.generator.seed.wrapping_add(u64::from(number) << 32),
+                run_name: run_name.clone(),
+                base,
+                desk: Arc::clone(&desk),
+                reporter: Reporter { thread: thread as usize, sender: sender.clone() },
+            };
+            process.wanted += members;
+            process.threads.push(spawn(thread, assignment, desk)?);
+        }
+        Ok(process)
+    }
+
+    /// Until every process's clients have joined.
+    fn connect(&mut self, conductor: &dyn Conductor, watch: &dyn Watch) -> Result<()> {
+        let mut steady = (0, Instant::now());
+        while self.joined < self.threads.len() {
+            self.listen(watch)?;
+            let open = self.open();
+            if open != steady.0 {
+                steady = (open, Instant::now());
+            }
+            let waits_at_half =
+                self.threads.iter().any(|thread| thread.desk.dial_percent.load(Ordering::Acquire) < 100);
+            if waits_at_half
+                && open * 2 + 2 * self.threads.len() as u64 >= self.wanted
+                && steady.1.elapsed() > SETTLE
+            {
+                if let Some(server) = &mut self.server {
+                    server.at_half = Some((open, procfs::memory(server.pid)?));
+                }
+                self.order(|desk| desk.dial_percent.store(100, Ordering::Release));
+            } else if waits_at_half
+                && (steady.1.elapsed() > self.scenario.clients.timeout || watch.is_stopped())
+            {
+                self.order(|desk| desk.dial_percent.store(100, Ordering::Release));
+            }
+            self.look_for_stop(watch);
+        }
+        let start = conductor.all_joined()?;
+        let start = u64::try_from(start.saturating_duration_since(self.base).as_nanos()).unwrap_or(1).max(1);
+        if let Some(server) = &mut self.server {
+            server.cpu_at_start = procfs::process_time(server.pid).unwrap_or_default();
+        }
+        self.order(|desk| desk.start.store(start, Ordering::Release));
+        Ok(())
+    }
+
+    /// Until the last thread is done.
+    fn carry_load(&mut self, watch: &dyn Watch) -> Result<()> {
+        let mut was_loading = true;
+        while self.threads.iter().any(|thread| thread.outcome.is_none()) {
+            self.listen(watch)?;
+            self.look_for_stop(watch);
+            let is_loading = self.threads.iter().any(|thread| thread.standing.phase <= Phase::Load);
+            let open = self.open();
+            if let Some(server) = &mut self.server {
+                if is_loading {
+                    // The last reading while all stand: pings and idle frames are behind them.
+                    server.with_all = procfs::memory(server.pid).unwrap_or(server.with_all);
+                    server.opened = open.max(server.opened);
+                }
+                if was_loading && !is_loading {
+                    server.cpu_at_end = procfs::process_time(server.pid).unwrap_or_default();
+                }
+            }
+            was_loading = is_loading;
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> u64 {
+        self.threads.iter().map(|thread| thread.standing.open).sum()
+    }
+
+    fn order(&self, give: impl Fn(&Desk)) {
+        for thread in &self.threads {
+            give(&thread.desk);
+            thread.waker.wake();
+        }
+    }
+
+    fn look_for_stop(&mut self, watch: &dyn Watch) {
+        if watch.is_stopped() && !self.is_stopped {
+            self.is_stopped = true;
+            self.order(|desk| desk.stop.store(true, Ordering::Release));
+        }
+    }
+
+    fn listen(&mut self, watch: &dyn Watch) -> Result<()> {
+        match self.news.recv_timeout(LISTEN) {
+            Ok((thread, report)) => self.hear(thread, report, watch)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => anyhow::bail!("every thread of load is gone"),
+        }
+        if self.last_status.elapsed() > Duration::from_millis(240) {
+            self.last_status = Instant::now();
+            watch.status(&self.status());
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, thread: usize, report: Report, watch: &dyn Watch) -> Result<()> {
+        match report {
+            Report::Joined => self.joined += 1,
+            Report::Seconds { finished, standing } => {
+                self.threads[thread].standing = standing;
+                self.take_seconds(finished, watch);
+            }
+            Report::Done(outcome) => {
+                let outcome = outcome.with_context(|| format!("worker {}", thread + 1))?;
+                self.threads[thread].standing.phase = Phase::Done;
+                self.threads[thread].outcome = Some(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    /// A second is complete when every thread has told its part.
+    fn take_seconds(&mut self, finished: Vec<Interval>, watch: &dyn Watch) {
+        for part in finished {
+            let (told, whole) = self
+                .intervals
+                .entry(part.second)
+                .or_insert_with(|| (0, Interval { second: part.second, ..Interval::default() }));
+            *told += 1;
+            whole.add(&part);
+        }
+        while let Some(entry) = self.intervals.first_entry() {
+            if entry.get().0 < self.threads.len() {
+                break;
+            }
+            let (_, mut interval) = entry.remove();
+            if let Some(server) = &mut self.server {
+                interval.server = server.sample();
+            }
+            watch.interval(&interval);
+            self.emitted.push(interval);
+        }
+    }
+
+    fn status(&self) -> Status {
+        let phase = self.threads.iter().map(|thread| thread.standing.phase).min().unwrap_or_default();
+        let words = match phase {
+            Phase::Connecting => "connecting",
+            Phase::Joined => "waiting for the others",
+            Phase::Load => "sending",
+            Phase::Draining => "draining",
+            Phase::Closing => "closing",
+            Phase::Done => "done",
+        };
+        Status {
+            phase: words.to_owned(),
+            elapsed: self.base.elapsed().as_secs_f64(),
+            expected: Some(self.scenario.load_duration().as_secs_f64()),
+            wanted: self.wanted,
+            open: self.open(),
+            faults: self.threads.iter().map(|thread| thread.standing.faults).sum(),
+            rate: self.threads.iter().map(|thread| thread.standing.rate).sum(),
+        }
+    }
+
+    fn results(mut self, watch: &dyn Watch) -> Result<Results> {
+        let retransmits = procfs::retransmits().saturating_sub(self.retransmits_before);
+        let mut generator = Generator { threads: Vec::new(), retransmits, memory_peak: procfs::own_peak() };
+        let mut connections = Connections { wanted: self.wanted, ..Connections::default() };
+        let mut correctness = Correctness::default();
+        let mut stages = vec![StageCounts::default(); self.scenario.stage_count()];
+        let mut total = Tally::default();
+        for thread in std::mem::take(&mut self.threads) {
+            let _ = thread.handle.join();
+            let Some(outcome) = thread.outcome else { continue };
+            let mut counts = outcome.counts;
+            generator.threads.push(outcome.thread);
+            connections.add(&counts.connections);
+            correctness.add(&outcome.correctness);
+            for (measure, histogram) in std::mem::take(&mut counts.connects) {
+                total.latency.entry(measure).or_default().add(&histogram);
+            }
+            let (parts, outside) = counts.into_stages();
+            for (cause, count) in outside {
+                *total.errors.entry(cause).or_default() += count;
+            }
+            for (whole, part) in stages.iter_mut().zip(parts) {
+                whole.add(part);
+            }
+        }
+        correctness.examples.truncate(EXAMPLES_MAX);
+        let stages = self.tell_stages(stages);
+        for stage in &stages {
+            total.add(&stage.tally);
+        }
+        let is_open = matches!(self.scenario.load, Load::Open { .. }) && self.scenario.has_planned_sends();
+        let verdict = verdict(&Evidence {
+            total: &total,
+            generator: &generator,
+            connections: &connections,
+            is_open,
+            seconds: total.seconds,
+            is_stopped: self.is_stopped,
+        });
+        let server = self.server.take().map(|server| server.finish(&total)).transpose()?;
+        self.threads.clear();
+        watch.status(&Status { open: 0, ..self.status() });
+        Ok(Results {
+            schema: SCHEMA.to_owned(),
+            scenario: self.scenario.name().to_owned(),
+            settings: serde_json::to_value(self.scenario.without_secrets())?,
+            started_at: self.started.format(&Rfc3339)?,
+            environment: self.environment,
+            stages,
+            total,
+            intervals: self.emitted,
+            connections,
+            correctness,
+            generator,
+            server,
+            verdict,
+            search: Vec::new(),
+            assertions: Vec::new(),
+            agents: Vec::new(),
+        })
+    }
+
+    fn tell_stages(&self, counts: Vec<StageCounts>) -> Vec<Stage> {
+        let mut start = self.scenario.warm_up;
+        let durations = self.scenario.stage_durations();
+        let plans = match &self.scenario.load {
+            Load::Open { stages, .. } if self.scenario.has_planned_sends() => stages.clone(),
+            _ => Vec::new(),
+        };
+        let mut stages = Vec::new();
+        for (number, (counts, duration)) in counts.into_iter().zip(durations).enumerate() {
+            let plan = plans.get(number);
+            stages.push(Stage {
+                name: plan.and_then(|plan| plan.name.clone()).unwrap_or_else(|| (number + 1).to_string()),
+                start_ms: start.as_millis() as u64,
+                duration_ms: duration.as_millis() as u64,
+                rate: plan.map(|plan| (plan.from, plan.to)),
+                tally: counts.into_tally(duration.as_secs_f64()),
+            });
+            start += duration;
+        }
+        stages
+    }
+}
+
+fn spawn(number: u32, assignment: Assignment, desk: Arc<Desk>) -> Result<Thread> {
+    let (hand_over, waker) = channel();
+    let settings = assignment.scenario.generator.clone();
+    let reporter = assignment.reporter.clone();
+    let slots = assignment.groups.iter().map(|group| group.members).sum::<u32>() + 256;
+    let driver = match settings.driver {
+        Driver::Auto => pinwire_engine::Driver::Auto,
+        Driver::Uring => pinwire_engine::Driver::Uring,
+        Driver::Epoll => pinwire_engine::Driver::Epoll,
+    };
+    let config = Config { driver, slots_max: slots, reads_per_turn: 256, ..Config::default() };
+    let core = settings.cores.get(number as usize % settings.cores.len().max(1)).copied();
+    let work = move || -> Result<Outcome> {
+        if let Some(core) = core {
+            pin_to_core(core).with_context(|| format!("core {core}"))?;
+        }
+        pinwire_engine::run(config, async move |engine: pinwire_engine::Engine| {
+            let _ = hand_over.send(engine.waker());
+            Worker::new(engine, assignment).run().await
+        })?
+    };
+    let handle = std::thread::Builder::new()
+        .name(format!("worker {}", number + 1))
+        .spawn(move || reporter.send(Report::Done(Box::new(work()))))?;
+    // A thread that cannot make its engine hands nothing over; why, its report says.
+    let waker = waker.recv().context("a thread of load could not start: no io_uring, or no descriptors")?;
+    Ok(Thread { desk, waker, standing: Standing::default(), outcome: None, handle })
+}
+
+impl ServerWatch {
+    fn new(pid: u32) -> Result<Self> {
+        let before = procfs::memory(pid)?;
+        let cpu = procfs::process_time(pid)?;
+        Ok(Self {
+            pid,
+            before,
+            at_half: None,
+            with_all: before,
+            opened: 0,
+            cpu_at_start: cpu,
+            cpu_at_end: cpu,
+            last_cpu: cpu,
+        })
+    }
+
+    fn sample(&mut self) -> Option<ServerSample> {
+        let cpu = procfs::process_time(self.pid).ok()?;
+        let spent = cpu.saturating_sub(std::mem::replace(&mut self.last_cpu, cpu));
+        Some(ServerSample { cpu_seconds: spent.as_secs_f64(), resident: procfs::resident(self.pid) })
+    }
+
+    fn finish(self, total: &Tally) -> Result<ServerUse> {
+        let cpu_seconds = self.cpu_at_end.saturating_sub(self.cpu_at_start).as_secs_f64();
+        let each = |count: u64| (count > 0).then(|| cpu_seconds * 1e6 / count as f64);
+        let slope = self.at_half.filter(|(open, _)| self.opened > *open).map(|(open, half)| {
+            (self.with_all.anonymous as f64 - half.anonymous as f64) / (self.opened - open) as f64
+        });
+        std::thread::sleep(SETTLE);
+        Ok(ServerUse {
+            pid: self.pid,
+            cpu_seconds,
+            cpu_us_per_delivery: each(total.received),
+            cpu_us_per_send: each(total.sent),
+            memory_before: self.before,
+            memory_with_all: self.with_all,
+            memory_after: procfs::memory(self.pid).ok(),
+            user_bytes_per_connection: slope,
+        })
+    }
+}
