@@ -125,6 +125,8 @@ impl Node {
                         self.shard.stored(document, position);
                     }
                 }
+                // Of a client that spoke before its document was there; nothing it sends is lost.
+                Effect::Socket(_, SocketAction::PauseRead | SocketAction::ResumeRead) => {}
                 effect => panic!("nothing measured here leads to {effect:?}"),
             }
         }
