@@ -9,9 +9,11 @@
 //! | [`ledger`] | who was sent which edit, exactly once and in order |
 //! | [`procfs`] | what the kernel says about a process |
 //! | [`report`] | results as files |
+//! | [`instructions`] | what a piece of code takes, counted by valgrind |
 
 pub mod edits;
 pub mod fleet;
+pub mod instructions;
 pub mod ledger;
 pub mod node;
 pub mod procfs;

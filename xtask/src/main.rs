@@ -6,6 +6,7 @@ mod clients;
 mod defects;
 mod docs;
 mod fuzz;
+mod instructions;
 mod lint;
 mod setup;
 mod shell;
@@ -28,6 +29,7 @@ cargo xtask TASK [ARGUMENTS]
   docs      write the generated pages; `docs --check` compares them
   unit      unit, property and integration tests (nextest), then doctests
   build     release build of the node and the bench server
+  instructions  micro benchmarks against benches/instructions.toml; `--write` keeps new figures
   autobahn  the Autobahn cases against the bench server, on both drivers
   clients   real Yjs clients: [--driver uring|epoll] [--threads N] [TEST FILE...]
   fuzz      fuzz targets from the kept corpus: [--seconds N] [TARGET...]
@@ -43,6 +45,7 @@ const STAGES: &[(&str, Task)] = &[
     ("docs", docs::run),
     ("unit", unit::run),
     ("build", unit::build),
+    ("instructions", instructions::run),
     ("autobahn", autobahn::run),
     ("clients", clients::run),
     ("fuzz", fuzz::run),

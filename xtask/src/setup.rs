@@ -16,6 +16,7 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("git", &["--version"], "git"),
     ("node", &["--version"], "nodejs"),
     ("npm", &["--version"], "npm"),
+    ("valgrind", &["--version"], "valgrind"),
 ];
 
 /// Cargo subcommands, and the crates that bring them.
