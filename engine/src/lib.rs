@@ -227,6 +227,11 @@ impl Engine {
             self.backend.arm_timer(&mut self.core, deadline);
         }
         self.backend.commit(&mut self.core);
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            // Its timer may have fired while it was submitted: then nothing is left that would end a sleep.
+            self.waker.rouse();
+            return;
+        }
         if self.waker.doze() && self.backend.before_sleep() && !self.core.has_work() {
             self.bed.sleep(&*self.backend).await;
         }

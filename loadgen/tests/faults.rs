@@ -1,0 +1,239 @@
+//! The program as its users run it, against servers that do their work and servers that do not: every fault is found
+//! every time, and counted as what it is.
+
+mod rig;
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use pinwire_loadgen::results::{Measure, Results, VerdictLevel};
+use rig::Fault;
+
+/// Enough messages for one in ten thousand to be among them: closed, since only their number counts here.
+const MANY: [&str; 8] = ["--closed", "16", "-c", "8", "-d", "2s", "--warm-up", "0s"];
+
+fn run(address: SocketAddr, path: &str, args: &[&str]) -> (i32, Option<Results>) {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("results.json");
+    let status = Command::new(env!("CARGO_BIN_EXE_pinwire-loadgen"))
+        .args(args)
+        .args(["--url", &format!("ws://{address}{path}"), "--threads", "1", "--quiet", "--drain", "1s"])
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let results = json.exists().then(|| pinwire_loadgen::report::json::read(&json).unwrap());
+    (status.status.code().unwrap(), results)
+}
+
+fn echo(fault: Fault, args: &[&str]) -> (i32, Results) {
+    let all: Vec<&str> = ["raw"].iter().chain(args).copied().collect();
+    let (code, results) = run(rig::start(fault), "/echo", &all);
+    (code, results.unwrap())
+}
+
+fn documents(fault: Fault, args: &[&str]) -> (i32, Results) {
+    let shape = ["document", "--documents", "3", "--members", "4", "--awareness-rate", "0"];
+    let all: Vec<&str> = shape.iter().chain(args).copied().collect();
+    let (code, results) = run(rig::start(fault), "", &all);
+    (code, results.unwrap())
+}
+
+const EDITS: [&str; 6] = ["--rate", "600", "-d", "1s", "--warm-up", "0s"];
+
+#[test]
+fn a_server_that_does_its_work_passes() {
+    let (code, results) = echo(Fault::None, &MANY);
+    assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    assert!(results.total.received > 10_000, "{}", results.total.received);
+    let (code, results) = documents(Fault::None, &EDITS);
+    assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    assert_eq!((results.total.sent, results.total.received), (600, 1800));
+    // Twelve members, and one that joined each document at the end.
+    assert_eq!(results.correctness.converged, 15);
+}
+
+#[test]
+fn one_lost_message_in_ten_thousand_is_found() {
+    let (code, results) = echo(Fault::Drop(10_000), &MANY);
+    assert!(results.correctness.lost >= 1, "{:?}", results.correctness);
+    assert_eq!(code, 99);
+    assert!(results.correctness.examples[0].contains("never got"), "{:?}", results.correctness.examples);
+}
+
+#[test]
+fn messages_sent_twice_out_of_order_or_changed_are_told_apart() {
+    let (code, results) = echo(Fault::Duplicate(5_000), &MANY);
+    assert!(
+        results.correctness.duplicated >= 1 && results.correctness.lost == 0,
+        "{:?}",
+        results.correctness
+    );
+    assert_eq!(code, 99);
+    let (code, results) = echo(Fault::Reorder(5_000), &MANY);
+    assert!(
+        results.correctness.reordered >= 1 && results.correctness.duplicated == 0,
+        "{:?}",
+        results.correctness
+    );
+    assert_eq!(code, 99);
+    let (code, results) = echo(Fault::Corrupt(5_000), &MANY);
+    assert!(results.correctness.corrupted >= 1, "{:?}", results.correctness);
+    assert_eq!(code, 99);
+}
+
+#[test]
+fn text_messages_are_checked_alike() {
+    let args: Vec<&str> = MANY.iter().chain(&["--text", "--bytes", "100"]).copied().collect();
+    assert_eq!(echo(Fault::None, &args).0, 0);
+    let (code, results) = echo(Fault::Corrupt(5_000), &args);
+    assert!(code == 99 && results.correctness.corrupted >= 1, "{:?}", results.correctness);
+}
+
+#[test]
+fn subscribers_get_what_publishers_send_and_a_lost_one_is_found() {
+    let args = [
+        "raw",
+        "--mode",
+        "broadcast",
+        "--subscribe-path",
+        "/t/{n}",
+        "--publish-prefix",
+        "{n}",
+        "--topics",
+        "3",
+        "--publishers",
+        "3",
+        "-c",
+        "12",
+        "--rate",
+        "1000",
+        "-d",
+        "1s",
+        "--warm-up",
+        "0s",
+    ];
+    let (code, results) = run(rig::start(Fault::None), "/p", &args);
+    let results = results.unwrap();
+    assert_eq!((code, results.total.received), (0, 4_000), "{:?}", results.correctness);
+    let (code, results) = run(rig::start(Fault::Drop(1_000)), "/p", &args);
+    assert_eq!((code, results.unwrap().correctness.lost), (99, 4));
+}
+
+#[test]
+fn an_edit_that_is_lost_doubled_or_changed_is_found() {
+    for (fault, is_found) in [
+        (
+            Fault::Drop(700),
+            (|found| found.lost >= 1 && found.diverged >= 1)
+                as fn(&pinwire_loadgen::results::Correctness) -> bool,
+        ),
+        (Fault::Duplicate(700), |found| found.duplicated >= 1 && found.lost == 0),
+        (Fault::Reorder(700), |found| found.reordered >= 1 && found.duplicated == 0),
+        (Fault::Corrupt(700), |found| found.corrupted >= 1),
+    ] {
+        let (code, results) = documents(fault, &EDITS);
+        assert_eq!(code, 99, "{fault:?}");
+        assert!(is_found(&results.correctness), "{fault:?}: {:?}", results.correctness);
+    }
+}
+
+#[test]
+fn a_server_that_forgets_an_edit_is_found_by_whoever_joins_last() {
+    let (code, results) = documents(Fault::ForgetLast, &EDITS);
+    assert_eq!((code, results.correctness.diverged, results.correctness.lost), (99, 3, 3));
+}
+
+#[test]
+fn a_stall_shows_in_the_latency_from_the_planned_time() {
+    let args = ["--rate", "200", "-c", "1", "-d", "2s", "--warm-up", "0s", "--late-after", "200ms"];
+    let (code, results) = echo(Fault::Stall(100, 700), &args);
+    assert_eq!((code, results.correctness.lost), (0, 0));
+    // At 200 a second some hundred sends waited for longer than the bound.
+    assert!(results.correctness.late > 50, "{:?}", results.correctness);
+    assert!(results.total.latency[&Measure::Latency].max() > 600_000_000);
+}
+
+#[test]
+fn silence_is_loss() {
+    let (code, results) =
+        echo(Fault::Silence(300), &["--rate", "1000", "-c", "4", "-d", "1s", "--warm-up", "0s"]);
+    assert_eq!(code, 99);
+    assert_eq!(results.correctness.lost, 1_000 - 299);
+}
+
+#[test]
+fn a_target_that_is_not_there_refuses_or_cuts_is_lost() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let args = ["raw", "-c", "3", "--rate", "10", "-d", "1s", "--warm-up", "0s", "--timeout", "2s"];
+    let (code, results) = run(nobody, "/echo", &args);
+    assert_eq!((code, results.unwrap().connections.joined), (97, 0));
+    let (code, results) = run(rig::start(Fault::Refuse), "/echo", &args);
+    let failed = results.unwrap().connections.failed;
+    assert_eq!((code, failed.get("refused 503")), (97, Some(&3)), "{failed:?}");
+    let cut = ["raw", "-c", "1", "--rate", "100", "-d", "1s", "--warm-up", "0s"];
+    let (code, results) = run(rig::start(Fault::Cut(20)), "/echo", &cut);
+    let results = results.unwrap();
+    assert_eq!(code, 97, "{:?}", results.connections);
+    assert!(results.total.dropped > 0);
+}
+
+#[test]
+fn a_generator_that_cannot_keep_up_says_so() {
+    let (code, results) = echo(
+        Fault::None,
+        &["--rate", "20000000", "-c", "2", "-d", "1s", "--warm-up", "0s", "--drain", "100ms"],
+    );
+    assert_eq!(results.verdict.level, VerdictLevel::Invalid, "{:?}", results.verdict);
+    assert!(code == 98 || code == 99, "{code}: {:?}", results.correctness);
+}
+
+#[test]
+fn a_redirect_is_followed_and_timed() {
+    let home = rig::start(Fault::None);
+    let wrong = rig::start(Fault::Redirect(home));
+    let (code, results) =
+        run(wrong, "", &["redirect", "-c", "10", "--home-url", &format!("ws://{home}"), "--warm-up", "0s"]);
+    let results = results.unwrap();
+    assert_eq!((code, results.connections.redirected), (0, 10), "{:?}", results.connections);
+    assert_eq!(results.total.latency[&Measure::Redirect].count(), 10);
+    assert_eq!(results.total.received, 10);
+}
+
+#[test]
+fn every_other_scenario_runs_to_its_end_without_a_fault() {
+    let runs: [&[&str]; 7] = [
+        &["connect", "-c", "50", "--rate", "200", "-d", "1s", "--warm-up", "0s"],
+        &["idle", "-c", "40", "--members", "10", "-d", "1s", "--awareness-bytes", "60"],
+        &["fanout", "-c", "30", "--rate", "50", "-d", "1s"],
+        &["hot", "-c", "60", "--documents", "10", "--rate", "200", "-d", "1s"],
+        &["churn", "-c", "40", "--members", "8", "--rate", "50", "--stay", "300ms", "-d", "2s"],
+        &["reconnect-storm", "-c", "30", "--members", "5", "--storms", "2"],
+        &["slow-reader", "--documents", "2", "--members", "5", "--slow", "1", "--rate", "100", "-d", "1s"],
+    ];
+    for args in runs {
+        let (code, results) = run(rig::start(Fault::None), "", args);
+        let results = results.unwrap();
+        assert_eq!(
+            code, 0,
+            "{args:?}: {:?} {:?} {:?}",
+            results.correctness, results.connections, results.total.errors
+        );
+        assert_eq!(results.correctness.faults(), 0, "{args:?}");
+        let timed = match results.scenario.as_str() {
+            "reconnect-storm" => results.total.latency[&Measure::Recover].count() == 60,
+            "connect" => results.total.received == 200,
+            _ => results.total.received > 0 && results.total.received == results.total.expected,
+        };
+        assert!(timed, "{args:?}: {:?}", results.total);
+    }
+}
+
+#[test]
+fn an_assertion_that_fails_and_a_wrong_command_line_have_codes_of_their_own() {
+    let args = ["raw", "-c", "2", "--rate", "50", "-d", "1s", "--warm-up", "0s", "--assert", "p99<1us"];
+    let (code, results) = run(rig::start(Fault::None), "/echo", &args);
+    assert_eq!((code, results.unwrap().assertions[0].held), (99, false));
+    assert_eq!(run(rig::start(Fault::None), "/echo", &["raw", "--storms", "2"]).0, 2);
+    assert_eq!(run(rig::start(Fault::None), "/echo", &["raw", "--assert", "p98<1us"]).0, 2);
+}
