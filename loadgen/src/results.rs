@@ -1,7 +1,7 @@
-//! What came out of a run: the one type that every report is made from, that files hold, and that agents send home.
+//! What came out of a run: the one type that every report is made from, and that files hold.
 //!
-//! Units are in the names; latencies are nanoseconds. Results of several agents merge without averaging anything:
-//! histograms add up count by count, counters add, intervals of the same second add.
+//! Units are in the names; latencies are nanoseconds. Nothing in it is an average of parts: histograms add up count by
+//! count, counters add, intervals of the same second add.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +47,6 @@ pub struct Results {
     pub search: Vec<SearchStep>,
     /// Outcomes of `--assert`.
     pub assertions: Vec<Assertion>,
-    /// Processes these results were merged from, if more than one: where, and what was the offset of its clock.
-    pub agents: Vec<AgentInfo>,
 }
 
 /// One stage of the load.
@@ -143,8 +141,7 @@ pub struct Interval {
     pub errors: u64,
     /// Sends dropped.
     pub dropped: u64,
-    /// Latency of what came in this second: p50, p90, p99, p99.9 and the greatest, nanoseconds; merged from agents' own
-    /// histograms, not from these.
+    /// Latency of what came in this second: p50, p90, p99, p99.9 and the greatest, nanoseconds.
     pub latency: Histogram,
     /// CPU of the generator's busiest thread, 0 to 1.
     pub busiest_thread: f64,
@@ -218,7 +215,7 @@ pub struct Generator {
 /// One of the generator's threads.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GeneratorThread {
-    /// Its name, as `agent 2, worker 1`.
+    /// Its name, as `worker 1`.
     pub name: String,
     /// CPU time by wall time while it measured, 0 to 1.
     pub busy: f64,
@@ -315,21 +312,6 @@ pub struct Assertion {
     pub seen: String,
 }
 
-/// One process that took part.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct AgentInfo {
-    /// Its address.
-    pub address: String,
-    /// Its clock less the coordinator's, nanoseconds, as measured at the start.
-    pub clock_offset_ns: i64,
-    /// Half the round trip of that measurement: how wrong the offset may be.
-    pub clock_error_ns: u64,
-    /// Its own verdict.
-    pub verdict: Verdict,
-    /// Where it ran.
-    pub environment: Environment,
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -352,7 +334,6 @@ pub(crate) mod tests {
             verdict: Verdict::default(),
             search: Vec::new(),
             assertions: Vec::new(),
-            agents: Vec::new(),
         }
     }
 }

@@ -12,7 +12,7 @@ fn add_counts(whole: &mut BTreeMap<String, u64>, part: &BTreeMap<String, u64>) {
 }
 
 impl StageCounts {
-    pub(crate) fn add(&mut self, part: StageCounts) {
+    pub(crate) fn add(&mut self, part: &StageCounts) {
         self.planned += part.planned;
         self.sent += part.sent;
         self.dropped += part.dropped;

@@ -24,6 +24,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) connections: &'a Connections,
     /// Whether sends had planned times: in a closed load, a busy generator is as it should be only if the server waits.
     pub(crate) is_open: bool,
+    /// Whether all connections are to stand at one time.
+    pub(crate) all_stand: bool,
     /// Seconds of load.
     pub(crate) seconds: f64,
     /// Whether the user ended it early.
@@ -72,7 +74,7 @@ pub(crate) fn verdict(evidence: &Evidence<'_>) -> Verdict {
         judge_schedule(evidence, &mut find);
     }
     let (wanted, joined) = (evidence.connections.wanted, evidence.connections.peak);
-    if (joined as f64) < JOINED_INVALID * wanted as f64 {
+    if evidence.all_stand && (joined as f64) < JOINED_INVALID * wanted as f64 {
         find(
             VerdictLevel::Invalid,
             format!(
@@ -141,6 +143,7 @@ mod tests {
             generator: &generator,
             connections: &connections,
             is_open,
+            all_stand: true,
             seconds: 1.0,
             is_stopped: false,
         })

@@ -86,7 +86,7 @@ impl Worker {
                 self.timers.push(Reverse((at, Timer::Leave(client))));
             }
             Kind::Idle { awareness_bytes, .. } if awareness_bytes > 0 && member < members => {
-                self.announce(client)
+                self.announce(client);
             }
             Kind::Document { awareness_rate, .. } if awareness_rate > 0.0 && member < members => {
                 // Members speak at times of their own.

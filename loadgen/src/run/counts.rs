@@ -113,9 +113,12 @@ impl Counts {
         self.connects.entry(measure).or_default().record(nanoseconds);
     }
 
-    pub(crate) fn opened(&mut self) {
+    /// A connection stands; `is_counted` unless it only looks after the others.
+    pub(crate) fn opened(&mut self, is_counted: bool) {
         self.open += 1;
-        self.connections.peak = self.connections.peak.max(self.open);
+        if is_counted {
+            self.connections.peak = self.connections.peak.max(self.open);
+        }
     }
 
     /// Ends seconds that are over.

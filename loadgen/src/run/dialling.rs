@@ -251,7 +251,7 @@ impl Worker {
         if !std::mem::replace(&mut upgrading.is_connected, true) {
             let took = now - state.step;
             state.step = now;
-            self.counts.opened();
+            self.counts.opened(!self.is_draining);
             self.time(Measure::ConnectTcp, took);
         }
     }
@@ -277,7 +277,9 @@ impl Worker {
         }
         self.counts.connections.joined += 1;
         self.counts.interval.joined += 1;
-        self.time(Measure::Join, join);
+        if !matches!(self.given.scenario.kind, Kind::Raw { .. }) {
+            self.time(Measure::Join, join);
+        }
         self.time(Measure::Connect, whole);
         if was_redirected {
             self.time(Measure::Redirect, whole);

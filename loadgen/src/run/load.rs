@@ -13,7 +13,7 @@ use crate::scenario::{Arrivals, Dialect, Kind, Load, StagePlan};
 /// Planned sends done in a turn: what came meanwhile is looked at between.
 const SENDS_PER_TURN: u32 = 512;
 /// A send that is later than this is dropped: the run is beyond what it asked for.
-const LAG_MAX: u64 = 10_000_000_000;
+const LAG_MAX: u64 = 1_000_000_000;
 /// Bytes that may wait for one connection before sends to it are dropped.
 const BACKLOG_MAX: usize = 1 << 20;
 

@@ -45,7 +45,7 @@ pub fn run(scenario: &Scenario, seat: Seat, conductor: &dyn Conductor, watch: &d
     scenario.settle();
     let problems = scenario.problems();
     ensure!(problems.is_empty(), "the scenario cannot be run:\n  {}", problems.join("\n  "));
-    let mut process = Process::start(Arc::new(scenario), seat)?;
+    let mut process = Process::start(&Arc::new(scenario), seat)?;
     process.connect(conductor, watch)?;
     process.carry_load(watch)?;
     process.results(watch)
@@ -66,6 +66,8 @@ struct Process {
     retransmits_before: u64,
     is_stopped: bool,
     last_status: Instant,
+    /// The warm-up ends.
+    measure_from: Instant,
 }
 
 struct Thread {
@@ -89,7 +91,7 @@ struct ServerWatch {
 }
 
 impl Process {
-    fn start(scenario: Arc<Scenario>, seat: Seat) -> Result<Self> {
+    fn start(scenario: &Arc<Scenario>, seat: Seat) -> Result<Self> {
         let endpoints =
             scenario.target.urls.iter().map(|url| Endpoint::resolve(url)).collect::<Result<Vec<_>>>()?;
         let home = match &scenario.kind {
@@ -102,7 +104,7 @@ impl Process {
             0 => u32::try_from(allowed_cores()?.len()).unwrap_or(1),
             threads => threads,
         };
-        let all = layout::groups(&scenario);
+        let all = layout::groups(scenario);
         let mut sender_base = vec![0; all.len()];
         let mut senders = 0;
         for group in &all {
@@ -132,18 +134,19 @@ impl Process {
             retransmits_before: procfs::retransmits(),
             is_stopped: false,
             last_status: base,
-            scenario: Arc::clone(&scenario),
+            measure_from: base,
+            scenario: Arc::clone(scenario),
         };
         let starts_with_half = process.server.is_some() && matches!(scenario.kind, Kind::Idle { .. });
         for thread in 0..threads {
-            let groups = layout::share(&scenario, seat, thread, threads);
+            let groups = layout::share(scenario, seat, thread, threads);
             let members: u64 = groups.iter().map(|group| u64::from(group.members)).sum();
             let writers: u64 = groups.iter().map(|group| u64::from(group.writers)).sum();
             let number = seat.index * threads + thread;
             let desk = Arc::new(Desk::default());
             desk.dial_percent.store(if starts_with_half { 50 } else { 100 }, Ordering::Release);
             let assignment = Assignment {
-                scenario: Arc::clone(&scenario),
+                scenario: Arc::clone(scenario),
                 endpoints: endpoints.clone(),
                 home: home.clone(),
                 sources: Arc::clone(&sources),
@@ -194,9 +197,7 @@ impl Process {
         }
         let start = conductor.all_joined()?;
         let start = u64::try_from(start.saturating_duration_since(self.base).as_nanos()).unwrap_or(1).max(1);
-        if let Some(server) = &mut self.server {
-            server.cpu_at_start = procfs::process_time(server.pid).unwrap_or_default();
-        }
+        self.measure_from = self.base + Duration::from_nanos(start) + self.scenario.warm_up;
         self.order(|desk| desk.start.store(start, Ordering::Release));
         Ok(())
     }
@@ -210,6 +211,9 @@ impl Process {
             let is_loading = self.threads.iter().any(|thread| thread.standing.phase <= Phase::Load);
             let open = self.open();
             if let Some(server) = &mut self.server {
+                if Instant::now() < self.measure_from {
+                    server.cpu_at_start = procfs::process_time(server.pid).unwrap_or_default();
+                }
                 if is_loading {
                     // The last reading while all stand: pings and idle frames are behind them.
                     server.with_all = procfs::memory(server.pid).unwrap_or(server.with_all);
@@ -337,7 +341,7 @@ impl Process {
                 *total.errors.entry(cause).or_default() += count;
             }
             for (whole, part) in stages.iter_mut().zip(parts) {
-                whole.add(part);
+                whole.add(&part);
             }
         }
         correctness.examples.truncate(EXAMPLES_MAX);
@@ -351,6 +355,7 @@ impl Process {
             generator: &generator,
             connections: &connections,
             is_open,
+            all_stand: !matches!(self.scenario.kind, Kind::Connect),
             seconds: total.seconds,
             is_stopped: self.is_stopped,
         });
@@ -373,7 +378,6 @@ impl Process {
             verdict,
             search: Vec::new(),
             assertions: Vec::new(),
-            agents: Vec::new(),
         })
     }
 
@@ -457,6 +461,10 @@ impl ServerWatch {
         let slope = self.at_half.filter(|(open, _)| self.opened > *open).map(|(open, half)| {
             (self.with_all.anonymous as f64 - half.anonymous as f64) / (self.opened - open) as f64
         });
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the main thread; a server gives memory back in its own time, without an event"
+        )]
         std::thread::sleep(SETTLE);
         Ok(ServerUse {
             pid: self.pid,

@@ -6,7 +6,7 @@ use pinwire_protocol::document::sync::SyncMessage;
 use pinwire_protocol::document::update;
 use pinwire_protocol::document::ywebsocket::{self, Message};
 use pinwire_protocol::ws::handshake::{BadResponse, Expected, ParsedResponse, parse_response};
-use pinwire_protocol::ws::{self, Decoder, Limits, Opcode, Role, Scratch};
+use pinwire_protocol::ws::{self, Decoder, Limits, Opcode, Role};
 
 use crate::results::Measure;
 use crate::run::client::Stage;
@@ -91,7 +91,7 @@ impl Worker {
 
     fn frames(&mut self, client: u32, bytes: &mut [u8]) -> Result<()> {
         let slot = self.clients[client as usize].slot;
-        let mut scratch = self.scratch.take().unwrap_or_else(Scratch::new);
+        let mut scratch = self.scratch.take().unwrap_or_default();
         let mut at = 0;
         while at < bytes.len() {
             let state = &mut self.clients[client as usize];

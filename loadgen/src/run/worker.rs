@@ -409,15 +409,13 @@ impl Worker {
 
     /// Goes on to the next phase where this one is over.
     fn check_phase(&mut self) -> Result<()> {
+        if self.phase == Phase::Load && self.is_load_over() {
+            self.end_load();
+        }
         match self.phase {
             Phase::Connecting if self.has_joined() => {
                 self.phase = Phase::Joined;
                 self.given.reporter.send(Report::Joined);
-            }
-            Phase::Load => {
-                if self.is_load_over() {
-                    self.end_load();
-                }
             }
             Phase::Draining => {
                 let is_settled =

@@ -344,9 +344,9 @@ pub mod duration {
     #[must_use]
     pub fn format(duration: Duration) -> String {
         let micros = duration.as_micros();
-        if micros % 1_000 != 0 {
+        if !micros.is_multiple_of(1_000) {
             format!("{micros}us")
-        } else if micros % 1_000_000 != 0 {
+        } else if !micros.is_multiple_of(1_000_000) {
             format!("{}ms", micros / 1_000)
         } else {
             format!("{}s", micros / 1_000_000)
