@@ -23,7 +23,7 @@ fn run(address: SocketAddr, path: &str, args: &[&str]) -> (i32, Option<Results>)
         .output()
         .unwrap();
     if !json.exists() {
-        println!("{}", String::from_utf8_lossy(&status.stderr));
+        eprintln!("{}", String::from_utf8_lossy(&status.stderr));
     }
     let results = json.exists().then(|| pinwire_loadgen::report::json::read(&json).unwrap());
     (status.status.code().unwrap(), results)

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
 
 /// Release build of what the rigs run.
 pub(crate) fn build(_args: &[String]) -> Result<Tally> {
-    let binaries = ["-p", "pinwire-node", "-p", "pinwire-benches", "--bins"];
+    let binaries = ["-p", "pinwire-node", "-p", "pinwire-loadgen", "-p", "pinwire-benches", "--bins"];
     run_command(cargo(["build", "--release", "--quiet"]).args(binaries))?;
     Ok(Tally::default())
 }

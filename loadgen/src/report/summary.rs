@@ -95,14 +95,17 @@ fn load(out: &mut String, total: &Tally) -> fmt::Result {
         rate(total.sent),
         total.dropped
     )?;
-    writeln!(
+    write!(
         out,
-        "received      {} of {} deliveries ({:.0}/s), {:.2} a frame",
+        "received      {} of {} deliveries ({:.0}/s)",
         total.received,
         total.expected,
-        rate(total.received),
-        total.received as f64 / (total.frames_received as f64).max(1.0)
-    )
+        rate(total.received)
+    )?;
+    if total.frames_received > 0 {
+        write!(out, ", {:.2} a frame", total.received as f64 / total.frames_received as f64)?;
+    }
+    writeln!(out)
 }
 
 fn latency(out: &mut String, total: &Tally) -> fmt::Result {

@@ -188,7 +188,7 @@ impl Hub {
     /// One delivery, with what goes wrong with it.
     fn deliver(&mut self, to: &Arc<Outlet>, kind: Kind, payload: &[u8]) {
         self.deliveries += 1;
-        let is_turn = |every: u64| self.deliveries % every == 0;
+        let is_turn = |every: u64| self.deliveries.is_multiple_of(every);
         match self.fault {
             Fault::Drop(every) if is_turn(every) => {}
             Fault::Duplicate(every) if is_turn(every) => {
@@ -215,7 +215,7 @@ impl Hub {
             _ => self.write(to, kind, payload),
         }
         // What was held goes out behind what followed it.
-        if !matches!(self.fault, Fault::Reorder(every) if self.deliveries % every == 0)
+        if !matches!(self.fault, Fault::Reorder(every) if self.deliveries.is_multiple_of(every))
             && let Some(held) = self.held.remove(&to.number)
         {
             self.write(to, kind, &held);
