@@ -77,9 +77,7 @@ pub(crate) fn verdict(evidence: &Evidence<'_>) -> Verdict {
     if evidence.all_stand && (joined as f64) < JOINED_INVALID * wanted as f64 {
         find(
             VerdictLevel::Invalid,
-            format!(
-                "only {joined} of {wanted} connections stood: see the errors, and `pinwire-loadgen preflight`"
-            ),
+            format!("only {joined} of {wanted} connections stood: see what failed and was lost"),
         );
     }
     if evidence.is_stopped {
