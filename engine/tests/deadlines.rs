@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pinwire_engine::{Config, Driver, Engine};
 
 /// Generous: the waits add up to half a second.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn waits_return(driver: Driver) {
     let (done, is_done) = channel();
