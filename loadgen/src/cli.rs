@@ -163,6 +163,12 @@ pub struct RunArgs {
     /// Write the seconds as CSV.
     #[arg(long, help_heading = "Outcome", value_name = "FILE")]
     pub csv: Option<PathBuf>,
+    /// Write the latencies of each second as an HdrHistogram log.
+    #[arg(long, help_heading = "Outcome", value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+    /// Write a page with plots that needs nothing else.
+    #[arg(long, help_heading = "Outcome", value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// No lines while it runs.
     #[arg(long, short = 'q', help_heading = "Outcome")]
     pub quiet: bool,

@@ -77,6 +77,12 @@ fn start(args: &RunArgs) -> Result<Exit> {
     if let Some(path) = &args.csv {
         report::csv::write(&results, path)?;
     }
+    if let Some(path) = &args.hdr {
+        report::hdr::write(&results, path)?;
+    }
+    if let Some(path) = &args.html {
+        report::html::write(&results, path)?;
+    }
     Ok(outcome::of(&results))
 }
 

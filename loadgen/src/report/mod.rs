@@ -1,5 +1,8 @@
 //! Results as people and machines read them.
 
 pub mod csv;
+pub mod hdr;
+pub mod html;
 pub mod json;
+mod plot;
 pub mod summary;
