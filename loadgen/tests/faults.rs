@@ -189,8 +189,9 @@ fn a_generator_that_cannot_keep_up_says_so() {
         echo(Fault::None, &["--rate", "20000000", "-c", "2", "-d", "1s", "--warm-up", "0s"]);
     assert_eq!(results.verdict.level, VerdictLevel::Invalid, "{:?}", results.verdict);
     // What was late in leaving is late for who waits for it.
-    let median = |measure| results.total.latency[&measure].percentile(50.0);
-    assert!(median(Measure::Latency) > 2 * median(Measure::LatencyUncorrected));
+    let mean = |measure| results.total.latency[&measure].mean();
+    let apart = mean(Measure::Latency) - mean(Measure::LatencyUncorrected);
+    assert!(apart > 10e6, "{apart} ns");
     assert!(code == 98 || code == 99, "{code}: {:?}", results.correctness);
 }
 
