@@ -80,13 +80,13 @@ impl Epoll {
     }
 
     fn accept_one(&self, core: &mut Core, number: usize) -> Accepted {
-        if !core.door.reserve() {
+        let Some(table) = core.door.reserve() else {
             if !sys::is_readable(self.listeners[number].fd.as_fd()) {
                 return Accepted::None;
             }
             core.press(Pressure::Slots);
             return Accepted::Pause;
-        }
+        };
         let taken = sys::accept(self.listeners[number].fd.as_fd())
             .and_then(|(fd, peer)| Ok((self.register(core, fd)?, peer)));
         match taken {
@@ -95,7 +95,7 @@ impl Epoll {
                 Accepted::One
             }
             Err(error) => {
-                core.door.release();
+                core.door.release(table);
                 if error.kind() == io::ErrorKind::WouldBlock {
                     Accepted::None
                 } else if core.accept_error(error) {
@@ -140,12 +140,12 @@ impl Epoll {
         }
     }
 
-    fn depart(&self, core: &mut Core, handle: Handle, how: Leaving) -> io::Result<()> {
-        if let Leaving::Move { door, .. } = &how {
+    fn depart(&self, core: &mut Core, handle: Handle, mut how: Leaving) -> io::Result<()> {
+        if let Leaving::Move { door, table, .. } = &mut how {
             if door.same_engine(&core.door) {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
-            door.reserve_for_move()?;
+            *table = door.reserve_for_move()?;
         }
         let Some(hot) = core.slab.get(handle) else { return Ok(()) };
         let Some(fd) = hot.fd.take() else { return Ok(()) };
@@ -154,8 +154,8 @@ impl Epoll {
         core.vacate(handle);
         match how {
             Leaving::Detach => core.tell_all(Event::Detached { slot: handle.slot(), fd }),
-            Leaving::Move { door, token } => {
-                door.push(Parcel { fd, token });
+            Leaving::Move { door, token, table } => {
+                door.push(Parcel { fd, token, table });
                 core.tell_all(Event::Departed { slot: handle.slot(), token });
             }
         }
@@ -186,7 +186,7 @@ impl Backend for Epoll {
         self.listeners.clear();
     }
 
-    fn adopt(&mut self, core: &mut Core, fd: OwnedFd) -> io::Result<Handle> {
+    fn adopt(&mut self, core: &mut Core, fd: OwnedFd, _table: u32) -> io::Result<Handle> {
         self.register(core, fd)
     }
 
