@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -35,6 +36,9 @@ pub struct NodeArgs {
     /// Secret of the tokens.
     #[arg(long)]
     pub secret: String,
+    /// A file with a public key of tokens, in PEM.
+    #[arg(long)]
+    pub public_key: Option<PathBuf>,
     /// Handshakes a minute of one client address.
     #[arg(long, default_value_t = 60)]
     pub connects_per_minute: u32,
@@ -46,7 +50,10 @@ pub struct NodeArgs {
 /// The node cannot start.
 pub fn serve(args: &NodeArgs) -> Result<()> {
     log::start(LogFormat::Human)?;
-    let keys = KeySet::from_iter([Key::from_secret(args.secret.as_bytes())?]);
+    let mut keys = KeySet::from_iter([Key::from_secret(args.secret.as_bytes())?]);
+    if let Some(file) = &args.public_key {
+        keys.add(Key::from_public_pem(&std::fs::read_to_string(file)?)?);
+    }
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::dev(listen, args.threads, keys);
     config.driver = args.driver.into();
@@ -80,14 +87,17 @@ impl NodeUnderTest {
             DriverArg::Uring => "uring",
             DriverArg::Epoll => "epoll",
         };
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["node", "--driver", driver, "--secret", &args.secret])
             .args(["--threads", &args.threads.to_string()])
             .args(["--connects-per-minute", &args.connects_per_minute.to_string()])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the node's process")?;
+            .stdout(Stdio::piped());
+        if let Some(file) = &args.public_key {
+            command.arg("--public-key").arg(file);
+        }
+        let mut child = command.spawn().context("cannot start the node's process")?;
         let mut line = String::new();
         let stdout = child.stdout.take().context("the node's stdout")?;
         BufReader::new(stdout).read_line(&mut line)?;

@@ -1,0 +1,147 @@
+//! Load of `pinwire-loadgen` on a server, its clients on the last processor, with the server's processor time over exactly
+//! the time that counts.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use pinwire_engine::allowed_cores;
+use pinwire_loadgen::results::{Interval, Measure, Results};
+use pinwire_loadgen::run::{Conductor, Seat, Status, Watch, run};
+use pinwire_loadgen::scenario::Scenario;
+
+use crate::procfs::process_time;
+
+/// What came out.
+#[derive(Debug)]
+pub struct Measured {
+    /// All that the generator has to say.
+    pub results: Results,
+    /// Processor time of the server while the load counted.
+    pub cpu: Duration,
+}
+
+impl Measured {
+    /// Deliveries, or handshakes, a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.results.total.received as f64 / self.results.total.seconds
+    }
+
+    /// Microseconds of the server for each.
+    #[must_use]
+    pub fn us_each(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.results.total.received as f64
+    }
+
+    /// Deliveries by frame.
+    #[must_use]
+    pub fn per_frame(&self) -> f64 {
+        self.results.total.received as f64 / self.results.total.frames_received as f64
+    }
+
+    /// A percentile of the latency in microseconds.
+    #[must_use]
+    pub fn latency_us(&self, percentile: f64) -> u64 {
+        let latency = self.results.total.latency.get(&Measure::Latency);
+        latency.map_or(0, |histogram| histogram.percentile(percentile) / 1000)
+    }
+
+    /// Share of its processor that the generator used.
+    #[must_use]
+    pub fn generator_busy(&self) -> f64 {
+        self.results.generator.threads.iter().map(|thread| thread.busy).fold(0.0, f64::max)
+    }
+
+    /// That nothing was lost and everybody has the same document.
+    ///
+    /// # Errors
+    /// Says what was found.
+    pub fn ensure_whole(&self) -> Result<()> {
+        let Results { correctness, connections, total, .. } = &self.results;
+        if correctness.faults() > 0 {
+            bail!("updates were lost, or the documents did not converge: {:?}", correctness);
+        }
+        ensure!(connections.failed.is_empty(), "clients were refused: {:?}", connections.failed);
+        ensure!(connections.lost.is_empty(), "clients were disconnected: {:?}", connections.lost);
+        ensure!(total.received > 0, "nothing was delivered");
+        Ok(())
+    }
+}
+
+/// Runs a scenario whose load counts for `time` against the server `pid`.
+///
+/// # Errors
+/// The run could not be done, or the server is gone.
+pub fn measure(scenario: &Scenario, time: Duration, pid: u32) -> Result<Measured> {
+    let mut scenario = scenario.clone();
+    let core = *allowed_cores()?.last().context("no processor")?;
+    scenario.generator.threads = 1;
+    scenario.generator.cores = vec![core];
+    let (keep, over) = channel();
+    let meter = Meter {
+        pid,
+        warm_up: scenario.warm_up,
+        time,
+        over: Mutex::new(Some(over)),
+        reading: Mutex::new(None),
+    };
+    let results = run(&scenario, Seat::ALONE, &meter, &Unseen)?;
+    let cpu = meter.finish(keep)?;
+    Ok(Measured { results, cpu })
+}
+
+/// Reads the server's processor time when the load begins to count, and when it ends.
+struct Meter {
+    pid: u32,
+    warm_up: Duration,
+    time: Duration,
+    /// Ends the wait early where the run has failed.
+    over: Mutex<Option<Receiver<()>>>,
+    reading: Mutex<Option<JoinHandle<Result<Duration>>>>,
+}
+
+impl Conductor for Meter {
+    fn all_joined(&self) -> Result<Instant> {
+        let start = Instant::now();
+        let over = self.over.lock().ok().and_then(|mut over| over.take()).context("the load began twice")?;
+        let (pid, from, time) = (self.pid, start + self.warm_up, self.time);
+        let handle = std::thread::spawn(move || {
+            wait_until(from, &over)?;
+            let before = process_time(pid)?;
+            wait_until(from + time, &over)?;
+            Ok(process_time(pid)?.saturating_sub(before))
+        });
+        *self.reading.lock().map_err(|_| anyhow!("the meter's lock"))? = Some(handle);
+        Ok(start)
+    }
+}
+
+impl Meter {
+    fn finish(self, keep: Sender<()>) -> Result<Duration> {
+        let reading = self.reading.into_inner().ok().flatten().context("the load never began")?;
+        let cpu = reading.join().map_err(|_| anyhow!("the meter panicked"))?;
+        drop(keep);
+        cpu
+    }
+}
+
+fn wait_until(moment: Instant, over: &Receiver<()>) -> Result<()> {
+    match over.recv_timeout(moment.saturating_duration_since(Instant::now())) {
+        Err(RecvTimeoutError::Timeout) => Ok(()),
+        _ => bail!("the run ended early"),
+    }
+}
+
+/// Nobody looks on.
+struct Unseen;
+
+impl Watch for Unseen {
+    fn status(&self, _status: &Status) {}
+    fn interval(&self, _interval: &Interval) {}
+    fn is_stopped(&self) -> bool {
+        false
+    }
+}
