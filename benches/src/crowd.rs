@@ -10,7 +10,9 @@ use crate::fleet::{Dial, Fleet};
 use crate::tokens::Mint;
 
 /// Loopback addresses that the clients come from.
-pub const SOURCES: usize = 250;
+pub const SOURCES: usize = 1_000;
+/// Addresses with the same third byte.
+const SOURCES_PER_BYTE: usize = 250;
 /// Clients between dialling and sync at any moment.
 const DIALLING: usize = 128;
 /// How often presence is renewed, as y-websocket does.
@@ -43,6 +45,11 @@ impl Crowd {
     #[must_use]
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// The clients, to have them edit. Client `n` is in document number `n / members`.
+    pub fn fleet_mut(&mut self) -> &mut Fleet {
+        &mut self.fleet
     }
 
     /// Members of a document.
@@ -104,11 +111,14 @@ impl Crowd {
     pub async fn leave(&mut self) -> Result<()> {
         self.fleet.close_all()?;
         let connections = self.fleet.counts().synced;
-        let deadline = Instant::now() + PATIENCE;
+        let mut progress = (0, Instant::now());
         while self.fleet.counts().closed < connections {
-            let open = connections - self.fleet.counts().closed;
-            ensure!(Instant::now() < deadline, "{open} connections do not end");
-            self.fleet.turn(deadline, &mut ()).await?;
+            let closed = self.fleet.counts().closed;
+            if closed > progress.0 {
+                progress = (closed, Instant::now());
+            }
+            ensure!(progress.1.elapsed() < PATIENCE, "{} connections do not end", connections - closed);
+            self.fleet.turn(Instant::now() + Duration::from_secs(1), &mut ()).await?;
         }
         self.generation += 1;
         self.fleet.forget()
@@ -117,7 +127,9 @@ impl Crowd {
     fn dial(&mut self, number: usize) -> Result<()> {
         let document = format!("document-{}-{:05}", self.generation, number / self.members);
         let token = self.mint.token()?;
-        let source = Ipv4Addr::new(127, 0, 0, u8::try_from(1 + number % SOURCES)?);
+        let source = number % SOURCES;
+        let (third, fourth) = (1 + source / SOURCES_PER_BYTE, 1 + source % SOURCES_PER_BYTE);
+        let source = Ipv4Addr::new(127, 0, u8::try_from(third)?, u8::try_from(fourth)?);
         let presence = (self.presence > 0).then(|| presence(number, self.presence));
         self.fleet.dial(Dial {
             source,

@@ -38,11 +38,22 @@ pub fn on_last_processor<T: Send + 'static>(
     server: SocketAddr,
     main: impl AsyncFnOnce(Fleet) -> Result<T> + Send,
 ) -> Result<T> {
+    on_last_processor_with(Config { driver: Driver::Epoll, ..Config::default() }, server, main)
+}
+
+/// As [`on_last_processor`], with an engine as `config` says.
+///
+/// # Errors
+/// The thread or its engine cannot be made, or `main` fails.
+pub fn on_last_processor_with<T: Send + 'static>(
+    config: Config,
+    server: SocketAddr,
+    main: impl AsyncFnOnce(Fleet) -> Result<T> + Send,
+) -> Result<T> {
     let clients = || -> Result<T> {
         if let Some(core) = allowed_cores()?.last() {
             pin_to_core(*core)?;
         }
-        let config = Config { driver: Driver::Epoll, ..Config::default() };
         pinwire_engine::run(config, async move |engine| main(Fleet::new(engine, server)).await)?
     };
     std::thread::scope(|scope| scope.spawn(clients).join())
@@ -177,6 +188,12 @@ impl Fleet {
         }
     }
 
+    /// Rings of the clients' engine.
+    #[must_use]
+    pub fn rings(&self) -> u32 {
+        self.engine.rings()
+    }
+
     /// What all clients met so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -289,7 +306,8 @@ impl Fleet {
     /// # Errors
     /// The connection takes no more.
     pub fn edit(&mut self, client: usize, update: &[u8]) -> Result<()> {
-        append(&mut self.engine, &self.clients[client], &SyncMessage::Update { update })
+        let found = &self.clients[client];
+        append(&mut self.engine, found.slot, found.hocuspocus.as_deref(), &SyncMessage::Update { update })
     }
 
     /// Announces a client's presence, as clients renew it: the same state under a higher clock.
@@ -359,7 +377,7 @@ impl Fleet {
                 hocuspocus::append_auth(out, &session.key, &session.token, Some(HOCUSPOCUS_VERSION));
             })?,
             None => {
-                append(&mut self.engine, client, &STEP1)?;
+                append(&mut self.engine, client.slot, None, &STEP1)?;
                 self.announce(number)?;
             }
         }
@@ -389,7 +407,8 @@ impl Fleet {
                     };
                     match said {
                         Said::Sync(SyncMessage::Step1 { .. }) => {
-                            append(engine, client, &SyncMessage::Step2 { update: &update::EMPTY })?;
+                            let nothing = SyncMessage::Step2 { update: &update::EMPTY };
+                            append(engine, client.slot, client.hocuspocus.as_deref(), &nothing)?;
                         }
                         Said::Sync(SyncMessage::Step2 { update }) => {
                             if client.joined.is_none() {
@@ -400,7 +419,9 @@ impl Fleet {
                             watcher.update(number, update)?;
                         }
                         Said::Sync(SyncMessage::Update { update }) => watcher.update(number, update)?,
-                        Said::Authenticated => append(engine, client, &STEP1)?,
+                        Said::Authenticated => {
+                            append(engine, client.slot, client.hocuspocus.as_deref(), &STEP1)?
+                        }
                         Said::Idle => counts.idle_frames += 1,
                         Said::Awareness => counts.awareness_frames += 1,
                         Said::Ping => append_payload(engine, client.slot, |out| out.push(HOCUSPOCUS_PONG))?,
@@ -477,8 +498,13 @@ fn hocuspocus_says(payload: &[u8]) -> Result<Said<'_>> {
     })
 }
 
-fn append(engine: &mut Engine, client: &Client, message: &SyncMessage<'_>) -> Result<()> {
-    append_payload(engine, client.slot, |out| match (&client.hocuspocus, *message) {
+fn append(
+    engine: &mut Engine,
+    slot: Slot,
+    session: Option<&Session>,
+    message: &SyncMessage<'_>,
+) -> Result<()> {
+    append_payload(engine, slot, |out| match (session, *message) {
         (Some(session), message) => hocuspocus::append_sync(out, &session.key, &message),
         (None, SyncMessage::Step1 { state_vector }) => ywebsocket::append_sync_step1(out, state_vector),
         (None, SyncMessage::Step2 { update }) => ywebsocket::append_sync_step2(out, update),

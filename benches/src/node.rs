@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use pinwire_node::Node;
 use pinwire_node::cli::DriverArg;
-use pinwire_node::config::{AddressLimits, Config};
+use pinwire_node::config::{AddressLimits, Config, DEFAULT_MAX_CONNECTIONS};
 use pinwire_node::log::{self, LogFormat};
 use pinwire_token::{Key, KeySet};
 
@@ -42,6 +42,26 @@ pub struct NodeArgs {
     /// Handshakes a minute of one client address.
     #[arg(long, default_value_t = 60)]
     pub connects_per_minute: u32,
+    /// Connections it takes.
+    #[arg(long, default_value_t = DEFAULT_MAX_CONNECTIONS)]
+    pub max_connections: u32,
+    /// Rings that a data thread may have.
+    #[arg(long, default_value_t = 1)]
+    pub rings: u32,
+}
+
+impl Default for NodeArgs {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            driver: DriverArg::Auto,
+            secret: String::new(),
+            public_key: None,
+            connects_per_minute: 60,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            rings: 1,
+        }
+    }
 }
 
 /// Runs the node until stdin ends.
@@ -57,6 +77,8 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::dev(listen, args.threads, keys);
     config.driver = args.driver.into();
+    config.max_connections = args.max_connections;
+    config.rings_per_thread = args.rings;
     config.address_limits =
         Some(AddressLimits { connects_per_minute: args.connects_per_minute, ..AddressLimits::default() });
     let node = Node::start(config).context("the node cannot start")?;
@@ -92,6 +114,8 @@ impl NodeUnderTest {
             .args(["node", "--driver", driver, "--secret", &args.secret])
             .args(["--threads", &args.threads.to_string()])
             .args(["--connects-per-minute", &args.connects_per_minute.to_string()])
+            .args(["--max-connections", &args.max_connections.to_string()])
+            .args(["--rings", &args.rings.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         if let Some(file) = &args.public_key {

@@ -198,6 +198,7 @@ pub fn start_node(secret: &str, public_key: Option<PathBuf>) -> Result<NodeUnder
         secret: secret.to_owned(),
         public_key,
         connects_per_minute: CONNECTS_PER_MINUTE,
+        ..NodeArgs::default()
     };
     on_first_processor(|| NodeUnderTest::start(&args))
 }

@@ -271,7 +271,14 @@ impl Starting {
         if let Some(reason) = engine.fallback_reason() {
             tracing::warn!(number, %reason, "epoll is used, io_uring is not allowed here");
         }
-        tracing::info!(number, driver = ?engine.driver(), core = ?self.core, "data thread");
+        tracing::info!(
+            number,
+            driver = ?engine.driver(),
+            rings = engine.rings(),
+            slots = engine.slots_max(),
+            core = ?self.core,
+            "data thread"
+        );
         for listener in self.listeners {
             if let Err(error) = engine.listen(listener) {
                 let _ = ready.send((number, Err(error)));
@@ -326,6 +333,7 @@ fn engine_config(config: &Config) -> pinwire_engine::Config {
             Driver::Epoll => pinwire_engine::Driver::Epoll,
         },
         slots_max: config.max_connections,
+        rings: config.rings_per_thread,
         slot_out_max: config.buffers.outbound_per_connection,
         thread_out_max: config.buffers.outbound_per_thread,
         ..pinwire_engine::Config::default()

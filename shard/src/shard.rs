@@ -618,14 +618,16 @@ impl Shard {
         if conn.expires != 0 && settings.end_on_expiry && self.out.now_unix >= u64::from(conn.expires) {
             return self.close(slot, &Close::new(CloseCode::InvalidToken, "token expired"));
         }
-        if !conn.pinged && !conn.stalled && now >= conn.last_received + settings.ping {
+        let is_idle = now >= conn.last_data + settings.idle_frame;
+        // A ping that is nearly due leaves with the idle frame: one call for both, and one deadline less.
+        let silence = if is_idle { settings.ping - settings.ping / 4 } else { settings.ping };
+        if !conn.pinged && !conn.stalled && now >= conn.last_received + silence {
             conn.pinged = true;
             conn.deadline = now + settings.pong;
             self.out.control(slot, |out| ws::append_ping(out, &[], None));
         }
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
         let is_retry_due = conn.cold.as_ref().is_some_and(|cold| cold.retry != 0 && now >= cold.retry);
-        let is_idle = now >= conn.last_data + self.out.settings.idle_frame;
         if is_idle {
             self.send_idle_frame(slot);
         }

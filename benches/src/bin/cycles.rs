@@ -124,6 +124,7 @@ fn measure(args: &Args, driver: DriverArg) -> Result<Run> {
         secret: secret.clone(),
         public_key: None,
         connects_per_minute,
+        ..NodeArgs::default()
     })?;
     let (pid, mint) = (node.pid(), Mint::new(&secret)?);
     let (connections, members, presence, cycles) =

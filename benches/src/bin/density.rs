@@ -113,6 +113,7 @@ impl Run {
             secret: secret.clone(),
             public_key: None,
             connects_per_minute,
+            ..NodeArgs::default()
         })?;
         let (settle, connections, members) =
             (Duration::from_secs(args.settle), args.connections, args.members);

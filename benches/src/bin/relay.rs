@@ -158,6 +158,7 @@ fn measure(args: &Args, driver: DriverArg, members: usize) -> Result<Vec<Outcome
         secret: secret.clone(),
         public_key: None,
         connects_per_minute,
+        ..NodeArgs::default()
     })?;
     let mint = Mint::new(&secret)?;
     let mut outcomes = Vec::new();

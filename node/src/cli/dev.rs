@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::DriverArg;
 use super::token::{DefaultClaims, GENEROUS, random_hex, unix_now};
-use crate::config::{Config, Region};
+use crate::config::{Config, DEFAULT_MAX_CONNECTIONS, Region};
 
 /// Flags of `dev`.
 #[derive(Debug, Args)]
@@ -23,6 +23,12 @@ pub struct DevArgs {
     /// Data threads [default: one for each core].
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Most connections.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS)]
+    pub max_connections: u32,
+    /// io_uring: rings that a data thread may have. Each holds as many connections as `ulimit -n` says.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub rings_per_thread: u32,
     /// A JWKS file whose keys are accepted beside the secret (RS256, ES256, EdDSA, HS256); may be given more than once.
     #[arg(long, value_name = "FILE")]
     pub jwks: Vec<PathBuf>,
@@ -66,6 +72,8 @@ impl Dev {
             args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let mut config = Config::dev(args.listen, threads, keys);
         config.driver = args.driver.into();
+        config.max_connections = args.max_connections;
+        config.rings_per_thread = args.rings_per_thread;
         config.policy.default_limits = GENEROUS;
         let claims = DefaultClaims { region: &config.region.name, ..DefaultClaims::lasting(TOKEN_SECONDS) };
         let token = mint(&SigningKey::from_secret(secret.as_bytes())?, &claims.at(unix_now())?)?;
@@ -170,6 +178,8 @@ mod tests {
     fn args(listen: &str) -> DevArgs {
         DevArgs {
             listen: listen.parse().unwrap(),
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            rings_per_thread: 1,
             threads: NonZeroUsize::new(1),
             jwks: Vec::new(),
             json: true,

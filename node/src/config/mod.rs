@@ -45,6 +45,9 @@ pub struct Config {
     pub address_limits: Option<AddressLimits>,
     /// Most upgraded connections of the node, and most sockets of one data thread.
     pub max_connections: u32,
+    /// io_uring: rings that one data thread may have. Each holds as many connections as the process may have descriptors;
+    /// a thread makes as many as `max_connections` needs.
+    pub rings_per_thread: u32,
     /// WebSocket limits.
     pub websocket: WebSocketLimits,
     /// Deadlines of connections and documents.
@@ -73,6 +76,7 @@ impl Config {
             trusted_proxies: Vec::new(),
             address_limits: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            rings_per_thread: 1,
             websocket: WebSocketLimits::default(),
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
