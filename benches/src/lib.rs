@@ -1,8 +1,14 @@
-//! Measurements of a node from the outside: a node in a process of its own, clients in another.
+//! Measurements from the outside: servers in processes of their own, clients in another.
 //!
 //! | module | concern |
 //! | --- | --- |
-//! | [`node`] | the node under test, as a child of the measuring command |
+//! | [`roles`] | what a measuring command is when it is not measuring: a node, a floor, a bench server |
+//! | [`child`] | a server as a child of the measuring command |
+//! | [`node`] | the node under test |
+//! | [`bench_server`] | the node's engine and codec without documents |
+//! | [`floor`] | servers that do as little as a server can |
+//! | [`echo_client`] | a lean client that keeps messages under way and checks each that comes back |
+//! | [`statistics`] | medians and paired ratios |
 //! | [`fleet`] | many y-websocket clients on one thread |
 //! | [`tokens`] | a token of its own for every client |
 //! | [`edits`] | the smallest edits that Yjs knows |
@@ -11,11 +17,17 @@
 //! | [`report`] | results as files |
 //! | [`instructions`] | what a piece of code takes, counted by valgrind |
 
+pub mod bench_server;
+pub mod child;
+pub mod echo_client;
 pub mod edits;
 pub mod fleet;
+pub mod floor;
 pub mod instructions;
 pub mod ledger;
 pub mod node;
 pub mod procfs;
 pub mod report;
+pub mod roles;
+pub mod statistics;
 pub mod tokens;

@@ -3,25 +3,18 @@
 //! The configuration is the one of production: every limit, deadline and ping is on. Only the handshakes a minute of
 //! one client address are raised, since all of a measurement's clients live on a few loopback addresses.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use anyhow::{Context, Result};
+use clap::Args;
 use pinwire_node::Node;
 use pinwire_node::cli::DriverArg;
 use pinwire_node::config::{AddressLimits, Config};
 use pinwire_node::log::{self, LogFormat};
 use pinwire_token::{Key, KeySet};
 
-/// Roles of a measuring command other than measuring.
-#[derive(Debug, Subcommand)]
-pub enum Role {
-    /// Be the node under test; the measuring process starts this one itself.
-    #[command(hide = true)]
-    Node(NodeArgs),
-}
+use crate::child::{Child, serve_until_stdin_ends};
+use crate::roles::pin_to_first_core;
 
 /// What a node under test is made of.
 #[derive(Args, Clone, Debug)]
@@ -38,6 +31,9 @@ pub struct NodeArgs {
     /// Handshakes a minute of one client address.
     #[arg(long, default_value_t = 60)]
     pub connects_per_minute: u32,
+    /// Keep all threads on the first core, those beside the data threads too.
+    #[arg(long)]
+    pub one_core: bool,
 }
 
 /// Runs the node until stdin ends.
@@ -46,6 +42,9 @@ pub struct NodeArgs {
 /// The node cannot start.
 pub fn serve(args: &NodeArgs) -> Result<()> {
     log::start(LogFormat::Human)?;
+    if args.one_core {
+        pin_to_first_core()?;
+    }
     let keys = KeySet::from_iter([Key::from_secret(args.secret.as_bytes())?]);
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::dev(listen, args.threads, keys);
@@ -53,79 +52,27 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
     config.address_limits =
         Some(AddressLimits { connects_per_minute: args.connects_per_minute, ..AddressLimits::default() });
     let node = Node::start(config).context("the node cannot start")?;
-    let mut out = std::io::stdout();
-    writeln!(out, "{}", node.address())?;
-    out.flush()?;
-    // Ends when the measuring process closes its end, or ends itself.
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    serve_until_stdin_ends(node.address())?;
     node.stop();
     Ok(())
 }
 
-/// A running node under test.
-#[derive(Debug)]
-pub struct NodeUnderTest {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl NodeUnderTest {
-    /// Starts the node and waits until it accepts connections.
+impl NodeArgs {
+    /// Starts a node of these arguments.
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(args: &NodeArgs) -> Result<Self> {
-        let driver = match args.driver {
+    pub fn start(&self) -> Result<Child> {
+        let driver = match self.driver {
             DriverArg::Auto => "auto",
             DriverArg::Uring => "uring",
             DriverArg::Epoll => "epoll",
         };
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["node", "--driver", driver, "--secret", &args.secret])
-            .args(["--threads", &args.threads.to_string()])
-            .args(["--connects-per-minute", &args.connects_per_minute.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the node's process")?;
-        let mut line = String::new();
-        let stdout = child.stdout.take().context("the node's stdout")?;
-        BufReader::new(stdout).read_line(&mut line)?;
-        let Ok(address) = line.trim().parse() else {
-            let _ = child.kill();
-            bail!("the node did not start; it said {line:?}");
-        };
-        Ok(Self { child, address })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Its process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Has it close its connections and waits for its end.
-    ///
-    /// # Errors
-    /// It ends with an error.
-    pub fn stop(mut self) -> Result<()> {
-        drop(self.child.stdin.take());
-        // It gives its clients seconds, not minutes, to agree.
-        let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { bail!("the node ended with {status}") }
-    }
-}
-
-impl Drop for NodeUnderTest {
-    fn drop(&mut self) {
-        // After a failure; one that has ended already is not there to be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut args: Vec<String> =
+            ["node", "--driver", driver, "--secret", &self.secret].map(str::to_owned).into();
+        args.extend(["--threads".to_owned(), self.threads.to_string()]);
+        args.extend(["--connects-per-minute".to_owned(), self.connects_per_minute.to_string()]);
+        args.extend(self.one_core.then(|| "--one-core".to_owned()));
+        Child::start(&args)
     }
 }

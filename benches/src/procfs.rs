@@ -119,6 +119,15 @@ pub fn cpu(pid: u32, prefix: &str) -> Result<(Cpu, Cpu)> {
     Ok((named, all))
 }
 
+/// Processor time of the calling thread.
+///
+/// # Errors
+/// The system does not tell.
+pub fn own_thread() -> Result<Cpu> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/thread-self/{file}"));
+    thread_cpu(&read("stat")?, &read("schedstat")?).context("our own stat line")
+}
+
 /// proc(5): after the name in parentheses, user time and kernel time are the fields 12 and 13.
 fn thread_cpu(stat: &str, schedstat: &str) -> Option<Cpu> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);

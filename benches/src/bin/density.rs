@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use pinwire_benches::fleet::{Counts, Dial, Fleet, on_last_processor};
-use pinwire_benches::node::{self, NodeArgs, NodeUnderTest, Role};
+use pinwire_benches::node::NodeArgs;
 use pinwire_benches::procfs::{Memory, slabs};
 use pinwire_benches::report::{RESULTS, Report};
+use pinwire_benches::roles::Role;
 use pinwire_benches::tokens::{Mint, uuid};
 use pinwire_node::cli::DriverArg;
 use serde_json::{Value, json};
@@ -65,8 +66,8 @@ struct Args {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    if let Some(Role::Node(node)) = &args.role {
-        node::serve(node)?;
+    if let Some(role) = &args.role {
+        role.play()?;
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(
@@ -115,12 +116,14 @@ impl Run {
         let secret = uuid();
         // Twice what an address needs: the limit is on, and lets everybody in.
         let connects_per_minute = u32::try_from(2 * args.connections.div_ceil(SOURCES))?.max(60);
-        let node = NodeUnderTest::start(&NodeArgs {
+        let node = NodeArgs {
             threads: args.threads,
             driver,
             secret: secret.clone(),
             connects_per_minute,
-        })?;
+            one_core: false,
+        }
+        .start()?;
         let (settle, connections, members) =
             (Duration::from_secs(args.settle), args.connections, args.members);
         let (mint, pid) = (Mint::new(&secret)?, node.pid());
