@@ -8,6 +8,7 @@
 //! | [`bench_server`] | the node's engine and codec without documents |
 //! | [`floor`] | servers that do as little as a server can |
 //! | [`echo_client`] | a lean client that keeps messages under way and checks each that comes back |
+//! | [`load`] | windows of load by the generator, with the processor time of the server |
 //! | [`statistics`] | medians and paired ratios |
 //! | [`fleet`] | many y-websocket clients on one thread |
 //! | [`tokens`] | a token of its own for every client |
@@ -25,6 +26,7 @@ pub mod fleet;
 pub mod floor;
 pub mod instructions;
 pub mod ledger;
+pub mod load;
 pub mod node;
 pub mod procfs;
 pub mod report;
