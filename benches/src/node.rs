@@ -1,6 +1,6 @@
-//! The node under test: a child process that runs this same program in another role.
+//! The node under test, with the configuration of production.
 //!
-//! The configuration is the one of production: every limit, deadline and ping is on. Only the handshakes a minute of
+//! Every limit, deadline and ping is on. Only the handshakes a minute of
 //! one client address are raised, since all of a measurement's clients live on a few loopback addresses.
 
 use std::net::{Ipv4Addr, SocketAddr};
