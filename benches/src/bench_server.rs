@@ -3,10 +3,9 @@
 //! `/echo` sends every message back as it came. `/t/NNNN` subscribes to a topic. On `/p` each message goes, as it came,
 //! to all subscribers of the topic that its first four bytes name in ASCII digits, on every thread.
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -25,6 +24,8 @@ const MAILBOX: usize = 16 * 1024;
 const RETRY: Duration = Duration::from_millis(1);
 /// How long a peer may take to close its side after the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of answers to one read that are put together before they are queued.
+const ANSWERS: usize = 256 << 10;
 /// Smaller messages are sent uncompressed.
 const DEFLATE_FROM: usize = 256;
 
@@ -43,13 +44,16 @@ pub struct Args {
     /// Largest message in bytes
     #[arg(long, default_value_t = 64 << 20)]
     pub max_message: usize,
+    /// End when the last client is gone
+    #[arg(long)]
+    pub when_idle: bool,
 }
 
-/// Serves for ever; `ready` is told the address once connections are accepted.
+/// Serves for ever, or until the last client is gone; `ready` is told the address once connections are accepted.
 ///
 /// # Errors
 /// A thread cannot start, or fails.
-pub fn serve(args: &Args, ready: impl FnOnce(SocketAddr)) -> Result<()> {
+pub fn serve(args: &Args, ready: impl Fn(SocketAddr) -> Result<()> + Send + Sync + 'static) -> Result<()> {
     let cores = pinwire_engine::allowed_cores()?;
     let threads = args.threads.unwrap_or(cores.len()).max(1);
     let limits = Limits {
@@ -65,40 +69,33 @@ pub fn serve(args: &Args, ready: impl FnOnce(SocketAddr)) -> Result<()> {
         listeners.push(pinwire_engine::listener(addr)?);
     }
     let mailboxes: Arc<[Mailbox]> = (0..threads).map(|_| Mailbox::new()).collect();
-    let (started, started_threads) = std::sync::mpsc::channel();
+    let (ready, to_start) = (Arc::new(ready), Arc::new(AtomicUsize::new(threads)));
     let mut handles = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
-        let (mailboxes, started) = (Arc::clone(&mailboxes), started.clone());
+        let mailboxes = Arc::clone(&mailboxes);
+        let (ready, to_start) = (Arc::clone(&ready), Arc::clone(&to_start));
         // More threads than processors: the system places them.
         let core = (threads <= cores.len()).then(|| cores[number]);
         let config = Config { driver: driver(args.driver), ..Config::default() };
+        let when_idle = args.when_idle;
         let thread = std::thread::Builder::new().name(format!("data-{number}"));
-        handles.push(thread.spawn(move || -> io::Result<()> {
+        handles.push(thread.spawn(move || -> Result<()> {
             if let Some(core) = core {
                 pinwire_engine::pin_to_core(core)?;
             }
-            pinwire_engine::run(config, async move |mut engine: Engine| {
+            pinwire_engine::run(config, async move |mut engine: Engine| -> Result<()> {
                 engine.listen(listener)?;
                 mailboxes[number].set_waker(engine.waker());
-                let used = (engine.driver(), engine.fallback_reason().map(ToString::to_string));
-                // The main thread waits for all of them.
-                let _ = started.send(used);
-                DataThread::new(number, mailboxes, limits).serve(engine).await
+                if let (DriverInUse::Epoll, Some(reason)) = (engine.driver(), engine.fallback_reason()) {
+                    eprintln!("thread {number}: io_uring is not used: {reason}");
+                }
+                if to_start.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    ready(addr)?;
+                }
+                DataThread::new(number, mailboxes, limits).serve(engine, when_idle).await;
+                Ok(())
             })?
         })?);
-    }
-    drop(started);
-    // Ends early when a thread could not start: its sender is gone without a word.
-    let used: Vec<_> = started_threads.iter().take(threads).collect();
-    if used.len() < threads {
-        handles.retain(|handle| handle.is_finished());
-    } else {
-        for (number, (driver, reason)) in used.into_iter().enumerate() {
-            if let (DriverInUse::Epoll, Some(reason)) = (driver, reason) {
-                eprintln!("thread {number}: io_uring is not used: {reason}");
-            }
-        }
-        ready(addr);
     }
     for handle in handles {
         handle.join().map_err(|_| anyhow::anyhow!("a data thread panicked"))??;
@@ -195,6 +192,8 @@ struct DataThread {
     hub: Hub,
     closing: VecDeque<(Instant, Slot, u64)>,
     closed: u64,
+    /// Somebody has come.
+    was_used: bool,
 }
 
 impl DataThread {
@@ -207,11 +206,12 @@ impl DataThread {
             hub: Hub::new(number, mailboxes),
             closing: VecDeque::new(),
             closed: 0,
+            was_used: false,
         }
     }
 
-    async fn serve(mut self, mut engine: Engine) -> io::Result<()> {
-        loop {
+    async fn serve(mut self, mut engine: Engine, when_idle: bool) {
+        while !(when_idle && self.was_used && engine.connections() == 0) {
             let retry = self.hub.is_holding().then(|| Instant::now() + RETRY);
             let deadline = self.closing.front().map(|(at, ..)| *at);
             engine.wait([retry, deadline].into_iter().flatten().min()).await;
@@ -232,6 +232,7 @@ impl DataThread {
     fn handle(&mut self, engine: &mut Engine, event: Event) {
         match event {
             Event::Accepted { slot, .. } => {
+                self.was_used = true;
                 if self.conns.len() <= slot.index() {
                     self.conns.resize_with(slot.index() + 1, || Conn::None);
                 }
@@ -287,13 +288,12 @@ impl DataThread {
         let DataThread { conns, limits, inbound, outbound, hub, .. } = self;
         let Conn::Open(open) = &mut conns[slot.index()] else { return };
         let mut over = false;
+        let mut start = engine.arena().len();
         while !input.is_empty() && !over {
-            let start = engine.arena().len();
             let decoded = match open.decoder.decode(input, limits, inbound) {
                 Ok(decoded) => decoded,
                 Err(error) => {
                     ws::append_close(engine.arena(), error.close_code() as u16, error.reason(), None);
-                    queue(engine, slot, start);
                     over = true;
                     break;
                 }
@@ -303,9 +303,9 @@ impl DataThread {
                 Some(ws::Event::Message { kind, payload }) => match open.path {
                     Path::Echo => append(engine.arena(), outbound, kind, payload, open.window),
                     Path::Publish => {
+                        over |= !queue(engine, slot, start);
                         hub.publish(engine, slot, kind, payload);
-                        input = &mut input[consumed..];
-                        continue;
+                        start = engine.arena().len();
                     }
                     Path::Topic(_) => {}
                 },
@@ -317,9 +317,13 @@ impl DataThread {
                 Some(ws::Event::Pong(_)) | None => {}
             }
             input = &mut input[consumed..];
-            // A connection that reads slower than it asks is cut off at the engine's bound.
-            over |= !queue(engine, slot, start);
+            if engine.arena().len() - start > ANSWERS {
+                over |= !queue(engine, slot, start);
+                start = engine.arena().len();
+            }
         }
+        // A connection that reads slower than it asks is cut off at the engine's bound.
+        over |= !queue(engine, slot, start);
         if over {
             self.finish(engine, slot);
         }

@@ -14,19 +14,19 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts this program with these arguments and waits until it says where it listens.
+    /// This program, for arguments to be added.
     ///
     /// # Errors
-    /// It does not start.
-    pub fn start(args: &[String]) -> Result<Self> {
-        Self::start_command(Command::new(std::env::current_exe()?).args(args))
+    /// The system does not say where it is.
+    pub fn command() -> Result<Command> {
+        Ok(Command::new(std::env::current_exe()?))
     }
 
-    /// Starts a command that ends up in this program: under valgrind, say.
+    /// Starts a command that ends up in this program, and waits until it says where it listens.
     ///
     /// # Errors
     /// It does not start.
-    pub fn start_command(command: &mut Command) -> Result<Self> {
+    pub fn start(command: &mut Command) -> Result<Self> {
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -64,12 +64,11 @@ impl Child {
         if status.success() { Ok(()) } else { bail!("the server ended with {status}") }
     }
 
-    /// As `stop`; returns what it wrote to stderr, where that is a pipe.
+    /// Waits for the end of one that ends by itself; returns what it wrote to stderr, where that is a pipe.
     ///
     /// # Errors
     /// It ends with an error.
-    pub fn stop_and_read(mut self) -> Result<String> {
-        drop(self.process.stdin.take());
+    pub fn read_to_its_end(mut self) -> Result<String> {
         let mut text = String::new();
         if let Some(mut stderr) = self.process.stderr.take() {
             stderr.read_to_string(&mut text)?;
@@ -92,14 +91,21 @@ impl Drop for Child {
     }
 }
 
-/// The child's side: says where it listens, and returns when the parent has closed its end, or has ended itself.
+/// The child's side: says where it listens.
 ///
 /// # Errors
 /// The parent does not listen.
-pub fn serve_until_stdin_ends(address: SocketAddr) -> Result<()> {
+pub fn say_address(address: SocketAddr) -> Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{address}")?;
-    out.flush()?;
+    Ok(out.flush()?)
+}
+
+/// The child's side: returns when the parent has closed its end, or has ended itself.
+///
+/// # Errors
+/// Stdin cannot be read.
+pub fn wait_for_end_of_stdin() -> Result<()> {
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }

@@ -374,7 +374,7 @@ mod tests {
     fn exchange(floor: Floor, load: Load) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || serve(floor, listener));
+        std::thread::spawn(move || serve(floor, listener, false));
         let client =
             EchoClient::connect(address, std::process::id(), load, crate::roles::load_core().unwrap());
         let client = client.unwrap();

@@ -1,35 +1,49 @@
-//! The smallest edits that Yjs knows: a client types one character after the other into a shared text.
+//! The smallest edits that Yjs knows: a client types one character into a shared text.
 
 use pinwire_protocol::document::varint::{write_var_string, write_var_uint};
 
 /// Reference number of string content.
 const CONTENT_STRING: u8 = 4;
-/// The item says what stands to its left.
+/// The item says what stands to its left, and to its right.
 const HAS_ORIGIN: u8 = 1 << 7;
+const HAS_RIGHT_ORIGIN: u8 = 1 << 6;
 /// The parent is a named type of the document.
 const PARENT_IS_ROOT: u64 = 1;
 
-/// Appends the update (format V1) by which `client` types its character number `clock`, about 21 bytes from the second
-/// one on for a client number of 32 bits.
+/// Where a client inserts, among characters of its own: the clocks of those to the left and to the right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// None at the beginning.
+    pub left: Option<u32>,
+    /// None at the end.
+    pub right: Option<u32>,
+}
+
+/// Appends the update (format V1) by which `client` types its character number `clock` behind the one before, about 21
+/// bytes from the second one on for a client number of 32 bits.
 pub fn append_edit(out: &mut Vec<u8>, client: u64, clock: u32) {
+    append_insert(out, client, clock, Place { left: clock.checked_sub(1), right: None }, b'x');
+}
+
+/// Appends the update by which `client` inserts its character number `clock` somewhere.
+pub fn append_insert(out: &mut Vec<u8>, client: u64, clock: u32, place: Place, character: u8) {
     // One client with one struct, which begins at the clock.
     write_var_uint(out, 1);
     write_var_uint(out, 1);
     write_var_uint(out, client);
     write_var_uint(out, clock.into());
-    match clock.checked_sub(1) {
-        Some(left) => {
-            out.push(CONTENT_STRING | HAS_ORIGIN);
-            write_var_uint(out, client);
-            write_var_uint(out, left.into());
-        }
-        None => {
-            out.push(CONTENT_STRING);
-            write_var_uint(out, PARENT_IS_ROOT);
-            write_var_string(out, "text");
-        }
+    let flag = |neighbour: Option<u32>, flag: u8| if neighbour.is_some() { flag } else { 0 };
+    out.push(CONTENT_STRING | flag(place.left, HAS_ORIGIN) | flag(place.right, HAS_RIGHT_ORIGIN));
+    for neighbour in [place.left, place.right].into_iter().flatten() {
+        write_var_uint(out, client);
+        write_var_uint(out, neighbour.into());
     }
-    write_var_string(out, "x");
+    if place == (Place { left: None, right: None }) {
+        write_var_uint(out, PARENT_IS_ROOT);
+        write_var_string(out, "text");
+    }
+    write_var_uint(out, 1);
+    out.push(character);
     // Nothing is deleted.
     write_var_uint(out, 0);
 }

@@ -1,15 +1,19 @@
-//! Many y-websocket clients on one thread: each dials, syncs, answers pings, and hands its updates to a [`Watcher`].
+//! Many clients on one thread, of y-websocket or of Hocuspocus: each dials, syncs, answers pings, and hands its updates to
+//! a [`Watcher`].
 //!
 //! They are as cheap as the node's own connections, being made of the same engine and codec, so that a client process does
 //! not become what is measured.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use pinwire_engine::{Cause, Config, Driver, Engine, Event, Segment, Slot, allowed_cores, pin_to_core};
+use pinwire_loadgen::scenario::Dialect;
 use pinwire_protocol::document::awareness::{self, Entry};
+use pinwire_protocol::document::hocuspocus::{self, Body};
+use pinwire_protocol::document::sync::SyncMessage;
 use pinwire_protocol::document::update;
 use pinwire_protocol::document::ywebsocket::{self, EMPTY_AWARENESS, Message};
 use pinwire_protocol::ws::handshake::{
@@ -20,6 +24,10 @@ use socket2::{Domain, Socket, Type};
 
 /// The state vector of a client that has nothing.
 const EMPTY_STATE_VECTOR: [u8; 1] = [0];
+/// What Hocuspocus clients of today say they are.
+const HOCUSPOCUS_VERSION: &str = "4.0.0";
+/// A Hocuspocus pong: a frame of this byte.
+const HOCUSPOCUS_PONG: u8 = 10;
 
 /// Runs `main` with a fleet on a thread of its own, bound to the last processor: a node pins its threads from the first one
 /// on, and processes started by the calling thread stay free of this binding.
@@ -30,11 +38,22 @@ pub fn on_last_processor<T: Send + 'static>(
     server: SocketAddr,
     main: impl AsyncFnOnce(Fleet) -> Result<T> + Send,
 ) -> Result<T> {
+    on_last_processor_with(Config { driver: Driver::Epoll, ..Config::default() }, server, main)
+}
+
+/// As [`on_last_processor`], with an engine as `config` says.
+///
+/// # Errors
+/// The thread or its engine cannot be made, or `main` fails.
+pub fn on_last_processor_with<T: Send + 'static>(
+    config: Config,
+    server: SocketAddr,
+    main: impl AsyncFnOnce(Fleet) -> Result<T> + Send,
+) -> Result<T> {
     let clients = || -> Result<T> {
         if let Some(core) = allowed_cores()?.last() {
             pin_to_core(*core)?;
         }
-        let config = Config { driver: Driver::Epoll, ..Config::default() };
         pinwire_engine::run(config, async move |engine| main(Fleet::new(engine, server)).await)?
     };
     std::thread::scope(|scope| scope.spawn(clients).join())
@@ -46,10 +65,14 @@ pub fn on_last_processor<T: Send + 'static>(
 pub struct Dial<'a> {
     /// The address it comes from.
     pub source: Ipv4Addr,
+    /// Of the server, what stands before the document's name in the request's path; of Pinwire nothing.
+    pub path: &'a str,
     /// The document's name.
     pub document: &'a str,
-    /// Its token.
-    pub token: &'a str,
+    /// Its token, where the server wants one.
+    pub token: Option<&'a str>,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// Its awareness state, as JSON.
     pub presence: Option<Box<str>>,
 }
@@ -91,6 +114,15 @@ pub struct Counts {
     pub closed: usize,
 }
 
+/// How a client got in sync.
+#[derive(Clone, Copy, Debug)]
+pub struct Joined {
+    /// From dialling to its first step 2.
+    pub time: Duration,
+    /// Bytes that the socket had brought by then, the upgrade's answer included.
+    pub bytes: u64,
+}
+
 /// See the module's documentation.
 pub struct Fleet {
     engine: Engine,
@@ -109,7 +141,11 @@ struct Client {
     id: u32,
     clock: u32,
     presence: Option<Box<str>>,
-    is_synced: bool,
+    /// Of a Hocuspocus client.
+    hocuspocus: Option<Box<Session>>,
+    dialled: Instant,
+    joined: Option<Joined>,
+    bytes: u64,
     pings: u32,
     data_frames: u32,
 }
@@ -120,6 +156,12 @@ enum Stage {
     /// We closed: its end is awaited.
     Closing(Decoder),
     Gone,
+}
+
+/// A Hocuspocus client's frames carry the document's name; its first one carries the token.
+struct Session {
+    key: String,
+    token: String,
 }
 
 struct Upgrading {
@@ -146,6 +188,12 @@ impl Fleet {
         }
     }
 
+    /// Rings of the clients' engine.
+    #[must_use]
+    pub fn rings(&self) -> u32 {
+        self.engine.rings()
+    }
+
     /// What all clients met so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -155,6 +203,26 @@ impl Fleet {
     /// Pings and data frames that each client met so far.
     pub fn each(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.clients.iter().map(|client| (client.pings, client.data_frames))
+    }
+
+    /// How a client got in sync, if it is.
+    #[must_use]
+    pub fn joined(&self, client: usize) -> Option<Joined> {
+        self.clients[client].joined
+    }
+
+    /// Forgets clients that are all gone, and their counts: numbers begin at 0 again.
+    ///
+    /// # Errors
+    /// One is still there.
+    pub fn forget(&mut self) -> Result<()> {
+        ensure!(
+            self.clients.iter().all(|client| matches!(client.stage, Stage::Gone)),
+            "a client is still there"
+        );
+        self.clients.clear();
+        self.counts = Counts::default();
+        Ok(())
     }
 
     /// Connects one more client and sends its upgrade request; the next turns do the rest. Clients are numbered from 0 as
@@ -168,7 +236,11 @@ impl Fleet {
         socket.connect(&self.server.into()).context("the node refuses connections")?;
         let slot = self.engine.adopt(OwnedFd::from(socket), self.server)?;
         let key = request_key(fastrand::u128(..).to_ne_bytes());
-        let target = format!("/{}?token={}", dial.document, dial.token);
+        let target = match (dial.dialect, dial.token) {
+            (Dialect::Hocuspocus, _) => "/".to_owned(),
+            (Dialect::YWebsocket, Some(token)) => format!("{}/{}?token={token}", dial.path, dial.document),
+            (Dialect::YWebsocket, None) => format!("{}/{}", dial.path, dial.document),
+        };
         let request = ClientRequest {
             host: &self.host,
             target: &target,
@@ -192,7 +264,13 @@ impl Fleet {
             id: fastrand::u32(..),
             clock: 0,
             presence: dial.presence,
-            is_synced: false,
+            hocuspocus: (dial.dialect == Dialect::Hocuspocus).then(|| {
+                let token = dial.token.unwrap_or_default().to_owned();
+                Box::new(Session { key: dial.document.to_owned(), token })
+            }),
+            dialled: Instant::now(),
+            joined: None,
+            bytes: 0,
             pings: 0,
             data_frames: 0,
         });
@@ -228,7 +306,8 @@ impl Fleet {
     /// # Errors
     /// The connection takes no more.
     pub fn edit(&mut self, client: usize, update: &[u8]) -> Result<()> {
-        self.message(client, |out| ywebsocket::append_update(out, update))
+        let found = &self.clients[client];
+        append(&mut self.engine, found.slot, found.hocuspocus.as_deref(), &SyncMessage::Update { update })
     }
 
     /// Announces a client's presence, as clients renew it: the same state under a higher clock.
@@ -242,7 +321,11 @@ impl Fleet {
         let entry = Entry { client: found.id.into(), clock: found.clock, json: &json };
         let mut body = Vec::new();
         awareness::append_body(&mut body, &[entry]);
-        self.message(client, |out| ywebsocket::append_awareness(out, &body))
+        let found = &self.clients[client];
+        append_payload(&mut self.engine, found.slot, |out| match &found.hocuspocus {
+            Some(session) => hocuspocus::append_awareness(out, &session.key, &body),
+            None => ywebsocket::append_awareness(out, &body),
+        })
     }
 
     /// Sends every client's close frame; their ends follow in later turns.
@@ -250,16 +333,23 @@ impl Fleet {
     /// # Errors
     /// A connection takes no more.
     pub fn close_all(&mut self) -> Result<()> {
-        for client in &mut self.clients {
-            match std::mem::replace(&mut client.stage, Stage::Gone) {
-                Stage::Open(decoder) => {
-                    client.stage = Stage::Closing(decoder);
-                    let start = self.engine.arena().len();
-                    ws::append_close(self.engine.arena(), 1000_u16, "", Some(mask()));
-                    queue(&mut self.engine, client.slot, start)?;
-                }
-                other => client.stage = other,
+        (0..self.clients.len()).try_for_each(|client| self.close(client))
+    }
+
+    /// Sends one client's close frame; its end follows in a later turn.
+    ///
+    /// # Errors
+    /// The connection takes no more.
+    pub fn close(&mut self, client: usize) -> Result<()> {
+        let client = &mut self.clients[client];
+        match std::mem::replace(&mut client.stage, Stage::Gone) {
+            Stage::Open(decoder) => {
+                client.stage = Stage::Closing(decoder);
+                let start = self.engine.arena().len();
+                ws::append_close(self.engine.arena(), 1000_u16, "", Some(mask()));
+                queue(&mut self.engine, client.slot, start)?;
             }
+            other => client.stage = other,
         }
         Ok(())
     }
@@ -269,11 +359,8 @@ impl Fleet {
         Ok(*number as usize)
     }
 
-    fn message(&mut self, client: usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        append(&mut self.engine, self.clients[client].slot, write)
-    }
-
     fn received(&mut self, number: usize, bytes: &mut [u8], watcher: &mut impl Watcher) -> Result<()> {
+        self.clients[number].bytes += bytes.len() as u64;
         let Stage::Upgrading(upgrading) = &mut self.clients[number].stage else {
             return self.decode(number, bytes, watcher);
         };
@@ -284,8 +371,16 @@ impl Fleet {
         };
         let mut rest = upgrading.head.split_off(head_len);
         self.clients[number].stage = Stage::Open(Decoder::new(Role::Client, false));
-        self.message(number, |out| ywebsocket::append_sync_step1(out, &EMPTY_STATE_VECTOR))?;
-        self.announce(number)?;
+        let client = &self.clients[number];
+        match &client.hocuspocus {
+            Some(session) => append_payload(&mut self.engine, client.slot, |out| {
+                hocuspocus::append_auth(out, &session.key, &session.token, Some(HOCUSPOCUS_VERSION));
+            })?,
+            None => {
+                append(&mut self.engine, client.slot, None, &STEP1)?;
+                self.announce(number)?;
+            }
+        }
         self.decode(number, &mut rest, watcher)
     }
 
@@ -305,22 +400,32 @@ impl Fleet {
                 Some(ws::Event::Message { payload, .. }) if !is_closing => {
                     client.data_frames += 1;
                     counts.data_frames += 1;
-                    match ywebsocket::decode(payload)? {
-                        Message::SyncStep1 { .. } => {
-                            append(engine, client.slot, |out| {
-                                ywebsocket::append_sync_step2(out, &update::EMPTY);
-                            })?;
+                    let said = if client.hocuspocus.is_some() {
+                        hocuspocus_says(payload)?
+                    } else {
+                        ywebsocket_says(payload)?
+                    };
+                    match said {
+                        Said::Sync(SyncMessage::Step1 { .. }) => {
+                            let nothing = SyncMessage::Step2 { update: &update::EMPTY };
+                            append(engine, client.slot, client.hocuspocus.as_deref(), &nothing)?;
                         }
-                        Message::SyncStep2 { update } => {
-                            counts.synced += usize::from(!client.is_synced);
-                            client.is_synced = true;
+                        Said::Sync(SyncMessage::Step2 { update }) => {
+                            if client.joined.is_none() {
+                                counts.synced += 1;
+                                client.joined =
+                                    Some(Joined { time: client.dialled.elapsed(), bytes: client.bytes });
+                            }
                             watcher.update(number, update)?;
                         }
-                        Message::Update { update } => watcher.update(number, update)?,
-                        Message::Awareness(_) if payload == EMPTY_AWARENESS => counts.idle_frames += 1,
-                        Message::Awareness(_) => counts.awareness_frames += 1,
-                        Message::QueryAwareness => {}
-                        Message::PermissionDenied { reason } => bail!("permission denied: {reason}"),
+                        Said::Sync(SyncMessage::Update { update }) => watcher.update(number, update)?,
+                        Said::Authenticated => {
+                            append(engine, client.slot, client.hocuspocus.as_deref(), &STEP1)?
+                        }
+                        Said::Idle => counts.idle_frames += 1,
+                        Said::Awareness => counts.awareness_frames += 1,
+                        Said::Ping => append_payload(engine, client.slot, |out| out.push(HOCUSPOCUS_PONG))?,
+                        Said::Nothing => {}
                     }
                 }
                 Some(ws::Event::Ping(payload)) if !is_closing => {
@@ -331,7 +436,7 @@ impl Fleet {
                     queue(engine, client.slot, start)?;
                 }
                 Some(ws::Event::Close { code, reason }) if !is_closing => {
-                    bail!("closed by the node: {code:?} {reason}")
+                    bail!("closed by the server: {code:?} {reason}")
                 }
                 _ => {}
             }
@@ -352,7 +457,62 @@ impl Fleet {
     }
 }
 
-fn append(engine: &mut Engine, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+/// A step 1 of a client that has nothing.
+const STEP1: SyncMessage<'static> = SyncMessage::Step1 { state_vector: &EMPTY_STATE_VECTOR };
+
+/// What a server's frame means to a client.
+enum Said<'a> {
+    Sync(SyncMessage<'a>),
+    Authenticated,
+    Idle,
+    Awareness,
+    Ping,
+    Nothing,
+}
+
+fn ywebsocket_says(payload: &[u8]) -> Result<Said<'_>> {
+    Ok(match ywebsocket::decode(payload)? {
+        Message::SyncStep1 { state_vector } => Said::Sync(SyncMessage::Step1 { state_vector }),
+        Message::SyncStep2 { update } => Said::Sync(SyncMessage::Step2 { update }),
+        Message::Update { update } => Said::Sync(SyncMessage::Update { update }),
+        Message::Awareness(_) if payload == EMPTY_AWARENESS => Said::Idle,
+        Message::Awareness(_) => Said::Awareness,
+        Message::QueryAwareness => Said::Nothing,
+        Message::PermissionDenied { reason } => bail!("permission denied: {reason}"),
+    })
+}
+
+fn hocuspocus_says(payload: &[u8]) -> Result<Said<'_>> {
+    let hocuspocus::Frame::Message { body, .. } = hocuspocus::decode(payload)? else {
+        return Ok(if payload == hocuspocus::PING_FRAME { Said::Ping } else { Said::Nothing });
+    };
+    Ok(match body {
+        Body::Sync(message) | Body::SyncReply(message) => Said::Sync(message),
+        Body::Authenticated { .. } => Said::Authenticated,
+        Body::Awareness([0]) => Said::Idle,
+        Body::Awareness(_) => Said::Awareness,
+        Body::SyncStatus { applied: false } => bail!("an edit was not applied"),
+        Body::PermissionDenied { reason } => bail!("permission denied: {reason}"),
+        Body::Close { reason } => bail!("the document was closed: {}", reason.unwrap_or_default()),
+        _ => Said::Nothing,
+    })
+}
+
+fn append(
+    engine: &mut Engine,
+    slot: Slot,
+    session: Option<&Session>,
+    message: &SyncMessage<'_>,
+) -> Result<()> {
+    append_payload(engine, slot, |out| match (session, *message) {
+        (Some(session), message) => hocuspocus::append_sync(out, &session.key, &message),
+        (None, SyncMessage::Step1 { state_vector }) => ywebsocket::append_sync_step1(out, state_vector),
+        (None, SyncMessage::Step2 { update }) => ywebsocket::append_sync_step2(out, update),
+        (None, SyncMessage::Update { update }) => ywebsocket::append_update(out, update),
+    })
+}
+
+fn append_payload(engine: &mut Engine, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
     let mut payload = Vec::with_capacity(64);
     write(&mut payload);
     let start = engine.arena().len();

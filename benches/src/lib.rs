@@ -8,11 +8,17 @@
 //! | [`bench_server`] | the node's engine and codec without documents |
 //! | [`floor`] | servers that do as little as a server can |
 //! | [`echo_client`] | a lean client that keeps messages under way and checks each that comes back |
-//! | [`load`] | windows of load by the generator, with the processor time of the server |
+//! | [`windows`] | windows of load that are held against each other: echo, topics of a floor, documents of a node |
 //! | [`statistics`] | medians and paired ratios |
 //! | [`fleet`] | many y-websocket clients on one thread |
+//! | [`peers`] | other Yjs servers, installed from npm |
+//! | [`sides`] | what is held against each other: the node and its peers |
+//! | [`fleet`] | many clients on one thread |
+//! | [`crowd`] | many idle clients of one node, how they come and leave |
+//! | [`load`] | load of `pinwire-loadgen`, with the server's processor time |
 //! | [`tokens`] | a token of its own for every client |
 //! | [`edits`] | the smallest edits that Yjs knows |
+//! | [`typing`] | a long document, typed one character at a time |
 //! | [`ledger`] | who was sent which edit, exactly once and in order |
 //! | [`procfs`] | what the kernel says about a process |
 //! | [`report`] | results as files |
@@ -20,6 +26,7 @@
 
 pub mod bench_server;
 pub mod child;
+pub mod crowd;
 pub mod echo_client;
 pub mod edits;
 pub mod fleet;
@@ -28,8 +35,12 @@ pub mod instructions;
 pub mod ledger;
 pub mod load;
 pub mod node;
+pub mod peers;
 pub mod procfs;
 pub mod report;
 pub mod roles;
+pub mod sides;
 pub mod statistics;
 pub mod tokens;
+pub mod typing;
+pub mod windows;

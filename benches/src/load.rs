@@ -1,320 +1,147 @@
-//! Windows of load by the project's own generator, with the server's processor time over the middle of each.
+//! Load of `pinwire-loadgen` on a server, its clients on the last processor, with the server's processor time over exactly
+//! the time that counts.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use pinwire_loadgen::lines::Lines;
-use pinwire_loadgen::preflight;
-use pinwire_loadgen::results::{Measure, Results, VerdictLevel};
-use pinwire_loadgen::run::{Conductor, Seat, run};
-use pinwire_loadgen::scenario::presets::preset;
-use pinwire_loadgen::scenario::{Auth, Kind, Load, RawMode, Scenario, StagePlan};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use pinwire_engine::allowed_cores;
+use pinwire_loadgen::results::{Interval, Measure, Results};
+use pinwire_loadgen::run::{Conductor, Seat, Status, Watch, run};
+use pinwire_loadgen::scenario::Scenario;
 
-use crate::procfs::{self, Cpu};
+use crate::procfs::process_time;
 
-/// The server's time is not read right at the edges of a window, where the load begins and ends.
-const MARGIN: Duration = Duration::from_millis(50);
-/// What carries an edit of one character as a message: dialect, sync message, length, update.
-pub const EDIT_BYTES: u32 = 23;
-
-/// What a server is asked to do.
-#[derive(Clone, Debug)]
-pub enum Work {
-    /// Send every message back.
-    Echo {
-        /// Connections.
-        connections: u32,
-        /// Bytes of a message.
-        bytes: u32,
-    },
-    /// Send what a member sends to the others of its topic, of a floor.
-    Topics(Topology),
-    /// The same as edits of documents, of a node.
-    Documents {
-        /// Who is where.
-        topology: Topology,
-        /// Secret of the tokens.
-        secret: String,
-    },
+/// What came out.
+#[derive(Debug)]
+pub struct Measured {
+    /// All that the generator has to say.
+    pub results: Results,
+    /// Processor time of the server while the load counted.
+    pub cpu: Duration,
 }
 
-/// Groups of the same size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Topology {
-    /// Documents or topics.
-    pub groups: u32,
-    /// Members of each.
-    pub members: u32,
-    /// Members of each that write.
-    pub writers: u32,
-}
-
-impl Topology {
-    /// Members of all groups.
+impl Measured {
+    /// Deliveries, or handshakes, a second.
     #[must_use]
-    pub fn connections(self) -> u32 {
-        self.groups * self.members
-    }
-}
-
-/// How much is sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// So many sends a second in all, whether earlier ones have arrived or not.
-    Rate(f64),
-    /// So many under way for each writer.
-    InFlight(u32),
-}
-
-impl Pace {
-    /// For tables.
-    #[must_use]
-    pub fn name(self) -> String {
-        match self {
-            Pace::Rate(rate) => format!("{rate:.0}/s"),
-            Pace::InFlight(count) => format!("{count} in flight"),
-        }
-    }
-}
-
-/// How long.
-#[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// Before anything counts.
-    pub warm_up: Duration,
-    /// What counts.
-    pub time: Duration,
-}
-
-/// What one window brought.
-#[derive(Clone, Debug)]
-pub struct Window {
-    /// Sends a second.
-    pub sends: f64,
-    /// Deliveries a second.
-    pub deliveries: f64,
-    /// Frames in which they came, a second.
-    pub frames: f64,
-    /// Share of a core that the server used, all its threads.
-    pub server: f64,
-    /// The same of the generator's busiest thread.
-    pub generator: f64,
-    /// Percentiles of the time from the planned send to the delivery: 50, 99, 99.9, microseconds.
-    pub latency: [f64; 3],
-    /// Planned sends that did not leave.
-    pub dropped: u64,
-    /// What keeps the generator's figures from being the server's, if anything.
-    pub doubts: Vec<String>,
-}
-
-impl Window {
-    /// Server time of a delivery.
-    #[must_use]
-    pub fn us_per_delivery(&self) -> f64 {
-        self.server * 1e6 / self.deliveries
+    pub fn per_second(&self) -> f64 {
+        self.results.total.received as f64 / self.results.total.seconds
     }
 
-    /// Edits or messages that came in one frame.
+    /// Microseconds of the server for each.
+    #[must_use]
+    pub fn us_each(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.results.total.received as f64
+    }
+
+    /// Deliveries by frame.
     #[must_use]
     pub fn per_frame(&self) -> f64 {
-        self.deliveries / self.frames
+        self.results.total.received as f64 / self.results.total.frames_received as f64
     }
 
-    /// For a result file.
+    /// A percentile of the latency in microseconds.
     #[must_use]
-    pub fn to_json(&self) -> Value {
-        json!({
-            "sends_per_second": self.sends,
-            "deliveries_per_second": self.deliveries,
-            "frames_per_second": self.frames,
-            "server_busy": self.server,
-            "generator_busy": self.generator,
-            "latency_us_p50_p99_p999": self.latency,
-            "dropped": self.dropped,
-            "doubts": self.doubts,
-        })
+    pub fn latency_us(&self, percentile: f64) -> u64 {
+        let latency = self.results.total.latency.get(&Measure::Latency);
+        latency.map_or(0, |histogram| histogram.percentile(percentile) / 1000)
+    }
+
+    /// Share of its processor that the generator used.
+    #[must_use]
+    pub fn generator_busy(&self) -> f64 {
+        self.results.generator.threads.iter().map(|thread| thread.busy).fold(0.0, f64::max)
+    }
+
+    /// That nothing was lost and everybody has the same document.
+    ///
+    /// # Errors
+    /// Says what was found.
+    pub fn ensure_whole(&self) -> Result<()> {
+        let Results { correctness, connections, total, .. } = &self.results;
+        if correctness.faults() > 0 {
+            bail!("updates were lost, or the documents did not converge: {:?}", correctness);
+        }
+        ensure!(connections.failed.is_empty(), "clients were refused: {:?}", connections.failed);
+        ensure!(connections.lost.is_empty(), "clients were disconnected: {:?}", connections.lost);
+        ensure!(total.received > 0, "nothing was delivered");
+        Ok(())
     }
 }
 
-/// Connects, loads and disconnects; `cores` are those of the generator, a thread each.
+/// Runs a scenario whose load counts for `time` against the server `pid`.
 ///
 /// # Errors
-/// A client is refused or cut off, or a message is lost, doubled, out of order or not as it was sent.
-pub fn window(
-    server: (SocketAddr, u32),
-    work: &Work,
-    pace: Pace,
-    times: Times,
-    cores: &[usize],
-) -> Result<Window> {
-    let (address, pid) = server;
-    let mut scenario = scenario(address, work, pace, times, cores).context("no such preset")?;
-    let findings = preflight::prepare(&mut scenario);
-    ensure!(findings.obstacles.is_empty(), "this cannot work: {}", findings.obstacles.join("; "));
-    let (begin, begun) = channel();
-    let sampler = std::thread::spawn(move || -> Result<Option<f64>> {
-        let Ok(start) = begun.recv() else { return Ok(None) };
-        let wait_until = |at: Instant| {
-            // Nothing more is sent: it disconnects where the run failed.
-            let waited = begun.recv_timeout(at.saturating_duration_since(Instant::now()));
-            waited != Err(RecvTimeoutError::Disconnected)
-        };
-        let from: Instant = start + times.warm_up + MARGIN;
-        let is_running = wait_until(from);
-        let (at, before) = (Instant::now(), total(pid)?);
-        if !is_running || !wait_until(from + times.time - 2 * MARGIN) {
-            return Ok(None);
-        }
-        let (wall, used) = (at.elapsed(), total(pid)?.since(before));
-        Ok(Some(used.total.as_secs_f64() / wall.as_secs_f64()))
-    });
-    let conductor = Starter(begin);
-    let results =
-        run(&scenario, Seat::ALONE, &conductor, &Lines::new(true, Arc::new(AtomicBool::new(false))));
-    drop(conductor);
-    let busy = sampler.join().map_err(|_| anyhow::anyhow!("the sampler panicked"))?;
-    check(&results?, busy?.context("the run ended before its time")?)
+/// The run could not be done, or the server is gone.
+pub fn measure(scenario: &Scenario, time: Duration, pid: u32) -> Result<Measured> {
+    let mut scenario = scenario.clone();
+    let core = *allowed_cores()?.last().context("no processor")?;
+    scenario.generator.threads = 1;
+    scenario.generator.cores = vec![core];
+    let (keep, over) = channel();
+    let meter = Meter {
+        pid,
+        warm_up: scenario.warm_up,
+        time,
+        over: Mutex::new(Some(over)),
+        reading: Mutex::new(None),
+    };
+    let results = run(&scenario, Seat::ALONE, &meter, &Unseen)?;
+    let cpu = meter.finish(keep)?;
+    Ok(Measured { results, cpu })
 }
 
-/// Starts the load at once, and says so.
-struct Starter(std::sync::mpsc::Sender<Instant>);
+/// Reads the server's processor time when the load begins to count, and when it ends.
+struct Meter {
+    pid: u32,
+    warm_up: Duration,
+    time: Duration,
+    /// Ends the wait early where the run has failed.
+    over: Mutex<Option<Receiver<()>>>,
+    reading: Mutex<Option<JoinHandle<Result<Duration>>>>,
+}
 
-impl Conductor for Starter {
+impl Conductor for Meter {
     fn all_joined(&self) -> Result<Instant> {
-        let now = Instant::now();
-        // The sampler waits for it.
-        let _ = self.0.send(now);
-        Ok(now)
+        let start = Instant::now();
+        let over = self.over.lock().ok().and_then(|mut over| over.take()).context("the load began twice")?;
+        let (pid, from, time) = (self.pid, start + self.warm_up, self.time);
+        let handle = std::thread::spawn(move || {
+            wait_until(from, &over)?;
+            let before = process_time(pid)?;
+            wait_until(from + time, &over)?;
+            Ok(process_time(pid)?.saturating_sub(before))
+        });
+        *self.reading.lock().map_err(|_| anyhow!("the meter's lock"))? = Some(handle);
+        Ok(start)
     }
 }
 
-fn total(pid: u32) -> Result<Cpu> {
-    Ok(procfs::cpu(pid, "")?.1)
+impl Meter {
+    fn finish(self, keep: Sender<()>) -> Result<Duration> {
+        let reading = self.reading.into_inner().ok().flatten().context("the load never began")?;
+        let cpu = reading.join().map_err(|_| anyhow!("the meter panicked"))?;
+        drop(keep);
+        cpu
+    }
 }
 
-fn check(results: &Results, server: f64) -> Result<Window> {
-    let faults = &results.correctness;
-    ensure!(faults.faults() == 0, "messages were lost or spoilt: {:?}", faults.examples);
-    let connections = &results.connections;
-    ensure!(
-        connections.failed.is_empty() && connections.lost.is_empty(),
-        "connections failed: {:?}, were lost: {:?}",
-        connections.failed,
-        connections.lost
-    );
-    let total = &results.total;
-    ensure!(total.received > 0, "nothing was delivered");
-    let percentile = |percent: f64| {
-        total.latency.get(&Measure::Latency).map_or(0.0, |times| times.percentile(percent) as f64 / 1e3)
-    };
-    let busiest = results.generator.threads.iter().map(|thread| thread.busy).fold(0.0, f64::max);
-    let mut doubts = results.verdict.reasons.clone();
-    if results.verdict.level == VerdictLevel::Valid {
-        doubts.clear();
+fn wait_until(moment: Instant, over: &Receiver<()>) -> Result<()> {
+    match over.recv_timeout(moment.saturating_duration_since(Instant::now())) {
+        Err(RecvTimeoutError::Timeout) => Ok(()),
+        _ => bail!("the run ended early"),
     }
-    Ok(Window {
-        sends: total.sent as f64 / total.seconds,
-        deliveries: total.received as f64 / total.seconds,
-        frames: total.frames_received as f64 / total.seconds,
-        server,
-        generator: busiest,
-        latency: [percentile(50.0), percentile(99.0), percentile(99.9)],
-        dropped: total.dropped,
-        doubts,
-    })
 }
 
-fn scenario(address: SocketAddr, work: &Work, pace: Pace, times: Times, cores: &[usize]) -> Option<Scenario> {
-    let mut scenario = preset(if matches!(work, Work::Documents { .. }) { "document" } else { "raw" })?;
-    let raw = |mode, bytes, topics, publishers, subscribe_path: Option<&str>| Kind::Raw {
-        mode,
-        text: false,
-        bytes,
-        subscribe_path: subscribe_path.map(str::to_owned),
-        topics,
-        publishers,
-        publish_prefix: String::new(),
-    };
-    scenario.target.urls = vec![format!("ws://{address}")];
-    match work {
-        Work::Echo { connections, bytes } => {
-            scenario.target.urls = vec![format!("ws://{address}/echo")];
-            scenario.kind = raw(RawMode::Echo, *bytes, 1, 1, None);
-            scenario.clients.count = *connections;
-        }
-        Work::Topics(topology) => {
-            let publishers = topology.groups * topology.writers;
-            scenario.kind = raw(RawMode::Members, EDIT_BYTES, topology.groups, publishers, Some("/t/{n}"));
-            scenario.clients.count = topology.connections();
-        }
-        Work::Documents { topology, secret } => {
-            scenario.kind = Kind::Document {
-                documents: topology.groups,
-                members: topology.members,
-                writers: topology.writers,
-                edit_bytes: 1,
-                awareness_rate: 0.0,
-                awareness_bytes: 0,
-            };
-            scenario.target.auth = Auth::Secret(secret.clone());
-            pinwire_node::config::DEV_REGION.clone_into(&mut scenario.target.region);
-        }
-    }
-    scenario.load = match pace {
-        Pace::InFlight(in_flight) => Load::Closed { in_flight, duration: times.time },
-        Pace::Rate(rate) => Load::Open {
-            stages: vec![StagePlan { name: None, from: rate, to: rate, duration: times.time }],
-            arrivals: pinwire_loadgen::scenario::Arrivals::Constant,
-        },
-    };
-    scenario.warm_up = times.warm_up;
-    scenario.generator.threads = u32::try_from(cores.len()).ok()?;
-    scenario.generator.cores = cores.to_vec();
-    // Windows must not meet in the same documents.
-    scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
-    scenario.settle();
-    Some(scenario)
-}
+/// Nobody looks on.
+struct Unseen;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::floor::{Floor, serve};
-    use std::net::{Ipv4Addr, TcpListener};
-
-    #[test]
-    fn every_kind_of_work_is_a_scenario_without_problems() {
-        let topology = Topology { groups: 10, members: 10, writers: 2 };
-        let times = Times { warm_up: Duration::ZERO, time: Duration::from_secs(1) };
-        let all = [
-            Work::Echo { connections: 10, bytes: 20 },
-            Work::Topics(topology),
-            Work::Documents { topology, secret: "secret".into() },
-        ];
-        for work in all {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-            for pace in [Pace::Rate(10.0), Pace::InFlight(1)] {
-                let scenario = scenario(address, &work, pace, times, &[0]).unwrap();
-                assert_eq!(scenario.problems(), [""; 0], "{work:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn both_floors_carry_topics_to_every_other_member() {
-        for floor in [Floor::Epoll, Floor::Uring] {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let server = (listener.local_addr().unwrap(), std::process::id());
-            std::thread::spawn(move || serve(floor, listener));
-            let work = Work::Topics(Topology { groups: 2, members: 5, writers: 2 });
-            let times = Times { warm_up: Duration::ZERO, time: Duration::from_millis(200) };
-            let window = window(server, &work, Pace::InFlight(1), times, &[]).unwrap();
-            assert!(window.deliveries > window.sends && (window.per_frame() - 1.0).abs() < 1e-9);
-        }
+impl Watch for Unseen {
+    fn status(&self, _status: &Status) {}
+    fn interval(&self, _interval: &Interval) {}
+    fn is_stopped(&self) -> bool {
+        false
     }
 }

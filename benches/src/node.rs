@@ -1,20 +1,28 @@
-//! The node under test, with the configuration of production.
+//! The node under test: a child process that runs this same program in another role.
 //!
-//! Every limit, deadline and ping is on. Only the handshakes a minute of
+//! The configuration is the one of production: every limit, deadline and ping is on. Only the handshakes a minute of
 //! one client address are raised, since all of a measurement's clients live on a few loopback addresses.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 use pinwire_node::Node;
 use pinwire_node::cli::DriverArg;
 use pinwire_node::config::{AddressLimits, Config};
 use pinwire_node::log::{self, LogFormat};
 use pinwire_token::{Key, KeySet};
 
-use crate::child::{Child, serve_until_stdin_ends};
-use crate::roles::pin_to_first_core;
+use crate::child::{Child, say_address, wait_for_end_of_stdin};
+
+/// Roles of a measuring command other than measuring.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Be the node under test; the measuring process starts this one itself.
+    #[command(hide = true)]
+    Node(NodeArgs),
+}
 
 /// What a node under test is made of.
 #[derive(Args, Clone, Debug)]
@@ -28,12 +36,12 @@ pub struct NodeArgs {
     /// Secret of the tokens.
     #[arg(long)]
     pub secret: String,
+    /// A file with a public key of tokens, in PEM.
+    #[arg(long)]
+    pub public_key: Option<PathBuf>,
     /// Handshakes a minute of one client address.
     #[arg(long, default_value_t = 60)]
     pub connects_per_minute: u32,
-    /// Keep all threads on the first core, those beside the data threads too.
-    #[arg(long)]
-    pub one_core: bool,
 }
 
 /// Runs the node until stdin ends.
@@ -42,37 +50,72 @@ pub struct NodeArgs {
 /// The node cannot start.
 pub fn serve(args: &NodeArgs) -> Result<()> {
     log::start(LogFormat::Human)?;
-    if args.one_core {
-        pin_to_first_core()?;
+    let mut keys = KeySet::from_iter([Key::from_secret(args.secret.as_bytes())?]);
+    if let Some(file) = &args.public_key {
+        keys.add(Key::from_public_pem(&std::fs::read_to_string(file)?)?);
     }
-    let keys = KeySet::from_iter([Key::from_secret(args.secret.as_bytes())?]);
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::dev(listen, args.threads, keys);
     config.driver = args.driver.into();
     config.address_limits =
         Some(AddressLimits { connects_per_minute: args.connects_per_minute, ..AddressLimits::default() });
     let node = Node::start(config).context("the node cannot start")?;
-    serve_until_stdin_ends(node.address())?;
+    say_address(node.address())?;
+    wait_for_end_of_stdin()?;
     node.stop();
     Ok(())
 }
 
-impl NodeArgs {
-    /// Starts a node of these arguments.
+/// A running node under test.
+#[derive(Debug)]
+pub struct NodeUnderTest(Child);
+
+impl NodeUnderTest {
+    /// Starts the node and waits until it accepts connections.
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(&self) -> Result<Child> {
-        let driver = match self.driver {
+    pub fn start(args: &NodeArgs) -> Result<Self> {
+        let driver = match args.driver {
             DriverArg::Auto => "auto",
             DriverArg::Uring => "uring",
             DriverArg::Epoll => "epoll",
         };
-        let mut args: Vec<String> =
-            ["node", "--driver", driver, "--secret", &self.secret].map(str::to_owned).into();
-        args.extend(["--threads".to_owned(), self.threads.to_string()]);
-        args.extend(["--connects-per-minute".to_owned(), self.connects_per_minute.to_string()]);
-        args.extend(self.one_core.then(|| "--one-core".to_owned()));
-        Child::start(&args)
+        let mut command = Child::command()?;
+        command
+            .args(["node", "--driver", driver, "--secret", &args.secret])
+            .args(["--threads", &args.threads.to_string()])
+            .args(["--connects-per-minute", &args.connects_per_minute.to_string()]);
+        if let Some(file) = &args.public_key {
+            command.arg("--public-key").arg(file);
+        }
+        Ok(Self(Child::start(&mut command)?))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
+    /// Has it close its connections and waits for its end.
+    ///
+    /// # Errors
+    /// It ends with an error.
+    pub fn stop(self) -> Result<()> {
+        // It gives its clients seconds, not minutes, to agree.
+        self.0.stop()
+    }
+
+    /// As one server among others.
+    #[must_use]
+    pub fn into_child(self) -> Child {
+        self.0
     }
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// A process's user-space memory in bytes (`/proc/PID/smaps_rollup`).
@@ -128,6 +130,24 @@ pub fn own_thread() -> Result<Cpu> {
     thread_cpu(&read("stat")?, &read("schedstat")?).context("our own stat line")
 }
 
+/// Processor time of a process, user and kernel, of all its threads: those that have ended are in it.
+///
+/// # Errors
+/// The process is gone.
+pub fn process_time(pid: u32) -> Result<Duration> {
+    let clock: ClockId = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?))
+        .with_context(|| format!("no process {pid}"))?;
+    Ok(clock.now().with_context(|| format!("no process {pid}"))?.into())
+}
+
+/// Descriptors that a process has open; slots of an io_uring's table are not among them.
+///
+/// # Errors
+/// The process is gone, or not ours.
+pub fn descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd")).with_context(|| format!("no process {pid}"))?.count())
+}
+
 /// proc(5): after the name in parentheses, user time and kernel time are the fields 12 and 13.
 fn thread_cpu(stat: &str, schedstat: &str) -> Option<Cpu> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -189,6 +209,23 @@ mod tests {
         assert!(memory.anonymous > 0 && memory.rss >= memory.anonymous);
         let (_, all) = cpu(std::process::id(), "").unwrap();
         assert!(all.total > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_processs_time_keeps_that_of_ended_threads() {
+        let before = process_time(std::process::id()).unwrap();
+        let spent = std::thread::spawn(|| {
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < Duration::from_millis(5) {
+                std::hint::spin_loop();
+            }
+            let (_, all) = cpu(std::process::id(), "").unwrap();
+            all.total
+        });
+        assert!(spent.join().unwrap() > Duration::ZERO);
+        assert!(process_time(std::process::id()).unwrap() > before);
+        assert!(process_time(u32::MAX).is_err());
+        assert!(descriptors(std::process::id()).unwrap() > 2);
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use pinwire_engine::{allowed_cores, pin_to_core};
+use pinwire_engine::allowed_cores;
 use pinwire_node::cli::DriverArg;
 
 use crate::bench_server;
-use crate::child::{Child, serve_until_stdin_ends};
+use crate::child::{Child, say_address, wait_for_end_of_stdin};
 use crate::floor::{self, Floor};
 use crate::node::{self, NodeArgs};
+use crate::sides::on_first_processor;
 
 /// What the program is when it is not measuring.
 #[derive(Debug, Subcommand)]
@@ -32,6 +33,8 @@ pub struct FloorArgs {
     /// How it talks to the kernel.
     #[arg(value_enum)]
     floor: Floor,
+    #[command(flatten)]
+    end: End,
 }
 
 /// Which bench server.
@@ -40,6 +43,17 @@ pub struct BenchServerArgs {
     /// How it talks to the kernel.
     #[arg(value_enum)]
     driver: DriverArg,
+    #[command(flatten)]
+    end: End,
+}
+
+/// When a server ends.
+#[derive(Args, Clone, Copy, Debug)]
+struct End {
+    /// When its last client is gone, whatever stdin does: under valgrind a thread that waits in io_uring lets no other run,
+    /// so that none could end the process.
+    #[arg(long)]
+    when_idle: bool,
 }
 
 impl Role {
@@ -48,53 +62,45 @@ impl Role {
     /// # Errors
     /// The server cannot start.
     pub fn play(&self) -> Result<()> {
-        match self {
-            Role::Node(args) => node::serve(args),
-            Role::Floor(args) => {
-                pin_to_first_core()?;
+        match *self {
+            Role::Node(ref args) => node::serve(args),
+            Role::Floor(FloorArgs { floor, end }) => {
                 let listener = pinwire_engine::listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
                 let address = listener.local_addr()?;
-                let floor = args.floor;
-                std::thread::Builder::new().name("floor".into()).spawn(move || {
-                    if let Err(error) = floor::serve(floor, listener) {
-                        eprintln!("the floor ended: {error:#}");
-                    }
-                })?;
-                serve_until_stdin_ends(address)
+                serve_beside_stdin(end, move |ready| {
+                    ready(address)?;
+                    floor::serve(floor, listener, end.when_idle)
+                })
             }
-            Role::BenchServer(args) => {
-                pin_to_first_core()?;
+            Role::BenchServer(BenchServerArgs { driver, end }) => {
                 let args = bench_server::Args {
                     listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
                     threads: Some(1),
-                    driver: args.driver,
+                    driver,
                     max_message: 64 << 20,
+                    when_idle: end.when_idle,
                 };
-                let (ready, address) = std::sync::mpsc::channel();
-                std::thread::spawn(move || {
-                    let told = |address| {
-                        // The main thread waits for it.
-                        let _ = ready.send(address);
-                    };
-                    if let Err(error) = bench_server::serve(&args, told) {
-                        eprintln!("the bench server ended: {error:#}");
-                    }
-                });
-                serve_until_stdin_ends(address.recv()?)
+                serve_beside_stdin(end, move |ready| bench_server::serve(&args, ready))
             }
         }
     }
 }
 
-/// Everything that the process starts from now on is on the first core it may use.
-///
-/// # Errors
-/// The system refuses.
-pub fn pin_to_first_core() -> Result<()> {
-    if let Some(core) = allowed_cores()?.first() {
-        pin_to_core(*core)?;
+/// Serves on a thread of its own until stdin ends, or here until the server ends by itself. `serve` is given what says where
+/// it listens.
+fn serve_beside_stdin(
+    end: End,
+    serve: impl FnOnce(fn(SocketAddr) -> Result<()>) -> Result<()> + Send + 'static,
+) -> Result<()> {
+    if end.when_idle {
+        return serve(say_address);
     }
-    Ok(())
+    std::thread::Builder::new().name("server".into()).spawn(move || {
+        if let Err(error) = serve(say_address) {
+            eprintln!("the server ended: {error:#}");
+        }
+    })?;
+    wait_for_end_of_stdin()
 }
 
 /// The core that load comes from: the last one.
@@ -152,11 +158,11 @@ impl Server {
         vec![role.to_owned(), driver.to_owned()]
     }
 
-    /// Starts it.
+    /// Starts it on the first core.
     ///
     /// # Errors
     /// It does not start.
     pub fn start(self) -> Result<Child> {
-        Child::start(&self.args())
+        on_first_processor(|| Child::start(Child::command()?.args(self.args())))
     }
 }

@@ -2,14 +2,18 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use pinwire_token::{SigningKey, mint};
 use serde_json::json;
 
 /// How long the tokens are good.
 const LIFETIME_SECONDS: u64 = 24 * 3600;
 
-/// Mints HS256 tokens of one app.
+/// Mints tokens of one app.
 #[derive(Debug)]
 pub struct Mint {
     key: SigningKey,
@@ -24,8 +28,16 @@ impl Mint {
     /// # Errors
     /// An empty secret, or a clock before 1970.
     pub fn new(secret: &str) -> Result<Self> {
+        Self::signing_with(SigningKey::from_secret(secret.as_bytes())?)
+    }
+
+    /// Signs with a key of any kind.
+    ///
+    /// # Errors
+    /// A clock before 1970.
+    pub fn signing_with(key: SigningKey) -> Result<Self> {
         Ok(Self {
-            key: SigningKey::from_secret(secret.as_bytes())?,
+            key,
             tenant: uuid(),
             app: uuid(),
             issued: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
@@ -62,6 +74,36 @@ impl Mint {
     }
 }
 
+/// A key pair for ES256, made for the occasion, as PEM files hold them.
+#[derive(Debug)]
+pub struct EcPair {
+    /// PKCS #8.
+    pub private: String,
+    /// SubjectPublicKeyInfo.
+    pub public: String,
+}
+
+impl EcPair {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The library makes none.
+    pub fn generate() -> Result<Self> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok().context("no key pair")?;
+        let private = pair.to_pkcs8v1().ok().context("no PKCS #8")?;
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().ok().context("no public key")?;
+        Ok(Self { private: pem("PRIVATE KEY", private.as_ref()), public: pem("PUBLIC KEY", public.as_ref()) })
+    }
+}
+
+/// RFC 7468.
+fn pem(label: &str, der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let lines: Vec<String> =
+        body.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
 /// A random UUID (RFC 9562, version 4).
 #[must_use]
 pub fn uuid() -> String {
@@ -75,6 +117,16 @@ pub fn uuid() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pinwire_token::{Algorithm, Key};
+
+    #[test]
+    fn a_new_pair_signs_and_verifies_es256() {
+        let pair = EcPair::generate().unwrap();
+        let key = SigningKey::from_private_pem(&pair.private).unwrap();
+        assert_eq!(key.algorithm(), Algorithm::Es256);
+        assert_eq!(Key::from_public_pem(&pair.public).unwrap().algorithm(), Algorithm::Es256);
+        assert_eq!(Mint::signing_with(key).unwrap().token().unwrap().split('.').count(), 3);
+    }
 
     #[test]
     fn a_uuid_has_its_version_and_variant_in_their_places() {

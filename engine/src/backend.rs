@@ -18,8 +18,8 @@ pub(crate) trait Backend {
     fn listen(&mut self, core: &mut Core, listener: OwnedFd) -> io::Result<()>;
     /// Closes the listeners.
     fn stop_listening(&mut self, core: &mut Core);
-    /// Takes a non-blocking socket in; the caller holds a reservation, also when this fails.
-    fn adopt(&mut self, core: &mut Core, fd: OwnedFd) -> io::Result<Handle>;
+    /// Takes a non-blocking socket in; the caller holds a reservation in the table, also when this fails.
+    fn adopt(&mut self, core: &mut Core, fd: OwnedFd, table: u32) -> io::Result<Handle>;
     /// Learns what is ready, without waiting.
     fn reap(&mut self, core: &mut Core);
     /// Accepts from listeners that are ready.

@@ -39,9 +39,13 @@ pub struct KeepAlive {
 pub struct Config {
     /// Which backend.
     pub driver: Driver,
-    /// Connections this thread may hold. io_uring lowers it to the process's descriptor limit, its bound for one
-    /// ring's table.
+    /// Connections this thread may hold. io_uring lowers it to the process's descriptor limit for each of `rings`, the
+    /// kernel's bound for one ring's table.
     pub slots_max: u32,
+    /// io_uring: rings that the thread may have, 1 to 256. It has as many as `slots_max` needs.
+    pub rings: u32,
+    /// io_uring: connections of one ring, below the kernel's bound for them.
+    pub ring_slots_max: u32,
     /// Bytes of one read buffer.
     pub read_buffer: usize,
     /// Read buffers of the thread, 1 to 256; also how many reads io_uring does in one call.
@@ -67,6 +71,8 @@ impl Default for Config {
         Config {
             driver: Driver::Auto,
             slots_max: 1 << 20,
+            rings: 1,
+            ring_slots_max: u32::MAX,
             read_buffer: 64 * 1024,
             read_buffers: 32,
             slot_out_max: 64 << 20,
@@ -104,6 +110,8 @@ impl Config {
         self.read_buffers = self.read_buffers.clamp(1, 256);
         self.read_buffer = self.read_buffer.clamp(2 * READ_ROOM_MIN, 16 << 20);
         self.slots_max = self.slots_max.clamp(1, 1 << 24);
+        self.rings = self.rings.clamp(1, 256);
+        self.ring_slots_max = self.ring_slots_max.max(1);
         self.reads_per_turn = self.reads_per_turn.max(1);
         self.accepts_per_turn = self.accepts_per_turn.max(1);
         self

@@ -181,7 +181,7 @@ impl Core {
         }
         self.drop_tail(handle);
         self.slab.remove(handle);
-        self.door.release();
+        self.door.release(self.door.table_of(handle.index));
         if self.pressed {
             self.accept_after = Some(Instant::now());
         }

@@ -17,17 +17,32 @@ pub const TOKEN_MAX: u64 = 1 << 60;
 pub(crate) struct Parcel {
     pub(crate) fd: OwnedFd,
     pub(crate) token: u64,
+    /// Where a slot is reserved for it.
+    pub(crate) table: u32,
+}
+
+/// A part of an engine's slots: those of one ring. An engine without rings has one table.
+pub(crate) struct Table {
+    slots: u32,
+    /// Slots not taken. Whoever brings a connection in takes one first, so a table never fills behind its back.
+    free: AtomicU32,
+    /// The ring, for moves between rings.
+    ring: Option<OwnedFd>,
+}
+
+impl Table {
+    pub(crate) fn new(slots: u32, ring: Option<OwnedFd>) -> Table {
+        Table { slots, free: AtomicU32::new(slots), ring }
+    }
 }
 
 pub(crate) struct Shared {
-    /// Slots not taken. Whoever brings a connection in takes one first, so a table never fills behind its back.
-    free: AtomicU32,
-    /// Bounded by `free`: a parcel is pushed only with a slot reserved for it.
+    /// In the order of the slots' numbers, all of one size.
+    tables: Box<[Table]>,
+    /// Bounded by the free slots: a parcel is pushed only with a slot reserved for it.
     inbox: SegQueue<Parcel>,
     open: AtomicBool,
     waker: Waker,
-    /// The target's ring, for moves between rings.
-    ring: Option<OwnedFd>,
 }
 
 /// A handle other threads use to hand connections to this engine ([`Engine::send_to`](crate::Engine::send_to)).
@@ -41,20 +56,21 @@ impl fmt::Debug for Door {
 }
 
 impl Door {
-    pub(crate) fn new(slots: u32, waker: Waker, ring: Option<OwnedFd>) -> Door {
+    /// `tables` are at least one, and alike in size.
+    pub(crate) fn new(tables: Vec<Table>, waker: Waker) -> Door {
         Door(Arc::new(Shared {
-            free: AtomicU32::new(slots),
+            tables: tables.into_boxed_slice(),
             inbox: SegQueue::new(),
             open: AtomicBool::new(true),
             waker,
-            ring,
         }))
     }
 
     /// Connections the engine can still take, for placement. It may change at any moment.
     #[must_use]
     pub fn free_slots(&self) -> u32 {
-        if self.is_open() { self.0.free.load(Ordering::Relaxed) } else { 0 }
+        let free = |table: &Table| table.free.load(Ordering::Relaxed);
+        if self.is_open() { self.0.tables.iter().map(free).sum() } else { 0 }
     }
 
     /// The engine's waker.
@@ -67,22 +83,37 @@ impl Door {
         self.0.open.load(Ordering::Acquire)
     }
 
-    /// Takes a slot; false when none is free.
-    pub(crate) fn reserve(&self) -> bool {
-        self.0.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1)).is_ok()
+    /// Takes a slot of the first table that has one; `None` when all are full.
+    pub(crate) fn reserve(&self) -> Option<u32> {
+        let take = |table: &Table| {
+            // Most full tables are passed by without a write.
+            table.free.load(Ordering::Relaxed) > 0
+                && table
+                    .free
+                    .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1))
+                    .is_ok()
+        };
+        self.0.tables.iter().position(take).map(|number| number as u32)
     }
 
-    /// Gives a slot back.
-    pub(crate) fn release(&self) {
-        self.0.free.fetch_add(1, Ordering::AcqRel);
+    /// Gives a slot of a table back.
+    pub(crate) fn release(&self, table: u32) {
+        if let Some(table) = self.0.tables.get(table as usize) {
+            table.free.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The table that the slot with this number is in.
+    pub(crate) fn table_of(&self, index: u32) -> u32 {
+        index / self.0.tables[0].slots
     }
 
     /// As `reserve`, with the error a move reports.
-    pub(crate) fn reserve_for_move(&self) -> io::Result<()> {
+    pub(crate) fn reserve_for_move(&self) -> io::Result<u32> {
         if !self.is_open() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the target engine has ended"));
         }
-        if self.reserve() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENFILE)) }
+        self.reserve().ok_or_else(|| io::Error::from_raw_os_error(libc::ENFILE))
     }
 
     /// Leaves a socket; the caller holds a reservation.
@@ -99,8 +130,9 @@ impl Door {
         !self.0.inbox.is_empty()
     }
 
-    pub(crate) fn ring(&self) -> Option<BorrowedFd<'_>> {
-        self.0.ring.as_ref().map(AsFd::as_fd)
+    /// The ring that has the table, where there is one.
+    pub(crate) fn ring(&self, table: u32) -> Option<BorrowedFd<'_>> {
+        self.0.tables.get(table as usize)?.ring.as_ref().map(AsFd::as_fd)
     }
 
     pub(crate) fn same_engine(&self, other: &Door) -> bool {

@@ -80,13 +80,13 @@ impl Epoll {
     }
 
     fn accept_one(&self, core: &mut Core, number: usize) -> Accepted {
-        if !core.door.reserve() {
+        let Some(table) = core.door.reserve() else {
             if !sys::is_readable(self.listeners[number].fd.as_fd()) {
                 return Accepted::None;
             }
             core.press(Pressure::Slots);
             return Accepted::Pause;
-        }
+        };
         let taken = sys::accept(self.listeners[number].fd.as_fd())
             .and_then(|(fd, peer)| Ok((self.register(core, fd)?, peer)));
         match taken {
@@ -95,7 +95,7 @@ impl Epoll {
                 Accepted::One
             }
             Err(error) => {
-                core.door.release();
+                core.door.release(table);
                 if error.kind() == io::ErrorKind::WouldBlock {
                     Accepted::None
                 } else if core.accept_error(error) {
@@ -121,31 +121,38 @@ impl Epoll {
 
     fn send_one(core: &mut Core, job: &mut Job) {
         loop {
-            let mut pieces: Vec<IoSlice<'_>> = Vec::with_capacity(8);
             let Some(hot) = core.slab.get(job.handle) else { return };
             let (Some(fd), cold) = (hot.fd.as_ref(), hot.cold.as_ref()) else { return };
+            // Nearly always there is one piece.
+            let (mut first, mut pieces): (&[u8], Vec<IoSlice<'_>>) = (&[], Vec::new());
+            let each = |piece| match (first.is_empty(), pieces.is_empty()) {
+                (true, _) => first = piece,
+                (false, true) => pieces.extend([IoSlice::new(first), IoSlice::new(piece)]),
+                (false, false) => pieces.push(IoSlice::new(piece)),
+            };
             job.asked = match job.source {
                 Source::Tail => {
                     let Some(cold) = cold else { return };
-                    gather(cold.tail.pieces(), 0, |piece| pieces.push(IoSlice::new(piece)))
+                    gather(cold.tail.pieces(), 0, each)
                 }
-                Source::Turn(turn) => {
-                    gather(core.out.slices(turn), job.offset, |piece| pieces.push(IoSlice::new(piece)))
-                }
+                Source::Turn(turn) => gather(core.out.slices(turn), job.offset, each),
             };
-            let result = sys::send(fd.as_fd(), &pieces);
+            let result = match pieces.as_slice() {
+                [] => sys::send(fd.as_fd(), first),
+                pieces => sys::send_vectored(fd.as_fd(), pieces),
+            };
             if !core.sent(job, result) {
                 return;
             }
         }
     }
 
-    fn depart(&self, core: &mut Core, handle: Handle, how: Leaving) -> io::Result<()> {
-        if let Leaving::Move { door, .. } = &how {
+    fn depart(&self, core: &mut Core, handle: Handle, mut how: Leaving) -> io::Result<()> {
+        if let Leaving::Move { door, table, .. } = &mut how {
             if door.same_engine(&core.door) {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
-            door.reserve_for_move()?;
+            *table = door.reserve_for_move()?;
         }
         let Some(hot) = core.slab.get(handle) else { return Ok(()) };
         let Some(fd) = hot.fd.take() else { return Ok(()) };
@@ -154,8 +161,8 @@ impl Epoll {
         core.vacate(handle);
         match how {
             Leaving::Detach => core.tell_all(Event::Detached { slot: handle.slot(), fd }),
-            Leaving::Move { door, token } => {
-                door.push(Parcel { fd, token });
+            Leaving::Move { door, token, table } => {
+                door.push(Parcel { fd, token, table });
                 core.tell_all(Event::Departed { slot: handle.slot(), token });
             }
         }
@@ -186,7 +193,7 @@ impl Backend for Epoll {
         self.listeners.clear();
     }
 
-    fn adopt(&mut self, core: &mut Core, fd: OwnedFd) -> io::Result<Handle> {
+    fn adopt(&mut self, core: &mut Core, fd: OwnedFd, _table: u32) -> io::Result<Handle> {
         self.register(core, fd)
     }
 

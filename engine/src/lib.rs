@@ -1,7 +1,7 @@
 //! Sockets of one thread: io_uring or epoll behind one narrow, event-driven interface.
 //!
 //! An [`Engine`] belongs to one data thread and does all its socket I/O. Connections are slots, not tasks: an idle
-//! one costs 32 bytes here and one poll (or epoll entry) in the kernel; it has no buffer, no timer and no pending
+//! one costs 24 bytes here and one poll (or epoll entry) in the kernel; it has no buffer, no timer and no pending
 //! receive.
 //!
 //! # A turn
@@ -80,6 +80,7 @@ pub use waker::Waker;
 
 use crate::backend::Backend;
 use crate::core::Core;
+use crate::door::Table;
 use crate::runtime::Bed;
 use crate::slot::{Flags, Leaving};
 
@@ -106,25 +107,26 @@ impl Engine {
         if config.driver != Driver::Epoll {
             match uring::Uring::new(&mut config, &waker) {
                 Ok(uring) => {
-                    let ring = uring.door_fd()?;
-                    return Ok(Engine::with(config, waker, Box::new(uring), Some(ring), None));
+                    let tables = uring.tables()?;
+                    return Ok(Engine::with(config, waker, Box::new(uring), tables, None));
                 }
                 Err(reason) if config.driver == Driver::Uring => return Err(io::Error::other(reason)),
                 Err(reason) => fallback = Some(reason),
             }
         }
         let backend = Box::new(epoll::Epoll::new(&waker)?);
-        Ok(Engine::with(config, waker, backend, None, fallback))
+        let tables = vec![Table::new(config.slots_max, None)];
+        Ok(Engine::with(config, waker, backend, tables, fallback))
     }
 
     fn with(
         config: Config,
         waker: Waker,
         backend: Box<dyn Backend>,
-        ring: Option<OwnedFd>,
+        tables: Vec<Table>,
         fallback: Option<FallbackReason>,
     ) -> Engine {
-        let door = Door::new(config.slots_max, waker.clone(), ring);
+        let door = Door::new(tables, waker.clone());
         let core = Core::new(config, door);
         Engine { core, backend, fallback, waker, bed: Bed::default(), not_send: PhantomData }
     }
@@ -167,13 +169,13 @@ impl Engine {
         sys::set_nonblocking(fd.as_fd())?;
         // Sockets of other families have no such option.
         let _ = sys::set_int(fd.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
-        if !self.core.door.reserve() {
+        let Some(table) = self.core.door.reserve() else {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
-        }
-        match self.backend.adopt(&mut self.core, fd) {
+        };
+        match self.backend.adopt(&mut self.core, fd, table) {
             Ok(handle) => Ok(handle.slot()),
             Err(error) => {
-                self.core.door.release();
+                self.core.door.release(table);
                 Err(error)
             }
         }
@@ -189,6 +191,21 @@ impl Engine {
     #[must_use]
     pub fn door(&self) -> Door {
         self.core.door.clone()
+    }
+
+    /// Rings of the thread: none on epoll.
+    #[must_use]
+    pub fn rings(&self) -> u32 {
+        match self.driver() {
+            DriverInUse::Uring => self.core.config.rings,
+            DriverInUse::Epoll => 0,
+        }
+    }
+
+    /// Connections that the thread can hold.
+    #[must_use]
+    pub fn slots_max(&self) -> u32 {
+        self.core.config.slots_max
     }
 
     /// Open connections, those being closed included.
@@ -350,7 +367,7 @@ impl Engine {
             }
             return;
         }
-        self.core.start_leaving(slot, Leaving::Move { door: target.clone(), token });
+        self.core.start_leaving(slot, Leaving::Move { door: target.clone(), token, table: 0 });
     }
 
     /// Puts a transform between the socket and the owner. Bytes read or sent before are not touched.
@@ -398,10 +415,10 @@ impl Engine {
     fn take_parcels(&mut self) {
         while let Some(parcel) = self.core.door.pop() {
             let token = parcel.token;
-            match self.backend.adopt(&mut self.core, parcel.fd) {
+            match self.backend.adopt(&mut self.core, parcel.fd, parcel.table) {
                 Ok(handle) => self.core.announce(handle, Event::Arrived { slot: handle.slot(), token }),
                 Err(error) => {
-                    self.core.door.release();
+                    self.core.door.release(parcel.table);
                     self.core.tell_all(Event::ArrivalFailed { token, error });
                 }
             }

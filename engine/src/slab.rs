@@ -4,8 +4,8 @@
 use crate::slot::{Handle, Hot, Slot};
 
 const PAGE_BYTES: usize = 64 * 1024;
-/// Slots of a page.
-pub(crate) const PAGE_SLOTS: usize = PAGE_BYTES / size_of::<Hot>();
+/// Slots of a page: whole words of `occupied`.
+pub(crate) const PAGE_SLOTS: usize = PAGE_BYTES / size_of::<Hot>() / 64 * 64;
 const WORDS: usize = PAGE_SLOTS / 64;
 
 /// Generations go round after this many connections; io_uring's completion tag has 20 bits for them. A slot is
@@ -136,20 +136,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_32_bytes_and_a_page_64_kib() {
-        assert_eq!(size_of::<Hot>(), 32);
-        assert_eq!(PAGE_SLOTS * size_of::<Hot>(), PAGE_BYTES);
+    fn a_slot_is_24_bytes_and_a_page_fills_64_kib() {
+        assert_eq!(size_of::<Hot>(), 24);
+        assert_eq!(PAGE_BYTES - PAGE_SLOTS * size_of::<Hot>(), 1024);
     }
 
     #[test]
     fn pages_are_returned_with_their_last_slot() {
         let mut slab = Slab::new(10_000);
-        let handles: Vec<_> = (0..5_000).map(|_| slab.insert().unwrap()).collect();
-        assert_eq!(slab.page_bytes() / PAGE_BYTES, 3);
+        let pages = |slab: &Slab| slab.page_bytes() / (PAGE_SLOTS * size_of::<Hot>());
+        let handles: Vec<_> = (0..2 * PAGE_SLOTS + 1).map(|_| slab.insert().unwrap()).collect();
+        assert_eq!(pages(&slab), 3);
         for handle in &handles[PAGE_SLOTS..] {
             slab.remove(*handle);
         }
-        assert_eq!(slab.page_bytes() / PAGE_BYTES, 1);
+        assert_eq!(pages(&slab), 1);
         for handle in &handles[..PAGE_SLOTS] {
             slab.remove(*handle);
         }

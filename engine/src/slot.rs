@@ -1,4 +1,4 @@
-//! One connection: the hot 32 bytes every slot has, and the boxed part only a busy one needs.
+//! One connection: the hot 24 bytes every slot has, and the boxed part only a busy one needs.
 
 use std::os::fd::OwnedFd;
 
@@ -42,7 +42,8 @@ impl Handle {
     }
 }
 
-/// State bits of a slot.
+/// State bits of a slot, and in the highest five bits how many io_uring operations of it have not completed: its two
+/// polls and a few steps of closing or leaving.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Flags(u32);
 
@@ -92,6 +93,32 @@ impl Flags {
     /// The event that announces it was not taken yet: nothing is read, so that a transform set then sees every byte.
     pub(crate) const NEW: u32 = 1 << 21;
 
+    const OPERATION: u32 = 1 << 27;
+    const OPERATIONS: u32 = 31 * Self::OPERATION;
+
+    /// io_uring: an operation of the slot was prepared.
+    pub(crate) fn operation_began(&mut self) {
+        debug_assert!(self.0 < Self::OPERATIONS, "more operations than a slot can count");
+        self.0 += Self::OPERATION;
+    }
+
+    /// io_uring: an operation of the slot has completed.
+    pub(crate) fn operation_ended(&mut self) {
+        if self.has_operations() {
+            self.0 -= Self::OPERATION;
+        }
+    }
+
+    /// io_uring: nothing of the slot is in flight any more.
+    pub(crate) fn all_operations_ended(&mut self) {
+        self.0 &= !Self::OPERATIONS;
+    }
+
+    /// io_uring: something of the slot is in flight.
+    pub(crate) fn has_operations(self) -> bool {
+        self.has(Self::OPERATIONS)
+    }
+
     pub(crate) fn has(self, any_of: u32) -> bool {
         self.0 & any_of != 0
     }
@@ -124,26 +151,14 @@ pub(crate) struct Hot {
     pub(crate) fd: Option<OwnedFd>,
     /// Index into this turn's output, or [`NO_TURN`].
     pub(crate) turn: u32,
-    /// io_uring operations not completed yet.
-    pub(crate) inflight: u16,
-    /// Why sending failed, kept until what was received is read.
-    pub(crate) failure: Option<Cause>,
     pub(crate) cold: Option<Box<Cold>>,
 }
 
-const _: () = assert!(size_of::<Hot>() <= 32, "a slot must stay within 32 bytes");
+const _: () = assert!(size_of::<Hot>() <= 24, "a slot must stay within 24 bytes");
 
 impl Hot {
     pub(crate) fn vacant() -> Hot {
-        Hot {
-            generation: 0,
-            flags: Flags::default(),
-            fd: None,
-            turn: NO_TURN,
-            inflight: 0,
-            failure: None,
-            cold: None,
-        }
+        Hot { generation: 0, flags: Flags::default(), fd: None, turn: NO_TURN, cold: None }
     }
 
     pub(crate) fn cold(&mut self) -> &mut Cold {
@@ -161,6 +176,11 @@ impl Hot {
         self.cold.as_ref().map_or(0, |cold| cold.tail.bytes())
     }
 
+    /// Why sending failed, if it did.
+    pub(crate) fn failure(&self) -> Option<Cause> {
+        self.cold.as_ref().and_then(|cold| cold.failure)
+    }
+
     pub(crate) fn has_transform(&self) -> bool {
         self.cold.as_ref().is_some_and(|cold| cold.transform.is_some())
     }
@@ -174,11 +194,13 @@ pub(crate) struct Cold {
     /// Received bytes the transform could not use yet: they go in front of the next read.
     pub(crate) carry: Vec<u8>,
     pub(crate) leaving: Option<Leaving>,
+    /// Why sending failed, kept until what was received is read.
+    pub(crate) failure: Option<Cause>,
 }
 
 impl Cold {
     fn is_idle(&self) -> bool {
-        self.tail.is_empty() && self.transform.is_none() && self.leaving.is_none()
+        self.tail.is_empty() && self.transform.is_none() && self.leaving.is_none() && self.failure.is_none()
     }
 }
 
@@ -188,5 +210,10 @@ pub(crate) enum Leaving {
     /// Out of the engine, as a plain descriptor.
     Detach,
     /// To another thread's engine.
-    Move { door: Door, token: u64 },
+    Move {
+        door: Door,
+        token: u64,
+        /// Where a slot is reserved, once one is.
+        table: u32,
+    },
 }

@@ -1,36 +1,41 @@
-//! The io_uring backend: a ring of the thread's own, driven by completions.
+//! The io_uring backend: rings of the thread's own, driven by completions.
 //!
-//! Sockets are direct descriptors, and a slot's number is its index in the ring's table: the kernel hands the numbers
-//! out (for accepts, adoptions and arrivals from other rings alike), so table and slab cannot disagree.
+//! Sockets are direct descriptors. The kernel bounds a ring's table by the process's descriptor limit, so a thread that
+//! is to hold more has several rings; ring `n` has the slots from `n * table` on, and a slot's place in its ring's table
+//! is what remains. The kernel hands the places out (for accepts, adoptions and arrivals from other rings alike), so
+//! tables and slab cannot disagree. The door says which ring has room: the first that has any, so that few rings have
+//! work at once.
 //!
 //! An idle connection has one multishot poll. When it fires, the socket is read by RECV into one of the thread's large
 //! buffers; a turn's reads go in one call, and so do its sends. Every operation that uses memory of ours is
 //! non-blocking and is waited for before the function that prepared it returns ([`Uring::settle`]), so nothing
 //! in the kernel refers to our memory between calls. Only polls, and operations without memory, stay in flight.
 //!
-//! The ring signals the waker's eventfd, but only while the thread is about to sleep or asleep.
+//! All rings signal the waker's eventfd, but only while the thread is about to sleep or asleep. Timers and listeners are
+//! the first ring's.
 #![allow(unsafe_code, reason = "ring operations take raw pointers; every use has its SAFETY note")]
 
 mod incoming;
 mod leaving;
 mod probe;
+mod ring;
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem::zeroed;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 
 use io_uring::squeue::Entry;
-use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::types::{DestinationSlot, Fd, Fixed, Timespec};
+use io_uring::{cqueue, opcode};
 
 use crate::backend::Backend;
 use crate::buffers::ReadBuf;
 use crate::config::{Config, DriverInUse};
 use crate::core::Core;
+use crate::door::Table;
 use crate::event::Cause;
 use crate::fallback::FallbackReason;
 use crate::output::{Job, Source, gather};
@@ -38,14 +43,12 @@ use crate::slot::{Flags, Handle};
 use crate::sys;
 use crate::tag::{Kind, Tag};
 use crate::waker::Waker;
+use ring::Ring;
 
-const ENTRIES: u32 = 1024;
-/// A turn's completions and a poll event of every fourth connection fit without overflow.
-const CQ_ENTRIES: u32 = 8 * ENTRIES;
+/// Sends of one round.
+const SENDS: usize = 1024;
 /// Accepts tried in one call.
 const ACCEPTS: usize = 16;
-/// `IORING_ENTER_GETEVENTS`: also runs deferred work.
-const GETEVENTS: u32 = 1;
 /// `IORING_ACCEPT_DONTWAIT` (Linux 6.10).
 const ACCEPT_DONTWAIT: u16 = 1 << 1;
 /// `IORING_FILE_INDEX_ALLOC`: the kernel chooses the index.
@@ -71,14 +74,13 @@ struct Address {
 }
 
 pub(crate) struct Uring {
-    ring: IoUring,
+    /// At least one.
+    rings: Vec<Ring>,
+    /// Slots of one ring.
+    table: u32,
     eventfd: OwnedFd,
-    /// Prepared operations that did not fit the submission queue.
-    overflow: VecDeque<Entry>,
-    /// Completions taken from the queue and not yet dealt with.
+    /// Completions taken from a queue and not yet dealt with.
     completed: Vec<cqueue::Entry>,
-    /// Operations in flight that use memory of ours.
-    borrowed: usize,
     /// How often such an operation had not completed when the call that submitted it returned.
     late: u64,
     slept: bool,
@@ -102,46 +104,31 @@ pub(crate) struct Uring {
 // Setting up.
 
 impl Uring {
-    /// Makes the thread's ring; its table has `config.slots_max` entries, lowered to what the system allows.
+    /// Makes the thread's rings. `config.slots_max` is lowered to what they can hold; `config.rings` becomes their number.
     pub(crate) fn new(config: &mut Config, waker: &Waker) -> Result<Uring, FallbackReason> {
-        let ring: IoUring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_submit_all()
-            .setup_cqsize(CQ_ENTRIES)
-            .build(ENTRIES)
-            .map_err(|error| FallbackReason::of_setup(&error))?;
-        if !ring.params().is_feature_nodrop() {
-            return Err(FallbackReason::Missing("completions that are never dropped (NODROP)"));
-        }
-        probe::probe(&ring)?;
-        config.slots_max = config.slots_max.min(sys::descriptor_limit());
-        ring.submitter()
-            .register_files_sparse(config.slots_max)
-            .map_err(|error| FallbackReason::of_step("registering the descriptor table", &error))?;
+        let table = config.slots_max.min(config.ring_slots_max).min(sys::descriptor_limit());
+        config.rings = config.rings.min(config.slots_max.div_ceil(table));
+        config.slots_max = config.slots_max.min(table.saturating_mul(config.rings));
         let eventfd = waker
             .eventfd()
             .try_clone_to_owned()
             .map_err(|error| FallbackReason::of_step("duplicating the eventfd", &error))?;
-        ring.submitter()
-            .register_eventfd(eventfd.as_raw_fd())
-            .map_err(|error| FallbackReason::of_step("registering the eventfd", &error))?;
-        let mut uring = Uring::with(ring, eventfd, config.read_buffers);
+        let rings = (0..config.rings).map(|_| Ring::new(table, config.rings, eventfd.as_fd()));
+        let rings = rings.collect::<Result<Vec<_>, _>>()?;
+        let mut uring = Uring::with(rings, table, eventfd, config.read_buffers);
         uring.probe_accept()?;
-        uring.ring.completion().disable_eventfd();
+        uring.rings.iter_mut().for_each(Ring::be_quiet);
         Ok(uring)
     }
 
-    fn with(ring: IoUring, eventfd: OwnedFd, reads: usize) -> Uring {
+    fn with(rings: Vec<Ring>, table: u32, eventfd: OwnedFd, reads: usize) -> Uring {
         // SAFETY: all-zero bytes are a valid sockaddr_storage.
         let address = || Address { storage: unsafe { zeroed() }, length: 0 };
         Uring {
-            ring,
+            rings,
+            table,
             eventfd,
-            overflow: VecDeque::new(),
             completed: Vec::new(),
-            borrowed: 0,
             late: 0,
             slept: false,
             timer_at: None,
@@ -161,22 +148,33 @@ impl Uring {
         }
     }
 
-    /// A second descriptor of the ring, for other threads to post to.
-    pub(crate) fn door_fd(&self) -> io::Result<OwnedFd> {
-        // SAFETY: the ring is open while `self` lives, which is longer than the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }.try_clone_to_owned()
+    /// The tables' sizes and second descriptors of the rings, for other threads to post to.
+    pub(crate) fn tables(&self) -> io::Result<Vec<Table>> {
+        self.rings.iter().map(|ring| Ok(Table::new(self.table, Some(ring.door_fd()?)))).collect()
+    }
+
+    /// The slot's place in its ring's table.
+    fn fixed(&self, handle: Handle) -> Fixed {
+        Fixed(handle.index % self.table)
+    }
+
+    fn ring_of(&mut self, handle: Handle) -> &mut Ring {
+        // Slots are numbered by the rings that have them.
+        &mut self.rings[(handle.index / self.table) as usize]
     }
 
     /// Tries an accept that must not wait: kernels that do not know the flag refuse it.
     fn probe_accept(&mut self) -> Result<(), FallbackReason> {
         let step = |error: io::Error| FallbackReason::of_step("probing ACCEPT", &error);
         let listener = TcpListener::bind("127.0.0.1:0").map_err(step)?;
-        self.prepare_accept(listener.as_raw_fd(), 0, Tag::plain(Kind::Ignore, 0, 0));
-        // SAFETY: the address lives as long as `self`; the completion is awaited here.
-        let submitted = unsafe { self.ring.submitter().enter::<()>(1, 1, GETEVENTS, None) };
-        self.borrowed -= 1;
+        self.prepare_accept(0, listener.as_raw_fd(), 0, Tag::plain(Kind::Ignore, 0, 0));
+        // The completion is awaited here.
+        let ring = &mut self.rings[0];
+        let submitted = ring.enter(1);
+        ring.borrowed -= 1;
         submitted.map_err(step)?;
-        let result = self.ring.completion().next().map_or(0, |entry| entry.result());
+        ring.take_completions(&mut self.completed);
+        let result = self.completed.drain(..).next().map_or(0, |entry| entry.result());
         match -result {
             libc::EAGAIN => Ok(()),
             libc::EINVAL => Err(FallbackReason::Missing("ACCEPT that does not wait (Linux 6.10)")),
@@ -188,92 +186,54 @@ impl Uring {
 // Submitting and completing.
 
 impl Uring {
-    /// Prepares an operation that uses no memory of ours after it was submitted.
-    fn push(&mut self, entry: Entry, tag: Tag) {
-        let entry = entry.user_data(tag.0);
-        // SAFETY: nothing in it points to memory, or (timers) only to what lives as long as the ring and is read at
-        // submission.
-        if !self.overflow.is_empty() || unsafe { self.ring.submission().push(&entry) }.is_err() {
-            self.overflow.push_back(entry);
-        }
-    }
-
-    /// Prepares an operation that uses memory of ours.
-    ///
-    /// # Safety
-    /// That memory stays in place, and is not touched, until `settle` has returned.
-    unsafe fn push_borrowing(&mut self, entry: Entry, tag: Tag) {
-        self.borrowed += 1;
-        self.push(entry, tag);
-    }
-
-    fn has_prepared(&mut self) -> bool {
-        !self.overflow.is_empty() || !self.ring.submission().is_empty()
-    }
-
-    /// Submits what is prepared, runs deferred work, and waits for `want` completions.
-    fn enter(&mut self, want: u32) -> io::Result<()> {
-        loop {
-            let prepared = {
-                let mut queue = self.ring.submission();
-                while let Some(entry) = self.overflow.front() {
-                    // SAFETY: as in `push`.
-                    if unsafe { queue.push(entry) }.is_err() {
-                        break;
-                    }
-                    self.overflow.pop_front();
-                }
-                queue.len()
-            };
-            let want = if self.overflow.is_empty() { want } else { 0 };
-            // SAFETY: the memory that prepared operations name is kept in place until they complete (`settle`).
-            unsafe { self.ring.submitter().enter::<()>(prepared as u32, want, GETEVENTS, None) }?;
-            if self.overflow.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Submits, and deals with what has completed.
-    fn turn(&mut self, core: &mut Core, want: u32) {
-        if let Err(error) = self.enter(want) {
+    /// Submits what the ring has prepared, and deals with what has completed.
+    fn turn(&mut self, core: &mut Core, ring: usize, want: u32) {
+        if let Err(error) = self.rings[ring].enter(want) {
             match error.raw_os_error() {
                 // Interrupted, short of memory, or completions must be taken first: the loop comes again.
                 Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => {}
                 _ => give_up(&error),
             }
         }
-        self.drain(core);
+        self.drain(core, ring);
     }
 
     /// Submits, and returns when nothing in the kernel refers to memory of ours.
     fn settle(&mut self, core: &mut Core) {
-        while self.borrowed > 0 {
-            self.turn(core, 1);
-            self.late += u64::from(self.borrowed > 0);
+        for ring in 0..self.rings.len() {
+            while self.rings[ring].borrowed > 0 {
+                self.turn(core, ring, 1);
+                self.late += u64::from(self.rings[ring].borrowed > 0);
+            }
         }
     }
 
-    fn drain(&mut self, core: &mut Core) {
+    fn drain(&mut self, core: &mut Core, ring: usize) {
         let mut completed = std::mem::take(&mut self.completed);
-        completed.extend(self.ring.completion());
+        self.rings[ring].take_completions(&mut completed);
         for entry in completed.drain(..) {
-            self.dispatch(core, Tag(entry.user_data()), entry.result(), entry.flags());
+            self.dispatch(core, ring, Tag(entry.user_data()), entry.result(), entry.flags());
         }
         self.completed = completed;
     }
 
-    fn dispatch(&mut self, core: &mut Core, tag: Tag, result: i32, flags: u32) {
+    fn dispatch(&mut self, core: &mut Core, ring: usize, tag: Tag, result: i32, flags: u32) {
         match tag.kind() {
             Kind::Ignore => {}
             Kind::PollIn => self.polled_in(core, tag.handle(), result, cqueue::more(flags)),
             Kind::PollOut => self.polled_out(core, tag.handle(), result),
-            Kind::Receive => self.received(core, tag.buffer(), result, cqueue::sock_nonempty(flags)),
+            Kind::Receive => {
+                self.rings[ring].borrowed -= 1;
+                self.received(core, tag.buffer(), result, cqueue::sock_nonempty(flags));
+            }
             Kind::Send => {
-                self.borrowed -= 1;
+                self.rings[ring].borrowed -= 1;
                 self.send_results[tag.handle().index as usize] = result;
             }
-            Kind::Accept => self.accepted(core, tag.buffer(), result),
+            Kind::Accept => {
+                self.rings[ring].borrowed -= 1;
+                self.accepted(core, ring, tag.buffer(), result);
+            }
             Kind::Listen => self.listener_ready(tag.handle().index, cqueue::more(flags)),
             Kind::Timer if tag.handle().index == self.timer_id => self.timer_at = None,
             Kind::Timer => {}
@@ -294,26 +254,26 @@ impl Uring {
             }
             Kind::Move => self.moved(core, tag.handle(), result),
             Kind::Adopt => {
-                self.borrowed -= 1;
+                self.rings[ring].borrowed -= 1;
                 self.adopt_result = result;
             }
-            Kind::Arrived => self.arrived(core, tag.token(), result),
+            Kind::Arrived => self.arrived(core, ring, tag.token(), result),
         }
     }
 
     /// Prepares an operation of a slot; its completion is counted.
     fn push_for(&mut self, core: &mut Core, handle: Handle, kind: Kind, entry: Entry) {
         if let Some(hot) = core.slab.get(handle) {
-            hot.inflight += 1;
-            self.push(entry, Tag::new(kind, 0, handle));
+            hot.flags.operation_began();
+            self.ring_of(handle).push(entry, Tag::new(kind, 0, handle));
         }
     }
 
     /// One operation of the slot is over. The last one lets a close or departure go on.
     fn completed_one(&mut self, core: &mut Core, handle: Handle) {
         let Some(hot) = core.slab.get(handle) else { return };
-        hot.inflight = hot.inflight.saturating_sub(1);
-        if hot.inflight > 0 || !hot.flags.has(Flags::CANCELLED) {
+        hot.flags.operation_ended();
+        if hot.flags.has_operations() || !hot.flags.has(Flags::CANCELLED) {
             return;
         }
         if hot.flags.has(Flags::CLOSING) {
@@ -334,7 +294,8 @@ impl Uring {
         for (bit, kind) in [(Flags::POLL_IN, Kind::PollIn), (Flags::POLL_OUT, Kind::PollOut)] {
             if flags.has(bit) {
                 let poll = Tag::new(kind, 0, handle);
-                self.push(opcode::AsyncCancel::new(poll.0).build(), Tag::plain(Kind::Ignore, 0, 0));
+                let cancel = opcode::AsyncCancel::new(poll.0).build();
+                self.ring_of(handle).push(cancel, Tag::plain(Kind::Ignore, 0, 0));
             }
         }
     }
@@ -350,7 +311,7 @@ impl Uring {
             return;
         }
         let mask = (libc::POLLIN | libc::POLLRDHUP) as u32;
-        let entry = opcode::PollAdd::new(Fixed(handle.index), mask).multi(true).build();
+        let entry = opcode::PollAdd::new(self.fixed(handle), mask).multi(true).build();
         self.push_for(core, handle, Kind::PollIn, entry);
     }
 
@@ -363,7 +324,7 @@ impl Uring {
         {
             return;
         }
-        let entry = opcode::PollAdd::new(Fixed(handle.index), libc::POLLOUT as u32).build();
+        let entry = opcode::PollAdd::new(self.fixed(handle), libc::POLLOUT as u32).build();
         self.push_for(core, handle, Kind::PollOut, entry);
     }
 
@@ -403,7 +364,6 @@ impl Uring {
     }
 
     fn received(&mut self, core: &mut Core, number: usize, result: i32, more: bool) {
-        self.borrowed -= 1;
         self.spare_reads.push(number as u8);
         if let Some(Read { handle, buf, start }) = self.reads[number].take() {
             core.finish_read(handle, buf, start, outcome(result).map(|count| count as usize), more);
@@ -418,13 +378,14 @@ impl Uring {
                 self.spare_reads.push(number);
                 break;
             };
+            let place = self.fixed(handle);
             let read = self.reads[usize::from(number)].insert(Read { handle, buf, start });
             let space = &mut read.buf.space()[start..];
-            let entry = opcode::Recv::new(Fixed(handle.index), space.as_mut_ptr(), space.len() as u32)
+            let entry = opcode::Recv::new(place, space.as_mut_ptr(), space.len() as u32)
                 .flags(libc::MSG_DONTWAIT)
                 .build();
             // SAFETY: the buffer stays in `self.reads`, where only its completion takes it from.
-            unsafe { self.push_borrowing(entry, Tag::new(Kind::Receive, number, handle)) };
+            unsafe { self.ring_of(handle).push_borrowing(entry, Tag::new(Kind::Receive, number, handle)) };
             count += 1;
         }
         count
@@ -434,7 +395,8 @@ impl Uring {
 // Connections coming in.
 
 impl Uring {
-    fn prepare_accept(&mut self, listener: RawFd, number: usize, tag: Tag) {
+    /// Prepares an accept into the table of `ring`.
+    fn prepare_accept(&mut self, ring: usize, listener: RawFd, number: usize, tag: Tag) {
         let address = &mut self.addresses[number];
         address.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         let mut entry =
@@ -447,7 +409,7 @@ impl Uring {
         unsafe { (&raw mut entry).cast::<u16>().add(1).write(ACCEPT_DONTWAIT) };
         // SAFETY: `self.addresses` is never resized, and read only by the completion; every caller settles before it
         // prepares the same number again.
-        unsafe { self.push_borrowing(entry, tag) };
+        unsafe { self.rings[ring].push_borrowing(entry, tag) };
     }
 }
 
@@ -475,20 +437,32 @@ impl Uring {
             };
             ranges.push(start..self.iovecs.len());
         }
-        for range in ranges {
+        for range in &ranges {
             // SAFETY: all-zero bytes are a valid msghdr.
             let mut message: libc::msghdr = unsafe { zeroed() };
             message.msg_iovlen = range.len() as _;
-            message.msg_iov = self.iovecs[range].as_mut_ptr();
+            message.msg_iov = self.iovecs[range.clone()].as_mut_ptr();
             self.messages.push(message);
         }
-        for (number, job) in jobs.iter().enumerate() {
-            let message = &raw const self.messages[number];
-            let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32;
-            let entry = opcode::SendMsg::new(Fixed(job.handle.index), message).flags(flags).build();
+        for (number, (job, range)) in jobs.iter().zip(ranges).enumerate() {
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let socket = self.fixed(job.handle);
+            let entry = match self.iovecs[range] {
+                // Nearly always: a plain send spares the kernel the copy of a header and a list.
+                [piece] => {
+                    let (bytes, len) = (piece.iov_base.cast_const().cast(), piece.iov_len as u32);
+                    opcode::Send::new(socket, bytes, len).flags(flags).build()
+                }
+                _ => {
+                    let message = &raw const self.messages[number];
+                    opcode::SendMsg::new(socket, message).flags(flags as u32).build()
+                }
+            };
             // SAFETY: `iovecs` and `messages` are not touched before the next round, and what they point to is as said
             // above.
-            unsafe { self.push_borrowing(entry, Tag::plain(Kind::Send, 0, number as u32)) };
+            unsafe {
+                self.ring_of(job.handle).push_borrowing(entry, Tag::plain(Kind::Send, 0, number as u32))
+            };
         }
     }
 
@@ -527,37 +501,38 @@ impl Backend for Uring {
     fn stop_listening(&mut self, core: &mut Core) {
         for listener in std::mem::take(&mut self.listeners) {
             let poll = Tag::plain(Kind::Listen, 0, listener.id);
-            self.push(opcode::AsyncCancel::new(poll.0).build(), Tag::plain(Kind::Ignore, 0, 0));
+            self.rings[0].push(opcode::AsyncCancel::new(poll.0).build(), Tag::plain(Kind::Ignore, 0, 0));
             // The poll must be gone before the descriptor, or it would keep the port open.
             self.commit(core);
         }
     }
 
-    fn adopt(&mut self, core: &mut Core, fd: OwnedFd) -> io::Result<Handle> {
+    fn adopt(&mut self, core: &mut Core, fd: OwnedFd, table: u32) -> io::Result<Handle> {
         self.adopting[0] = fd.as_raw_fd();
         let entry = opcode::FilesUpdate::new(self.adopting.as_ptr(), 1).offset(INDEX_ALLOC).build();
         // SAFETY: the box lives as long as `self`, and is read after `settle`.
-        unsafe { self.push_borrowing(entry, Tag::plain(Kind::Adopt, 0, 0)) };
+        unsafe { self.rings[table as usize].push_borrowing(entry, Tag::plain(Kind::Adopt, 0, 0)) };
         self.settle(core);
         // The result counts descriptors; the index stands where the descriptor was.
         if outcome(self.adopt_result)? != 1 {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
         let index = outcome(self.adopting[0])?;
+        let index = self.slot_index(table as usize, index);
         self.occupy(core, index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENFILE))
     }
 
     fn reap(&mut self, core: &mut Core) {
         /// Deferred work that keeps coming is left to the next turn.
         const ROUNDS: usize = 8;
-        for _ in 0..ROUNDS {
-            let queue = self.ring.submission();
-            let work = queue.taskrun() || queue.cq_overflow();
-            drop(queue);
-            if work || self.has_prepared() {
-                self.turn(core, 0);
-            } else {
-                return self.drain(core);
+        for ring in 0..self.rings.len() {
+            let mut rounds = 0;
+            while rounds < ROUNDS && (self.rings[ring].needs_a_call() || self.rings[ring].has_prepared()) {
+                self.turn(core, ring, 0);
+                rounds += 1;
+            }
+            if rounds == 0 {
+                self.drain(core, ring);
             }
         }
     }
@@ -592,15 +567,14 @@ impl Backend for Uring {
 
     fn send(&mut self, core: &mut Core, mut jobs: Vec<Job>) {
         while !jobs.is_empty() {
-            // As many as the submission queue holds go in one call.
-            let later = jobs.split_off(jobs.len().min(ENTRIES as usize));
+            let later = jobs.split_off(jobs.len().min(SENDS));
             self.send_round(core, &mut jobs);
             jobs.extend(later);
         }
     }
 
     fn shutdown_write(&mut self, core: &mut Core, handle: Handle) {
-        let entry = opcode::Shutdown::new(Fixed(handle.index), libc::SHUT_WR).build();
+        let entry = opcode::Shutdown::new(self.fixed(handle), libc::SHUT_WR).build();
         self.push_for(core, handle, Kind::Shutdown, entry);
     }
 
@@ -608,7 +582,7 @@ impl Backend for Uring {
         core.drop_tail(handle);
         self.cancel_polls(core, handle);
         let Some(hot) = core.slab.get(handle) else { return };
-        if hot.inflight > 0 {
+        if hot.flags.has_operations() {
             return;
         }
         if hot.flags.has(Flags::ABORT) && hot.flags.raise(Flags::LINGER_SENT) {
@@ -616,7 +590,7 @@ impl Backend for Uring {
             let length = size_of::<libc::linger>() as u32;
             let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
             // The value is a static: no memory of ours that could go away.
-            let entry = opcode::SetSockOpt::new(Fixed(handle.index), level, name, value, length).build();
+            let entry = opcode::SetSockOpt::new(self.fixed(handle), level, name, value, length).build();
             return self.push_for(core, handle, Kind::Linger, entry);
         }
         self.close_descriptor(core, handle);
@@ -625,7 +599,7 @@ impl Backend for Uring {
     fn leave(&mut self, core: &mut Core, handle: Handle) {
         let Some(how) = core.departure(handle) else { return };
         self.cancel_polls(core, handle);
-        if core.slab.get(handle).is_none_or(|hot| hot.inflight > 0) {
+        if core.slab.get(handle).is_none_or(|hot| hot.flags.has_operations()) {
             return;
         }
         if let Err(error) = self.depart(core, handle, &how) {
@@ -643,8 +617,10 @@ impl Backend for Uring {
     }
 
     fn commit(&mut self, core: &mut Core) {
-        while self.has_prepared() {
-            self.turn(core, 0);
+        for ring in 0..self.rings.len() {
+            while self.rings[ring].has_prepared() {
+                self.turn(core, ring, 0);
+            }
         }
     }
 
@@ -654,22 +630,20 @@ impl Backend for Uring {
         }
         if self.timer_at.is_some() {
             let old = Tag::plain(Kind::Timer, 0, self.timer_id);
-            self.push(opcode::TimeoutRemove::new(old.0).build(), Tag::plain(Kind::Ignore, 0, 0));
+            self.rings[0].push(opcode::TimeoutRemove::new(old.0).build(), Tag::plain(Kind::Ignore, 0, 0));
         }
         self.timer_id = self.timer_id.wrapping_add(1);
         self.timer_at = Some(deadline);
         *self.timespec = Timespec::from(deadline.saturating_duration_since(Instant::now()));
         let entry = opcode::Timeout::new(&raw const *self.timespec).build();
-        self.push(entry, Tag::plain(Kind::Timer, 0, self.timer_id));
+        self.rings[0].push(entry, Tag::plain(Kind::Timer, 0, self.timer_id));
     }
 
     fn before_sleep(&mut self) -> bool {
-        let completion = self.ring.completion();
-        completion.enable_eventfd();
+        self.rings.iter_mut().for_each(Ring::rouse_on_completion);
         // Between "signals are on" and the look for what came before: the kernel does the reverse.
         fence(Ordering::SeqCst);
-        drop(completion);
-        self.slept = self.ring.completion().is_empty() && !self.ring.submission().taskrun();
+        self.slept = self.rings.iter_mut().all(Ring::is_idle);
         self.slept
     }
 
@@ -677,7 +651,7 @@ impl Backend for Uring {
         if std::mem::take(&mut self.slept) {
             sys::eventfd_clear(self.eventfd.as_fd());
         }
-        self.ring.completion().disable_eventfd();
+        self.rings.iter_mut().for_each(Ring::be_quiet);
     }
 
     fn late_completions(&self) -> u64 {
@@ -686,16 +660,6 @@ impl Backend for Uring {
 
     fn wait_fd(&self) -> io::Result<OwnedFd> {
         self.eventfd.try_clone()
-    }
-}
-
-impl Drop for Uring {
-    /// Doors of other threads may keep the ring itself alive: what it holds is let go of here.
-    fn drop(&mut self) {
-        // Failing, they leave the rest to the end of the process.
-        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
-        let _ = self.enter(0);
-        let _ = self.ring.submitter().unregister_files();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What both backends owe the owner of a thread: one suite, run on each.
+//! What the backends owe the owner of a thread: one suite, run on epoll, on a ring, and on many small rings.
 #![allow(missing_docs, reason = "a test")]
 
 mod rig;
@@ -12,22 +12,25 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use pinwire_engine::{
-    Cause, Config, Driver, Event, Inbound, Pressure, ReadBuf, Refused, Segment, Transform, TransformError,
+    Cause, Config, Event, Inbound, Pressure, ReadBuf, Refused, Segment, Transform, TransformError,
 };
-use rig::{DataThread, PATIENCE, Seen, accepted, config, echo, next, pattern, queue, received};
+use rig::{DataThread, PATIENCE, Rig, Seen, accepted, config, echo, next, pattern, queue, received};
 
-macro_rules! on_both_backends {
+macro_rules! on_every_backend {
     ($($name:ident),* $(,)?) => {
         mod epoll {
-            $(#[test] fn $name() { super::$name(super::Driver::Epoll); })*
+            $(#[test] fn $name() { super::$name(super::Rig::Epoll); })*
         }
         mod uring {
-            $(#[test] fn $name() { super::$name(super::Driver::Auto); })*
+            $(#[test] fn $name() { super::$name(super::Rig::Uring); })*
+        }
+        mod rings {
+            $(#[test] fn $name() { super::$name(super::Rig::Rings); })*
         }
     };
 }
 
-on_both_backends!(
+on_every_backend!(
     an_echo_survives_any_split_of_reads_and_writes,
     a_thousand_connections_are_served_side_by_side,
     a_slow_reader_gets_every_byte_in_order_and_then_a_drained_event,
@@ -70,8 +73,8 @@ fn read_to_end(mut stream: TcpStream) -> Vec<u8> {
     all
 }
 
-fn an_echo_survives_any_split_of_reads_and_writes(driver: Driver) {
-    let server = DataThread::start(config(driver), echo);
+fn an_echo_survives_any_split_of_reads_and_writes(rig: Rig) {
+    let server = DataThread::start(config(rig), echo);
     let client = server.connect();
     let sent = pattern(1_000_003);
     let mut writer = client.try_clone().unwrap();
@@ -96,8 +99,8 @@ fn an_echo_survives_any_split_of_reads_and_writes(driver: Driver) {
     assert_eq!(server.call(|engine| engine.late_completions()), 0);
 }
 
-fn a_thousand_connections_are_served_side_by_side(driver: Driver) {
-    let server = DataThread::start(config(driver), echo);
+fn a_thousand_connections_are_served_side_by_side(rig: Rig) {
+    let server = DataThread::start(config(rig), echo);
     let clients: Vec<TcpStream> = (0..1_000).map(|_| server.connect()).collect();
     for round in 0..3u32 {
         for (number, mut client) in clients.iter().enumerate() {
@@ -113,12 +116,12 @@ fn a_thousand_connections_are_served_side_by_side(driver: Driver) {
     assert_eq!(server.call(|engine| engine.late_completions()), 0);
 }
 
-fn a_slow_reader_gets_every_byte_in_order_and_then_a_drained_event(driver: Driver) {
+fn a_slow_reader_gets_every_byte_in_order_and_then_a_drained_event(rig: Rig) {
     let bytes = pattern(12 << 20);
     let expected = bytes.clone();
     let (drained, drains) = channel();
     let mut sent = 0;
-    let server = DataThread::start(config(driver), move |engine, event| match event {
+    let server = DataThread::start(config(rig), move |engine, event| match event {
         Event::Data { slot, .. } => {
             while sent < bytes.len() {
                 // Far more than a socket takes: most of it becomes the tail.
@@ -140,12 +143,12 @@ fn a_slow_reader_gets_every_byte_in_order_and_then_a_drained_event(driver: Drive
     assert_eq!(server.call(|engine| engine.late_completions()), 0);
 }
 
-fn shared_frames_wait_in_the_tail_by_reference(driver: Driver) {
+fn shared_frames_wait_in_the_tail_by_reference(rig: Rig) {
     let expected = pattern(8 << 20);
     let frame: Arc<[u8]> = expected.as_slice().into();
     let kept = Arc::clone(&frame);
     let (held, counts) = channel();
-    let server = DataThread::start(config(driver), move |engine, event| match event {
+    let server = DataThread::start(config(rig), move |engine, event| match event {
         Event::Data { slot, .. } => {
             queue(engine, slot, b"head");
             engine.send(slot, Segment::Shared(Arc::clone(&frame), 0..8 << 20)).unwrap();
@@ -168,10 +171,10 @@ fn shared_frames_wait_in_the_tail_by_reference(driver: Driver) {
     assert_eq!(counts.recv_timeout(PATIENCE).unwrap(), 1);
 }
 
-fn more_pieces_than_one_call_takes_leave_in_order(driver: Driver) {
+fn more_pieces_than_one_call_takes_leave_in_order(rig: Rig) {
     let expected = pattern(3 * 5_000);
     let bytes = expected.clone();
-    let server = DataThread::start(config(driver), move |engine, event| {
+    let server = DataThread::start(config(rig), move |engine, event| {
         if let Event::Data { slot, .. } = event {
             // A gap between the ranges keeps them from becoming one piece.
             for piece in bytes.chunks(3) {
@@ -186,8 +189,8 @@ fn more_pieces_than_one_call_takes_leave_in_order(driver: Driver) {
     assert!(read_to_end(client) == expected);
 }
 
-fn sends_above_the_slots_bound_are_refused_and_lose_nothing(driver: Driver) {
-    let bounded = Config { slot_out_max: 1 << 20, ..config(driver) };
+fn sends_above_the_slots_bound_are_refused_and_lose_nothing(rig: Rig) {
+    let bounded = Config { slot_out_max: 1 << 20, ..config(rig) };
     let expected = pattern(1 << 20);
     let bytes = expected.clone();
     let (refused, refusals) = channel();
@@ -209,8 +212,8 @@ fn sends_above_the_slots_bound_are_refused_and_lose_nothing(driver: Driver) {
     assert_eq!(refusals.recv_timeout(PATIENCE).unwrap(), Err(Refused::Ended));
 }
 
-fn a_tail_above_the_threads_bound_is_kept_and_told(driver: Driver) {
-    let bounded = Config { thread_out_max: 1 << 20, ..config(driver) };
+fn a_tail_above_the_threads_bound_is_kept_and_told(rig: Rig) {
+    let bounded = Config { thread_out_max: 1 << 20, ..config(rig) };
     let expected = pattern(32 << 20);
     let bytes = expected.clone();
     let (told, tells) = channel();
@@ -229,8 +232,8 @@ fn a_tail_above_the_threads_bound_is_kept_and_told(driver: Driver) {
     assert!(read_to_end(client) == expected);
 }
 
-fn closing_with_a_tail_pending_frees_the_slot(driver: Driver) {
-    let (server, events) = DataThread::observed(config(driver));
+fn closing_with_a_tail_pending_frees_the_slot(rig: Rig) {
+    let (server, events) = DataThread::observed(config(rig));
     let mut client = server.connect();
     let slot = accepted(&events);
     server.call(move |engine| queue(engine, slot, &pattern(32 << 20)));
@@ -250,8 +253,8 @@ fn closing_with_a_tail_pending_frees_the_slot(driver: Driver) {
     assert!(rest.len() < 32 << 20);
 }
 
-fn close_sends_fin_and_what_the_turn_queued(driver: Driver) {
-    let server = DataThread::start(config(driver), move |engine, event| {
+fn close_sends_fin_and_what_the_turn_queued(rig: Rig) {
+    let server = DataThread::start(config(rig), move |engine, event| {
         if let Event::Data { slot, .. } = event {
             queue(engine, slot, b"goodbye");
             engine.close(slot);
@@ -264,8 +267,8 @@ fn close_sends_fin_and_what_the_turn_queued(driver: Driver) {
     }
 }
 
-fn close_sends_fin_when_nothing_was_queued(driver: Driver) {
-    let (server, events) = DataThread::observed(config(driver));
+fn close_sends_fin_when_nothing_was_queued(rig: Rig) {
+    let (server, events) = DataThread::observed(config(rig));
     for _ in 0..50 {
         let client = server.connect();
         let slot = accepted(&events);
@@ -274,18 +277,18 @@ fn close_sends_fin_when_nothing_was_queued(driver: Driver) {
     }
 }
 
-fn abort_sends_rst(driver: Driver) {
-    let (server, events) = DataThread::observed(config(driver));
+fn abort_sends_rst(rig: Rig) {
+    let (server, events) = DataThread::observed(config(rig));
     let mut client = server.connect();
     let slot = accepted(&events);
     server.call(move |engine| engine.abort(slot));
     assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
-fn a_peer_that_finished_sending_still_gets_our_output(driver: Driver) {
+fn a_peer_that_finished_sending_still_gets_our_output(rig: Rig) {
     let bytes = pattern(16 << 20);
     let expected = bytes.clone();
-    let server = DataThread::start(config(driver), move |engine, event| match event {
+    let server = DataThread::start(config(rig), move |engine, event| match event {
         Event::Ended { slot, cause } => {
             assert_eq!(cause, Cause::Eof);
             queue(engine, slot, &bytes);
@@ -299,8 +302,8 @@ fn a_peer_that_finished_sending_still_gets_our_output(driver: Driver) {
     assert!(read_to_end(client) == expected);
 }
 
-fn a_reset_by_the_peer_is_told_after_its_data(driver: Driver) {
-    let (server, events) = DataThread::observed(config(driver));
+fn a_reset_by_the_peer_is_told_after_its_data(rig: Rig) {
+    let (server, events) = DataThread::observed(config(rig));
     let mut client = server.connect();
     let slot = accepted(&events);
     // Bytes the client leaves unread make its close a reset.
@@ -320,8 +323,8 @@ fn a_reset_by_the_peer_is_told_after_its_data(driver: Driver) {
     });
 }
 
-fn paused_slots_give_no_data_until_resumed(driver: Driver) {
-    let (server, events) = DataThread::observed(config(driver));
+fn paused_slots_give_no_data_until_resumed(rig: Rig) {
+    let (server, events) = DataThread::observed(config(rig));
     let mut first = server.connect();
     let slot = accepted(&events);
     server.call(move |engine| engine.pause_read(slot));
@@ -334,9 +337,9 @@ fn paused_slots_give_no_data_until_resumed(driver: Driver) {
     assert_eq!(received(&events, slot, 9), b"held back");
 }
 
-fn a_connection_moves_with_the_bytes_that_wait_in_its_socket(driver: Driver) {
-    let (target, arrivals) = DataThread::observed(config(driver));
-    let (source, events) = DataThread::observed(config(driver));
+fn a_connection_moves_with_the_bytes_that_wait_in_its_socket(rig: Rig) {
+    let (target, arrivals) = DataThread::observed(config(rig));
+    let (source, events) = DataThread::observed(config(rig));
     let door = target.call(|engine| engine.door());
     for round in 0..50u64 {
         let mut client = source.connect();
@@ -368,9 +371,9 @@ fn a_connection_moves_with_the_bytes_that_wait_in_its_socket(driver: Driver) {
     assert_eq!(source.call(|engine| engine.connections()), 0);
 }
 
-fn a_move_waits_for_the_tail(driver: Driver) {
-    let (target, arrivals) = DataThread::observed(config(driver));
-    let (source, events) = DataThread::observed(config(driver));
+fn a_move_waits_for_the_tail(rig: Rig) {
+    let (target, arrivals) = DataThread::observed(config(rig));
+    let (source, events) = DataThread::observed(config(rig));
     let door = target.call(|engine| engine.door());
     let mut client = source.connect();
     let slot = accepted(&events);
@@ -388,9 +391,9 @@ fn a_move_waits_for_the_tail(driver: Driver) {
     assert!(matches!(next(&arrivals), Seen::Arrived(_, 7)));
 }
 
-fn a_move_to_a_full_engine_fails_and_the_slot_stays_usable(driver: Driver) {
-    let (target, arrivals) = DataThread::observed(Config { slots_max: 1, ..config(driver) });
-    let (source, events) = DataThread::observed(config(driver));
+fn a_move_to_a_full_engine_fails_and_the_slot_stays_usable(rig: Rig) {
+    let (target, arrivals) = DataThread::observed(Config { slots_max: 1, ..config(rig) });
+    let (source, events) = DataThread::observed(config(rig));
     let _occupant = target.connect();
     accepted(&arrivals);
     let door = target.call(|engine| engine.door());
@@ -413,11 +416,11 @@ fn a_move_to_a_full_engine_fails_and_the_slot_stays_usable(driver: Driver) {
     assert_eq!(read_to_end(client), b"still here");
 }
 
-fn a_move_to_an_ended_engine_fails_and_the_slot_stays_usable(driver: Driver) {
-    let (target, _) = DataThread::observed(config(driver));
+fn a_move_to_an_ended_engine_fails_and_the_slot_stays_usable(rig: Rig) {
+    let (target, _) = DataThread::observed(config(rig));
     let door = target.call(|engine| engine.door());
     drop(target);
-    let (source, events) = DataThread::observed(config(driver));
+    let (source, events) = DataThread::observed(config(rig));
     let mut client = source.connect();
     let slot = accepted(&events);
     source.call(move |engine| engine.send_to(slot, &door, 3));
@@ -426,8 +429,8 @@ fn a_move_to_an_ended_engine_fails_and_the_slot_stays_usable(driver: Driver) {
     assert_eq!(received(&events, slot, 10), b"still read");
 }
 
-fn a_detached_descriptor_works_outside(driver: Driver) {
-    let (server, events) = DataThread::observed(config(driver));
+fn a_detached_descriptor_works_outside(rig: Rig) {
+    let (server, events) = DataThread::observed(config(rig));
     let mut client = server.connect();
     let slot = accepted(&events);
     client.write_all(b"GET / ").unwrap();
@@ -450,16 +453,16 @@ fn a_detached_descriptor_works_outside(driver: Driver) {
     assert_eq!(server.call(|engine| engine.connections()), 0);
 }
 
-fn a_wake_from_another_thread_ends_the_wait(driver: Driver) {
-    let (server, _events) = DataThread::observed(config(driver));
+fn a_wake_from_another_thread_ends_the_wait(rig: Rig) {
+    let (server, _events) = DataThread::observed(config(rig));
     // Each call is one wake of a thread that sleeps, is about to, or is awake.
     for round in 0..2_000 {
         assert_eq!(server.call(move |_| round), round);
     }
 }
 
-fn the_wait_ends_at_its_deadline(driver: Driver) {
-    let late = pinwire_engine::run(config(driver), async |mut engine| {
+fn the_wait_ends_at_its_deadline(rig: Rig) {
+    let late = pinwire_engine::run(config(rig), async |mut engine| {
         let begun = Instant::now();
         // A later deadline first: the earlier one has to replace it.
         for delay in [40, 5, 20, 1] {
@@ -486,8 +489,8 @@ fn the_wait_ends_at_its_deadline(driver: Driver) {
     assert!(late < PATIENCE);
 }
 
-fn full_tables_take_connections_again_when_slots_are_freed(driver: Driver) {
-    let (server, events) = DataThread::observed(Config { slots_max: 2, ..config(driver) });
+fn full_tables_take_connections_again_when_slots_are_freed(rig: Rig) {
+    let (server, events) = DataThread::observed(Config { slots_max: 2, ..config(rig) });
     let _first = server.connect();
     let slot = accepted(&events);
     let _second = server.connect();
@@ -500,11 +503,11 @@ fn full_tables_take_connections_again_when_slots_are_freed(driver: Driver) {
     assert_eq!(received(&events, slot, 7), b"patient");
 }
 
-fn a_reused_slot_never_sees_its_predecessors_bytes(driver: Driver) {
+fn a_reused_slot_never_sees_its_predecessors_bytes(rig: Rig) {
     let (told, tells) = channel();
     let mut owners: Vec<Option<u8>> = vec![None; 8];
     let server =
-        DataThread::start(Config { slots_max: 8, ..config(driver) }, move |engine, event| match event {
+        DataThread::start(Config { slots_max: 8, ..config(rig) }, move |engine, event| match event {
             Event::Accepted { slot, .. } => {
                 assert!(owners[slot.index()].is_none(), "a taken slot was given out again");
                 owners[slot.index()] = Some(0);
@@ -612,8 +615,8 @@ fn open(wire: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn a_transform_sees_every_byte_once_in_both_directions(driver: Driver) {
-    let server = DataThread::start(config(driver), |engine, event| match event {
+fn a_transform_sees_every_byte_once_in_both_directions(rig: Rig) {
+    let server = DataThread::start(config(rig), |engine, event| match event {
         Event::Accepted { slot, .. } => engine.set_transform(slot, Box::new(Records::new())),
         Event::Data { slot, buf } => {
             let (first, second) = buf.split_at(buf.len() / 2);
@@ -658,8 +661,8 @@ fn a_transform_sees_every_byte_once_in_both_directions(driver: Driver) {
     assert!(pending.is_empty());
 }
 
-fn a_transform_that_refuses_ends_the_connection(driver: Driver) {
-    let server = DataThread::start(config(driver), |engine, event| match event {
+fn a_transform_that_refuses_ends_the_connection(rig: Rig) {
+    let server = DataThread::start(config(rig), |engine, event| match event {
         Event::Accepted { slot, .. } => engine.set_transform(slot, Box::new(Records::new())),
         Event::Ended { slot, cause } => {
             assert_eq!(cause, Cause::Io(ErrorKind::InvalidData));
@@ -672,12 +675,12 @@ fn a_transform_that_refuses_ends_the_connection(driver: Driver) {
     assert_eq!(open(&read_to_end(client)), b"alert");
 }
 
-fn nothing_is_read_while_all_buffers_are_out(driver: Driver) {
+fn nothing_is_read_while_all_buffers_are_out(rig: Rig) {
     thread_local! {
         static KEPT: RefCell<Vec<ReadBuf>> = const { RefCell::new(Vec::new()) };
     }
     let (told, tells) = channel();
-    let scarce = Config { read_buffers: 2, ..config(driver) };
+    let scarce = Config { read_buffers: 2, ..config(rig) };
     let server = DataThread::start(scarce, move |_, event| {
         if let Event::Data { buf, .. } = event {
             told.send(buf.len()).unwrap();
@@ -697,11 +700,11 @@ fn nothing_is_read_while_all_buffers_are_out(driver: Driver) {
     }
 }
 
-fn shutdown_write_sends_fin_after_the_tail(driver: Driver) {
+fn shutdown_write_sends_fin_after_the_tail(rig: Rig) {
     let bytes = pattern(16 << 20);
     let expected = bytes.clone();
     let (told, tells) = channel();
-    let server = DataThread::start(config(driver), move |engine, event| match event {
+    let server = DataThread::start(config(rig), move |engine, event| match event {
         Event::Data { slot, buf } if &buf[..] == b"go" => {
             queue(engine, slot, &bytes);
             engine.shutdown_write(slot);
@@ -716,8 +719,8 @@ fn shutdown_write_sends_fin_after_the_tail(driver: Driver) {
     assert_eq!(tells.recv_timeout(PATIENCE).unwrap(), b"and back");
 }
 
-fn an_adopted_socket_is_served(driver: Driver) {
-    let (server, events) = DataThread::observed(config(driver));
+fn an_adopted_socket_is_served(rig: Rig) {
+    let (server, events) = DataThread::observed(config(rig));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut theirs, peer) = listener.accept().unwrap();
@@ -732,8 +735,8 @@ fn an_adopted_socket_is_served(driver: Driver) {
     assert_eq!(read_to_end(theirs), b"welcome");
 }
 
-fn an_idle_thread_does_not_turn(driver: Driver) {
-    let turns = pinwire_engine::run(config(driver), async |mut engine| {
+fn an_idle_thread_does_not_turn(rig: Rig) {
+    let turns = pinwire_engine::run(config(rig), async |mut engine| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         engine.listen(listener).unwrap();
@@ -754,8 +757,8 @@ fn an_idle_thread_does_not_turn(driver: Driver) {
     assert!(turns < 20, "{turns} turns without anything to do");
 }
 
-fn slots_and_their_pages_are_given_back(driver: Driver) {
-    let server = DataThread::start(config(driver), echo);
+fn slots_and_their_pages_are_given_back(rig: Rig) {
+    let server = DataThread::start(config(rig), echo);
     let clients: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
     for mut client in &clients {
         client.write_all(b"x").unwrap();
@@ -768,11 +771,11 @@ fn slots_and_their_pages_are_given_back(driver: Driver) {
     assert_eq!(server.call(|engine| engine.door().free_slots()), 4_096);
 }
 
-fn one_frame_reaches_more_connections_than_the_ring_has_entries(driver: Driver) {
+fn one_frame_reaches_more_connections_than_the_ring_has_entries(rig: Rig) {
     const MEMBERS: usize = 2_500;
     let (joined, joins) = channel();
     let mut members = Vec::new();
-    let server = DataThread::start(config(driver), move |engine, event| match event {
+    let server = DataThread::start(config(rig), move |engine, event| match event {
         Event::Accepted { slot, .. } => {
             members.push(slot);
             joined.send(()).unwrap();
@@ -801,8 +804,8 @@ fn one_frame_reaches_more_connections_than_the_ring_has_entries(driver: Driver) 
     assert_eq!(server.call(|engine| engine.late_completions()), 0);
 }
 
-fn ending_the_engine_closes_its_connections(driver: Driver) {
-    let (server, events) = DataThread::observed(config(driver));
+fn ending_the_engine_closes_its_connections(rig: Rig) {
+    let (server, events) = DataThread::observed(config(rig));
     let clients: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
     for _ in &clients {
         accepted(&events);
@@ -816,10 +819,10 @@ fn ending_the_engine_closes_its_connections(driver: Driver) {
     assert_eq!(door.free_slots(), 0);
 }
 
-fn connections_move_between_backends(driver: Driver) {
-    let other = if driver == Driver::Epoll { Driver::Auto } else { Driver::Epoll };
+fn connections_move_between_backends(rig: Rig) {
+    let other = if rig == Rig::Epoll { Rig::Uring } else { Rig::Epoll };
     let (target, arrivals) = DataThread::observed(config(other));
-    let (source, events) = DataThread::observed(config(driver));
+    let (source, events) = DataThread::observed(config(rig));
     let door = target.call(|engine| engine.door());
     let mut client = source.connect();
     let slot = accepted(&events);
@@ -839,8 +842,8 @@ fn connections_move_between_backends(driver: Driver) {
     assert_eq!(source.call(|engine| engine.connections()), 0);
 }
 
-fn a_closed_listener_refuses_and_its_connections_live_on(driver: Driver) {
-    let server = DataThread::start(config(driver), echo);
+fn a_closed_listener_refuses_and_its_connections_live_on(rig: Rig) {
+    let server = DataThread::start(config(rig), echo);
     let mut client = server.connect();
     client.write_all(b"a").unwrap();
     client.read_exact(&mut [0]).unwrap();

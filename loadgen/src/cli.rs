@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::PlanArgs;
 use crate::scenario::presets::{NAMES, preset};
 use crate::scenario::{Arrivals, Auth, Dialect, Driver, Kind, Load, Scenario, Server, StagePlan, duration};
 
@@ -40,6 +41,8 @@ pub enum Command {
     Schema,
     /// Result files side by side: exits with 99 if one of --fail-on holds.
     Compare(CompareArgs),
+    /// What hosts need for so many connections: memory, cores, network, settings.
+    Plan(PlanArgs),
 }
 
 /// Flags of `compare`.

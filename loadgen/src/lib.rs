@@ -16,6 +16,7 @@ pub mod expression;
 pub mod histogram;
 pub mod lines;
 pub mod outcome;
+pub mod plan;
 pub mod preflight;
 mod procfs;
 pub mod report;

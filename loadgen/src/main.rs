@@ -12,6 +12,7 @@ use pinwire_loadgen::cli::{Cli, Command, CompareArgs, RunArgs};
 use pinwire_loadgen::expression::{Condition, FailOn};
 use pinwire_loadgen::lines::Lines;
 use pinwire_loadgen::outcome::{self, Exit};
+use pinwire_loadgen::plan::plan;
 use pinwire_loadgen::results::{Results, SearchStep, VerdictLevel};
 use pinwire_loadgen::run::{Alone, Seat, run};
 use pinwire_loadgen::scenario::{Load, Scenario, presets};
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
             Exit::Good
         }),
         Some(Command::Compare(args)) => compare_files(args),
+        Some(Command::Plan(args)) => plan(args).map(|text| {
+            print!("{text}");
+            Exit::Good
+        }),
         None => start(&cli.run),
     };
     match done {

@@ -3,6 +3,8 @@
 //! Limits are the app's over all nodes. Here they stand beside counters that every data thread of this node updates;
 //! an allotment from a registry can take the place of the limit that a caller passes in.
 
+use crate::DocumentName;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What an app may use at most. `u32::MAX` stands for no limit.
@@ -34,8 +36,8 @@ const OPERATION_SLICES_PER_MINUTE: u32 = 64;
 /// An app (`{tenant}::{app}`) and what it uses on this node right now.
 #[derive(Debug)]
 pub struct App {
-    tenant: Box<str>,
-    id: Box<str>,
+    tenant: Arc<str>,
+    id: Arc<str>,
     connections: AtomicU32,
     documents: AtomicU32,
     /// Minute number in the high half, operations leased in it in the low half: one word, so that a new minute
@@ -78,6 +80,12 @@ impl App {
     #[must_use]
     pub fn documents(&self) -> u32 {
         self.documents.load(Ordering::Relaxed)
+    }
+
+    /// The name of one of this app's documents in the whole system.
+    #[must_use]
+    pub fn document(&self, name: &str) -> DocumentName {
+        DocumentName { tenant: Arc::clone(&self.tenant), app: Arc::clone(&self.id), name: name.into() }
     }
 
     /// Counts one more connection unless that would pass `limit`.

@@ -9,9 +9,10 @@
 //! ```
 
 use crate::apps::AppId;
-use crate::effect::ConnRef;
 use crate::grant::{Access, Verdict};
+use crate::mail::RemoteSession;
 use crate::refusals::RefusalKey;
+use crate::subject::Subject;
 use crate::wheel::Tick;
 use crate::{App, AppLimits};
 use pinwire_protocol::close::Close;
@@ -41,7 +42,7 @@ pub(crate) enum Phase {
 pub(crate) struct Conn {
     pub(crate) decoder: Decoder,
     /// The token's `sub`, once admitted.
-    pub(crate) subject: Box<str>,
+    pub(crate) subject: Subject,
     /// There while the connection is being admitted, while something is held, and on Hocuspocus sockets.
     pub(crate) cold: Option<Box<Cold>>,
     pub(crate) serial: u32,
@@ -55,8 +56,6 @@ pub(crate) struct Conn {
     pub(crate) last_received: Tick,
     /// When a data frame was last sent; clients close after 30 s without one.
     pub(crate) last_data: Tick,
-    /// Bytes that waited for the socket when last looked at, and what was queued since; 0 when none wait.
-    pub(crate) backlog: u32,
     /// Unix second at which the session ends with its token, or 0.
     pub(crate) expires: u32,
     pub(crate) phase: Phase,
@@ -69,11 +68,13 @@ pub(crate) struct Conn {
     pub(crate) settled: bool,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 128, "an idle connection's share of memory");
+const _: () = assert!(size_of::<Conn>() <= 88, "an idle connection's share of memory");
 
 /// The part that few connections have.
 #[derive(Default)]
 pub(crate) struct Cold {
+    /// Bytes that waited for the socket when last looked at, and what was queued since; 0 when none wait.
+    pub(crate) backlog: u32,
     /// The document in the path, unchecked.
     pub(crate) document: Option<Box<str>>,
     pub(crate) origin: Option<Box<str>>,
@@ -137,7 +138,7 @@ impl Conn {
     pub(crate) fn new(serial: u32, deflate: bool, cold: Cold, now: Tick) -> Self {
         Self {
             decoder: Decoder::new(Role::Server, deflate),
-            subject: Box::default(),
+            subject: Subject::default(),
             cold: Some(Box::new(cold)),
             serial,
             app: NONE,
@@ -146,7 +147,6 @@ impl Conn {
             deadline: 0,
             last_received: now,
             last_data: now,
-            backlog: 0,
             expires: 0,
             phase: Phase::First,
             deflate,
@@ -158,7 +158,12 @@ impl Conn {
 
     /// True while earlier bytes wait for the socket.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.backlog > 0
+        self.backlog() > 0
+    }
+
+    /// Bytes that waited for the socket when last looked at, and what was queued since; 0 when none wait.
+    pub(crate) fn backlog(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |cold| cold.backlog)
     }
 
     /// A token of the peer was found good.
@@ -178,7 +183,10 @@ impl Conn {
     /// Gives the cold part back when nothing in it is needed any more.
     pub(crate) fn cool(&mut self) {
         let is_needed = |cold: &Cold| {
-            cold.hocuspocus.is_some() || cold.held_message.is_some() || !cold.held_bytes.is_empty()
+            cold.backlog > 0
+                || cold.hocuspocus.is_some()
+                || cold.held_message.is_some()
+                || !cold.held_bytes.is_empty()
         };
         if self.settled && !self.stalled && !self.cold.as_deref().is_some_and(is_needed) {
             self.cold = None;
@@ -228,6 +236,8 @@ pub(crate) struct Session {
     pub(crate) dialect: SessionDialect,
 }
 
+const _: () = assert!(size_of::<Option<Session>>() <= 24, "a session's share of memory");
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionDialect {
     YWebsocket,
@@ -241,6 +251,16 @@ pub(crate) enum SessionDialect {
 pub(crate) enum Peer {
     /// A socket of this thread, and which of its Hocuspocus keys.
     Local { slot: u32, key: u16 },
-    /// A socket of another thread.
-    Remote { thread: u16, key: u16, conn: ConnRef, awaits_credit: bool },
+    /// A socket of another thread: index of what is known of it.
+    Remote(u32),
+}
+
+/// A socket of another thread that is a member here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RemotePeer {
+    pub(crate) thread: u16,
+    /// Its name there.
+    pub(crate) session: RemoteSession,
+    /// A delivery is under way to it; there is one at a time.
+    pub(crate) awaits_credit: bool,
 }

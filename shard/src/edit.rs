@@ -1,6 +1,6 @@
 //! What a member may do to its document, whichever dialect it speaks and wherever its socket is.
 
-use crate::conn::Peer;
+use crate::conn::{Peer, RemotePeer};
 use crate::document::awareness::Applied;
 use crate::document::coverage::UpdateRange;
 use crate::document::log::{Position, Rebase};
@@ -10,7 +10,7 @@ use crate::limits::{
     FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, STEP_1_WORK, TAIL_WHILE_COMPACTING,
     UNSTORED_MAX,
 };
-use crate::mail::{Body, RemoteSession};
+use crate::mail::Body;
 use crate::shard::Shard;
 use pinwire_protocol::document::awareness::{self, Awareness as AwarenessBody};
 use pinwire_protocol::document::state_vector::StateVector;
@@ -109,7 +109,7 @@ impl Shard {
         if read_only || document.rejecting {
             return Outcome::Dropped;
         }
-        let is_remote = matches!(self.out.sessions.get(session).map(|s| s.peer), Some(Peer::Remote { .. }));
+        let is_remote = matches!(self.out.sessions.get(session).map(|s| s.peer), Some(Peer::Remote(_)));
         if document.compacting
             && !is_remote
             && !self.is_replaying
@@ -168,8 +168,8 @@ impl Shard {
     }
 
     /// A session on another thread has at most one answer under way, as it has one delivery.
-    fn is_answer_under_way(&self, session: u32) -> bool {
-        matches!(self.session_peer(session), Some(Peer::Remote { awaits_credit: true, .. }))
+    fn is_answer_under_way(&mut self, session: u32) -> bool {
+        self.out.remote_mut(session).is_some_and(|remote| remote.awaits_credit)
     }
 
     /// Keeps a step 1 until the credit comes back; the latest holds.
@@ -205,13 +205,13 @@ impl Shard {
         let write_step1 = |out: &mut Vec<u8>| {
             hocuspocus::append_sync_body(out, &SyncMessage::Step1 { state_vector: &state_vector });
         };
-        if let Some(Peer::Remote { thread, conn, key, .. }) = self.session_peer(session) {
+        if let Some(&mut RemotePeer { thread, session: there, .. }) = self.out.remote_mut(session) {
             let (mut head, mut step1) = (Vec::new(), Vec::new());
             write_step2_head(&mut head, update.len());
             write_step1(&mut step1);
             let bodies = [Body::shared(head, update), Body::from(step1)];
             self.out.await_credit(session);
-            self.out.deliver(thread, vec![RemoteSession { conn, key }], Arc::from(bodies), true);
+            self.out.deliver(thread, vec![there], Arc::from(bodies), true);
             return;
         }
         self.out.send_session_with_tail(session, |out| write_step2_head(out, update.len()), update);
@@ -292,7 +292,7 @@ impl Shard {
     /// Asks for everyone's awareness.
     pub(crate) fn query_awareness(&mut self, session: u32) -> Outcome {
         let Some(index) = self.session_document(session) else { return Outcome::Done };
-        if matches!(self.session_peer(session), Some(Peer::Remote { .. })) {
+        if self.out.remote_mut(session).is_some() {
             // It is told of everyone when it catches up, which its credit paces.
             return self.forget_what_it_knows(index, session);
         }

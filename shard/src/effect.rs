@@ -30,10 +30,10 @@ pub struct DocumentRef {
 /// Names a document in the whole system: `{tenant}::{app}::{name}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DocumentName {
-    /// `tenantid`.
-    pub tenant: Box<str>,
-    /// `appId`.
-    pub app: Box<str>,
+    /// `tenantid`, shared by the documents of an app.
+    pub tenant: Arc<str>,
+    /// `appId`, shared likewise.
+    pub app: Arc<str>,
     /// The name within the app.
     pub name: Box<str>,
 }

@@ -260,20 +260,21 @@ fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec
         if member.cursor == head {
             continue;
         }
-        let Some(session) = out.sessions.get_mut(member.session) else { continue };
+        let Some(session) = out.sessions.get(member.session) else { continue };
         let (tag, dialect) = (session.tag, session.dialect);
         let is_writer = broadcast.entries.iter().any(|entry| entry.writer == tag);
-        match &mut session.peer {
-            Peer::Remote { thread, conn, key, awaits_credit } => {
+        match session.peer {
+            Peer::Remote(peer) => {
+                let Some(peer) = out.remotes.get_mut(peer) else { continue };
                 // A writer on another thread is rare enough to catch up on its own.
-                if member.cursor != flushed || *awaits_credit || is_writer {
+                if member.cursor != flushed || peer.awaits_credit || is_writer {
                     behind.push(member.session);
                     continue;
                 }
-                *awaits_credit = true;
-                add_remote(&mut remote, *thread, RemoteSession { conn: *conn, key: *key });
+                peer.awaits_credit = true;
+                add_remote(&mut remote, peer.thread, peer.session);
             }
-            &mut Peer::Local { slot, key } => {
+            Peer::Local { slot, key } => {
                 let now = crate::wheel::tick_at(out.now_ms);
                 let has_room = out.outbox.arena.len() <= ARENA_SOFT_MAX;
                 let Some(conn) = out.conns.get_mut(slot) else { continue };
@@ -391,9 +392,10 @@ fn broadcast_awareness(out: &mut Output, document: &mut Document, behind: &mut V
             continue;
         }
         match peer {
-            Peer::Remote { thread, conn, key, .. } => {
-                out.await_credit(member.session);
-                add_remote(&mut remote, thread, RemoteSession { conn, key });
+            Peer::Remote(peer) => {
+                let Some(peer) = out.remotes.get_mut(peer) else { continue };
+                peer.awaits_credit = true;
+                add_remote(&mut remote, peer.thread, peer.session);
             }
             Peer::Local { slot, key } => {
                 let to = (slot, key, dialect);
@@ -517,9 +519,10 @@ fn bring_forward(out: &mut Output, document: &mut Document, at: usize) -> bool {
             }
             more
         }
-        Peer::Remote { thread, conn, key, .. } => {
-            out.await_credit(member.session);
-            let to = vec![RemoteSession { conn, key }];
+        Peer::Remote(peer) => {
+            let Some(peer) = out.remotes.get_mut(peer) else { return false };
+            peer.awaits_credit = true;
+            let (thread, to) = (peer.thread, vec![peer.session]);
             out.mail(thread, Mail::Deliver { to, bodies: bodies.into(), wants_credit: true });
             // The credit brings it back.
             false

@@ -496,12 +496,12 @@ impl Shard {
             return Outcome::RateLimited(self.apps.limits(document.app).operations_per_minute.into());
         }
         let subject = match self.session_peer(session) {
-            Some(Peer::Local { slot, .. }) => self.out.conns.get(slot).map(|conn| conn.subject.clone()),
+            Some(Peer::Local { slot, .. }) => self.out.conns.get(slot).map(|conn| conn.subject.to_string()),
             _ => None,
         };
         let effect = Effect::Stateless {
             document: document.name.clone(),
-            subject: subject.unwrap_or_default(),
+            subject: subject.unwrap_or_default().into(),
             payload: payload.into(),
         };
         self.out.effects.push_back(effect);

@@ -29,6 +29,7 @@ mod remote;
 mod shard;
 mod slab;
 mod stats;
+mod subject;
 mod wheel;
 mod ywebsocket;
 

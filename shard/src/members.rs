@@ -6,6 +6,7 @@ use crate::document::{Document, Member, State};
 use crate::effect::{DocumentName, DocumentRef, Effect};
 use crate::grant::Access;
 use crate::shard::{DOCUMENT_KEY, Shard};
+use crate::slab::reserve_one;
 use crate::{AppLimits, apps::AppId};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::document::update;
@@ -46,6 +47,7 @@ impl Shard {
         document.state = State::Live;
         let member = Member { session: 0, cursor: document.log.head(), awareness: 0 };
         let position = document.members.len() as u32;
+        reserve_one(&mut document.members);
         document.members.push(member);
         self.next_tag = self.next_tag.wrapping_add(1).max(1);
         let session = self.out.sessions.insert(Session {
@@ -135,8 +137,10 @@ impl Shard {
         let Some(ended) = self.out.sessions.remove(session) else { return };
         let now_ms = self.out.now_ms;
         let grace_ms = self.out.settings.grace_ms;
-        if let Peer::Remote { thread, conn, key, .. } = ended.peer {
-            self.remote_sessions.remove(&(thread, crate::mail::RemoteSession { conn, key }));
+        if let Peer::Remote(remote) = ended.peer
+            && let Some(remote) = self.out.remotes.remove(remote)
+        {
+            self.remote_sessions.remove(&(remote.thread, remote.session));
         }
         let Some(document) = self.documents.get_mut(ended.document) else { return };
         document.members.swap_remove(ended.member as usize);
@@ -145,7 +149,7 @@ impl Shard {
         {
             moved.member = ended.member;
         }
-        if document.members.capacity() > 4 * document.members.len().max(4) {
+        if document.members.capacity() > 2 * document.members.len().max(4) {
             document.members.shrink_to_fit();
         }
         let is_news = document.awareness.session_ended(ended.tag, now_ms);

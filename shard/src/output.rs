@@ -1,6 +1,6 @@
 //! Connections, sessions, and everything that leaves a shard.
 
-use crate::conn::{Conn, NONE, Peer, Phase, Session, SessionDialect};
+use crate::conn::{Conn, NONE, Peer, Phase, RemotePeer, Session, SessionDialect};
 use crate::effect::{ConnRef, Effect, Outbox, Segment, Slot, SocketAction, position};
 use crate::limits::{COMPRESS_MAX, SHARED_MIN, Settings};
 use crate::mail::{Body, Mail, RemoteSession};
@@ -19,6 +19,8 @@ pub(crate) struct Output {
     pub(crate) settings: Settings,
     pub(crate) conns: Slab<Conn>,
     pub(crate) sessions: Slab<Session>,
+    /// Sockets of other threads that are members of documents of this one.
+    pub(crate) remotes: Slab<RemotePeer>,
     pub(crate) outbox: Outbox,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) wheel: Wheel,
@@ -50,6 +52,7 @@ impl Output {
             settings,
             conns: Slab::default(),
             sessions: Slab::default(),
+            remotes: Slab::default(),
             outbox: Outbox::default(),
             effects: VecDeque::new(),
             wheel: Wheel::new(now_ms),
@@ -165,7 +168,8 @@ impl Output {
     fn queued(&mut self, slot: Slot, len: usize) {
         self.replied += len;
         if let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_blocked()) {
-            conn.backlog = conn.backlog.saturating_add(len as u32);
+            let cold = conn.cold_mut();
+            cold.backlog = cold.backlog.saturating_add(len as u32);
         }
     }
 
@@ -174,11 +178,11 @@ impl Output {
         match self.sessions.get(session).map(|s| (s.peer, s.dialect)) {
             Some((Peer::Local { slot, .. }, SessionDialect::YWebsocket)) => self.message(slot, write),
             Some((Peer::Local { slot, key }, _)) => self.send_key(slot, key, write),
-            Some((Peer::Remote { thread, key, conn, .. }, _)) => {
+            Some((Peer::Remote(remote), _)) => {
+                let Some(&RemotePeer { thread, session, .. }) = self.remotes.get(remote) else { return };
                 let mut body = Vec::new();
                 write(&mut body);
-                let to = vec![RemoteSession { conn, key }];
-                self.deliver(thread, to, Arc::from([Body::from(body)]), false);
+                self.deliver(thread, vec![session], Arc::from([Body::from(body)]), false);
             }
             None => {}
         }
@@ -250,12 +254,18 @@ impl Output {
         self.effects.push_back(Effect::Socket(slot, action));
     }
 
+    /// What is known of a session's socket, if another thread has it.
+    pub(crate) fn remote_mut(&mut self, session: u32) -> Option<&mut RemotePeer> {
+        match self.sessions.get(session)?.peer {
+            Peer::Local { .. } => None,
+            Peer::Remote(remote) => self.remotes.get_mut(remote),
+        }
+    }
+
     /// The next delivery to a session on another thread waits until this one's credit is back.
     pub(crate) fn await_credit(&mut self, session: u32) {
-        if let Some(found) = self.sessions.get_mut(session)
-            && let Peer::Remote { awaits_credit, .. } = &mut found.peer
-        {
-            *awaits_credit = true;
+        if let Some(remote) = self.remote_mut(session) {
+            remote.awaits_credit = true;
         }
     }
 
@@ -263,7 +273,7 @@ impl Output {
     pub(crate) fn can_take_more(&self, session: &Session) -> bool {
         match session.peer {
             Peer::Local { slot, .. } => self.conns.get(slot).is_some_and(|conn| !conn.is_blocked()),
-            Peer::Remote { awaits_credit, .. } => !awaits_credit,
+            Peer::Remote(remote) => self.remotes.get(remote).is_some_and(|remote| !remote.awaits_credit),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Documents of other threads: the two ends of [`Mail`].
 
-use crate::conn::{Key, KeyState, NONE, Peer, Phase, SessionDialect};
+use crate::conn::{Key, KeyState, NONE, Peer, Phase, RemotePeer, SessionDialect};
 use crate::document::RemoteJoin;
 use crate::edit::Outcome;
 use crate::effect::{ConnRef, Slot};
@@ -56,9 +56,14 @@ impl Shard {
         let id = self.apps.acquire(app, limits);
         let opened = match self.document_name(id, document) {
             Some(name) => {
-                let RemoteSession { conn, key } = session;
-                let peer = Peer::Remote { thread, key, conn, awaits_credit: false };
-                self.open_session(id, name, limits, peer, SessionDialect::PrivateKey, access)
+                let remote = self.out.remotes.insert(RemotePeer { thread, session, awaits_credit: false });
+                let peer = Peer::Remote(remote);
+                let opened =
+                    self.open_session(id, name, limits, peer, SessionDialect::PrivateKey, access);
+                if !matches!(opened, Ok(Opened::Joined(_))) {
+                    self.out.remotes.remove(remote);
+                }
+                opened
             }
             None => Err(Close::from(CloseCode::InternalError)),
         };
@@ -119,10 +124,8 @@ impl Shard {
 
     fn remote_credit(&mut self, thread: u16, remote: RemoteSession) {
         let Some(&session) = self.remote_sessions.get(&(thread, remote)) else { return };
-        if let Some(found) = self.out.sessions.get_mut(session)
-            && let Peer::Remote { awaits_credit, .. } = &mut found.peer
-        {
-            *awaits_credit = false;
+        if let Some(remote) = self.out.remote_mut(session) {
+            remote.awaits_credit = false;
         }
         self.answer_deferred(session);
         self.lag(session);

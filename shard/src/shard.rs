@@ -304,8 +304,8 @@ impl Shard {
         let deadline = self.out.now() + self.out.settings.slow_reader;
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
         let backlog = backlog.clamp(1, u32::MAX as usize) as u32;
-        let took_some = !conn.is_blocked() || backlog < conn.backlog;
-        conn.backlog = backlog;
+        let took_some = !conn.is_blocked() || backlog < conn.backlog();
+        conn.cold_mut().backlog = backlog;
         if took_some && conn.phase == Phase::Open {
             conn.deadline = deadline;
             self.out.schedule(slot);
@@ -316,7 +316,10 @@ impl Shard {
     pub fn drained(&mut self, slot: Slot) {
         let now = self.out.now();
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        conn.backlog = 0;
+        if let Some(cold) = &mut conn.cold {
+            cold.backlog = 0;
+        }
+        conn.cool();
         conn.pinged = false;
         conn.last_received = conn.last_received.max(now.saturating_sub(self.out.settings.ping));
         let sessions = conn.local_sessions();
@@ -605,7 +608,7 @@ impl Shard {
         if conn.is_blocked() {
             if now >= conn.deadline {
                 conn.deadline = now + settings.slow_reader;
-                self.out.effects.push_back(Effect::Backlog(slot, conn.backlog));
+                self.out.effects.push_back(Effect::Backlog(slot, conn.backlog()));
             }
             return;
         }
@@ -637,7 +640,7 @@ impl Shard {
         let Some(conn) = self.out.conns.get_mut(slot).filter(|conn| conn.is_blocked()) else { return };
         let backlog = backlog.clamp(1, u32::MAX as usize) as u32;
         if backlog < noted {
-            conn.backlog = backlog;
+            conn.cold_mut().backlog = backlog;
             return;
         }
         self.end_sessions(slot);

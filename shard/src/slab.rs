@@ -1,14 +1,23 @@
-//! A slab in pages: indices are stable, memory comes and goes a page at a time.
+//! Memory for what there are many of: a slab in pages, and lists that grow by little.
 //!
 //! A doubling `Vec` would hold up to twice what is used and copy everything when it grows; at a million connections both
-//! show. A page that has become empty is returned.
+//! show.
 
-const PAGE: usize = 256;
+/// Bytes of a page: a size that allocators keep blocks of, so that nothing is lost to rounding.
+const PAGE_BYTES: usize = 16 * 1024;
 
-/// Values by index. An index is free again after [`Slab::remove`].
+/// Makes room for one more by a quarter of what there is, not by as much again.
+pub(crate) fn reserve_one<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(2));
+    }
+}
+
+/// Values by index: indices are stable, memory comes and goes a page at a time. An index is free again after
+/// [`Slab::remove`].
 #[derive(Debug)]
 pub struct Slab<T> {
-    pages: Vec<Option<Box<Page<T>>>>,
+    pages: Vec<Option<Page<T>>>,
     /// Pages that may have a free place, as a stack; entries can be out of date.
     roomy: Vec<u32>,
     len: usize,
@@ -16,8 +25,20 @@ pub struct Slab<T> {
 
 #[derive(Debug)]
 struct Page<T> {
-    items: [Option<T>; PAGE],
+    items: Box<[Option<T>]>,
     used: u16,
+    /// No item before this one is free.
+    first_free: u16,
+}
+
+impl<T> Page<T> {
+    /// The first free item, which the caller fills.
+    fn take_first_free(&mut self) -> Option<usize> {
+        let from = usize::from(self.first_free);
+        let found = self.items[from..].iter().position(Option::is_none).map(|behind| from + behind);
+        self.first_free = found.map_or(self.items.len(), |item| item + 1) as u16;
+        found
+    }
 }
 
 impl<T> Default for Slab<T> {
@@ -27,6 +48,16 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// Values of a page.
+    const PAGE: usize = {
+        let fitting = PAGE_BYTES / size_of::<Option<T>>();
+        if fitting == 0 { 1 } else { fitting }
+    };
+
+    fn split(index: u32) -> (usize, usize) {
+        (index as usize / Self::PAGE, index as usize % Self::PAGE)
+    }
+
     /// Values held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -42,24 +73,24 @@ impl<T> Slab<T> {
     /// The value at `index`.
     #[must_use]
     pub fn get(&self, index: u32) -> Option<&T> {
-        let (page, item) = split(index);
+        let (page, item) = Self::split(index);
         self.pages.get(page)?.as_ref()?.items[item].as_ref()
     }
 
     /// The value at `index`.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        let (page, item) = split(index);
+        let (page, item) = Self::split(index);
         self.pages.get_mut(page)?.as_mut()?.items[item].as_mut()
     }
 
     /// Puts a value at an index of the caller's choice and returns what was there.
     pub fn put(&mut self, index: u32, value: T) -> Option<T> {
-        let (page, item) = split(index);
+        let (page, item) = Self::split(index);
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
         }
         let page = self.pages[page]
-            .get_or_insert_with(|| Box::new(Page { items: std::array::from_fn(|_| None), used: 0 }));
+            .get_or_insert_with(|| Page { items: (0..Self::PAGE).map(|_| None).collect(), used: 0, first_free: 0 });
         let before = page.items[item].replace(value);
         if before.is_none() {
             page.used += 1;
@@ -71,11 +102,9 @@ impl<T> Slab<T> {
     /// Puts a value at any free index.
     pub fn insert(&mut self, value: T) -> u32 {
         while let Some(&page) = self.roomy.last() {
-            let free = self.pages[page as usize]
-                .as_ref()
-                .map_or(Some(0), |p| p.items.iter().position(Option::is_none));
+            let free = self.pages[page as usize].as_mut().map_or(Some(0), Page::take_first_free);
             if let Some(item) = free {
-                let index = page * PAGE as u32 + item as u32;
+                let index = page * Self::PAGE as u32 + item as u32;
                 self.put(index, value);
                 return index;
             }
@@ -83,17 +112,18 @@ impl<T> Slab<T> {
         }
         let page = self.pages.len() as u32;
         self.roomy.push(page);
-        self.put(page * PAGE as u32, value);
-        page * PAGE as u32
+        self.put(page * Self::PAGE as u32, value);
+        page * Self::PAGE as u32
     }
 
     /// Takes the value at `index` out.
     pub fn remove(&mut self, index: u32) -> Option<T> {
-        let (number, item) = split(index);
+        let (number, item) = Self::split(index);
         let page = self.pages.get_mut(number)?.as_mut()?;
         let value = page.items[item].take()?;
-        let was_full = usize::from(page.used) == PAGE;
+        let was_full = usize::from(page.used) == Self::PAGE;
         page.used -= 1;
+        page.first_free = page.first_free.min(item as u16);
         self.len -= 1;
         if page.used == 0 {
             self.pages[number] = None;
@@ -109,15 +139,11 @@ impl<T> Slab<T> {
         self.pages.iter().enumerate().flat_map(|(number, page)| {
             page.iter().flat_map(move |page| {
                 page.items.iter().enumerate().filter_map(move |(item, value)| {
-                    value.as_ref().map(|value| ((number * PAGE + item) as u32, value))
+                    value.as_ref().map(|value| ((number * Self::PAGE + item) as u32, value))
                 })
             })
         })
     }
-}
-
-fn split(index: u32) -> (usize, usize) {
-    (index as usize / PAGE, index as usize % PAGE)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::grant::{Access, Grant};
 use crate::limits::FULL_RETRY_MS;
 use crate::members::Opened;
 use crate::shard::{Flow, Shard};
+use crate::subject::Subject;
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::document::dialect::{Dialect, classify};
 use pinwire_protocol::document::name::is_valid_name;
@@ -68,7 +69,7 @@ impl Shard {
         }
         if let Some(conn) = self.out.conns.get_mut(slot) {
             conn.app = app;
-            conn.subject = grant.subject.clone();
+            conn.subject = Subject::from(&*grant.subject);
             conn.expires = grant.expires.map_or(0, |expires| u32::try_from(expires).unwrap_or(u32::MAX));
         }
         Ok(())
@@ -119,7 +120,7 @@ impl Shard {
 
     pub(crate) fn document_name(&self, app: u32, name: &str) -> Option<DocumentName> {
         let app = self.apps.get(app)?;
-        Some(DocumentName { tenant: app.tenant().into(), app: app.id().into(), name: name.into() })
+        Some(app.document(name))
     }
 
     /// A writer is ahead of the compaction of its document: it is heard again when that is done.

@@ -15,5 +15,8 @@ struct Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    bench_server::serve(&Command::parse().args, |addr| println!("listening on {addr}"))
+    bench_server::serve(&Command::parse().args, |addr| {
+        println!("listening on {addr}");
+        Ok(())
+    })
 }

@@ -2,18 +2,17 @@
 #![allow(clippy::print_stdout, reason = "a measuring command reports on stdout")]
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use pinwire_benches::fleet::{Counts, Dial, Fleet, on_last_processor};
-use pinwire_benches::node::NodeArgs;
+use pinwire_benches::crowd::{Crowd, SOURCES};
+use pinwire_benches::fleet::{Counts, on_last_processor};
+use pinwire_benches::node::{self, NodeArgs, NodeUnderTest, Role};
 use pinwire_benches::procfs::{Memory, slabs};
 use pinwire_benches::report::{RESULTS, Report};
-use pinwire_benches::roles::Role;
 use pinwire_benches::tokens::{Mint, uuid};
 use pinwire_node::cli::DriverArg;
 use serde_json::{Value, json};
@@ -21,16 +20,8 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Loopback addresses that the clients come from.
-const SOURCES: usize = 250;
-/// Clients between dialling and sync at any moment.
-const DIALLING: usize = 128;
-/// How often presence is renewed, as y-websocket does.
-const RENEWAL: Duration = Duration::from_secs(15);
 /// Readings of one moment; their median counts.
 const READINGS: usize = 5;
-/// Longest time without progress.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measures a node's memory per idle document connection
 #[derive(Parser, Debug)]
@@ -66,8 +57,8 @@ struct Args {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    if let Some(role) = &args.role {
-        role.play()?;
+    if let Some(Role::Node(node)) = &args.role {
+        node::serve(node)?;
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(
@@ -116,20 +107,18 @@ impl Run {
         let secret = uuid();
         // Twice what an address needs: the limit is on, and lets everybody in.
         let connects_per_minute = u32::try_from(2 * args.connections.div_ceil(SOURCES))?.max(60);
-        let node = NodeArgs {
+        let node = NodeUnderTest::start(&NodeArgs {
             threads: args.threads,
             driver,
             secret: secret.clone(),
+            public_key: None,
             connects_per_minute,
-            one_core: false,
-        }
-        .start()?;
+        })?;
         let (settle, connections, members) =
             (Duration::from_secs(args.settle), args.connections, args.members);
         let (mint, pid) = (Mint::new(&secret)?, node.pid());
         let moments = on_last_processor(node.address(), async move |fleet| {
-            let mut crowd = Crowd { fleet, mint, members, presence, renewed: 0, since: Instant::now() };
-            crowd.measure(pid, connections, settle).await
+            Watched(Crowd::new(fleet, mint, members, presence)).measure(pid, connections, settle).await
         })?;
         node.stop()?;
         Ok(Self { driver, presence, moments })
@@ -150,70 +139,23 @@ fn per_connection(after: u64, before: u64, connections: usize) -> f64 {
     (after as f64 - before as f64) / connections as f64
 }
 
-/// The clients of one run.
-struct Crowd {
-    fleet: Fleet,
-    mint: Mint,
-    members: usize,
-    presence: usize,
-    /// Renewals of presence since `since`.
-    renewed: u64,
-    since: Instant,
-}
+/// The clients of one run, whose node is looked at.
+struct Watched(Crowd);
 
-impl Crowd {
+impl Watched {
     async fn measure(&mut self, pid: u32, connections: usize, settle: Duration) -> Result<Vec<Moment>> {
         // Whole documents at both moments.
-        let half = connections / 2 / self.members * self.members;
+        let members = self.0.members();
+        let half = connections / 2 / members * members;
         let mut moments = vec![self.moment("none", 0, pid, Duration::from_secs(3)).await?];
         for (name, count) in [("half", half), ("all", connections)] {
-            self.grow(count).await?;
+            self.0.grow(count).await?;
             moments.push(self.moment(name, count, pid, settle).await?);
         }
-        self.fleet.close_all()?;
-        let deadline = Instant::now() + PATIENCE;
-        while self.fleet.counts().closed < connections {
-            ensure!(
-                Instant::now() < deadline,
-                "{} connections do not end",
-                connections - self.fleet.counts().closed
-            );
-            self.fleet.turn(deadline, &mut ()).await?;
-        }
+        self.0.leave().await?;
         // Documents outlive their members by ten seconds.
         moments.push(self.moment("after", 0, pid, Duration::from_secs(20)).await?);
         Ok(moments)
-    }
-
-    /// Dials until there are `count` clients, all in sync.
-    async fn grow(&mut self, count: usize) -> Result<()> {
-        let mut dialled = self.fleet.counts().synced;
-        self.since = Instant::now();
-        let mut progress = Instant::now();
-        loop {
-            let synced = self.fleet.counts().synced;
-            if synced == count {
-                self.since = Instant::now();
-                self.renewed = 0;
-                return Ok(());
-            }
-            while dialled < count && dialled - synced < DIALLING {
-                self.dial(dialled)?;
-                dialled += 1;
-                progress = Instant::now();
-            }
-            ensure!(progress.elapsed() < PATIENCE, "{} clients do not get in sync", dialled - synced);
-            self.fleet.turn(Instant::now() + Duration::from_millis(100), &mut ()).await?;
-        }
-    }
-
-    fn dial(&mut self, number: usize) -> Result<()> {
-        let document = format!("document-{:05}", number / self.members);
-        let token = self.mint.token()?;
-        let source = Ipv4Addr::new(127, 0, 0, u8::try_from(1 + number % SOURCES)?);
-        let presence = (self.presence > 0).then(|| presence(number, self.presence));
-        self.fleet.dial(Dial { source, document: &document, token: &token, presence })?;
-        Ok(())
     }
 
     /// Idles, then reads the node's memory.
@@ -224,17 +166,17 @@ impl Crowd {
         pid: u32,
         settle: Duration,
     ) -> Result<Moment> {
-        let before: Vec<(u32, u32)> = self.fleet.each().collect();
-        let counts_before = self.fleet.counts();
-        self.idle(connections, settle).await?;
+        let before: Vec<(u32, u32)> = self.0.fleet().each().collect();
+        let counts_before = self.0.fleet().counts();
+        self.0.idle(settle).await?;
         let mut readings = Vec::new();
         for _ in 0..READINGS {
-            self.idle(connections, Duration::from_secs(1)).await?;
+            self.0.idle(Duration::from_secs(1)).await?;
             readings.push(Memory::of(pid)?);
         }
         readings.sort_by_key(|memory| memory.anonymous);
-        let met = || self.fleet.each().zip(&before);
-        let counts = self.fleet.counts();
+        let met = || self.0.fleet().each().zip(&before);
+        let counts = self.0.fleet().counts();
         let moment = Moment {
             name,
             connections,
@@ -260,30 +202,6 @@ impl Crowd {
         );
         Ok(moment)
     }
-
-    /// Lets time go by: clients answer, and renew their presence in turn.
-    async fn idle(&mut self, connections: usize, time: Duration) -> Result<()> {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            if self.presence > 0 && connections > 0 {
-                let rounds = self.since.elapsed().as_secs_f64() / RENEWAL.as_secs_f64();
-                let due = (rounds * connections as f64) as u64;
-                while self.renewed < due {
-                    self.fleet.announce((self.renewed % connections as u64) as usize)?;
-                    self.renewed += 1;
-                }
-            }
-            self.fleet.turn(end.min(Instant::now() + Duration::from_millis(50)), &mut ()).await?;
-        }
-        Ok(())
-    }
-}
-
-/// A state of `bytes` bytes of JSON, as editors have it: a name, a colour, padding where a cursor would stand.
-fn presence(number: usize, bytes: usize) -> Box<str> {
-    let head = format!(r##"{{"user":{{"name":"Member {number:05}","color":"#30bced"}},"at":""##);
-    let padding = bytes.saturating_sub(head.len() + 2);
-    format!("{head}{}\"}}", "x".repeat(padding)).into_boxed_str()
 }
 
 fn write_report(report: &mut Report, args: &Args, runs: &[Run]) {

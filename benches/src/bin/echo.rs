@@ -198,12 +198,13 @@ fn count(server: Server, cell: Load, messages: u64) -> Result<u64> {
         .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
         .arg(std::env::current_exe()?)
         .args(server.args())
+        .arg("--when-idle")
         .stderr(Stdio::piped());
-    let child = Child::start_command(&mut command).context("is valgrind installed?")?;
+    let child = Child::start(&mut command).context("is valgrind installed?")?;
     let client = EchoClient::connect(child.address(), child.pid(), cell, load_core()?)?;
     client.count(messages)?;
     drop(client);
-    let report = child.stop_and_read()?;
+    let report = child.read_to_its_end()?;
     instructions(&report).with_context(|| format!("valgrind did not say how many instructions: {report}"))
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use pinwire_benches::echo_client::{self, EchoClient};
-use pinwire_benches::load::{Pace, Times, Window, Work, window};
 use pinwire_benches::report::{RESULTS, Report};
 use pinwire_benches::roles::{Role, Server, load_core};
 use pinwire_benches::statistics::{Spread, order, paired};
+use pinwire_benches::windows::{Pace, Times, Window, Work, window};
 use serde_json::json;
 
 #[global_allocator]
@@ -92,7 +92,6 @@ fn saturation(args: &Args, server: Server) -> Result<echo_client::Window> {
 }
 
 fn measure(args: &Args, rate: f64) -> Result<Vec<Vec<Window>>> {
-    let core = load_core()?;
     let sides = args.servers.iter().map(|server| server.start()).collect::<Result<Vec<_>>>()?;
     let work = Work::Echo { connections: args.connections, bytes: args.bytes };
     let times = Times { warm_up: Duration::from_secs(1), time: Duration::from_secs(args.seconds) };
@@ -100,8 +99,8 @@ fn measure(args: &Args, rate: f64) -> Result<Vec<Vec<Window>>> {
     for round in 0..args.rounds {
         for side in order(sides.len(), round) {
             let server = (sides[side].address(), sides[side].pid());
-            let found = window(server, &work, Pace::Rate(rate), times, &[core])
-                .with_context(|| args.servers[side].name())?;
+            let found =
+                window(server, &work, Pace::Rate(rate), times).with_context(|| args.servers[side].name())?;
             println!(
                 "{}: p50 {:.0} us, p99 {:.0} us",
                 args.servers[side].name(),

@@ -13,11 +13,11 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use pinwire_benches::fleet::{Dial, Fleet, on_last_processor};
 use pinwire_benches::ledger::Ledger;
-use pinwire_benches::node::NodeArgs;
+use pinwire_benches::node::{self, NodeArgs, NodeUnderTest, Role};
 use pinwire_benches::procfs::{self, Cpu};
 use pinwire_benches::report::{RESULTS, Report};
-use pinwire_benches::roles::Role;
 use pinwire_benches::tokens::{Mint, uuid};
+use pinwire_loadgen::scenario::Dialect;
 use pinwire_node::cli::DriverArg;
 use serde_json::{Value, json};
 
@@ -83,8 +83,8 @@ impl Load {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    if let Some(role) = &args.role {
-        role.play()?;
+    if let Some(Role::Node(node)) = &args.role {
+        node::serve(node)?;
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(args.windows > 0 && args.seconds > 0 && args.writers > 0, "nothing to measure");
@@ -152,8 +152,13 @@ fn measure(args: &Args, driver: DriverArg, members: usize) -> Result<Vec<Outcome
     let secret = uuid();
     let per_address = members.div_ceil(SOURCES) * loads.len();
     let connects_per_minute = u32::try_from(2 * per_address)?.max(60);
-    let node = NodeArgs { threads: 1, driver, secret: secret.clone(), connects_per_minute, one_core: false }
-        .start()?;
+    let node = NodeUnderTest::start(&NodeArgs {
+        threads: 1,
+        driver,
+        secret: secret.clone(),
+        public_key: None,
+        connects_per_minute,
+    })?;
     let mint = Mint::new(&secret)?;
     let mut outcomes = Vec::new();
     for load in loads {
@@ -220,7 +225,14 @@ impl Session {
         for number in 0..self.members {
             let source = Ipv4Addr::new(127, 0, 0, u8::try_from(1 + number % SOURCES)?);
             let token = mint.token()?;
-            fleet.dial(Dial { source, document: &document, token: &token, presence: None })?;
+            fleet.dial(Dial {
+                source,
+                path: "",
+                document: &document,
+                token: Some(&token),
+                dialect: Dialect::YWebsocket,
+                presence: None,
+            })?;
         }
         let deadline = Instant::now() + PATIENCE;
         while fleet.counts().synced < self.members {

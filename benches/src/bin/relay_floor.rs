@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use pinwire_benches::child::Child;
-use pinwire_benches::load::{EDIT_BYTES, Pace, Times, Topology, Window, Work, window};
-use pinwire_benches::node::NodeArgs;
+use pinwire_benches::node::{NodeArgs, NodeUnderTest};
 use pinwire_benches::report::{RESULTS, Report};
-use pinwire_benches::roles::{Role, Server, load_core};
+use pinwire_benches::roles::{Role, Server};
+use pinwire_benches::sides::{node_args, on_first_processor};
 use pinwire_benches::statistics::{Spread, order, paired};
 use pinwire_benches::tokens::uuid;
+use pinwire_benches::windows::{EDIT_BYTES, Pace, Times, Topology, Window, Work, window};
 use pinwire_node::cli::DriverArg;
 use serde_json::json;
 
@@ -72,14 +73,8 @@ impl Side {
 
     fn start(self, secret: &str) -> Result<Child> {
         let node = |driver| {
-            NodeArgs {
-                threads: 1,
-                driver,
-                secret: secret.to_owned(),
-                connects_per_minute: 10_000_000,
-                one_core: true,
-            }
-            .start()
+            let args = NodeArgs { driver, ..node_args(secret) };
+            on_first_processor(|| Ok(NodeUnderTest::start(&args)?.into_child()))
         };
         match self {
             Side::Node => node(DriverArg::Uring),
@@ -147,7 +142,6 @@ impl Outcome {
 }
 
 fn measure(args: &Args, topology: Topology, pace: Pace, secret: &str) -> Result<Outcome> {
-    let core = load_core()?;
     let children = args.sides.iter().map(|side| side.start(secret)).collect::<Result<Vec<_>>>()?;
     let times = Times { warm_up: Duration::from_millis(500), time: Duration::from_millis(args.window_ms) };
     let mut windows = vec![Vec::new(); children.len()];
@@ -155,7 +149,7 @@ fn measure(args: &Args, topology: Topology, pace: Pace, secret: &str) -> Result<
         for side in order(children.len(), round) {
             let server = (children[side].address(), children[side].pid());
             let work = args.sides[side].work(topology, secret);
-            let found = window(server, &work, pace, times, &[core]).with_context(|| {
+            let found = window(server, &work, pace, times).with_context(|| {
                 format!("{} members, {}, {}", topology.members, pace.name(), args.sides[side].name())
             })?;
             windows[side].push(found);

@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use pinwire_benches::child::Child;
-use pinwire_benches::load::{Pace, Times, Topology, Window, Work, window};
-use pinwire_benches::node::NodeArgs;
+use pinwire_benches::node::{NodeArgs, NodeUnderTest};
 use pinwire_benches::report::{RESULTS, Report};
-use pinwire_benches::roles::{Role, Server, load_core};
+use pinwire_benches::roles::{Role, Server};
+use pinwire_benches::sides::node_args;
 use pinwire_benches::statistics::{Spread, order, paired};
 use pinwire_benches::tokens::uuid;
+use pinwire_benches::windows::{Pace, Times, Topology, Window, Work, window};
 use pinwire_engine::allowed_cores;
 use pinwire_node::cli::DriverArg;
 use serde_json::{Value, json};
@@ -114,15 +115,13 @@ struct Side {
 
 /// Windows of each side, round by round.
 fn rounds(args: &Args, sides: &[Side], pace: impl Fn(&Side) -> Pace) -> Result<Vec<Vec<Window>>> {
-    let core = load_core()?;
     let times = Times { warm_up: Duration::from_secs(1), time: Duration::from_millis(args.window_ms) };
     let mut windows = vec![Vec::new(); sides.len()];
     for round in 0..args.rounds {
         for at in order(sides.len(), round) {
             let side = &sides[at];
             let server = (side.server.address(), side.server.pid());
-            let found =
-                window(server, &side.work, pace(side), times, &[core]).with_context(|| side.name.clone())?;
+            let found = window(server, &side.work, pace(side), times).with_context(|| side.name.clone())?;
             println!(
                 "{}, {}: {:.0} deliveries/s, {:.2} us each",
                 side.name,
@@ -136,15 +135,10 @@ fn rounds(args: &Args, sides: &[Side], pace: impl Fn(&Side) -> Pace) -> Result<V
     Ok(windows)
 }
 
+/// A node that may use all processors.
 fn node(args: &Args, threads: usize, secret: &str) -> Result<Child> {
-    NodeArgs {
-        threads,
-        driver: args.driver,
-        secret: secret.to_owned(),
-        connects_per_minute: 10_000_000,
-        one_core: false,
-    }
-    .start()
+    let args = NodeArgs { threads, driver: args.driver, ..node_args(secret) };
+    Ok(NodeUnderTest::start(&args)?.into_child())
 }
 
 fn documents(connections: u32, secret: &str) -> Work {

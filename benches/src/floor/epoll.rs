@@ -32,20 +32,24 @@ struct Driver<'a, H> {
     handler: &'a mut H,
 }
 
-/// Serves for ever.
+/// Serves until it is told to stop.
 ///
 /// # Errors
 /// The kernel refuses something that it does not refuse for a connection's sake.
-pub fn serve(listener: TcpListener, handler: &mut impl Handler) -> Result<()> {
+pub fn serve<H: Handler>(
+    listener: &TcpListener,
+    handler: &mut H,
+    is_over: impl Fn(&H) -> bool,
+) -> Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     listener.set_nonblocking(true)?;
     // Connections inherit it.
-    sockopt::set_tcp_nodelay(&listener, true)?;
-    epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
+    sockopt::set_tcp_nodelay(listener, true)?;
+    epoll::add(&epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
     let buffer = vec![0; READ_MAX].into_boxed_slice();
     let mut driver = Driver { epoll, conns: Vec::new(), buffer, out: Output::default(), handler };
     let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
-    loop {
+    while !is_over(driver.handler) {
         match epoll::wait(&driver.epoll, spare_capacity(&mut events), None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -53,7 +57,7 @@ pub fn serve(listener: TcpListener, handler: &mut impl Handler) -> Result<()> {
         for event in events.drain(..) {
             let (about, flags) = (event.data.u64(), event.flags);
             if about == LISTENER {
-                driver.accept(&listener)?;
+                driver.accept(listener)?;
                 continue;
             }
             let conn = about as u32;
@@ -65,6 +69,7 @@ pub fn serve(listener: TcpListener, handler: &mut impl Handler) -> Result<()> {
             }
         }
     }
+    Ok(())
 }
 
 impl<H: Handler> Driver<'_, H> {

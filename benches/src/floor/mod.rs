@@ -30,20 +30,21 @@ pub enum Floor {
     Uring,
 }
 
-/// Serves for ever.
+/// Serves for ever, or until the last client is gone.
 ///
 /// # Errors
 /// The kernel refuses something.
-pub fn serve(floor: Floor, listener: TcpListener) -> Result<()> {
+pub fn serve(floor: Floor, listener: TcpListener, until_idle: bool) -> Result<()> {
     let mut service = Service::default();
     match floor {
-        Floor::Epoll => epoll::serve(listener, &mut service),
+        Floor::Epoll => epoll::serve(&listener, &mut service, |service| until_idle && service.is_idle()),
         Floor::Uring => {
             let mut ring = uring::Ring::new()?;
             ring.listen(listener)?;
-            loop {
+            while !(until_idle && service.is_idle()) {
                 ring.turn(&mut service)?;
             }
+            Ok(())
         }
     }
 }

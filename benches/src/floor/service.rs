@@ -13,6 +13,9 @@ const FINAL: u8 = 0x80;
 pub struct Service {
     conns: Vec<Conn>,
     topics: Vec<Vec<u32>>,
+    open: usize,
+    /// Somebody has come.
+    was_used: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +37,8 @@ impl Handler for Service {
             self.conns.resize(index + 1, Conn::default());
         }
         self.conns[index] = Conn::Upgrading;
+        self.open += 1;
+        self.was_used = true;
     }
 
     fn received(&mut self, conn: u32, bytes: &mut [u8], out: &mut Output) -> Next {
@@ -46,6 +51,7 @@ impl Handler for Service {
     }
 
     fn closed(&mut self, conn: u32) {
+        self.open -= 1;
         let Conn::Member { topic, place } = std::mem::take(&mut self.conns[conn as usize]) else { return };
         let members = &mut self.topics[topic as usize];
         members.swap_remove(place as usize);
@@ -56,6 +62,11 @@ impl Handler for Service {
 }
 
 impl Service {
+    /// Whether the last client is gone.
+    pub(super) fn is_idle(&self) -> bool {
+        self.was_used && self.open == 0
+    }
+
     fn upgrade(&mut self, conn: u32, bytes: &[u8], out: &mut Output) -> Result<Next, Broken> {
         let Some(request) = wire::request(bytes)? else { return Ok(Next::Used(0)) };
         let role = if request.path == "/echo" {

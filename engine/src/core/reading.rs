@@ -64,7 +64,7 @@ impl Core {
     ) {
         let size = self.pool.size();
         let Some(hot) = self.slab.get(handle) else { return };
-        let failure = hot.failure;
+        let failure = hot.failure();
         let received = match result {
             Ok(received) => received,
             Err(error) => {
@@ -144,7 +144,7 @@ impl Core {
             return;
         }
         hot.flags.clear(Flags::HANGUP);
-        if bit == Flags::FAILED && hot.failure.is_none() {
+        if bit == Flags::FAILED && hot.failure().is_none() {
             self.drop_tail(handle);
         }
         self.tell(handle, Event::Ended { slot: handle.slot(), cause });

@@ -232,7 +232,7 @@ impl Core {
         if !hot.flags.raise(Flags::OUT_DEAD) {
             return;
         }
-        hot.failure = Some(cause);
+        hot.cold().failure = Some(cause);
         let read_first = !hot.flags.has(Flags::PAUSED | Flags::EOF | Flags::REFUSED);
         if hot.flags.has(Flags::LEAVING) {
             hot.flags.set(Flags::PENDING);

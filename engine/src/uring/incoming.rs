@@ -18,8 +18,9 @@ impl Uring {
     pub(super) fn accept_some(&mut self, core: &mut Core, position: usize, count: usize) -> bool {
         let (fd, id) = (self.listeners[position].fd.as_raw_fd(), self.listeners[position].id);
         let mut tried = 0;
-        while tried < count && core.budget.accept() && core.door.reserve() {
-            self.prepare_accept(fd, tried, Tag::plain(Kind::Accept, tried as u8, id));
+        while tried < count && core.budget.accept() {
+            let Some(table) = core.door.reserve() else { break };
+            self.prepare_accept(table as usize, fd, tried, Tag::plain(Kind::Accept, tried as u8, id));
             tried += 1;
         }
         self.accept_outcome = (0, false);
@@ -39,10 +40,10 @@ impl Uring {
         !empty && taken == count
     }
 
-    pub(super) fn accepted(&mut self, core: &mut Core, number: usize, result: i32) {
-        self.borrowed -= 1;
+    pub(super) fn accepted(&mut self, core: &mut Core, ring: usize, number: usize, result: i32) {
         match outcome(result) {
             Ok(index) => {
+                let index = self.slot_index(ring, index);
                 let peer = sys::socket_address(&self.addresses[number].storage);
                 self.accept_outcome.0 += 1;
                 if let Some(handle) = self.occupy(core, index) {
@@ -50,7 +51,7 @@ impl Uring {
                 }
             }
             Err(error) => {
-                core.door.release();
+                core.door.release(ring as u32);
                 if error.kind() == io::ErrorKind::WouldBlock {
                     self.accept_outcome.1 = true;
                 } else if core.accept_error(error) {
@@ -60,7 +61,12 @@ impl Uring {
         }
     }
 
-    /// Takes the slot whose number the kernel has chosen, and watches it.
+    /// The number of the slot at a place in the table of `ring`.
+    pub(super) fn slot_index(&self, ring: usize, place: u32) -> u32 {
+        ring as u32 * self.table + place
+    }
+
+    /// Takes the slot whose place the kernel has chosen, and watches it.
     pub(super) fn occupy(&mut self, core: &mut Core, index: u32) -> Option<Handle> {
         if let Some(past) = core.slab.occupant(index)
             && core.slab.get(past).is_some_and(|hot| hot.flags.has(Flags::CLOSE_SENT))
@@ -73,7 +79,7 @@ impl Uring {
             Some(handle) => self.poll_in(core, handle),
             None => {
                 tracing::error!(index, "the kernel gave out a descriptor index that is in use");
-                core.door.release();
+                core.door.release(index / self.table);
             }
         }
         handle
@@ -90,18 +96,19 @@ impl Uring {
 
     pub(super) fn watch_listener(&mut self, fd: RawFd, id: u32) {
         let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build();
-        self.push(entry, Tag::plain(Kind::Listen, 0, id));
+        self.rings[0].push(entry, Tag::plain(Kind::Listen, 0, id));
     }
 
-    pub(super) fn arrived(&mut self, core: &mut Core, token: u64, result: i32) {
+    pub(super) fn arrived(&mut self, core: &mut Core, ring: usize, token: u64, result: i32) {
         match outcome(result) {
             Ok(index) => {
+                let index = self.slot_index(ring, index);
                 if let Some(handle) = self.occupy(core, index) {
                     core.announce(handle, Event::Arrived { slot: handle.slot(), token });
                 }
             }
             Err(error) => {
-                core.door.release();
+                core.door.release(ring as u32);
                 core.tell_all(Event::ArrivalFailed { token, error });
             }
         }

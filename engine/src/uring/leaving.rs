@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::opcode;
-use io_uring::types::{DestinationSlot, Fd, Fixed};
+use io_uring::types::{DestinationSlot, Fd};
 
 use super::{Uring, outcome};
 use crate::backend::Backend;
@@ -17,16 +17,19 @@ use crate::tag::{Kind, Tag};
 impl Uring {
     /// Prepares the step that takes the socket elsewhere; nothing of the slot is in flight.
     pub(super) fn depart(&mut self, core: &mut Core, handle: Handle, how: &Leaving) -> io::Result<()> {
-        if let Leaving::Move { door, token } = how {
+        if let Leaving::Move { door, token, .. } = how {
             if door.same_engine(&core.door) {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
-            door.reserve_for_move()?;
-            if let Some(ring) = door.ring() {
+            let table = door.reserve_for_move()?;
+            if let Some(hot) = core.slab.get(handle) {
+                hot.cold().leaving = Some(Leaving::Move { door: door.clone(), token: *token, table });
+            }
+            if let Some(ring) = door.ring(table) {
                 let there = Tag::arrived(*token);
                 let entry = opcode::MsgRingSendFd::new(
                     Fd(ring.as_raw_fd()),
-                    Fixed(handle.index),
+                    self.fixed(handle),
                     DestinationSlot::auto_target(),
                     there.0,
                 );
@@ -35,12 +38,8 @@ impl Uring {
                 return Ok(());
             }
         }
-        self.push_for(
-            core,
-            handle,
-            Kind::Install,
-            opcode::FixedFdInstall::new(Fixed(handle.index), 0).build(),
-        );
+        let entry = opcode::FixedFdInstall::new(self.fixed(handle), 0).build();
+        self.push_for(core, handle, Kind::Install, entry);
         Ok(())
     }
 
@@ -51,8 +50,8 @@ impl Uring {
             (Ok(_), Some(Leaving::Move { token, .. })) => {
                 self.departed(core, handle, Some(Event::Departed { slot: handle.slot(), token }));
             }
-            (Err(error), Some(Leaving::Move { door, .. })) => {
-                door.release();
+            (Err(error), Some(Leaving::Move { door, table, .. })) => {
+                door.release(table);
                 self.stays(core, handle, error);
             }
             _ => self.departed(core, handle, None),
@@ -67,13 +66,13 @@ impl Uring {
             (Ok(fd), Some(Leaving::Detach)) => {
                 self.departed(core, handle, Some(Event::Detached { slot, fd }));
             }
-            (Ok(fd), Some(Leaving::Move { door, token })) => {
-                door.push(Parcel { fd, token });
+            (Ok(fd), Some(Leaving::Move { door, token, table })) => {
+                door.push(Parcel { fd, token, table });
                 self.departed(core, handle, Some(Event::Departed { slot, token }));
             }
             (Err(error), how) => {
-                if let Some(Leaving::Move { door, .. }) = how {
-                    door.release();
+                if let Some(Leaving::Move { door, table, .. }) = how {
+                    door.release(table);
                 }
                 self.stays(core, handle, error);
             }
@@ -84,7 +83,7 @@ impl Uring {
     /// Gives our descriptor of the socket up.
     fn departed(&mut self, core: &mut Core, handle: Handle, event: Option<Event>) {
         let Some(hot) = core.slab.get(handle) else { return };
-        hot.inflight = 0;
+        hot.flags.all_operations_ended();
         // An owner that closed meanwhile hears nothing more.
         let told = !hot.flags.has(Flags::CLOSING);
         hot.flags.set(Flags::CLOSING);
@@ -99,7 +98,7 @@ impl Uring {
         if hot.flags.has(Flags::CLOSING) {
             return self.completed_one(core, handle);
         }
-        hot.inflight = hot.inflight.saturating_sub(1);
+        hot.flags.operation_ended();
         self.stay(core, handle);
         core.stayed(handle, error);
     }
@@ -107,7 +106,8 @@ impl Uring {
     pub(super) fn close_descriptor(&mut self, core: &mut Core, handle: Handle) {
         let Some(hot) = core.slab.get(handle) else { return };
         if hot.flags.raise(Flags::CLOSE_SENT) {
-            self.push_for(core, handle, Kind::Close, opcode::Close::new(Fixed(handle.index)).build());
+            let entry = opcode::Close::new(self.fixed(handle)).build();
+            self.push_for(core, handle, Kind::Close, entry);
         }
     }
 }

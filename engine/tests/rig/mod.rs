@@ -26,8 +26,22 @@ pub struct DataThread {
     thread: Option<JoinHandle<()>>,
 }
 
-pub fn config(driver: Driver) -> Config {
-    Config { driver, slots_max: 4_096, ..Config::default() }
+/// What an engine under test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rig {
+    Epoll,
+    Uring,
+    /// io_uring with many small rings, so that a test's connections lie in several.
+    Rings,
+}
+
+pub fn config(rig: Rig) -> Config {
+    let driver = if rig == Rig::Epoll { Driver::Epoll } else { Driver::Auto };
+    let whole = Config { driver, slots_max: 4_096, ..Config::default() };
+    match rig {
+        Rig::Rings => Config { rings: 32, ring_slots_max: 128, ..whole },
+        Rig::Epoll | Rig::Uring => whole,
+    }
 }
 
 impl DataThread {

@@ -9,6 +9,7 @@
 //!   the first awareness message on its connection, which stock clients send of themselves: that is a user who came back,
 //!   and is *challenged* with (id, clock, null) and a query, upon which the client raises its clock.
 
+use crate::slab::reserve_one;
 use pinwire_protocol::document::awareness;
 
 /// Milliseconds after which a state that nobody renewed is dropped (clients renew every 15 s).
@@ -157,6 +158,7 @@ impl Awareness {
             seen: seconds(now_ms),
             state: Some(state.into()),
         };
+        reserve_one(&mut self.entries);
         self.entries.insert(at, entry);
         Applied::Changed
     }
