@@ -32,7 +32,6 @@ const POLL_OUT: u64 = 3;
 const READ: u64 = 4;
 const SEND: u64 = 5;
 const FLUSH: u64 = 6;
-const RECV: u64 = 7;
 
 fn tag(kind: u64, generation: u32, number: u32) -> u64 {
     kind << KIND_SHIFT | u64::from(generation & GENERATION_MASK) << GENERATION_SHIFT | u64::from(number)
@@ -51,44 +50,8 @@ struct Conn {
     pending: Vec<u8>,
 }
 
-pub struct Pool {
-    entries: *mut io_uring::types::BufRingEntry,
-    memory: Vec<u8>,
-    tail: u16,
-    count: u16,
-    size: usize,
-}
-impl Pool {
-    fn new(ring: &IoUring) -> Self {
-        let env = |n: &str, d: usize| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        let (count, size) = (env("POOL_N", 64) as u16, env("POOL_S", 65536));
-        let layout = std::alloc::Layout::from_size_align(usize::from(count) * 16, 4096).unwrap();
-        let entries: *mut io_uring::types::BufRingEntry = unsafe { std::alloc::alloc_zeroed(layout) }.cast();
-        unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, 0, 0) }.unwrap();
-        let mut pool = Pool { entries, memory: vec![0; usize::from(count) * size], tail: 0, count, size };
-        for id in 0..count {
-            pool.give(id);
-        }
-        pool.publish();
-        pool
-    }
-    fn give(&mut self, id: u16) {
-        let entry = unsafe { &mut *self.entries.add(usize::from(self.tail & (self.count - 1))) };
-        entry.set_addr(self.memory.as_ptr() as u64 + u64::from(id) * self.size as u64);
-        entry.set_len(self.size as u32);
-        entry.set_bid(id);
-        self.tail = self.tail.wrapping_add(1);
-    }
-    fn publish(&self) {
-        let tail = unsafe { io_uring::types::BufRingEntry::tail(self.entries) }
-            as *const std::sync::atomic::AtomicU16;
-        unsafe { (*tail).store(self.tail, std::sync::atomic::Ordering::Release) };
-    }
-}
-
 /// A ring and its connections.
 pub struct Ring {
-    pool: Option<Pool>,
     ring: IoUring,
     listener: Option<TcpListener>,
     conns: Vec<Conn>,
@@ -122,9 +85,7 @@ impl Ring {
             .build(ENTRIES)?;
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(1 << 16);
         ring.submitter().register_files_sparse(u32::try_from(descriptors)?)?;
-        let pool = std::env::var_os("ARMED").map(|_| Pool::new(&ring));
         Ok(Self {
-            pool,
             ring,
             listener: None,
             conns: Vec::new(),
@@ -172,21 +133,6 @@ impl Ring {
     pub fn turn(&mut self, handler: &mut impl Handler) -> Result<()> {
         self.push_sends()?;
         self.enter(usize::from(self.ready.is_empty()))?;
-        if let Some(pool) = &self.pool {
-            // test only
-            let old = std::mem::take(&mut self.out);
-            pool.publish();
-            self.drain(handler)?;
-            if !self.short.is_empty() {
-                eprintln!("short {}", self.short.len());
-            }
-            self.short.clear();
-            drop(old);
-            if let Some(pool) = &self.pool {
-                pool.publish();
-            }
-            return Ok(());
-        }
         self.drain(handler)?;
         self.keep_unsent()?;
         self.out.sends.clear();
@@ -227,51 +173,7 @@ impl Ring {
         let state = &mut self.conns[conn as usize];
         *state = Conn { generation: state.generation + 1, is_open: true, ..Conn::default() };
         handler.opened(conn);
-        if self.pool.is_some() { self.push_recv(conn) } else { self.push_poll(conn, POLL_IN) }
-    }
-
-    fn push_recv(&mut self, conn: u32) -> Result<()> {
-        let generation = self.conns[conn as usize].generation;
-        let entry = opcode::RecvMulti::new(Fixed(conn), 0).build();
-        self.push(&entry.user_data(tag(RECV, generation, conn)))
-    }
-
-    fn took(&mut self, conn: u32, result: i32, flags: u32, handler: &mut impl Handler) -> Result<()> {
-        if result > 0 {
-            let Some(pool) = &mut self.pool else { return Ok(()) };
-            let id = cqueue::buffer_select(flags).unwrap();
-            let state = &mut self.conns[conn as usize];
-            let bytes = &mut pool.memory[usize::from(id) * pool.size..][..result as usize];
-            let next = if state.rest.is_empty() {
-                let next = handler.received(conn, bytes, &mut self.out);
-                if let Next::Used(used) = next {
-                    state.rest.extend_from_slice(&bytes[used..]);
-                }
-                next
-            } else {
-                state.rest.extend_from_slice(bytes);
-                let next = handler.received(conn, &mut state.rest, &mut self.out);
-                if let Next::Used(used) = next {
-                    state.rest.drain(..used);
-                }
-                next
-            };
-            pool.give(id);
-            if next == Next::Close {
-                self.close(conn, handler);
-                return Ok(());
-            }
-        } else if result != -libc::ENOBUFS && result != -libc::ECANCELED {
-            self.close(conn, handler);
-            return Ok(());
-        }
-        if !cqueue::more(flags) {
-            if let Some(pool) = &self.pool {
-                pool.publish();
-            }
-            self.push_recv(conn)?;
-        }
-        Ok(())
+        self.push_poll(conn, POLL_IN)
     }
 
     fn push_poll(&mut self, conn: u32, kind: u64) -> Result<()> {
@@ -338,7 +240,6 @@ impl Ring {
                         self.push_poll(number, POLL_IN)?;
                     }
                 }
-                RECV if is_current(&self.conns) => self.took(number, result, flags, handler)?,
                 POLL_OUT if is_current(&self.conns) => self.flush(number)?,
                 READ => self.reads[number as usize].2 = result,
                 SEND => self.short.push((number, result)),
