@@ -57,7 +57,8 @@ fn count(args: &[String]) -> Result<u64> {
 }
 
 /// The total of cachegrind's summary: `==1== I   refs:      1,234,567`, `I refs:` in newer versions.
-fn instructions(report: &str) -> Option<u64> {
+#[must_use]
+pub fn instructions(report: &str) -> Option<u64> {
     report.lines().find_map(|line| {
         let (label, number) = line.split_once("refs:")?;
         let is_total = label.split_whitespace().next_back() == Some("I");

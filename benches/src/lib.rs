@@ -1,8 +1,16 @@
-//! Measurements of a node from the outside: a node in a process of its own, clients in another.
+//! Measurements from the outside: servers in processes of their own, clients in another.
 //!
 //! | module | concern |
 //! | --- | --- |
-//! | [`node`] | the node under test, as a child of the measuring command |
+//! | [`roles`] | what a measuring command is when it is not measuring: a node, a floor, a bench server |
+//! | [`child`] | a server as a child of the measuring command |
+//! | [`node`] | the node under test |
+//! | [`bench_server`] | the node's engine and codec without documents |
+//! | [`floor`] | servers that do as little as a server can |
+//! | [`echo_client`] | a lean client that keeps messages under way and checks each that comes back |
+//! | [`windows`] | windows of load that are held against each other: echo, topics of a floor, documents of a node |
+//! | [`statistics`] | medians and paired ratios |
+//! | [`fleet`] | many y-websocket clients on one thread |
 //! | [`peers`] | other Yjs servers, installed from npm |
 //! | [`sides`] | what is held against each other: the node and its peers |
 //! | [`fleet`] | many clients on one thread |
@@ -16,9 +24,13 @@
 //! | [`report`] | results as files |
 //! | [`instructions`] | what a piece of code takes, counted by valgrind |
 
+pub mod bench_server;
+pub mod child;
 pub mod crowd;
+pub mod echo_client;
 pub mod edits;
 pub mod fleet;
+pub mod floor;
 pub mod instructions;
 pub mod ledger;
 pub mod load;
@@ -26,6 +38,9 @@ pub mod node;
 pub mod peers;
 pub mod procfs;
 pub mod report;
+pub mod roles;
 pub mod sides;
+pub mod statistics;
 pub mod tokens;
 pub mod typing;
+pub mod windows;

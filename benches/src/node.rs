@@ -3,18 +3,18 @@
 //! The configuration is the one of production: every limit, deadline and ping is on. Only the handshakes a minute of
 //! one client address are raised, since all of a measurement's clients live on a few loopback addresses.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use pinwire_node::Node;
 use pinwire_node::cli::DriverArg;
 use pinwire_node::config::{AddressLimits, Config, DEFAULT_MAX_CONNECTIONS};
 use pinwire_node::log::{self, LogFormat};
 use pinwire_token::{Key, KeySet};
+
+use crate::child::{Child, say_address, wait_for_end_of_stdin};
 
 /// Roles of a measuring command other than measuring.
 #[derive(Debug, Subcommand)]
@@ -82,21 +82,15 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
     config.address_limits =
         Some(AddressLimits { connects_per_minute: args.connects_per_minute, ..AddressLimits::default() });
     let node = Node::start(config).context("the node cannot start")?;
-    let mut out = std::io::stdout();
-    writeln!(out, "{}", node.address())?;
-    out.flush()?;
-    // Ends when the measuring process closes its end, or ends itself.
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    say_address(node.address())?;
+    wait_for_end_of_stdin()?;
     node.stop();
     Ok(())
 }
 
 /// A running node under test.
 #[derive(Debug)]
-pub struct NodeUnderTest {
-    child: Child,
-    address: SocketAddr,
-}
+pub struct NodeUnderTest(Child);
 
 impl NodeUnderTest {
     /// Starts the node and waits until it accepts connections.
@@ -109,57 +103,43 @@ impl NodeUnderTest {
             DriverArg::Uring => "uring",
             DriverArg::Epoll => "epoll",
         };
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Child::command()?;
         command
             .args(["node", "--driver", driver, "--secret", &args.secret])
             .args(["--threads", &args.threads.to_string()])
             .args(["--connects-per-minute", &args.connects_per_minute.to_string()])
             .args(["--max-connections", &args.max_connections.to_string()])
-            .args(["--rings", &args.rings.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+            .args(["--rings", &args.rings.to_string()]);
         if let Some(file) = &args.public_key {
             command.arg("--public-key").arg(file);
         }
-        let mut child = command.spawn().context("cannot start the node's process")?;
-        let mut line = String::new();
-        let stdout = child.stdout.take().context("the node's stdout")?;
-        BufReader::new(stdout).read_line(&mut line)?;
-        let Ok(address) = line.trim().parse() else {
-            let _ = child.kill();
-            bail!("the node did not start; it said {line:?}");
-        };
-        Ok(Self { child, address })
+        Ok(Self(Child::start(&mut command)?))
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.pid()
     }
 
     /// Has it close its connections and waits for its end.
     ///
     /// # Errors
     /// It ends with an error.
-    pub fn stop(mut self) -> Result<()> {
-        drop(self.child.stdin.take());
+    pub fn stop(self) -> Result<()> {
         // It gives its clients seconds, not minutes, to agree.
-        let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { bail!("the node ended with {status}") }
+        self.0.stop()
     }
-}
 
-impl Drop for NodeUnderTest {
-    fn drop(&mut self) {
-        // After a failure; one that has ended already is not there to be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// As one server among others.
+    #[must_use]
+    pub fn into_child(self) -> Child {
+        self.0
     }
 }

@@ -121,6 +121,15 @@ pub fn cpu(pid: u32, prefix: &str) -> Result<(Cpu, Cpu)> {
     Ok((named, all))
 }
 
+/// Processor time of the calling thread.
+///
+/// # Errors
+/// The system does not tell.
+pub fn own_thread() -> Result<Cpu> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/thread-self/{file}"));
+    thread_cpu(&read("stat")?, &read("schedstat")?).context("our own stat line")
+}
+
 /// Processor time of a process, user and kernel, of all its threads: those that have ended are in it.
 ///
 /// # Errors

@@ -192,15 +192,21 @@ impl Standing {
 /// # Errors
 /// It does not start.
 pub fn start_node(secret: &str, public_key: Option<PathBuf>) -> Result<NodeUnderTest> {
-    let args = NodeArgs {
+    let args = NodeArgs { public_key, ..node_args(secret) };
+    on_first_processor(|| NodeUnderTest::start(&args))
+}
+
+/// A node with one data thread, that lets in as many clients of an address as come.
+#[must_use]
+pub fn node_args(secret: &str) -> NodeArgs {
+    NodeArgs {
         threads: 1,
         driver: DriverArg::Auto,
         secret: secret.to_owned(),
-        public_key,
+        public_key: None,
         connects_per_minute: CONNECTS_PER_MINUTE,
         ..NodeArgs::default()
-    };
-    on_first_processor(|| NodeUnderTest::start(&args))
+    }
 }
 
 /// Processes that `start` starts are bound to the first processor: they inherit it from the thread that it runs on.

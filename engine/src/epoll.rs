@@ -121,19 +121,26 @@ impl Epoll {
 
     fn send_one(core: &mut Core, job: &mut Job) {
         loop {
-            let mut pieces: Vec<IoSlice<'_>> = Vec::with_capacity(8);
             let Some(hot) = core.slab.get(job.handle) else { return };
             let (Some(fd), cold) = (hot.fd.as_ref(), hot.cold.as_ref()) else { return };
+            // Nearly always there is one piece.
+            let (mut first, mut pieces): (&[u8], Vec<IoSlice<'_>>) = (&[], Vec::new());
+            let each = |piece| match (first.is_empty(), pieces.is_empty()) {
+                (true, _) => first = piece,
+                (false, true) => pieces.extend([IoSlice::new(first), IoSlice::new(piece)]),
+                (false, false) => pieces.push(IoSlice::new(piece)),
+            };
             job.asked = match job.source {
                 Source::Tail => {
                     let Some(cold) = cold else { return };
-                    gather(cold.tail.pieces(), 0, |piece| pieces.push(IoSlice::new(piece)))
+                    gather(cold.tail.pieces(), 0, each)
                 }
-                Source::Turn(turn) => {
-                    gather(core.out.slices(turn), job.offset, |piece| pieces.push(IoSlice::new(piece)))
-                }
+                Source::Turn(turn) => gather(core.out.slices(turn), job.offset, each),
             };
-            let result = sys::send(fd.as_fd(), &pieces);
+            let result = match pieces.as_slice() {
+                [] => sys::send(fd.as_fd(), first),
+                pieces => sys::send_vectored(fd.as_fd(), pieces),
+            };
             if !core.sent(job, result) {
                 return;
             }

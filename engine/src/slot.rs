@@ -158,13 +158,7 @@ const _: () = assert!(size_of::<Hot>() <= 24, "a slot must stay within 24 bytes"
 
 impl Hot {
     pub(crate) fn vacant() -> Hot {
-        Hot {
-            generation: 0,
-            flags: Flags::default(),
-            fd: None,
-            turn: NO_TURN,
-            cold: None,
-        }
+        Hot { generation: 0, flags: Flags::default(), fd: None, turn: NO_TURN, cold: None }
     }
 
     pub(crate) fn cold(&mut self) -> &mut Cold {
@@ -206,10 +200,7 @@ pub(crate) struct Cold {
 
 impl Cold {
     fn is_idle(&self) -> bool {
-        self.tail.is_empty()
-            && self.transform.is_none()
-            && self.leaving.is_none()
-            && self.failure.is_none()
+        self.tail.is_empty() && self.transform.is_none() && self.leaving.is_none() && self.failure.is_none()
     }
 }
 

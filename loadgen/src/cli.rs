@@ -235,7 +235,7 @@ struct KindArgs {
     /// Topics.
     #[arg(long)]
     topics: Option<u32>,
-    /// Publishers beside the subscribers.
+    /// Publishers beside the subscribers, or among them (`--mode members`).
     #[arg(long)]
     publishers: Option<u32>,
     /// What publishers put before each message; `{n}` is the topic.
@@ -261,6 +261,7 @@ enum ModeArg {
     Echo,
     Broadcast,
     BroadcastAll,
+    Members,
 }
 
 impl RunArgs {
@@ -447,6 +448,7 @@ impl ModeArg {
             Self::Echo => "echo",
             Self::Broadcast => "broadcast",
             Self::BroadcastAll => "broadcast-all",
+            Self::Members => "members",
         }
     }
 }

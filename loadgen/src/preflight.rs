@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::run::address::{Endpoint, sources};
-use crate::scenario::{Driver, Kind, Scenario};
+use crate::scenario::{Driver, Kind, RawMode, Scenario};
 
 /// Descriptors that are not connections.
 const DESCRIPTORS_SPARE: u64 = 100;
@@ -87,7 +87,7 @@ fn look(scenario: &mut Scenario, allowed: Allowed) -> Findings {
 fn wanted(scenario: &Scenario) -> u32 {
     match &scenario.kind {
         Kind::Redirect { .. } => scenario.clients.count * 2,
-        Kind::Raw { publishers, mode, .. } if *mode != crate::scenario::RawMode::Echo => {
+        Kind::Raw { publishers, mode: RawMode::Broadcast | RawMode::BroadcastAll, .. } => {
             scenario.clients.count + publishers
         }
         _ => scenario.clients.count,

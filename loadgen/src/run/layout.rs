@@ -87,12 +87,13 @@ pub(crate) fn groups(scenario: &Scenario) -> Vec<Group> {
             let audience = if *mode == RawMode::BroadcastAll { Audience::All } else { Audience::Others };
             (0..*topics)
                 .map(|number| {
-                    let writers = share(*publishers, number);
+                    let (subscribers, publishers) = (share(count, number), share(*publishers, number));
+                    let writers_read = *mode == RawMode::Members;
                     Group {
                         number,
-                        members: share(count, number) + writers,
-                        writers,
-                        writers_read: false,
+                        members: if writers_read { subscribers } else { subscribers + publishers },
+                        writers: if writers_read { publishers.min(subscribers) } else { publishers },
+                        writers_read,
                         slow: 0,
                         audience,
                         history: History::None,
@@ -162,6 +163,18 @@ mod tests {
         let groups = groups(&scenario("idle", 103));
         assert_eq!(groups.iter().map(|group| group.members).sum::<u32>(), 103);
         assert_eq!(groups.last().map(|group| group.members), Some(3));
+    }
+
+    #[test]
+    fn publishers_stand_beside_subscribers_or_among_them() {
+        let mut scenario = scenario("raw", 10);
+        for (mode, sizes) in [(RawMode::Broadcast, (7, 2)), (RawMode::Members, (5, 2))] {
+            if let Kind::Raw { mode: of, topics, publishers, .. } = &mut scenario.kind {
+                (*of, *topics, *publishers) = (mode, 2, 4);
+            }
+            let groups = groups(&scenario);
+            assert!(groups.iter().all(|group| (group.members, group.writers) == sizes), "{groups:?}");
+        }
     }
 
     #[test]

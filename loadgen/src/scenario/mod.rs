@@ -142,7 +142,7 @@ pub enum Kind {
         subscribe_path: Option<String>,
         /// Topics in `broadcast`: subscribers and publishers are spread evenly.
         topics: u32,
-        /// Publishers in `broadcast`, beside the subscribers.
+        /// Publishers in `broadcast`, beside the subscribers; in `members`, how many of these publish.
         publishers: u32,
         /// What publishers put before each message; `{n}` is the topic in four digits.
         publish_prefix: String,
@@ -159,6 +159,8 @@ pub enum RawMode {
     Broadcast,
     /// As broadcast, and to the sender.
     BroadcastAll,
+    /// As broadcast, where the publishers are members of the topic themselves and get what the others publish.
+    Members,
 }
 
 /// Where clients connect.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::deflate::{Scratch, compressed_bound};
-use super::frame::{Context, Header, MAX_HEADER, Opcode};
+use super::frame::{self, Context, Header, MAX_HEADER, Opcode};
 use super::mask::apply_mask;
 use super::{Kind, Limits, ProtocolError, Role, utf8};
 use crate::close;
@@ -88,6 +88,12 @@ impl Decoder {
             State::Failed(error) => return Err(error),
         }
         scratch.trim();
+        if let Some((range, key)) = self.plain_message(input, limits) {
+            let consumed = range.end;
+            let payload = &mut input[range];
+            apply_mask(payload, key, 0);
+            return Ok(Decoded { consumed, event: Some(Event::Message { kind: Kind::Binary, payload }) });
+        }
         let result = self.advance(input, limits, scratch).and_then(|(consumed, found)| {
             let event = found.map(|found| found.into_event(input, &scratch.message)).transpose()?;
             Ok(Decoded { consumed, event })
@@ -113,6 +119,30 @@ impl Decoder {
     fn end(&mut self, state: State) {
         self.state = state;
         self.partial = None;
+    }
+
+    /// Where the payload is of what nearly every read of a server begins with: a binary message in one masked frame that lies
+    /// whole in the input. Anything else, what is wrong above all, is not for here: `advance` takes it from the first byte on.
+    #[inline]
+    fn plain_message(&self, input: &[u8], limits: &Limits) -> Option<(Range<usize>, [u8; 4])> {
+        let [frame::BINARY_MESSAGE, second, rest @ ..] = input else { return None };
+        if self.partial.is_some() || self.role != Role::Server {
+            return None;
+        }
+        let (len, key) = match second.checked_sub(frame::MASK)? {
+            len @ ..frame::LEN_16 => (usize::from(len), rest),
+            frame::LEN_16 => {
+                let (len, rest) = rest.split_first_chunk::<2>()?;
+                let len = usize::from(u16::from_be_bytes(*len));
+                (Some(len).filter(|len| *len >= usize::from(frame::LEN_16))?, rest)
+            }
+            _ => return None,
+        };
+        let (key, payload) = key.split_first_chunk::<4>()?;
+        let is_allowed =
+            len as u64 <= limits.max_frame && len <= limits.max_message && limits.max_fragments > 0;
+        let start = input.len() - payload.len();
+        (is_allowed && len <= payload.len()).then_some((start..start + len, *key))
     }
 
     /// Works through `input` until an event is complete or nothing is left.

@@ -19,9 +19,13 @@ pub(super) const MAX_HEADER: usize = 14;
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
 const RSV2_RSV3: u8 = 0x30;
-const MASK: u8 = 0x80;
-const LEN_16: u8 = 126;
+/// In the second byte.
+pub(super) const MASK: u8 = 0x80;
+/// A length that says that the length is in the next 16 bits.
+pub(super) const LEN_16: u8 = 126;
 const LEN_64: u8 = 127;
+/// The first byte of a binary message in one frame, not compressed.
+pub(super) const BINARY_MESSAGE: u8 = FIN | Opcode::Binary as u8;
 
 /// What a frame is (RFC 6455 11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
