@@ -289,7 +289,8 @@ impl Fleet {
     /// # Errors
     /// The connection takes no more.
     pub fn edit(&mut self, client: usize, update: &[u8]) -> Result<()> {
-        append(&mut self.engine, &self.clients[client], &SyncMessage::Update { update })
+        let found = &self.clients[client];
+        append(&mut self.engine, found.slot, found.hocuspocus.as_deref(), &SyncMessage::Update { update })
     }
 
     /// Announces a client's presence, as clients renew it: the same state under a higher clock.
@@ -359,7 +360,7 @@ impl Fleet {
                 hocuspocus::append_auth(out, &session.key, &session.token, Some(HOCUSPOCUS_VERSION));
             })?,
             None => {
-                append(&mut self.engine, client, &STEP1)?;
+                append(&mut self.engine, client.slot, None, &STEP1)?;
                 self.announce(number)?;
             }
         }
@@ -389,7 +390,8 @@ impl Fleet {
                     };
                     match said {
                         Said::Sync(SyncMessage::Step1 { .. }) => {
-                            append(engine, client, &SyncMessage::Step2 { update: &update::EMPTY })?;
+                            let nothing = SyncMessage::Step2 { update: &update::EMPTY };
+                            append(engine, client.slot, client.hocuspocus.as_deref(), &nothing)?;
                         }
                         Said::Sync(SyncMessage::Step2 { update }) => {
                             if client.joined.is_none() {
@@ -400,7 +402,9 @@ impl Fleet {
                             watcher.update(number, update)?;
                         }
                         Said::Sync(SyncMessage::Update { update }) => watcher.update(number, update)?,
-                        Said::Authenticated => append(engine, client, &STEP1)?,
+                        Said::Authenticated => {
+                            append(engine, client.slot, client.hocuspocus.as_deref(), &STEP1)?
+                        }
                         Said::Idle => counts.idle_frames += 1,
                         Said::Awareness => counts.awareness_frames += 1,
                         Said::Ping => append_payload(engine, client.slot, |out| out.push(HOCUSPOCUS_PONG))?,
@@ -477,8 +481,13 @@ fn hocuspocus_says(payload: &[u8]) -> Result<Said<'_>> {
     })
 }
 
-fn append(engine: &mut Engine, client: &Client, message: &SyncMessage<'_>) -> Result<()> {
-    append_payload(engine, client.slot, |out| match (&client.hocuspocus, *message) {
+fn append(
+    engine: &mut Engine,
+    slot: Slot,
+    session: Option<&Session>,
+    message: &SyncMessage<'_>,
+) -> Result<()> {
+    append_payload(engine, slot, |out| match (session, *message) {
         (Some(session), message) => hocuspocus::append_sync(out, &session.key, &message),
         (None, SyncMessage::Step1 { state_vector }) => ywebsocket::append_sync_step1(out, state_vector),
         (None, SyncMessage::Step2 { update }) => ywebsocket::append_sync_step2(out, update),
