@@ -103,6 +103,9 @@ pub fn measure(scenario: &Scenario, time: Duration, pid: u32) -> Result<Measured
     Ok(Measured { results, cpu, received })
 }
 
+/// The first second of the run that counts, and the server's processor time while it counts.
+type Counted = (u32, Duration);
+
 /// Reads the server's processor time when the load begins to count, and when it ends.
 struct Meter {
     pid: u32,
@@ -112,7 +115,7 @@ struct Meter {
     base: Instant,
     /// Ends the wait early where the run has failed.
     over: Mutex<Option<Receiver<()>>>,
-    reading: Mutex<Option<JoinHandle<Result<(u32, Duration)>>>>,
+    reading: Mutex<Option<JoinHandle<Result<Counted>>>>,
 }
 
 impl Conductor for Meter {
@@ -135,8 +138,7 @@ impl Conductor for Meter {
 }
 
 impl Meter {
-    /// The first second that counts, and the processor time.
-    fn finish(self, keep: Sender<()>) -> Result<(u32, Duration)> {
+    fn finish(self, keep: Sender<()>) -> Result<Counted> {
         let reading = self.reading.into_inner().ok().flatten().context("the load never began")?;
         let read = reading.join().map_err(|_| anyhow!("the meter panicked"))?;
         drop(keep);
