@@ -420,7 +420,7 @@ impl Fleet {
                         }
                         Said::Sync(SyncMessage::Update { update }) => watcher.update(number, update)?,
                         Said::Authenticated => {
-                            append(engine, client.slot, client.hocuspocus.as_deref(), &STEP1)?
+                            append(engine, client.slot, client.hocuspocus.as_deref(), &STEP1)?;
                         }
                         Said::Idle => counts.idle_frames += 1,
                         Said::Awareness => counts.awareness_frames += 1,

@@ -21,25 +21,27 @@ pub struct Measured {
     pub results: Results,
     /// Processor time of the server while the load counted.
     pub cpu: Duration,
+    /// Deliveries, or handshakes, that came in that time, whenever they were sent: a slow server has a second's under way.
+    pub received: u64,
 }
 
 impl Measured {
     /// Deliveries, or handshakes, a second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
-        self.results.total.received as f64 / self.results.total.seconds
+        self.received as f64 / self.results.total.seconds
     }
 
     /// Microseconds of the server for each.
     #[must_use]
     pub fn us_each(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.results.total.received as f64
+        self.cpu.as_secs_f64() * 1e6 / self.received as f64
     }
 
     /// Deliveries by frame.
     #[must_use]
     pub fn per_frame(&self) -> f64 {
-        self.results.total.received as f64 / self.results.total.frames_received as f64
+        self.received as f64 / self.results.total.frames_received as f64
     }
 
     /// A percentile of the latency in microseconds.
@@ -66,12 +68,12 @@ impl Measured {
         }
         ensure!(connections.failed.is_empty(), "clients were refused: {:?}", connections.failed);
         ensure!(connections.lost.is_empty(), "clients were disconnected: {:?}", connections.lost);
-        ensure!(total.received > 0, "nothing was delivered");
+        ensure!(total.received > 0 && self.received > 0, "nothing was delivered");
         Ok(())
     }
 }
 
-/// Runs a scenario whose load counts for `time` against the server `pid`.
+/// Runs a scenario whose load counts for `time` against the server `pid`; both that and the warm-up are whole seconds.
 ///
 /// # Errors
 /// The run could not be done, or the server is gone.
@@ -85,34 +87,50 @@ pub fn measure(scenario: &Scenario, time: Duration, pid: u32) -> Result<Measured
         pid,
         warm_up: scenario.warm_up,
         time,
+        base: Instant::now(),
         over: Mutex::new(Some(over)),
         reading: Mutex::new(None),
     };
     let results = run(&scenario, Seat::ALONE, &meter, &Unseen)?;
-    let cpu = meter.finish(keep)?;
-    Ok(Measured { results, cpu })
+    let (first, cpu) = meter.finish(keep)?;
+    let counted = first..first + u32::try_from(time.as_secs())?;
+    let received = results
+        .intervals
+        .iter()
+        .filter(|interval| counted.contains(&interval.second))
+        .map(|interval| interval.received)
+        .sum();
+    Ok(Measured { results, cpu, received })
 }
+
+/// The first second of the run that counts, and the server's processor time while it counts.
+type Counted = (u32, Duration);
 
 /// Reads the server's processor time when the load begins to count, and when it ends.
 struct Meter {
     pid: u32,
     warm_up: Duration,
     time: Duration,
+    /// The run's seconds are counted from here, but for the few milliseconds that it takes to set up.
+    base: Instant,
     /// Ends the wait early where the run has failed.
     over: Mutex<Option<Receiver<()>>>,
-    reading: Mutex<Option<JoinHandle<Result<Duration>>>>,
+    reading: Mutex<Option<JoinHandle<Result<Counted>>>>,
 }
 
 impl Conductor for Meter {
     fn all_joined(&self) -> Result<Instant> {
-        let start = Instant::now();
+        // On a second of the run, so that what counts is whole seconds of it.
+        let whole = Duration::from_secs(self.base.elapsed().as_secs() + 1);
+        let start = self.base + whole;
+        let first = u32::try_from((whole + self.warm_up).as_secs())?;
         let over = self.over.lock().ok().and_then(|mut over| over.take()).context("the load began twice")?;
         let (pid, from, time) = (self.pid, start + self.warm_up, self.time);
         let handle = std::thread::spawn(move || {
             wait_until(from, &over)?;
             let before = process_time(pid)?;
             wait_until(from + time, &over)?;
-            Ok(process_time(pid)?.saturating_sub(before))
+            Ok((first, process_time(pid)?.saturating_sub(before)))
         });
         *self.reading.lock().map_err(|_| anyhow!("the meter's lock"))? = Some(handle);
         Ok(start)
@@ -120,11 +138,11 @@ impl Conductor for Meter {
 }
 
 impl Meter {
-    fn finish(self, keep: Sender<()>) -> Result<Duration> {
+    fn finish(self, keep: Sender<()>) -> Result<Counted> {
         let reading = self.reading.into_inner().ok().flatten().context("the load never began")?;
-        let cpu = reading.join().map_err(|_| anyhow!("the meter panicked"))?;
+        let read = reading.join().map_err(|_| anyhow!("the meter panicked"))?;
         drop(keep);
-        cpu
+        read
     }
 }
 

@@ -320,7 +320,7 @@ fn series_json(one: &Series) -> Value {
             json!({
                 "seconds": total.seconds,
                 "updates": total.sent,
-                "deliveries": total.received,
+                "deliveries": round.received,
                 "frames": total.frames_received,
                 "server_seconds": round.cpu.as_secs_f64(),
                 "p50_us": round.latency_us(50.0),

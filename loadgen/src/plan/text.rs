@@ -47,7 +47,7 @@ fn table(out: &mut String, heads: &[&str], columns: &[&Needs]) {
     };
     row("", heads.iter().map(|head| (*head).to_owned()).collect());
     let mut line = |name: &str, cell: &dyn Fn(&Needs) -> String| {
-        row(name, columns.iter().map(|needs| cell(needs)).collect())
+        row(name, columns.iter().map(|needs| cell(needs)).collect());
     };
     line("connections", &|needs| grouped(needs.connections as f64));
     line("documents", &|needs| grouped(needs.documents as f64));
