@@ -58,4 +58,6 @@ pub(crate) struct Outcome {
     pub(crate) counts: Counts,
     pub(crate) correctness: Correctness,
     pub(crate) thread: GeneratorThread,
+    /// Seconds that it has not told yet: the last one is none that went by.
+    pub(crate) finished: Vec<Second>,
 }

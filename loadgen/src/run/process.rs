@@ -56,7 +56,7 @@ struct Process {
     started: OffsetDateTime,
     environment: Environment,
     wanted: u64,
-    seconds: BTreeMap<u32, (usize, Second)>,
+    seconds: BTreeMap<u32, Second>,
     emitted: Vec<Interval>,
     server: Option<ServerWatch>,
     retransmits_before: u64,
@@ -71,6 +71,7 @@ struct Thread {
     waker: Waker,
     standing: Standing,
     has_joined: bool,
+    seconds_told: u32,
     outcome: Option<Outcome>,
     handle: JoinHandle<()>,
 }
@@ -253,31 +254,35 @@ impl Process {
             Report::Joined => self.threads[thread].has_joined = true,
             Report::Seconds { finished, standing } => {
                 self.threads[thread].standing = standing;
-                self.take_seconds(finished, watch);
+                self.take_seconds(thread, &finished, watch);
             }
             Report::Done(outcome) => {
-                let outcome = outcome.with_context(|| format!("worker {}", thread + 1))?;
+                let mut outcome = outcome.with_context(|| format!("worker {}", thread + 1))?;
+                let finished = std::mem::take(&mut outcome.finished);
                 self.threads[thread].standing.phase = Phase::Done;
                 self.threads[thread].outcome = Some(outcome);
+                self.take_seconds(thread, &finished, watch);
             }
         }
         Ok(())
     }
 
-    /// A second is complete when every thread has told its part.
-    fn take_seconds(&mut self, finished: Vec<Second>, watch: &dyn Watch) {
+    /// A second is complete when every thread that still runs has told its part.
+    fn take_seconds(&mut self, thread: usize, finished: &[Second], watch: &dyn Watch) {
         for part in finished {
             let number = part.interval.second;
-            let (told, whole) = self.seconds.entry(number).or_default();
+            let whole = self.seconds.entry(number).or_default();
             whole.interval.second = number;
-            *told += 1;
-            whole.add(&part);
+            whole.add(part);
+            self.threads[thread].seconds_told = number + 1;
         }
+        let running = self.threads.iter().filter(|thread| thread.outcome.is_none());
+        let complete = running.map(|thread| thread.seconds_told).min().unwrap_or(u32::MAX);
         while let Some(entry) = self.seconds.first_entry() {
-            if entry.get().0 < self.threads.len() {
+            if *entry.key() >= complete {
                 break;
             }
-            let (_, mut second) = entry.remove();
+            let (_, mut second) = entry.remove_entry();
             if let Some(server) = &mut self.server {
                 second.interval.server = server.sample();
             }
@@ -422,5 +427,13 @@ fn spawn(number: u32, assignment: Assignment, desk: Arc<Desk>) -> Result<Thread>
     })?;
     // A thread that cannot make its engine hands nothing over; why, its report says.
     let waker = waker.recv().context("a thread of load could not start: no io_uring, or no descriptors")?;
-    Ok(Thread { desk, waker, standing: Standing::default(), has_joined: false, outcome: None, handle })
+    Ok(Thread {
+        desk,
+        waker,
+        standing: Standing::default(),
+        has_joined: false,
+        seconds_told: 0,
+        outcome: None,
+        handle,
+    })
 }

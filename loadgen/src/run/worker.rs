@@ -509,7 +509,8 @@ impl Worker {
             turns: self.turns,
             driver: format!("{:?}", self.engine.driver()).to_lowercase(),
         };
-        Outcome { counts: self.counts, correctness: self.correctness, thread }
+        let finished = self.counts.take_finished();
+        Outcome { counts: self.counts, correctness: self.correctness, thread, finished }
     }
 
     pub(crate) fn time(&mut self, measure: Measure, nanoseconds: u64) {

@@ -5,9 +5,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{
-    Axis, Block, Borders, Chart, Dataset, GraphType, LegendPosition, Paragraph, Sparkline, Wrap,
-};
+use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Paragraph, Sparkline, Wrap};
 
 use crate::expression::nanoseconds;
 use crate::histogram::Histogram;
@@ -132,11 +130,11 @@ fn foot(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
 /// Sections from top to bottom; the first ones keep their lines where there are few.
 fn figures(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
     let is_tall = area.height >= TALL;
-    let threads = thread_lines(model, palette, area.width);
+    let threads = model.last.detail.threads.len().div_ceil(thread_cells(model, area.width).1);
     let server = u16::from(model.server().is_some());
     let fixed = 4 + 6 + 3 + 2 + server;
     let spare = area.height.saturating_sub(fixed);
-    let shown = (threads.len() as u16).clamp(1, if is_tall { 12 } else { 2 }).min(spare.max(1));
+    let shown = (threads as u16).clamp(1, if is_tall { 12 } else { 2 }).min(spare.max(1));
     let spare = spare.saturating_sub(shown);
     let spark = if is_tall { spare.min(4) } else { spare.min(2) };
     let causes = (model.errors.len() as u16).saturating_sub(1).min(spare.saturating_sub(spark));
@@ -154,7 +152,7 @@ fn figures(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
     load_section(frame, load, model, palette);
     latency_section(frame, latency, model, palette);
     found_section(frame, found, model, palette);
-    generator_section(frame, generator, model, palette, threads);
+    generator_section(frame, generator, model, palette);
     if notes > 0 {
         let inner = section(frame, said, "Notes", palette);
         let lines: Vec<Line<'_>> = model
@@ -305,40 +303,42 @@ fn found_section(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Pale
     frame.render_widget(Paragraph::new(lines), inner);
 }
 
-fn thread_lines(model: &Model, palette: Palette, width: u16) -> Vec<Line<'static>> {
+/// Columns that a thread takes, and how many threads a line has.
+fn thread_cells(model: &Model, width: u16) -> (usize, usize) {
+    let names = model.last.detail.threads.iter().map(|thread| thread.name.chars().count());
+    let longest = names.max().unwrap_or(0);
+    (longest, (usize::from(width) / (longest + 22)).max(1))
+}
+
+/// The threads in so many lines; where not all have room, those that have most to do.
+fn thread_lines(model: &Model, palette: Palette, width: u16, lines: usize) -> Vec<Line<'static>> {
+    let (longest, columns) = thread_cells(model, width);
     let mut threads = model.last.detail.threads.clone();
-    let longest = threads.iter().map(|thread| thread.name.chars().count()).max().unwrap_or(8);
-    let cell = longest + 22;
-    let columns = (usize::from(width) / cell).max(1);
-    // Where not all have room, those that have most to do are shown.
-    if threads.len() > columns * 12 {
+    let room = lines * columns;
+    let hidden = if threads.len() > room { threads.len() - room.saturating_sub(1) } else { 0 };
+    if hidden > 0 {
         threads.sort_by(|one, other| other.busy.total_cmp(&one.busy));
+        threads.truncate(room.saturating_sub(1));
     }
-    let spans: Vec<[Span<'static>; 3]> = threads
+    let mut cells: Vec<Vec<Span<'static>>> = threads
         .iter()
         .map(|thread| {
             let (state, word) =
                 if thread.busy > BUSY { (State::Doubtful, "▲ busy") } else { (State::Good, "      ") };
-            [
+            vec![
                 Span::raw(format!(" {:<longest$} {} ", thread.name, bar(thread.busy, 6))),
                 Span::raw(format!("{:>3.0} %", thread.busy * 100.0)),
                 Span::styled(format!(" {word}"), palette.state(state)),
             ]
         })
         .collect();
-    spans
-        .chunks(columns)
-        .map(|cells| Line::from(cells.iter().flatten().cloned().collect::<Vec<_>>()))
-        .collect()
+    if hidden > 0 {
+        cells.push(vec![Span::styled(format!(" and {hidden} that do less"), palette.faint())]);
+    }
+    cells.chunks(columns).map(|cells| Line::from(cells.concat())).collect()
 }
 
-fn generator_section(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    model: &Model,
-    palette: Palette,
-    threads: Vec<Line<'static>>,
-) {
+fn generator_section(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
     let inner = section(frame, area, "Generator", palette);
     let detail = &model.last.detail;
     let lag = |histogram: &Histogram| {
@@ -365,7 +365,7 @@ fn generator_section(
         ))
     });
     let room = usize::from(inner.height).saturating_sub(1 + usize::from(server.is_some()));
-    lines.extend(threads.into_iter().take(room));
+    lines.extend(thread_lines(model, palette, area.width, room));
     lines.extend(server);
     frame.render_widget(Paragraph::new(lines), inner);
 }
@@ -438,15 +438,18 @@ fn chart(
     palette: Palette,
     show: impl Fn(f64) -> String,
 ) {
-    let inner = section(frame, area, title, palette);
     let marks = [Marker::Braille, Marker::Dot, Marker::HalfBlock];
     let glyphs = ["⠒", "•", "▀"];
-    let names: Vec<String> =
-        series.iter().enumerate().map(|(at, (name, _))| format!("{} {name}", glyphs[at % 3])).collect();
+    let mut heads = vec![Span::styled(format!(" {title} "), palette.strong())];
+    for (at, (name, _)) in series.iter().enumerate() {
+        heads.push(Span::styled(format!("  {} {name} ", glyphs[at % 3]), palette.line(at)));
+    }
+    let block = Block::new().borders(Borders::TOP).border_style(palette.faint()).title(Line::from(heads));
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
     // What comes first is drawn on top.
     let sets = series.iter().enumerate().rev().map(|(at, (_, points))| {
         Dataset::default()
-            .name(names[at].clone())
             .marker(marks[at % 3])
             .graph_type(GraphType::Line)
             .style(palette.line(at))
@@ -469,9 +472,7 @@ fn chart(
                 .style(palette.faint())
                 .bounds(bounds)
                 .labels(ticks.map(|tick| format!("{:>9}", show(tick)))),
-        )
-        .legend_position(Some(LegendPosition::TopLeft))
-        .hidden_legend_constraints((Constraint::Percentage(100), Constraint::Percentage(100)));
+        );
     frame.render_widget(chart, inner);
 }
 
