@@ -1,5 +1,6 @@
 //! Flags: parsed here, laid over a preset or a file, and turned into a scenario and a list of outputs.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::plan::PlanArgs;
 use crate::scenario::presets::{NAMES, preset};
 use crate::scenario::{Arrivals, Auth, Dialect, Driver, Kind, Load, Scenario, Server, StagePlan, duration};
+use crate::view::Choice;
 
 /// A load generator for WebSocket servers that checks what it measures.
 #[derive(Debug, Parser)]
@@ -39,10 +41,54 @@ pub enum Command {
     List,
     /// The JSON Schema of result files.
     Schema,
+    /// An agent: runs shares of loads that another host coordinates with --agents.
+    Agent(AgentArgs),
+    /// Result files of one load that ran on several hosts become one.
+    Merge(MergeArgs),
     /// Result files side by side: exits with 99 if one of --fail-on holds.
     Compare(CompareArgs),
     /// What hosts need for so many connections: memory, cores, network, settings.
     Plan(PlanArgs),
+}
+
+/// Flags of `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Where coordinators come in.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
+    pub listen: SocketAddr,
+    /// What coordinators must know; PINWIRE_AGENT_TOKEN does not show in process lists. Needed unless on loopback.
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
+    agent_token: Option<String>,
+    /// Addresses of this host to dial from, whatever the coordinator says.
+    #[arg(long, value_delimiter = ',')]
+    pub sources: Vec<String>,
+    /// Serve the process that started this one, over its stdin.
+    #[arg(long, hide = true)]
+    pub inherited: bool,
+}
+
+impl AgentArgs {
+    /// The token, wherever it was given.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        agent_token(self.agent_token.as_ref())
+    }
+}
+
+fn agent_token(given: Option<&String>) -> Option<String> {
+    given.cloned().or_else(|| std::env::var("PINWIRE_AGENT_TOKEN").ok()).filter(|token| !token.is_empty())
+}
+
+/// Flags of `merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Result files (--json) of runs that were started by hand at the same time.
+    #[arg(required = true, num_args = 2..)]
+    pub files: Vec<PathBuf>,
+    /// What becomes of the results.
+    #[command(flatten)]
+    pub outputs: Outputs,
 }
 
 /// Flags of `compare`.
@@ -151,15 +197,50 @@ pub struct RunArgs {
     /// The server's process on this machine, to report its CPU and memory.
     #[arg(long, help_heading = "Generator", value_name = "PID")]
     server_pid: Option<u32>,
+    /// Share the run out to so many processes on this machine.
+    #[arg(long, help_heading = "Generator", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub processes: Option<u32>,
+    /// Share the run out to agents on other hosts (see `agent`).
+    #[arg(
+        long,
+        help_heading = "Generator",
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        conflicts_with = "processes"
+    )]
+    pub agents: Vec<String>,
+    /// What the agents want to know; PINWIRE_AGENT_TOKEN does not show in process lists.
+    #[arg(long, help_heading = "Generator", value_name = "TOKEN", allow_hyphen_values = true)]
+    agent_token: Option<String>,
     /// Run even if preflight says that it cannot work.
     #[arg(long, help_heading = "Generator")]
     pub force: bool,
-    /// What must hold: `p99<5ms`, `errors=0`, `rate>=1000`.
-    #[arg(long = "assert", help_heading = "Outcome", value_name = "EXPR")]
-    pub assertions: Vec<String>,
     /// Search the highest rate at which this holds: `p99<5ms`. Begins with --rate.
     #[arg(long, help_heading = "Outcome", value_name = "EXPR")]
     pub search: Option<String>,
+    /// What becomes of the results.
+    #[command(flatten)]
+    pub outputs: Outputs,
+    /// What to see while it runs.
+    #[arg(long, help_heading = "Outcome", value_enum, default_value_t)]
+    view: Choice,
+    /// The same as `--view json`.
+    #[arg(long, help_heading = "Outcome", conflicts_with_all = ["view", "quiet"])]
+    progress_json: bool,
+    /// The same as `--view none`.
+    #[arg(long, short = 'q', help_heading = "Outcome", conflicts_with = "view")]
+    quiet: bool,
+    /// Print the scenario as TOML instead of running it.
+    #[arg(long, help_heading = "Outcome")]
+    pub dump_scenario: bool,
+}
+
+/// What becomes of results.
+#[derive(Debug, Args)]
+pub struct Outputs {
+    /// What must hold: `p99<5ms`, `errors=0`, `rate>=1000`.
+    #[arg(long = "assert", help_heading = "Outcome", value_name = "EXPR")]
+    pub assertions: Vec<String>,
     /// Write results as JSON (see `schema`).
     #[arg(long, help_heading = "Outcome", value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -172,12 +253,9 @@ pub struct RunArgs {
     /// Write a page with plots that needs nothing else.
     #[arg(long, help_heading = "Outcome", value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// No lines while it runs.
-    #[arg(long, short = 'q', help_heading = "Outcome")]
-    pub quiet: bool,
-    /// Print the scenario as TOML instead of running it.
-    #[arg(long, help_heading = "Outcome")]
-    pub dump_scenario: bool,
+    /// Write the verdict, the checks and the assertions as JUnit XML.
+    #[arg(long, help_heading = "Outcome", value_name = "FILE")]
+    pub junit: Option<PathBuf>,
 }
 
 /// What only some kinds know.
@@ -265,6 +343,22 @@ enum ModeArg {
 }
 
 impl RunArgs {
+    /// How the run shows itself.
+    #[must_use]
+    pub fn view(&self) -> Choice {
+        match (self.quiet, self.progress_json) {
+            (true, _) => Choice::None,
+            (_, true) => Choice::Json,
+            _ => self.view,
+        }
+    }
+
+    /// The agents' token, wherever it was given.
+    #[must_use]
+    pub fn agent_token(&self) -> Option<String> {
+        agent_token(self.agent_token.as_ref())
+    }
+
     /// The scenario that these flags ask for.
     ///
     /// # Errors

@@ -45,6 +45,15 @@ const SYSCTLS: [&str; 12] = [
     "net/ipv4/tcp_wmem",
 ];
 
+/// This program's version, and the commit it was built from if that is known.
+#[must_use]
+pub fn program() -> String {
+    match option_env!("PINWIRE_COMMIT") {
+        Some(commit) => format!("pinwire-loadgen {} ({commit})", env!("CARGO_PKG_VERSION")),
+        None => format!("pinwire-loadgen {}", env!("CARGO_PKG_VERSION")),
+    }
+}
+
 impl Environment {
     /// Reads it now. What cannot be read is left empty: a run does not fail for it.
     #[must_use]
@@ -78,10 +87,7 @@ impl Environment {
             descriptors: descriptors
                 .and_then(|limits| limits.split_whitespace().next()?.parse().ok())
                 .unwrap_or(0),
-            generator: match option_env!("PINWIRE_COMMIT") {
-                Some(commit) => format!("pinwire-loadgen {} ({commit})", env!("CARGO_PKG_VERSION")),
-                None => format!("pinwire-loadgen {}", env!("CARGO_PKG_VERSION")),
-            },
+            generator: program(),
             server: None,
         }
     }

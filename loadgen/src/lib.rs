@@ -6,6 +6,9 @@
 //!                                      └──────────────── verdict ──────────────────────┘
 //! ```
 //!
+//! `team` shares a run out to several processes, each of which runs `run`; `merge` puts their results together, and `view`
+//! shows it while it goes on.
+//!
 //! `run` is the whole of it: `process` is the main thread's side, `worker` a thread's. Everything that counts or judges is
 //! free of sockets and clocks: `schedule`, `ledger`, `content`, `layout`, `verdict`, `search`, `expression`, `compare`.
 
@@ -14,7 +17,7 @@ pub mod compare;
 pub mod environment;
 pub mod expression;
 pub mod histogram;
-pub mod lines;
+pub mod merge;
 pub mod outcome;
 pub mod plan;
 pub mod preflight;
@@ -24,5 +27,8 @@ pub mod results;
 pub mod run;
 pub mod scenario;
 pub mod search;
+pub mod signals;
 mod sum;
+pub mod team;
 mod verdict;
+pub mod view;

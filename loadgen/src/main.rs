@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use pinwire_loadgen::cli::{Cli, Command, CompareArgs, RunArgs};
+use pinwire_loadgen::cli::{AgentArgs, Cli, Command, CompareArgs, MergeArgs, Outputs, RunArgs};
 use pinwire_loadgen::expression::{Condition, FailOn};
-use pinwire_loadgen::lines::Lines;
 use pinwire_loadgen::outcome::{self, Exit};
 use pinwire_loadgen::plan::plan;
 use pinwire_loadgen::results::{Results, SearchStep, VerdictLevel};
 use pinwire_loadgen::run::{Alone, Seat, run};
 use pinwire_loadgen::scenario::{Load, Scenario, presets};
 use pinwire_loadgen::search::{Outcome, Search};
-use pinwire_loadgen::{compare, preflight, report};
+use pinwire_loadgen::team::{Team, agent};
+use pinwire_loadgen::view::{Heading, Viewer};
+use pinwire_loadgen::{compare, merge, preflight, report, signals};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
             print!("{schema}");
             Exit::Good
         }),
+        Some(Command::Agent(args)) => serve(args),
+        Some(Command::Merge(args)) => merge_files(args),
         Some(Command::Compare(args)) => compare_files(args),
         Some(Command::Plan(args)) => plan(args).map(|text| {
             print!("{text}");
@@ -52,51 +55,102 @@ fn main() -> ExitCode {
 }
 
 fn start(args: &RunArgs) -> Result<Exit> {
-    let mut scenario = args.resolve()?;
+    let scenario = args.resolve()?;
     if args.dump_scenario {
         print!("{}", toml::to_string(&scenario)?);
         return Ok(Exit::Good);
     }
-    let conditions = args.assertions.iter().map(|text| Condition::parse(text)).collect::<Result<Vec<_>>>()?;
+    let conditions = conditions(&args.outputs)?;
     let objective = args.search.as_deref().map(Condition::parse).transpose()?;
-    let findings = preflight::prepare(&mut scenario);
-    if !args.quiet {
-        findings.arranged.iter().for_each(|what| eprintln!("preflight: {what}"));
-    }
-    if !findings.obstacles.is_empty() && !args.force {
-        bail!("this cannot work (--force tries all the same):\n  {}", findings.obstacles.join("\n  "));
-    }
     let stop = Arc::new(AtomicBool::new(false));
-    // The first interrupt ends the load and reports; the second ends the process.
-    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, Arc::clone(&stop))?;
-    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop))?;
-    let mut results = match &objective {
-        Some(objective) => search(&scenario, objective, args, &stop)?,
-        None => run(&scenario, Seat::ALONE, &Alone, &Lines::new(args.quiet, Arc::clone(&stop)))?,
+    signals::listen(&stop)?;
+    let mut runner = Runner::new(args)?;
+    let viewer = Viewer::start(args.view(), Arc::clone(&stop))?;
+    let results = match &objective {
+        Some(objective) => search(&scenario, objective, &mut runner, &viewer, &stop),
+        None => {
+            viewer.begin(&Heading::of(&scenario, None));
+            runner.run(&scenario, &viewer)
+        }
+    };
+    // What is said from here on belongs below the view, not into it.
+    let mut results = match results {
+        Ok(results) => results,
+        Err(error) => {
+            drop(viewer);
+            return Err(error);
+        }
     };
     results.assertions = conditions.iter().map(|condition| condition.check(&results)).collect();
-    print!("{}", report::summary::render(&results));
-    if let Some(path) = &args.json {
-        report::json::write(&results, path)?;
+    let exit = outcome::of(&results);
+    viewer.end(&results, exit);
+    put_out(&results, &args.outputs)?;
+    Ok(exit)
+}
+
+fn conditions(outputs: &Outputs) -> Result<Vec<Condition>> {
+    outputs.assertions.iter().map(|text| Condition::parse(text)).collect()
+}
+
+fn put_out(results: &Results, outputs: &Outputs) -> Result<()> {
+    print!("{}", report::summary::render(results));
+    if let Some(path) = &outputs.json {
+        report::json::write(results, path)?;
     }
-    if let Some(path) = &args.csv {
-        report::csv::write(&results, path)?;
+    if let Some(path) = &outputs.csv {
+        report::csv::write(results, path)?;
     }
-    if let Some(path) = &args.hdr {
-        report::hdr::write(&results, path)?;
+    if let Some(path) = &outputs.hdr {
+        report::hdr::write(results, path)?;
     }
-    if let Some(path) = &args.html {
-        report::html::write(&results, path)?;
+    if let Some(path) = &outputs.html {
+        report::html::write(results, path)?;
     }
-    Ok(outcome::of(&results))
+    if let Some(path) = &outputs.junit {
+        report::junit::write(results, path)?;
+    }
+    Ok(())
+}
+
+/// Whoever runs scenarios: this process, or several that it coordinates.
+struct Runner {
+    team: Option<Team>,
+    is_forced: bool,
+}
+
+impl Runner {
+    fn new(args: &RunArgs) -> Result<Self> {
+        let team = match args.processes {
+            _ if !args.agents.is_empty() => {
+                Some(Team::connect(&args.agents, args.agent_token().as_deref().unwrap_or_default())?)
+            }
+            Some(processes) if processes > 1 => Some(Team::start(processes)?),
+            _ => None,
+        };
+        Ok(Self { team, is_forced: args.force })
+    }
+
+    fn run(&mut self, scenario: &Scenario, viewer: &Viewer) -> Result<Results> {
+        if let Some(team) = &mut self.team {
+            return team.run(scenario, self.is_forced, viewer, &|text| viewer.note(text));
+        }
+        let mut scenario = scenario.clone();
+        let findings = preflight::prepare(&mut scenario, Seat::ALONE, Seat::ALONE);
+        findings.arranged.iter().for_each(|what| viewer.note(&format!("preflight: {what}")));
+        if !findings.obstacles.is_empty() && !self.is_forced {
+            bail!("this cannot work (--force tries all the same):\n  {}", findings.obstacles.join("\n  "));
+        }
+        run(&scenario, Seat::ALONE, &Alone::now(), viewer)
+    }
 }
 
 /// The highest rate that keeps the objective; the results are those of the last run that did.
 fn search(
     scenario: &Scenario,
     objective: &Condition,
-    args: &RunArgs,
-    stop: &Arc<AtomicBool>,
+    runner: &mut Runner,
+    viewer: &Viewer,
+    stop: &AtomicBool,
 ) -> Result<Results> {
     let Load::Open { stages, .. } = &scenario.load else { bail!("--search needs an open load: give --rate") };
     let mut search = Search::new(stages.first().map_or(0.0, |stage| stage.from));
@@ -109,7 +163,8 @@ fn search(
             stages.truncate(1);
             stages.iter_mut().for_each(|stage| (stage.from, stage.to) = (rate, rate));
         }
-        let results = run(&step, Seat::ALONE, &Alone, &Lines::new(args.quiet, Arc::clone(stop)))?;
+        viewer.begin(&Heading::of(&step, Some(format!("search: {rate:.0}/s"))));
+        let results = runner.run(&step, viewer)?;
         let checked = objective.check(&results);
         let is_whole = results.correctness.faults() == 0 && results.total.dropped == 0;
         let outcome = match results.verdict.level {
@@ -117,10 +172,8 @@ fn search(
             _ if checked.held && is_whole => Outcome::Held,
             _ => Outcome::Failed,
         };
+        viewer.note(&format!("search: {rate:.0}/s {outcome:?}, {}", checked.seen));
         steps.push(SearchStep { rate, held: outcome == Outcome::Held, seen: checked.seen });
-        if !args.quiet {
-            eprintln!("search: {rate:.0}/s {outcome:?}, {}", steps.last().map_or("", |step| &step.seen));
-        }
         search.tell(outcome);
         if outcome == Outcome::Held {
             best = Some(results);
@@ -138,6 +191,26 @@ fn search(
     }
     results.search = steps;
     Ok(results)
+}
+
+fn serve(args: &AgentArgs) -> Result<Exit> {
+    if args.inherited {
+        agent::serve_parent()?;
+        return Ok(Exit::Good);
+    }
+    let announce = |address| println!("agent listens on {address}");
+    agent::serve(args.listen, args.token().as_deref(), args.sources.clone(), announce)?;
+    Ok(Exit::Good)
+}
+
+fn merge_files(args: &MergeArgs) -> Result<Exit> {
+    let read = |path: &PathBuf| Ok((path.display().to_string(), report::json::read(path)?));
+    let files = args.files.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let conditions = conditions(&args.outputs)?;
+    let mut results = merge::merge_files(files)?.context("there is nothing to merge")?;
+    results.assertions = conditions.iter().map(|condition| condition.check(&results)).collect();
+    put_out(&results, &args.outputs)?;
+    Ok(outcome::of(&results))
 }
 
 fn compare_files(args: &CompareArgs) -> Result<Exit> {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::results::{Results, VerdictLevel};
+use crate::team::AgentsLost;
 
 /// How a run ended, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,26 +20,34 @@ pub enum Exit {
     Usage,
 }
 
-impl From<Exit> for ExitCode {
+impl From<Exit> for u8 {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
+        match exit {
             Exit::Good => 0,
             Exit::Failed => 99,
             Exit::GeneratorLimit => 98,
             Exit::TargetLost => 97,
             Exit::Usage => 2,
-        })
+        }
     }
 }
 
-/// The exit of a run. A target that is gone explains everything else; a fault is one whatever the generator did; then
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(u8::from(exit))
+    }
+}
+
+/// The exit of a run. Without all of its processes a run says nothing. A target that is gone explains everything else; a fault is one whatever the generator did; then
 /// what an overloaded generator measured is not held against the server.
 #[must_use]
 pub fn of(results: &Results) -> Exit {
     let connections = &results.connections;
     let lost: u64 = connections.lost.values().sum();
     let is_lost = connections.joined == 0 && connections.dialled > 0 || lost > 0 && lost >= connections.peak;
-    if is_lost {
+    if results.processes.iter().any(|part| part.failure.is_some()) {
+        Exit::GeneratorLimit
+    } else if is_lost {
         Exit::TargetLost
     } else if results.correctness.faults() > 0 {
         Exit::Failed
@@ -53,14 +62,14 @@ pub fn of(results: &Results) -> Exit {
 
 /// The exit of a run that could not be done.
 #[must_use]
-pub fn of_error(_error: &anyhow::Error) -> Exit {
-    Exit::Usage
+pub fn of_error(error: &anyhow::Error) -> Exit {
+    if error.is::<AgentsLost>() { Exit::GeneratorLimit } else { Exit::Usage }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{Assertion, tests::results};
+    use crate::results::{Assertion, ProcessPart, tests::results};
 
     #[test]
     fn what_explains_the_rest_comes_first() {
@@ -79,5 +88,7 @@ mod tests {
         assert_eq!(of(&run), Exit::Failed);
         run.connections.lost.insert("reset".into(), 5);
         assert_eq!(of(&run), Exit::TargetLost);
+        run.processes.push(ProcessPart { failure: Some("killed".into()), ..ProcessPart::default() });
+        assert_eq!(of(&run), Exit::GeneratorLimit);
     }
 }

@@ -43,6 +43,9 @@ pub struct Results {
     pub server: Option<ServerUse>,
     /// Whether the figures can be trusted.
     pub verdict: Verdict,
+    /// The parts of a run of several processes, or of several files that were merged; empty for a process on its own.
+    #[serde(default)]
+    pub processes: Vec<ProcessPart>,
     /// Steps of `--search`, in the order they were tried; the last that held is the answer.
     pub search: Vec<SearchStep>,
     /// Outcomes of `--assert`.
@@ -201,6 +204,39 @@ impl Correctness {
     }
 }
 
+/// What one process did of a run of several. What it saw second by second is in the whole alone.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessPart {
+    /// `process 1`, the agent's address, or the file.
+    pub name: String,
+    /// Why there are no figures of it, or not all: the whole is INVALID then.
+    pub failure: Option<String>,
+    /// Its clock against the coordinator's, as far as it could be measured; none where nobody did.
+    pub clock: Option<ClockOffset>,
+    /// Where it ran.
+    pub environment: Environment,
+    /// The sum of its stages.
+    pub total: Tally,
+    /// Its connections.
+    pub connections: Connections,
+    /// What it checked.
+    pub correctness: Correctness,
+    /// How it fared.
+    pub generator: Generator,
+    /// Whether its figures can be trusted.
+    pub verdict: Verdict,
+}
+
+/// How a process's clock was related to the coordinator's when the load began. Latencies do not depend on it, since what
+/// is timed is sent and received by one process; the common start and the alignment of seconds do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClockOffset {
+    /// Its monotonic clock less the coordinator's, nanoseconds. Each counts from when the two met.
+    pub offset_ns: i64,
+    /// The shortest round trip of the exchanges: the offset is off by half of it at most.
+    pub round_trip_ns: u64,
+}
+
 /// How the generator fared.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Generator {
@@ -332,6 +368,7 @@ pub(crate) mod tests {
             generator: Generator::default(),
             server: None,
             verdict: Verdict::default(),
+            processes: Vec::new(),
             search: Vec::new(),
             assertions: Vec::new(),
         }

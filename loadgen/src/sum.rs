@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::results::{Connections, Correctness, Interval, ServerSample, Tally};
-use crate::run::StageCounts;
+use crate::run::{Detail, Second, StageCounts};
 
 fn add_counts(whole: &mut BTreeMap<String, u64>, part: &BTreeMap<String, u64>) {
     for (cause, count) in part {
@@ -74,6 +74,27 @@ impl Interval {
             }),
             (one, other) => one.or(other),
         };
+    }
+}
+
+impl Second {
+    /// Adds what happened elsewhere in the same second.
+    pub(crate) fn add(&mut self, part: &Second) {
+        self.interval.add(&part.interval);
+        self.detail.add(&part.detail);
+    }
+}
+
+impl Detail {
+    /// Adds what happened elsewhere in the same time.
+    pub(crate) fn add(&mut self, part: &Detail) {
+        self.uncorrected.add(&part.uncorrected);
+        self.schedule_lag.add(&part.schedule_lag);
+        self.loop_lag.add(&part.loop_lag);
+        add_counts(&mut self.errors, &part.errors);
+        self.threads.extend(part.threads.iter().cloned());
+        // `worker 10` behind `worker 9`.
+        self.threads.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
     }
 }
 

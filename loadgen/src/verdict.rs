@@ -34,11 +34,8 @@ pub(crate) struct Evidence<'a> {
 
 /// The verdict.
 pub(crate) fn verdict(evidence: &Evidence<'_>) -> Verdict {
-    let mut verdict = Verdict::default();
-    let mut find = |level: VerdictLevel, reason: String| {
-        verdict.level = verdict.level.max(level);
-        verdict.reasons.push(reason);
-    };
+    let mut found: Vec<(VerdictLevel, String)> = Vec::new();
+    let mut find = |level: VerdictLevel, reason: String| found.push((level, reason));
     for thread in &evidence.generator.threads {
         let busy = thread.busy * 100.0;
         if thread.busy > BUSY_INVALID {
@@ -83,7 +80,10 @@ pub(crate) fn verdict(evidence: &Evidence<'_>) -> Verdict {
     if evidence.is_stopped {
         find(VerdictLevel::Degraded, "the run was stopped before its end".into());
     }
-    verdict
+    // What decides stands first.
+    found.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+    let level = found.first().map_or(VerdictLevel::Valid, |(level, _)| *level);
+    Verdict { level, reasons: found.into_iter().map(|(_, reason)| reason).collect() }
 }
 
 fn judge_schedule(evidence: &Evidence<'_>, find: &mut impl FnMut(VerdictLevel, String)) {

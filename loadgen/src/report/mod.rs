@@ -4,5 +4,6 @@ pub mod csv;
 pub mod hdr;
 pub mod html;
 pub mod json;
+pub mod junit;
 mod plot;
 pub mod summary;

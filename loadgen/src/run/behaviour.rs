@@ -8,8 +8,8 @@ use pinwire_protocol::ws::Opcode;
 
 use pinwire_engine::Slot;
 
+use crate::run::Phase;
 use crate::run::client::Stage;
-use crate::run::desk::Phase;
 use crate::run::schedule::{Part, Planned};
 use crate::run::worker::{Timer, Worker};
 use crate::scenario::{Dialect, Kind};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::histogram::Histogram;
 use crate::results::{Connections, Interval, Measure, Tally};
 use crate::run::schedule::Part;
+use crate::run::{Detail, Second, ThreadLoad};
 
 /// Counters of one stage.
 #[derive(Clone, Debug, Default)]
@@ -61,12 +62,16 @@ pub(crate) struct Counts {
     pub(crate) connects: BTreeMap<Measure, Histogram>,
     pub(crate) connections: Connections,
     pub(crate) interval: Interval,
-    finished: Vec<Interval>,
+    pub(crate) detail: Detail,
+    finished: Vec<Second>,
+    /// Readings of this thread's CPU in this second.
+    busy: Vec<f64>,
+    thread: String,
     pub(crate) open: u64,
 }
 
 impl Counts {
-    pub(crate) fn new(stages: usize) -> Self {
+    pub(crate) fn new(stages: usize, thread: &str) -> Self {
         Self {
             stages: vec![StageCounts::default(); stages],
             outside: StageCounts::default(),
@@ -74,7 +79,10 @@ impl Counts {
             connects: BTreeMap::new(),
             connections: Connections::default(),
             interval: Interval::default(),
+            detail: Detail::default(),
             finished: Vec::new(),
+            busy: Vec::new(),
+            thread: thread.to_owned(),
             open: 0,
         }
     }
@@ -106,7 +114,32 @@ impl Counts {
     /// Errors outside the load count too: they are in the total.
     pub(crate) fn error(&mut self, cause: String) {
         self.interval.errors += 1;
-        *self.now().errors.entry(cause).or_default() += 1;
+        count(&mut self.detail.errors, &cause);
+        count(&mut self.now().errors, &cause);
+    }
+
+    /// A planned send, or dial, that never left.
+    pub(crate) fn dropped(&mut self, part: Part, cause: &str) {
+        self.interval.dropped += 1;
+        count(&mut self.detail.errors, cause);
+        let counts = self.part(part);
+        counts.dropped += 1;
+        count(&mut counts.errors, cause);
+    }
+
+    /// A send, or dial, is planned, and looked at so late.
+    pub(crate) fn planned(&mut self, part: Part, lag: u64) {
+        self.interval.planned += 1;
+        self.detail.schedule_lag.record(lag);
+        let counts = self.part(part);
+        counts.planned += 1;
+        counts.schedule_lag.record(lag);
+    }
+
+    /// How busy the thread was since the last reading.
+    pub(crate) fn busy(&mut self, busy: f64) {
+        self.busy.push(busy);
+        self.interval.busiest_thread = self.interval.busiest_thread.max(busy);
     }
 
     pub(crate) fn time(&mut self, measure: Measure, nanoseconds: u64) {
@@ -127,16 +160,53 @@ impl Counts {
         while self.interval.second < second {
             let next = Interval { second: self.interval.second + 1, ..Interval::default() };
             self.interval.open = self.open;
-            self.finished.push(std::mem::replace(&mut self.interval, next));
+            let readings = self.busy.len().max(1) as f64;
+            let busy = self.busy.drain(..).sum::<f64>() / readings;
+            self.detail.threads.push(ThreadLoad { name: self.thread.clone(), busy });
+            self.finished.push(Second {
+                interval: std::mem::replace(&mut self.interval, next),
+                detail: std::mem::take(&mut self.detail),
+            });
         }
     }
 
-    pub(crate) fn take_finished(&mut self) -> Vec<Interval> {
+    pub(crate) fn take_finished(&mut self) -> Vec<Second> {
         std::mem::take(&mut self.finished)
     }
 
     /// The stages, and errors from outside them.
     pub(crate) fn into_stages(self) -> (Vec<StageCounts>, BTreeMap<String, u64>) {
         (self.stages, self.outside.errors)
+    }
+}
+
+/// Causes told apart; a server that gives every connection a reason of its own would fill memory and summary with them.
+const CAUSES_MAX: usize = 64;
+/// Where the rest goes.
+const OTHER_CAUSES: &str = "other causes";
+
+/// Counts one more of a cause.
+pub(crate) fn count(causes: &mut BTreeMap<String, u64>, cause: &str) {
+    if let Some(count) = causes.get_mut(cause) {
+        *count += 1;
+    } else {
+        let cause = if causes.len() < CAUSES_MAX { cause } else { OTHER_CAUSES };
+        *causes.entry(cause.to_owned()).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_beyond_the_bound_are_counted_together() {
+        let mut causes = BTreeMap::new();
+        for number in 0..100 {
+            count(&mut causes, &format!("closed 1008 request {number}"));
+            count(&mut causes, "reset");
+        }
+        assert_eq!(causes.len(), CAUSES_MAX + 1);
+        assert_eq!((causes["reset"], causes[OTHER_CAUSES]), (100, 37));
     }
 }

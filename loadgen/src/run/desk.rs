@@ -3,26 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::mpsc::Sender;
 
-use crate::results::{Correctness, GeneratorThread, Interval};
+use crate::results::{Correctness, GeneratorThread};
 use crate::run::counts::Counts;
-
-/// Where a thread is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Its clients dial.
-    #[default]
-    Connecting,
-    /// They have joined, or failed, and wait for the others'.
-    Joined,
-    /// They send.
-    Load,
-    /// They await what is under way.
-    Draining,
-    /// They leave.
-    Closing,
-    /// They are gone.
-    Done,
-}
+use crate::run::{Faults, Phase, Second};
 
 /// Orders from the main thread, looked at every turn.
 #[derive(Debug, Default)]
@@ -40,7 +23,7 @@ pub(crate) struct Desk {
 pub(crate) struct Standing {
     pub(crate) phase: Phase,
     pub(crate) open: u64,
-    pub(crate) faults: u64,
+    pub(crate) faults: Faults,
     pub(crate) rate: f64,
 }
 
@@ -50,7 +33,7 @@ pub(crate) enum Report {
     /// All clients that were to dial have joined or failed.
     Joined,
     /// Seconds that are over, and what stands.
-    Seconds { finished: Vec<Interval>, standing: Standing },
+    Seconds { finished: Vec<Second>, standing: Standing },
     /// The thread is done.
     Done(Box<anyhow::Result<Outcome>>),
 }
@@ -75,4 +58,6 @@ pub(crate) struct Outcome {
     pub(crate) counts: Counts,
     pub(crate) correctness: Correctness,
     pub(crate) thread: GeneratorThread,
+    /// Seconds that it has not told yet: the last one is none that went by.
+    pub(crate) finished: Vec<Second>,
 }

@@ -13,9 +13,10 @@ use pinwire_protocol::ws::{self, Decoder, Role};
 use socket2::{Domain, Socket, Type};
 
 use crate::results::Measure;
+use crate::run::Phase;
 use crate::run::address::Endpoint;
 use crate::run::client::{Stage, Upgrading};
-use crate::run::desk::Phase;
+use crate::run::counts::count;
 use crate::run::load::numbered;
 use crate::run::schedule::Planned;
 use crate::run::worker::{Timer, Worker};
@@ -87,15 +88,9 @@ impl Worker {
     /// A planned coming of `connect` or `churn`.
     pub(crate) fn come(&mut self, planned: Planned) {
         let now = self.clock();
-        let counts = self.counts.part(planned.part);
-        counts.planned += 1;
-        counts.schedule_lag.record(now.saturating_sub(planned.at));
-        self.counts.interval.planned += 1;
+        self.counts.planned(planned.part, now.saturating_sub(planned.at));
         let Some(client) = self.away.pop() else {
-            let counts = self.counts.part(planned.part);
-            counts.dropped += 1;
-            *counts.errors.entry("dial dropped: every client is busy".into()).or_default() += 1;
-            self.counts.interval.dropped += 1;
+            self.counts.dropped(planned.part, "dial dropped: every client is busy");
             return;
         };
         self.clients[client as usize].since = planned.at;
@@ -298,14 +293,16 @@ impl Worker {
         let counts = self.counts.part(planned.part);
         counts.received += 1;
         counts.latency.record(now.saturating_sub(planned.at));
-        counts.uncorrected.record(now.saturating_sub(dialled.min(now)));
+        let uncorrected = now.saturating_sub(dialled.min(now));
+        counts.uncorrected.record(uncorrected);
+        self.counts.detail.uncorrected.record(uncorrected);
         self.counts.interval.received += 1;
         self.counts.interval.latency.record(now.saturating_sub(planned.at));
     }
 
     /// A dial came to nothing: again later, or never.
     pub(crate) fn failed(&mut self, client: u32, cause: &str) {
-        *self.counts.connections.failed.entry(cause.to_owned()).or_default() += 1;
+        count(&mut self.counts.connections.failed, cause);
         self.counts.error(cause.to_owned());
         self.arriving.remove(&client);
         let now = self.clock();
@@ -363,7 +360,7 @@ impl Worker {
             }
             Stage::Joined => {
                 self.leave_ledger(client);
-                *self.counts.connections.lost.entry(cause.to_owned()).or_default() += 1;
+                count(&mut self.counts.connections.lost, cause);
                 self.counts.error(format!("lost: {cause}"));
                 if self.is_visitor(client) {
                     self.away.push(client);

@@ -3,6 +3,9 @@
 //! All clients of a document or topic are on one thread, so that what it checks and times never crosses threads. Groups
 //! go to the thread with the fewest clients so far.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::run::Seat;
 use crate::run::ledger::{Audience, History};
 use crate::scenario::{Kind, RawMode, Scenario};
@@ -120,17 +123,33 @@ fn zipf(count: u32, documents: u32, skew: f64) -> Vec<u32> {
 
 /// The groups of one thread of one process.
 pub(crate) fn share(scenario: &Scenario, seat: Seat, thread: u32, threads: u32) -> Vec<Group> {
-    let mut loads = vec![0_u64; (seat.of * threads) as usize];
     let own = (seat.index * threads + thread) as usize;
     let mut mine = Vec::new();
-    for group in groups(scenario) {
-        let lightest = (0..loads.len()).min_by_key(|at| loads[*at]).unwrap_or(0);
-        loads[lightest] += u64::from(group.members);
-        if lightest == own {
+    spread(scenario, seat.of * threads, |thread, group| {
+        if thread == own {
             mine.push(group);
         }
-    }
+    });
     mine
+}
+
+/// Clients of each thread of all processes.
+pub(crate) fn clients(scenario: &Scenario, threads: u32) -> Vec<u64> {
+    let mut clients = vec![0; threads as usize];
+    spread(scenario, threads, |thread, group| clients[thread] += u64::from(group.members));
+    clients
+}
+
+fn spread(scenario: &Scenario, threads: u32, mut give: impl FnMut(usize, Group)) {
+    // The lightest first, and of those that are alike the first.
+    let mut loads: BinaryHeap<Reverse<(u64, usize)>> =
+        (0..threads as usize).map(|at| Reverse((0, at))).collect();
+    for group in groups(scenario) {
+        if let Some(Reverse((load, thread))) = loads.pop() {
+            loads.push(Reverse((load + u64::from(group.members), thread)));
+            give(thread, group);
+        }
+    }
 }
 
 #[cfg(test)]

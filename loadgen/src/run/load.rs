@@ -4,8 +4,8 @@ use pinwire_engine::{Refused, Segment};
 use pinwire_protocol::document::{hocuspocus, sync::SyncMessage, ywebsocket};
 use pinwire_protocol::ws::{self, Frame, Opcode};
 
+use crate::run::Phase;
 use crate::run::content::{self, FIRST_CLIENT, Head};
-use crate::run::desk::Phase;
 use crate::run::schedule::{Part, Planned, Schedule};
 use crate::run::worker::{Assignment, Place, Worker};
 use crate::scenario::{Arrivals, Dialect, Kind, Load, StagePlan};
@@ -155,10 +155,7 @@ impl Worker {
     pub(crate) fn send_one(&mut self, client: u32, planned: Planned) {
         let now = self.clock();
         let lag = now.saturating_sub(planned.at);
-        let counts = self.counts.part(planned.part);
-        counts.planned += 1;
-        counts.schedule_lag.record(lag);
-        self.counts.interval.planned += 1;
+        self.counts.planned(planned.part, lag);
         let sent = if lag > LAG_MAX {
             Err("the generator is too far behind")
         } else {
@@ -172,10 +169,7 @@ impl Worker {
                 self.counts.interval.sent += 1;
             }
             Err(cause) => {
-                let counts = self.counts.part(planned.part);
-                counts.dropped += 1;
-                *counts.errors.entry(format!("send dropped: {cause}")).or_default() += 1;
-                self.counts.interval.dropped += 1;
+                self.counts.dropped(planned.part, &format!("send dropped: {cause}"));
             }
         }
     }

@@ -7,13 +7,15 @@ mod content;
 mod counts;
 mod desk;
 mod dialling;
-mod layout;
+pub(crate) mod layout;
 mod ledger;
 mod load;
 mod process;
 mod schedule;
+pub(crate) mod server;
 mod session;
 mod tokens;
+mod watch;
 mod worker;
 
 use std::time::Instant;
@@ -21,10 +23,10 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::results::Interval;
-
 pub(crate) use counts::StageCounts;
+pub(crate) use process::EXAMPLES_MAX;
 pub use process::run;
+pub use watch::{Detail, Faults, Phase, Second, Status, ThreadLoad, Watch};
 
 /// Which share of a scenario this process has: clients, senders and rates are split evenly by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,51 +42,47 @@ impl Seat {
     pub const ALONE: Seat = Seat { index: 0, of: 1 };
 }
 
-/// Keeps processes in step. Calls block; they are made by the main thread only, never by one that carries load.
+/// Keeps processes in step. Asked by the main thread only, every tenth of a second or so; nothing blocks.
 pub trait Conductor: Sync {
-    /// This process's clients have joined, or failed. Returns, once everybody's have, the moment the load starts; the
-    /// same moment in all processes.
+    /// The moment that all times of the run are counted from, the same in all processes.
+    fn base(&self) -> Instant;
+
+    /// Whether clients of `idle` stop half way, so that somebody else can read the server's memory.
+    fn waits_at_half(&self) -> bool {
+        false
+    }
+
+    /// Half of this process's clients stand, `open` of them. True once the rest may dial.
+    fn may_pass_half(&self, _open: u64) -> bool {
+        true
+    }
+
+    /// This process's clients have joined, or failed. Once everybody's have, the moment the load starts; the same moment
+    /// in all processes.
     ///
     /// # Errors
-    /// Another process is gone, or the run was called off.
-    fn all_joined(&self) -> Result<Instant>;
+    /// The run was called off.
+    fn start(&self) -> Result<Option<Instant>>;
 }
 
 /// A process on its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Alone;
+pub struct Alone(Instant);
 
-impl Conductor for Alone {
-    fn all_joined(&self) -> Result<Instant> {
-        Ok(Instant::now())
+impl Alone {
+    /// From now on.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(Instant::now())
     }
 }
 
-/// What stands now, for a live view; given about every quarter of a second.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Status {
-    /// `connecting`, `warming up`, `stage 2 of 3`, `draining`, `closing`, `done`.
-    pub phase: String,
-    /// Seconds from the start of the run.
-    pub elapsed: f64,
-    /// Seconds the whole run will take, as far as is known.
-    pub expected: Option<f64>,
-    /// Connections wanted.
-    pub wanted: u64,
-    /// Open now.
-    pub open: u64,
-    /// Faults found so far.
-    pub faults: u64,
-    /// Sends planned, per second, now.
-    pub rate: f64,
-}
+impl Conductor for Alone {
+    fn base(&self) -> Instant {
+        self.0
+    }
 
-/// Who watches a run. Called from the main thread.
-pub trait Watch {
-    /// Four times a second or so.
-    fn status(&self, status: &Status);
-    /// A second is over.
-    fn interval(&self, interval: &Interval);
-    /// Whether the user asked to stop: the run then drains and reports what it has.
-    fn is_stopped(&self) -> bool;
+    fn start(&self) -> Result<Option<Instant>> {
+        Ok(Some(Instant::now()))
+    }
 }

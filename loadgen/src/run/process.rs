@@ -1,39 +1,36 @@
 //! A run of one process, as its main thread sees it: threads started, kept in step, listened to, and put together.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use pinwire_engine::{Config, Waker, allowed_cores, pin_to_core};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::environment::Environment;
 use crate::procfs;
-use crate::results::{
-    Connections, Correctness, Generator, Interval, Memory, Results, SCHEMA, ServerSample, ServerUse, Stage,
-    Tally,
-};
+use crate::results::{Connections, Correctness, Generator, Interval, Results, SCHEMA, Stage, Tally};
 use crate::run::address::{Endpoint, sources};
 use crate::run::counts::StageCounts;
-use crate::run::desk::{Desk, Outcome, Phase, Report, Reporter, Standing};
+use crate::run::desk::{Desk, Outcome, Report, Reporter, Standing};
 use crate::run::layout;
+use crate::run::server::{SETTLE, ServerWatch};
 use crate::run::tokens::Tokens;
 use crate::run::worker::{Assignment, Worker};
-use crate::run::{Conductor, Seat, Status, Watch};
+use crate::run::{Conductor, Faults, Phase, Seat, Second, Status, Watch};
 use crate::scenario::{Driver, Kind, Load, Scenario};
 use crate::verdict::{Evidence, verdict};
 
 /// How long the main thread listens before it looks around.
 const LISTEN: Duration = Duration::from_millis(100);
-/// Memory is looked at when nothing has changed for so long.
-const SETTLE: Duration = Duration::from_secs(2);
 /// Faults described in words, in all.
-const EXAMPLES_MAX: usize = 20;
+pub(crate) const EXAMPLES_MAX: usize = 20;
 
 /// Runs this process's share.
 ///
@@ -45,7 +42,7 @@ pub fn run(scenario: &Scenario, seat: Seat, conductor: &dyn Conductor, watch: &d
     scenario.settle();
     let problems = scenario.problems();
     ensure!(problems.is_empty(), "the scenario cannot be run:\n  {}", problems.join("\n  "));
-    let mut process = Process::start(&Arc::new(scenario), seat)?;
+    let mut process = Process::start(&Arc::new(scenario), seat, conductor)?;
     process.connect(conductor, watch)?;
     process.carry_load(watch)?;
     process.results(watch)
@@ -59,39 +56,28 @@ struct Process {
     started: OffsetDateTime,
     environment: Environment,
     wanted: u64,
-    intervals: BTreeMap<u32, (usize, Interval)>,
+    seconds: BTreeMap<u32, Second>,
     emitted: Vec<Interval>,
-    joined: usize,
     server: Option<ServerWatch>,
     retransmits_before: u64,
     is_stopped: bool,
     last_status: Instant,
-    /// The warm-up ends.
-    measure_from: Instant,
+    /// The load begins.
+    load_from: Option<Instant>,
 }
 
 struct Thread {
     desk: Arc<Desk>,
     waker: Waker,
     standing: Standing,
+    has_joined: bool,
+    seconds_told: u32,
     outcome: Option<Outcome>,
     handle: JoinHandle<()>,
 }
 
-/// Readings of the server's process.
-struct ServerWatch {
-    pid: u32,
-    before: Memory,
-    at_half: Option<(u64, Memory)>,
-    with_all: Memory,
-    opened: u64,
-    cpu_at_start: Duration,
-    cpu_at_end: Duration,
-    last_cpu: Duration,
-}
-
 impl Process {
-    fn start(scenario: &Arc<Scenario>, seat: Seat) -> Result<Self> {
+    fn start(scenario: &Arc<Scenario>, seat: Seat, conductor: &dyn Conductor) -> Result<Self> {
         let endpoints =
             scenario.target.urls.iter().map(|url| Endpoint::resolve(url)).collect::<Result<Vec<_>>>()?;
         let home = match &scenario.kind {
@@ -119,7 +105,7 @@ impl Process {
         // Runs must not meet in a document: the name is of this run, the same in all its processes.
         let run_name = format!("{:08x}", scenario.generator.seed as u32);
         let (sender, news) = channel();
-        let base = Instant::now();
+        let base = conductor.base();
         let mut process = Self {
             threads: Vec::new(),
             news,
@@ -127,17 +113,17 @@ impl Process {
             started,
             environment,
             wanted: 0,
-            intervals: BTreeMap::new(),
+            seconds: BTreeMap::new(),
             emitted: Vec::new(),
-            joined: 0,
             server,
             retransmits_before: procfs::retransmits(),
             is_stopped: false,
             last_status: base,
-            measure_from: base,
+            load_from: None,
             scenario: Arc::clone(scenario),
         };
-        let starts_with_half = process.server.is_some() && matches!(scenario.kind, Kind::Idle { .. });
+        let starts_with_half = (process.server.is_some() || conductor.waits_at_half())
+            && matches!(scenario.kind, Kind::Idle { .. });
         for thread in 0..threads {
             let groups = layout::share(scenario, seat, thread, threads);
             let members: u64 = groups.iter().map(|group| u64::from(group.members)).sum();
@@ -172,60 +158,64 @@ impl Process {
     /// Until every process's clients have joined.
     fn connect(&mut self, conductor: &dyn Conductor, watch: &dyn Watch) -> Result<()> {
         let mut steady = (0, Instant::now());
-        while self.joined < self.threads.len() {
+        while !self.is_done() {
             self.listen(watch)?;
+            self.look_for_stop(watch);
             let open = self.open();
             if open != steady.0 {
                 steady = (open, Instant::now());
             }
-            let waits_at_half =
-                self.threads.iter().any(|thread| thread.desk.dial_percent.load(Ordering::Acquire) < 100);
-            if waits_at_half
-                && open * 2 + 2 * self.threads.len() as u64 >= self.wanted
-                && steady.1.elapsed() > SETTLE
-            {
-                if let Some(server) = &mut self.server {
-                    server.at_half = Some((open, procfs::memory(server.pid)?));
-                }
-                self.order(|desk| desk.dial_percent.store(100, Ordering::Release));
-            } else if waits_at_half
-                && (steady.1.elapsed() > self.scenario.clients.timeout || watch.is_stopped())
-            {
-                self.order(|desk| desk.dial_percent.store(100, Ordering::Release));
+            if !self.threads.iter().all(|thread| thread.has_joined || thread.outcome.is_some()) {
+                self.hold_at_half(conductor, watch, steady)?;
+            } else if let Some(start) = conductor.start()? {
+                self.load_from = Some(start);
+                let start = start.saturating_duration_since(self.base).as_nanos();
+                let start = u64::try_from(start).unwrap_or(1).max(1);
+                self.order(|desk| desk.start.store(start, Ordering::Release));
+                return Ok(());
             }
-            self.look_for_stop(watch);
         }
-        let start = conductor.all_joined()?;
-        let start = u64::try_from(start.saturating_duration_since(self.base).as_nanos()).unwrap_or(1).max(1);
-        self.measure_from = self.base + Duration::from_nanos(start) + self.scenario.warm_up;
-        self.order(|desk| desk.start.store(start, Ordering::Release));
+        Ok(())
+    }
+
+    /// Lets the second half of the clients dial when the memory of the first has been read.
+    fn hold_at_half(
+        &mut self,
+        conductor: &dyn Conductor,
+        watch: &dyn Watch,
+        (open, since): (u64, Instant),
+    ) -> Result<()> {
+        if self.threads.iter().all(|thread| thread.desk.dial_percent.load(Ordering::Acquire) == 100) {
+            return Ok(());
+        }
+        let stands = open * 2 + 2 * self.threads.len() as u64 >= self.wanted && since.elapsed() > SETTLE;
+        let is_given_up = since.elapsed() > self.scenario.clients.timeout || watch.is_stopped();
+        if stands && let Some(server) = &mut self.server {
+            server.look_at_half(open)?;
+        }
+        if (stands || is_given_up) && conductor.may_pass_half(open) {
+            self.order(|desk| desk.dial_percent.store(100, Ordering::Release));
+        }
         Ok(())
     }
 
     /// Until the last thread is done.
     fn carry_load(&mut self, watch: &dyn Watch) -> Result<()> {
-        let mut was_loading = true;
-        while self.threads.iter().any(|thread| thread.outcome.is_none()) {
+        while !self.is_done() {
             self.listen(watch)?;
             self.look_for_stop(watch);
             let is_loading = self.threads.iter().any(|thread| thread.standing.phase <= Phase::Load);
             let open = self.open();
+            let measure_from = self.load_from.unwrap_or(self.base) + self.scenario.warm_up;
             if let Some(server) = &mut self.server {
-                if Instant::now() < self.measure_from {
-                    server.cpu_at_start = procfs::process_time(server.pid).unwrap_or_default();
-                }
-                if is_loading {
-                    // The last reading while all stand: pings and idle frames are behind them.
-                    server.with_all = procfs::memory(server.pid).unwrap_or(server.with_all);
-                    server.opened = open.max(server.opened);
-                }
-                if was_loading && !is_loading {
-                    server.cpu_at_end = procfs::process_time(server.pid).unwrap_or_default();
-                }
+                server.look(measure_from, is_loading, open);
             }
-            was_loading = is_loading;
         }
         Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.threads.iter().all(|thread| thread.outcome.is_some())
     }
 
     fn open(&self) -> u64 {
@@ -261,60 +251,58 @@ impl Process {
 
     fn hear(&mut self, thread: usize, report: Report, watch: &dyn Watch) -> Result<()> {
         match report {
-            Report::Joined => self.joined += 1,
+            Report::Joined => self.threads[thread].has_joined = true,
             Report::Seconds { finished, standing } => {
                 self.threads[thread].standing = standing;
-                self.take_seconds(finished, watch);
+                self.take_seconds(thread, &finished, watch);
             }
             Report::Done(outcome) => {
-                let outcome = outcome.with_context(|| format!("worker {}", thread + 1))?;
+                let mut outcome = outcome.with_context(|| format!("worker {}", thread + 1))?;
+                let finished = std::mem::take(&mut outcome.finished);
                 self.threads[thread].standing.phase = Phase::Done;
                 self.threads[thread].outcome = Some(outcome);
+                self.take_seconds(thread, &finished, watch);
             }
         }
         Ok(())
     }
 
-    /// A second is complete when every thread has told its part.
-    fn take_seconds(&mut self, finished: Vec<Interval>, watch: &dyn Watch) {
+    /// A second is complete when every thread that still runs has told its part.
+    fn take_seconds(&mut self, thread: usize, finished: &[Second], watch: &dyn Watch) {
         for part in finished {
-            let (told, whole) = self
-                .intervals
-                .entry(part.second)
-                .or_insert_with(|| (0, Interval { second: part.second, ..Interval::default() }));
-            *told += 1;
-            whole.add(&part);
+            let number = part.interval.second;
+            let whole = self.seconds.entry(number).or_default();
+            whole.interval.second = number;
+            whole.add(part);
+            self.threads[thread].seconds_told = number + 1;
         }
-        while let Some(entry) = self.intervals.first_entry() {
-            if entry.get().0 < self.threads.len() {
+        let running = self.threads.iter().filter(|thread| thread.outcome.is_none());
+        let complete = running.map(|thread| thread.seconds_told).min().unwrap_or(u32::MAX);
+        while let Some(entry) = self.seconds.first_entry() {
+            if *entry.key() >= complete {
                 break;
             }
-            let (_, mut interval) = entry.remove();
+            let (_, mut second) = entry.remove_entry();
             if let Some(server) = &mut self.server {
-                interval.server = server.sample();
+                second.interval.server = server.sample();
             }
-            watch.interval(&interval);
-            self.emitted.push(interval);
+            watch.second(&second);
+            self.emitted.push(second.interval);
         }
     }
 
     fn status(&self) -> Status {
         let phase = self.threads.iter().map(|thread| thread.standing.phase).min().unwrap_or_default();
-        let words = match phase {
-            Phase::Connecting => "connecting",
-            Phase::Joined => "waiting for the others",
-            Phase::Load => "sending",
-            Phase::Draining => "draining",
-            Phase::Closing => "closing",
-            Phase::Done => "done",
-        };
+        let mut faults = Faults::default();
+        self.threads.iter().for_each(|thread| faults.add(&thread.standing.faults));
         Status {
-            phase: words.to_owned(),
+            phase,
             elapsed: self.base.elapsed().as_secs_f64(),
-            expected: Some(self.scenario.load_duration().as_secs_f64()),
+            load_elapsed: self.load_from.map(|from| from.elapsed().as_secs_f64()),
+            load_seconds: self.scenario.load_duration().as_secs_f64(),
             wanted: self.wanted,
             open: self.open(),
-            faults: self.threads.iter().map(|thread| thread.standing.faults).sum(),
+            faults,
             rate: self.threads.iter().map(|thread| thread.standing.rate).sum(),
         }
     }
@@ -345,7 +333,7 @@ impl Process {
             }
         }
         correctness.examples.truncate(EXAMPLES_MAX);
-        let stages = self.tell_stages(stages);
+        let stages = stages_of(&self.scenario, stages);
         for stage in &stages {
             total.add(&stage.tally);
         }
@@ -355,13 +343,18 @@ impl Process {
             generator: &generator,
             connections: &connections,
             is_open,
-            all_stand: !matches!(self.scenario.kind, Kind::Connect),
+            all_stand: self.scenario.all_stand(),
             seconds: total.seconds,
             is_stopped: self.is_stopped,
         });
-        let server = self.server.take().map(|server| server.finish(&total)).transpose()?;
+        let server = self.server.take().map(|server| server.finish(&total));
         self.threads.clear();
-        watch.status(&Status { open: 0, ..self.status() });
+        watch.status(&Status {
+            phase: Phase::Done,
+            wanted: self.wanted,
+            faults: Faults::from(&correctness),
+            ..self.status()
+        });
         Ok(Results {
             schema: SCHEMA.to_owned(),
             scenario: self.scenario.name().to_owned(),
@@ -376,32 +369,34 @@ impl Process {
             generator,
             server,
             verdict,
+            processes: Vec::new(),
             search: Vec::new(),
             assertions: Vec::new(),
         })
     }
+}
 
-    fn tell_stages(&self, counts: Vec<StageCounts>) -> Vec<Stage> {
-        let mut start = self.scenario.warm_up;
-        let durations = self.scenario.stage_durations();
-        let plans = match &self.scenario.load {
-            Load::Open { stages, .. } if self.scenario.has_planned_sends() => stages.clone(),
-            _ => Vec::new(),
-        };
-        let mut stages = Vec::new();
-        for (number, (counts, duration)) in counts.into_iter().zip(durations).enumerate() {
-            let plan = plans.get(number);
-            stages.push(Stage {
-                name: plan.and_then(|plan| plan.name.clone()).unwrap_or_else(|| (number + 1).to_string()),
-                start_ms: start.as_millis() as u64,
-                duration_ms: duration.as_millis() as u64,
-                rate: plan.map(|plan| (plan.from, plan.to)),
-                tally: counts.into_tally(duration.as_secs_f64()),
-            });
-            start += duration;
-        }
-        stages
+/// What was counted in each stage, with its plan.
+fn stages_of(scenario: &Scenario, counts: Vec<StageCounts>) -> Vec<Stage> {
+    let mut start = scenario.warm_up;
+    let durations = scenario.stage_durations();
+    let plans = match &scenario.load {
+        Load::Open { stages, .. } if scenario.has_planned_sends() => stages.clone(),
+        _ => Vec::new(),
+    };
+    let mut stages = Vec::new();
+    for (number, (counts, duration)) in counts.into_iter().zip(durations).enumerate() {
+        let plan = plans.get(number);
+        stages.push(Stage {
+            name: plan.and_then(|plan| plan.name.clone()).unwrap_or_else(|| (number + 1).to_string()),
+            start_ms: start.as_millis() as u64,
+            duration_ms: duration.as_millis() as u64,
+            rate: plan.map(|plan| (plan.from, plan.to)),
+            tally: counts.into_tally(duration.as_secs_f64()),
+        });
+        start += duration;
     }
+    stages
 }
 
 fn spawn(number: u32, assignment: Assignment, desk: Arc<Desk>) -> Result<Thread> {
@@ -425,56 +420,20 @@ fn spawn(number: u32, assignment: Assignment, desk: Arc<Desk>) -> Result<Thread>
             Worker::new(engine, assignment).run().await
         })?
     };
-    let handle = std::thread::Builder::new()
-        .name(format!("worker {}", number + 1))
-        .spawn(move || reporter.send(Report::Done(Box::new(work()))))?;
+    let handle = std::thread::Builder::new().name(format!("worker {}", number + 1)).spawn(move || {
+        // A thread that panics says so; the others would wait for it for ever.
+        let done = catch_unwind(AssertUnwindSafe(work));
+        reporter.send(Report::Done(Box::new(done.unwrap_or_else(|_| Err(anyhow!("it panicked"))))));
+    })?;
     // A thread that cannot make its engine hands nothing over; why, its report says.
     let waker = waker.recv().context("a thread of load could not start: no io_uring, or no descriptors")?;
-    Ok(Thread { desk, waker, standing: Standing::default(), outcome: None, handle })
-}
-
-impl ServerWatch {
-    fn new(pid: u32) -> Result<Self> {
-        let before = procfs::memory(pid)?;
-        let cpu = procfs::process_time(pid)?;
-        Ok(Self {
-            pid,
-            before,
-            at_half: None,
-            with_all: before,
-            opened: 0,
-            cpu_at_start: cpu,
-            cpu_at_end: cpu,
-            last_cpu: cpu,
-        })
-    }
-
-    fn sample(&mut self) -> Option<ServerSample> {
-        let cpu = procfs::process_time(self.pid).ok()?;
-        let spent = cpu.saturating_sub(std::mem::replace(&mut self.last_cpu, cpu));
-        Some(ServerSample { cpu_seconds: spent.as_secs_f64(), resident: procfs::resident(self.pid) })
-    }
-
-    fn finish(self, total: &Tally) -> Result<ServerUse> {
-        let cpu_seconds = self.cpu_at_end.saturating_sub(self.cpu_at_start).as_secs_f64();
-        let each = |count: u64| (count > 0).then(|| cpu_seconds * 1e6 / count as f64);
-        let slope = self.at_half.filter(|(open, _)| self.opened > *open).map(|(open, half)| {
-            (self.with_all.anonymous as f64 - half.anonymous as f64) / (self.opened - open) as f64
-        });
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the main thread; a server gives memory back in its own time, without an event"
-        )]
-        std::thread::sleep(SETTLE);
-        Ok(ServerUse {
-            pid: self.pid,
-            cpu_seconds,
-            cpu_us_per_delivery: each(total.received),
-            cpu_us_per_send: each(total.sent),
-            memory_before: self.before,
-            memory_with_all: self.with_all,
-            memory_after: procfs::memory(self.pid).ok(),
-            user_bytes_per_connection: slope,
-        })
-    }
+    Ok(Thread {
+        desk,
+        waker,
+        standing: Standing::default(),
+        has_joined: false,
+        seconds_told: 0,
+        outcome: None,
+        handle,
+    })
 }

@@ -305,7 +305,9 @@ impl Worker {
             }
             let latency = now.saturating_sub(due.planned);
             stage.latency.record(latency);
-            stage.uncorrected.record(now.saturating_sub(due.sent));
+            let uncorrected = now.saturating_sub(due.sent);
+            stage.uncorrected.record(uncorrected);
+            counts.detail.uncorrected.record(uncorrected);
             late += u64::from(latency > late_after && due.part != Part::WarmUp);
             counts.interval.latency.record(latency);
         });

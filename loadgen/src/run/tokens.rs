@@ -25,6 +25,8 @@ impl Tokens {
             Auth::None => return Ok(Self::None),
             Auth::Token(token) => return Ok(Self::Same(token.clone())),
             Auth::Secret(secret) => SigningKey::from_secret(secret.as_bytes()).context("the secret")?,
+            // An agent is given the key itself, since the file is the coordinator's.
+            Auth::Key(pem) if Auth::is_pem(pem) => SigningKey::from_private_pem(pem).context("the key")?,
             Auth::Key(file) => {
                 let pem = std::fs::read_to_string(file).with_context(|| format!("the key file {file}"))?;
                 SigningKey::from_private_pem(&pem).with_context(|| format!("the key file {file}"))?

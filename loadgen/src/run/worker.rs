@@ -22,12 +22,13 @@ use crate::results::{Correctness, GeneratorThread, Measure};
 use crate::run::address::Endpoint;
 use crate::run::client::{Client, Stage};
 use crate::run::counts::Counts;
-use crate::run::desk::{Desk, Outcome, Phase, Report, Reporter, Standing};
+use crate::run::desk::{Desk, Outcome, Report, Reporter, Standing};
 use crate::run::layout::Group;
 use crate::run::ledger::{History, Ledger};
 use crate::run::load::Pace;
 use crate::run::schedule::{Part, Planned};
 use crate::run::tokens::Tokens;
+use crate::run::{Faults, Phase};
 use crate::scenario::{Kind, Scenario};
 
 /// How often the main thread hears from this one.
@@ -181,7 +182,7 @@ impl Worker {
             places,
             by_slot: Vec::new(),
             timers: BinaryHeap::new(),
-            counts: Counts::new(stages),
+            counts: Counts::new(stages, std::thread::current().name().unwrap_or("worker")),
             correctness: Correctness::default(),
             endpoints: given.endpoints.iter().cloned().map(Rc::new).collect(),
             home: given.home.clone().map(Rc::new),
@@ -272,6 +273,7 @@ impl Worker {
         if self.phase == Phase::Load {
             let took = self.clock() - began;
             self.counts.now().loop_lag.record(took);
+            self.counts.detail.loop_lag.record(took);
         }
         if self.now >= self.next_report || self.phase == Phase::Done {
             self.report();
@@ -287,7 +289,9 @@ impl Worker {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let send = self.next_planned();
         let dial = self.next_dial_due();
-        [timer, send, dial]
+        let start = self.given.desk.start.load(Ordering::Acquire);
+        let start = (self.phase == Phase::Joined && start != 0).then_some(start);
+        [timer, send, dial, start]
             .into_iter()
             .flatten()
             .fold(self.next_report.min(self.next_check.max(self.now + CHECK_EVERY)), u64::min)
@@ -377,11 +381,11 @@ impl Worker {
         let desk = Arc::clone(&self.given.desk);
         if self.phase == Phase::Joined {
             let start = desk.start.load(Ordering::Acquire);
-            if start != 0 {
+            if start != 0 && self.now >= start {
                 self.begin_load(start);
             }
         }
-        if desk.stop.load(Ordering::Acquire) && matches!(self.phase, Phase::Connecting | Phase::Load) {
+        if desk.stop.load(Ordering::Acquire) && self.phase <= Phase::Load {
             self.end_load();
         }
     }
@@ -485,11 +489,11 @@ impl Worker {
         let busy =
             (ran - self.last_usage.1).as_secs_f64() / (wall - self.last_usage.0).as_secs_f64().max(1e-9);
         self.last_usage = (wall, ran);
-        self.counts.interval.busiest_thread = self.counts.interval.busiest_thread.max(busy.min(1.0));
+        self.counts.busy(busy.min(1.0));
         let standing = Standing {
             phase: self.phase,
             open: self.counts.open,
-            faults: self.correctness.faults(),
+            faults: Faults::from(&self.correctness),
             rate: self.rate_now(),
         };
         self.given.reporter.send(Report::Seconds { finished: self.counts.take_finished(), standing });
@@ -505,7 +509,8 @@ impl Worker {
             turns: self.turns,
             driver: format!("{:?}", self.engine.driver()).to_lowercase(),
         };
-        Outcome { counts: self.counts, correctness: self.correctness, thread }
+        let finished = self.counts.take_finished();
+        Outcome { counts: self.counts, correctness: self.correctness, thread, finished }
     }
 
     pub(crate) fn time(&mut self, measure: Measure, nanoseconds: u64) {

@@ -137,6 +137,7 @@ impl Scenario {
             Auth::None => Auth::None,
             Auth::Token(_) => Auth::Token(HIDDEN.into()),
             Auth::Secret(_) => Auth::Secret(HIDDEN.into()),
+            Auth::Key(key) if Auth::is_pem(&key) => Auth::Key(HIDDEN.into()),
             Auth::Key(file) => Auth::Key(file),
         };
         copy
@@ -165,6 +166,11 @@ impl Scenario {
     /// Whether the load is sends or comings at all.
     pub(crate) fn has_planned_sends(&self) -> bool {
         !matches!(self.kind, Kind::Idle { .. } | Kind::ReconnectStorm { .. } | Kind::Redirect { .. })
+    }
+
+    /// Whether all clients are to stand at one time.
+    pub(crate) fn all_stand(&self) -> bool {
+        !matches!(self.kind, Kind::Connect)
     }
 
     /// Whether each document gets one edit at the end.

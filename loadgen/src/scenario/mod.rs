@@ -195,8 +195,15 @@ pub enum Auth {
     Token(String),
     /// A token of its own for each, signed with this HS256 secret; `sub` and `jti` differ.
     Secret(String),
-    /// A token of its own for each, signed with this PEM file.
+    /// A token of its own for each, signed with this PEM file, or with the PEM text that this is.
     Key(String),
+}
+
+impl Auth {
+    /// Whether a key is the text itself.
+    pub(crate) fn is_pem(key: &str) -> bool {
+        key.trim_start().starts_with("-----BEGIN")
+    }
 }
 
 /// See [`Target::dialect`].

@@ -3,6 +3,8 @@
 //! `/echo` echoes. `/t/NAME` subscribes, and what arrives on `/p` goes to the subscribers of the topic that its first four
 //! bytes name. Any other path is a document of y-websocket clients: updates are kept and sent to the other members.
 
+#![allow(dead_code, reason = "each test uses its own part of it")]
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
