@@ -42,7 +42,7 @@ pub struct Config {
     /// Connections this thread may hold. io_uring lowers it to the process's descriptor limit for each of `rings`, the
     /// kernel's bound for one ring's table.
     pub slots_max: u32,
-    /// io_uring: rings that the thread may have, 1 to 256. It has as many as `slots_max` needs.
+    /// io_uring: rings that the thread may have, 1 to [`RINGS_MAX`]. It has as many as `slots_max` needs.
     pub rings: u32,
     /// io_uring: connections of one ring, below the kernel's bound for them.
     pub ring_slots_max: u32,
@@ -89,6 +89,9 @@ impl Default for Config {
     }
 }
 
+/// Rings of one thread: at a common descriptor limit of 1,024 they still hold a quarter of a million connections.
+pub const RINGS_MAX: u32 = 256;
+
 /// Pause before accepting is tried again when nothing frees a slot.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -110,7 +113,7 @@ impl Config {
         self.read_buffers = self.read_buffers.clamp(1, 256);
         self.read_buffer = self.read_buffer.clamp(2 * READ_ROOM_MIN, 16 << 20);
         self.slots_max = self.slots_max.clamp(1, 1 << 24);
-        self.rings = self.rings.clamp(1, 256);
+        self.rings = self.rings.clamp(1, RINGS_MAX);
         self.ring_slots_max = self.ring_slots_max.max(1);
         self.reads_per_turn = self.reads_per_turn.max(1);
         self.accepts_per_turn = self.accepts_per_turn.max(1);

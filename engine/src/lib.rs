@@ -67,7 +67,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 pub use buffers::ReadBuf;
-pub use config::{ACCEPT_BACKOFF, Config, Driver, DriverInUse, KeepAlive};
+pub use config::{ACCEPT_BACKOFF, Config, Driver, DriverInUse, KeepAlive, RINGS_MAX};
 pub use door::{Door, TOKEN_MAX};
 pub use event::{Cause, Event, Pressure};
 pub use fallback::FallbackReason;

@@ -1,6 +1,8 @@
 //! What the backends owe the owner of a thread: one suite, run on epoll, on a ring, and on many small rings.
 #![allow(missing_docs, reason = "a test")]
 
+#[path = "sockets/placement.rs"]
+mod placement;
 mod rig;
 
 use std::cell::RefCell;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 
+use pinwire_engine::RINGS_MAX;
+
 use crate::run::address::{Endpoint, sources};
 use crate::run::{Seat, layout};
 use crate::scenario::{Driver, Scenario};
@@ -48,9 +50,13 @@ pub fn prepare(scenario: &mut Scenario, seat: Seat, on_host: Seat) -> Findings {
     look(scenario, Allowed { descriptors, ports, threads }, seat, on_host)
 }
 
-/// Connections that one thread has descriptors for.
-fn room_of_thread(allowed: Allowed) -> u64 {
-    allowed.descriptors.saturating_sub(DESCRIPTORS_SPARE)
+/// Connections that one thread has room for: with io_uring in the tables of as many rings as it may have, each as large
+/// as the descriptor limit.
+fn room_of_thread(driver: Driver, allowed: Allowed) -> u64 {
+    match driver {
+        Driver::Epoll => allowed.descriptors.saturating_sub(DESCRIPTORS_SPARE),
+        Driver::Auto | Driver::Uring => allowed.descriptors * u64::from(RINGS_MAX),
+    }
 }
 
 fn look(scenario: &mut Scenario, allowed: Allowed, seat: Seat, on_host: Seat) -> Findings {
@@ -71,18 +77,19 @@ fn look(scenario: &mut Scenario, allowed: Allowed, seat: Seat, on_host: Seat) ->
 }
 
 fn look_at_descriptors(driver: Driver, allowed: Allowed, own: &[u64]) -> Option<String> {
-    let room = room_of_thread(allowed);
-    // A ring's table is limited as a process's is: with io_uring each thread has one of its own.
-    let (wanted, whose) = match driver {
-        Driver::Epoll => (own.iter().sum(), "a process with epoll"),
-        Driver::Auto | Driver::Uring => (own.iter().copied().max().unwrap_or(0), "one of its threads"),
+    let room = room_of_thread(driver, allowed);
+    let (wanted, whose, per_descriptor) = match driver {
+        Driver::Epoll => (own.iter().sum(), "a process with epoll", 1),
+        Driver::Auto | Driver::Uring => {
+            (own.iter().copied().max().unwrap_or(0), "one of its threads", u64::from(RINGS_MAX))
+        }
     };
     (wanted > room).then(|| {
         format!(
             "{whose} would hold {wanted} connections, more than the {room} that the descriptor limit of {} allows: raise \
              it with `ulimit -n {}`, or use more --processes or --threads",
             allowed.descriptors,
-            wanted + DESCRIPTORS_SPARE
+            wanted.div_ceil(per_descriptor) + DESCRIPTORS_SPARE
         )
     })
 }
@@ -178,8 +185,9 @@ mod tests {
 
     #[test]
     fn too_few_descriptors_or_ports_are_told_with_the_mend() {
-        let findings = alone(&mut idle(50_000, "ws://127.0.0.1:1"));
-        assert!(findings.obstacles[0].contains("ulimit -n 25100"), "{findings:?}");
+        let scarce = Allowed { descriptors: 50, ..ALLOWED };
+        let findings = look(&mut idle(50_000, "ws://127.0.0.1:1"), scarce, Seat::ALONE, Seat::ALONE);
+        assert!(findings.obstacles[0].contains("ulimit -n 198"), "{findings:?}");
         let findings = alone(&mut idle(39_000, "ws://192.0.2.1:1"));
         assert!(findings.obstacles[0].contains("--sources"), "{findings:?}");
         let mut epoll = idle(25_000, "ws://127.0.0.1:1");
@@ -188,7 +196,7 @@ mod tests {
         // One document is on one thread, however many there are.
         let mut fanout = preset("fanout").unwrap();
         (fanout.clients.count, fanout.target.urls) = (25_000, vec!["ws://127.0.0.1:1".into()]);
-        assert_eq!(alone(&mut fanout).obstacles.len(), 1);
+        assert_eq!(look(&mut fanout, scarce, Seat::ALONE, Seat::ALONE).obstacles.len(), 1);
     }
 
     #[test]

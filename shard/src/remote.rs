@@ -58,8 +58,7 @@ impl Shard {
             Some(name) => {
                 let remote = self.out.remotes.insert(RemotePeer { thread, session, awaits_credit: false });
                 let peer = Peer::Remote(remote);
-                let opened =
-                    self.open_session(id, name, limits, peer, SessionDialect::PrivateKey, access);
+                let opened = self.open_session(id, name, limits, peer, SessionDialect::PrivateKey, access);
                 if !matches!(opened, Ok(Opened::Joined(_))) {
                     self.out.remotes.remove(remote);
                 }

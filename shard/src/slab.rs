@@ -89,8 +89,11 @@ impl<T> Slab<T> {
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
         }
-        let page = self.pages[page]
-            .get_or_insert_with(|| Page { items: (0..Self::PAGE).map(|_| None).collect(), used: 0, first_free: 0 });
+        let page = self.pages[page].get_or_insert_with(|| Page {
+            items: (0..Self::PAGE).map(|_| None).collect(),
+            used: 0,
+            first_free: 0,
+        });
         let before = page.items[item].replace(value);
         if before.is_none() {
             page.used += 1;

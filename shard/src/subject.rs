@@ -15,7 +15,10 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// Up to [`SHORT`] bytes of UTF-8.
-    Short { len: u8, bytes: [u8; SHORT] },
+    Short {
+        len: u8,
+        bytes: [u8; SHORT],
+    },
     /// A UUID in lower case with its hyphens: written again, it is the same text.
     Uuid([u8; UUID / 2 - 2]),
     Long(Box<str>),

@@ -15,7 +15,7 @@ use pinwire_benches::node::{self, NodeArgs, NodeUnderTest, Role};
 use pinwire_benches::procfs::{Cpu, Memory, cpu, slabs};
 use pinwire_benches::report::{RESULTS, Report};
 use pinwire_benches::tokens::{Mint, uuid};
-use pinwire_engine::{Config, Driver};
+use pinwire_engine::{Config, Driver, RINGS_MAX};
 use pinwire_node::cli::DriverArg;
 use pinwire_protocol::document::update;
 use serde_json::json;
@@ -27,8 +27,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const UNDER_WAY: usize = 256;
 /// Longest time without progress.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Rings that a thread may have at most.
-const RINGS: u32 = 256;
 
 /// Holds very many idle document connections on one node, then has every one of them receive an update
 #[derive(Parser, Debug)]
@@ -71,14 +69,14 @@ fn main() -> Result<()> {
         // Twice what an address needs: the limit is on, and lets everybody in.
         connects_per_minute: u32::try_from(2 * args.connections.div_ceil(SOURCES))?.max(60),
         max_connections,
-        rings: RINGS,
+        rings: RINGS_MAX,
         ..NodeArgs::default()
     })?;
     let (mint, pid) = (Mint::new(&secret)?, node.pid());
     let clients = Config {
         driver: Driver::Uring,
         slots_max: max_connections,
-        rings: RINGS,
+        rings: RINGS_MAX,
         reads_per_turn: 512,
         ..Config::default()
     };
@@ -347,11 +345,8 @@ fn write_report(report: &mut Report, args: &Args, outcome: &Outcome) {
             .map(|(name, bytes)| (name, (*bytes as f64 - old.get(name).copied().unwrap_or(0) as f64)))
             .collect();
         grown.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let largest: Vec<String> = grown
-            .iter()
-            .take(10)
-            .map(|(name, bytes)| format!("{name} {:.0}", bytes / connections))
-            .collect();
+        let largest: Vec<String> =
+            grown.iter().take(10).map(|(name, bytes)| format!("{name} {:.0}", bytes / connections)).collect();
         report.paragraph(&format!(
             "The kernel's largest caches, bytes per connection with both its ends: {}.",
             largest.join(", ")

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use pinwire_engine::{Config, Waker, allowed_cores, pin_to_core};
+use pinwire_engine::{Config, RINGS_MAX, Waker, allowed_cores, pin_to_core};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -409,7 +409,8 @@ fn spawn(number: u32, assignment: Assignment, desk: Arc<Desk>) -> Result<Thread>
         Driver::Uring => pinwire_engine::Driver::Uring,
         Driver::Epoll => pinwire_engine::Driver::Epoll,
     };
-    let config = Config { driver, slots_max: slots, reads_per_turn: 256, ..Config::default() };
+    let config =
+        Config { driver, slots_max: slots, rings: RINGS_MAX, reads_per_turn: 256, ..Config::default() };
     let core = settings.cores.get(number as usize % settings.cores.len().max(1)).copied();
     let work = move || -> Result<Outcome> {
         if let Some(core) = core {

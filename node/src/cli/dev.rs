@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use pinwire_engine::RINGS_MAX;
 use pinwire_token::{Jwks, Key, KeySet, SigningKey, mint};
 use serde_json::json;
 
@@ -27,7 +28,7 @@ pub struct DevArgs {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS)]
     pub max_connections: u32,
     /// io_uring: rings that a data thread may have. Each holds as many connections as `ulimit -n` says.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(RINGS_MAX)))]
     pub rings_per_thread: u32,
     /// A JWKS file whose keys are accepted beside the secret (RS256, ES256, EdDSA, HS256); may be given more than once.
     #[arg(long, value_name = "FILE")]

@@ -1,15 +1,12 @@
 //! A thread with several rings: connections go where there is room, and find each other from anywhere.
-#![allow(missing_docs, reason = "a test")]
-
-mod rig;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::Receiver;
 
+use crate::rig::{DataThread, Rig, Seen, accepted, config, echo, next, queue, received};
 use pinwire_engine::{Config, DriverInUse, Pressure, Slot};
-use rig::{DataThread, Rig, Seen, accepted, config, echo, next, queue, received};
 
 /// Three rings of two slots.
 fn small() -> Config {
