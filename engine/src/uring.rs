@@ -11,8 +11,8 @@
 //! non-blocking and is waited for before the function that prepared it returns ([`Uring::settle`]), so nothing
 //! in the kernel refers to our memory between calls. Only polls, and operations without memory, stay in flight.
 //!
-//! All rings signal the waker's eventfd, but only while the thread is about to sleep or asleep. Timers and listeners are
-//! the first ring's.
+//! A thread with one ring sleeps in a call of that ring, which has a poll of the waker's eventfd. Of several rings all signal
+//! the eventfd, but only while the thread is about to sleep or asleep. Timers and listeners are the first ring's.
 #![allow(unsafe_code, reason = "ring operations take raw pointers; every use has its SAFETY note")]
 
 mod incoming;
