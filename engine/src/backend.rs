@@ -44,7 +44,10 @@ pub(crate) trait Backend {
     fn commit(&mut self, core: &mut Core);
     /// Makes the wait end at `deadline`.
     fn arm_timer(&mut self, core: &mut Core, deadline: Instant);
-    /// Last look before sleeping; false when there is something to reap.
+    /// Sleeps in a call of its own until there is something to reap, or the waker's eventfd is signalled. False: it cannot, and
+    /// `wait_fd` is to be awaited.
+    fn sleep(&mut self) -> bool;
+    /// Last look before `wait_fd` is awaited; false when there is something to reap.
     fn before_sleep(&mut self) -> bool;
     /// After sleeping.
     fn after_sleep(&mut self);

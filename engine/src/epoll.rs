@@ -44,6 +44,8 @@ pub(crate) struct Epoll {
     timer_at: Option<Instant>,
     listeners: Vec<Listener>,
     events: Vec<sys::EpollEvent>,
+    /// How many of `events` the last sleep has brought.
+    fetched: usize,
 }
 
 impl Epoll {
@@ -54,7 +56,7 @@ impl Epoll {
         sys::epoll_add(epoll.as_fd(), waker.eventfd(), libc::EPOLLIN | libc::EPOLLET, WAKE)?;
         sys::epoll_add(epoll.as_fd(), timer.as_fd(), libc::EPOLLIN | libc::EPOLLET, TIMER)?;
         let events = vec![sys::no_epoll_event(); EVENTS_PER_CALL];
-        Ok(Epoll { epoll, timer, timer_at: None, listeners: Vec::new(), events })
+        Ok(Epoll { epoll, timer, timer_at: None, listeners: Vec::new(), events, fetched: 0 })
     }
 
     fn dispatch(&mut self, core: &mut Core, mask: i32, about: u64) {
@@ -198,16 +200,20 @@ impl Backend for Epoll {
     }
 
     fn reap(&mut self, core: &mut Core) {
+        let mut fetched = std::mem::take(&mut self.fetched);
         loop {
             let mut events = std::mem::take(&mut self.events);
-            let filled = sys::epoll_now(self.epoll.as_fd(), &mut events).unwrap_or(0);
-            for event in &events[..filled] {
+            if fetched == 0 {
+                fetched = sys::epoll_now(self.epoll.as_fd(), &mut events).unwrap_or(0);
+            }
+            for event in &events[..fetched] {
                 self.dispatch(core, event.events as i32, event.u64);
             }
             self.events = events;
-            if filled < EVENTS_PER_CALL {
+            if fetched < EVENTS_PER_CALL {
                 return;
             }
+            fetched = 0;
         }
     }
 
@@ -290,6 +296,12 @@ impl Backend for Epoll {
         if sys::timerfd_set(self.timer.as_fd(), delay).is_ok() {
             self.timer_at = Some(deadline);
         }
+    }
+
+    fn sleep(&mut self) -> bool {
+        // Interrupted, it has nothing: `reap` looks again.
+        self.fetched = sys::epoll_sleep(self.epoll.as_fd(), &mut self.events).unwrap_or(0);
+        true
     }
 
     fn before_sleep(&mut self) -> bool {

@@ -36,7 +36,8 @@
 //!
 //! # The runtime
 //!
-//! monoio hosts the engine ([`run`]): it awaits readability of one descriptor, the ring's eventfd or the epoll set.
+//! monoio hosts the engine ([`run`]). With one ring, or epoll, the engine sleeps in its own call, since nothing else on the
+//! thread is to be awaited; with several rings monoio awaits readability of the eventfd that all of them signal.
 //! The engine never uses monoio for sockets or timers, so the runtime stays replaceable.
 
 mod backend;
@@ -249,7 +250,8 @@ impl Engine {
             self.waker.rouse();
             return;
         }
-        if self.waker.doze() && self.backend.before_sleep() && !self.core.has_work() {
+        let may_sleep = self.waker.doze() && !self.core.has_work();
+        if may_sleep && !self.backend.sleep() && self.backend.before_sleep() {
             self.bed.sleep(&*self.backend).await;
         }
         self.backend.after_sleep();

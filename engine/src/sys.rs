@@ -73,9 +73,23 @@ pub(crate) fn no_epoll_event() -> EpollEvent {
 
 /// What is ready now, without waiting; returns how many of `events` were filled.
 pub(crate) fn epoll_now(epoll: BorrowedFd<'_>, events: &mut [EpollEvent]) -> io::Result<usize> {
+    epoll_wait(epoll, events, 0)
+}
+
+/// As `epoll_now`, but waits until something is ready.
+pub(crate) fn epoll_sleep(epoll: BorrowedFd<'_>, events: &mut [EpollEvent]) -> io::Result<usize> {
+    epoll_wait(epoll, events, -1)
+}
+
+fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut [EpollEvent],
+    timeout_ms: libc::c_int,
+) -> io::Result<usize> {
     let room = libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX);
     // SAFETY: the kernel fills at most `room` events of a buffer that long.
-    let filled = check(unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), room, 0) })?;
+    let filled =
+        check(unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), room, timeout_ms) })?;
     Ok(filled.unsigned_abs() as usize)
 }
 

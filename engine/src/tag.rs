@@ -33,9 +33,11 @@ pub(crate) enum Kind {
     Adopt,
     /// Posted by another engine's ring.
     Arrived,
+    /// The waker's eventfd was signalled.
+    Wake,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Ignore,
     Kind::PollIn,
     Kind::PollOut,
@@ -51,6 +53,7 @@ const KINDS: [Kind; 15] = [
     Kind::Linger,
     Kind::Adopt,
     Kind::Arrived,
+    Kind::Wake,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

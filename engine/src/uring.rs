@@ -11,8 +11,8 @@
 //! non-blocking and is waited for before the function that prepared it returns ([`Uring::settle`]), so nothing
 //! in the kernel refers to our memory between calls. Only polls, and operations without memory, stay in flight.
 //!
-//! All rings signal the waker's eventfd, but only while the thread is about to sleep or asleep. Timers and listeners are
-//! the first ring's.
+//! A thread with one ring sleeps in a call of that ring, which has a poll of the waker's eventfd. Of several rings all signal
+//! the eventfd, but only while the thread is about to sleep or asleep. Timers and listeners are the first ring's.
 #![allow(unsafe_code, reason = "ring operations take raw pointers; every use has its SAFETY note")]
 
 mod incoming;
@@ -84,6 +84,8 @@ pub(crate) struct Uring {
     /// How often such an operation had not completed when the call that submitted it returned.
     late: u64,
     slept: bool,
+    /// A poll of the eventfd ends sleeps in the only ring.
+    is_waker_watched: bool,
     timer_at: Option<Instant>,
     timer_id: u32,
     timespec: Box<Timespec>,
@@ -131,6 +133,7 @@ impl Uring {
             completed: Vec::new(),
             late: 0,
             slept: false,
+            is_waker_watched: false,
             timer_at: None,
             timer_id: 0,
             timespec: Box::new(Timespec::new()),
@@ -258,6 +261,7 @@ impl Uring {
                 self.adopt_result = result;
             }
             Kind::Arrived => self.arrived(core, ring, tag.token(), result),
+            Kind::Wake => self.is_waker_watched &= cqueue::more(flags),
         }
     }
 
@@ -637,6 +641,22 @@ impl Backend for Uring {
         *self.timespec = Timespec::from(deadline.saturating_duration_since(Instant::now()));
         let entry = opcode::Timeout::new(&raw const *self.timespec).build();
         self.rings[0].push(entry, Tag::plain(Kind::Timer, 0, self.timer_id));
+    }
+
+    fn sleep(&mut self) -> bool {
+        let [ring] = self.rings.as_mut_slice() else { return false };
+        if !std::mem::replace(&mut self.is_waker_watched, true) {
+            let eventfd = Fd(self.eventfd.as_raw_fd());
+            let poll = opcode::PollAdd::new(eventfd, libc::POLLIN as u32).multi(true).build();
+            ring.push(poll, Tag::plain(Kind::Wake, 0, 0));
+        }
+        match ring.enter(1) {
+            Ok(()) => {}
+            // Interrupted, or completions must be taken first.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {}
+            Err(error) => give_up(&error),
+        }
+        true
     }
 
     fn before_sleep(&mut self) -> bool {
