@@ -331,9 +331,10 @@ impl Team {
                 self.say_each(|_| ToAgent::Stop);
             }
             let is_at_half = |member: &Member| member.is_done() || member.run.at_half.is_some();
-            if !has_passed_half && run.server.is_some() && self.members.iter().all(is_at_half) {
+            let halves: Vec<u64> = self.members.iter().filter_map(|member| member.run.at_half).collect();
+            if !has_passed_half && !halves.is_empty() && self.members.iter().all(is_at_half) {
                 has_passed_half = true;
-                let open = self.members.iter().filter_map(|member| member.run.at_half).sum();
+                let open = halves.iter().sum();
                 if let Some(server) = &mut run.server {
                     // Without the reading there is no slope; the run goes on.
                     let _ = server.look_at_half(open);
