@@ -112,10 +112,10 @@ impl Counts {
     }
 
     /// Errors outside the load count too: they are in the total.
-    pub(crate) fn error(&mut self, cause: String) {
+    pub(crate) fn error(&mut self, cause: &str) {
         self.interval.errors += 1;
-        count(&mut self.detail.errors, &cause);
-        count(&mut self.now().errors, &cause);
+        count(&mut self.detail.errors, cause);
+        count(&mut self.now().errors, cause);
     }
 
     /// A planned send, or dial, that never left.

@@ -303,7 +303,7 @@ impl Worker {
     /// A dial came to nothing: again later, or never.
     pub(crate) fn failed(&mut self, client: u32, cause: &str) {
         count(&mut self.counts.connections.failed, cause);
-        self.counts.error(cause.to_owned());
+        self.counts.error(cause);
         self.arriving.remove(&client);
         let now = self.clock();
         let state = &mut self.clients[client as usize];
@@ -361,7 +361,7 @@ impl Worker {
             Stage::Joined => {
                 self.leave_ledger(client);
                 count(&mut self.counts.connections.lost, cause);
-                self.counts.error(format!("lost: {cause}"));
+                self.counts.error(&format!("lost: {cause}"));
                 if self.is_visitor(client) {
                     self.away.push(client);
                 }

@@ -255,7 +255,7 @@ impl Worker {
             if applied {
                 self.counts.part(part).acknowledge.record(now.saturating_sub(sent));
             } else {
-                self.counts.error("an edit was not applied".into());
+                self.counts.error("an edit was not applied");
             }
         }
     }

@@ -390,7 +390,7 @@ impl Team {
                     Event::Said(said, at) => {
                         let second = member.hear(*said, at);
                         if let (Some(second), Some((run, watch))) = (second, run) {
-                            run.take(second);
+                            run.take(&second);
                             self.emit(run, watch);
                         }
                     }
@@ -473,11 +473,11 @@ struct Run {
 }
 
 impl Run {
-    fn take(&mut self, second: Second) {
+    fn take(&mut self, second: &Second) {
         let number = second.interval.second;
         let whole = self.seconds.entry(number).or_default();
         whole.interval.second = number;
-        whole.add(&second);
+        whole.add(second);
     }
 }
 
