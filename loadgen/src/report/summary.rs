@@ -33,7 +33,11 @@ fn write(out: &mut String, results: &Results) -> fmt::Result {
         VerdictLevel::Invalid => "INVALID",
     };
     let faults = results.correctness.faults();
-    let judged = if faults == 0 { "nothing lost or wrong".to_owned() } else { format!("{faults} FAULTS") };
+    let judged = match faults {
+        0 if results.correctness.checked == 0 => "nothing was delivered".to_owned(),
+        0 => "nothing lost or wrong".to_owned(),
+        faults => format!("{faults} FAULTS"),
+    };
     writeln!(out, "\n{}: {level}, {judged}", results.scenario)?;
     for reason in &results.verdict.reasons {
         writeln!(out, "  - {reason}")?;

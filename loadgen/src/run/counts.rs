@@ -146,7 +146,7 @@ impl Counts {
         self.connects.entry(measure).or_default().record(nanoseconds);
     }
 
-    /// A connection stands; `is_counted` unless it only looks after the others.
+    /// A connection stands, upgraded; `is_counted` unless it only looks after the others.
     pub(crate) fn opened(&mut self, is_counted: bool) {
         self.open += 1;
         if is_counted {
