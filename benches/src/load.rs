@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use pinwire_engine::allowed_cores;
-use pinwire_loadgen::results::{Interval, Measure, Results};
-use pinwire_loadgen::run::{Conductor, Seat, Status, Watch, run};
+use pinwire_loadgen::results::{Measure, Results};
+use pinwire_loadgen::run::{Conductor, Seat, Second, Status, Watch, run};
 use pinwire_loadgen::scenario::Scenario;
 
 use crate::procfs::process_time;
@@ -111,7 +111,7 @@ struct Meter {
     pid: u32,
     warm_up: Duration,
     time: Duration,
-    /// The run's seconds are counted from here, but for the few milliseconds that it takes to set up.
+    /// The run's seconds are counted from here.
     base: Instant,
     /// Ends the wait early where the run has failed.
     over: Mutex<Option<Receiver<()>>>,
@@ -119,7 +119,11 @@ struct Meter {
 }
 
 impl Conductor for Meter {
-    fn all_joined(&self) -> Result<Instant> {
+    fn base(&self) -> Instant {
+        self.base
+    }
+
+    fn start(&self) -> Result<Option<Instant>> {
         // On a second of the run, so that what counts is whole seconds of it.
         let whole = Duration::from_secs(self.base.elapsed().as_secs() + 1);
         let start = self.base + whole;
@@ -133,7 +137,7 @@ impl Conductor for Meter {
             Ok((first, process_time(pid)?.saturating_sub(before)))
         });
         *self.reading.lock().map_err(|_| anyhow!("the meter's lock"))? = Some(handle);
-        Ok(start)
+        Ok(Some(start))
     }
 }
 
@@ -158,7 +162,7 @@ struct Unseen;
 
 impl Watch for Unseen {
     fn status(&self, _status: &Status) {}
-    fn interval(&self, _interval: &Interval) {}
+    fn second(&self, _second: &Second) {}
     fn is_stopped(&self) -> bool {
         false
     }

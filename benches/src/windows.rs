@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use pinwire_loadgen::preflight;
 use pinwire_loadgen::results::VerdictLevel;
+use pinwire_loadgen::run::Seat;
 use pinwire_loadgen::scenario::presets::preset;
 use pinwire_loadgen::scenario::{Arrivals, Auth, Kind, Load, RawMode, Scenario, StagePlan};
 use serde_json::{Value, json};
@@ -157,7 +158,7 @@ impl Window {
 pub fn window(server: (SocketAddr, u32), work: &Work, pace: Pace, times: Times) -> Result<Window> {
     let (address, pid) = server;
     let mut scenario = scenario(address, work, pace, times).context("no such preset")?;
-    let findings = preflight::prepare(&mut scenario);
+    let findings = preflight::prepare(&mut scenario, Seat::ALONE, Seat::ALONE);
     ensure!(findings.obstacles.is_empty(), "this cannot work: {}", findings.obstacles.join("; "));
     let measured = measure(&scenario, times.time, pid)?;
     measured.ensure_whole()?;

@@ -133,6 +133,8 @@ fn part(name: &str, clock: Option<ClockOffset>, results: &Results) -> ProcessPar
 fn add(whole: &mut Results, part: &Results) {
     for (stage, other) in whole.stages.iter_mut().zip(&part.stages) {
         stage.tally.add_beside(&other.tally);
+        stage.tally.seconds = stage.tally.seconds.max(other.tally.seconds);
+        stage.duration_ms = stage.duration_ms.max(other.duration_ms);
         if let (Some((from, to)), Some((other_from, other_to))) = (&mut stage.rate, other.rate) {
             // What a process plans is in its counts; the plan of the whole is the same in all that share one scenario.
             (*from, *to) = (from.max(other_from), to.max(other_to));

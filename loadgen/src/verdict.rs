@@ -70,7 +70,9 @@ pub(crate) fn verdict(evidence: &Evidence<'_>) -> Verdict {
     if evidence.is_open {
         judge_schedule(evidence, &mut find);
     }
-    let (wanted, joined) = (evidence.connections.wanted, evidence.connections.peak);
+    // One that stands and was never let in is of no use.
+    let (wanted, joined) =
+        (evidence.connections.wanted, evidence.connections.peak.min(evidence.connections.joined));
     if evidence.all_stand && (joined as f64) < JOINED_INVALID * wanted as f64 {
         find(
             VerdictLevel::Invalid,
@@ -135,7 +137,7 @@ mod tests {
             threads: vec![GeneratorThread { busy, ..GeneratorThread::default() }],
             ..Generator::default()
         };
-        let connections = Connections { wanted: 100, peak, ..Connections::default() };
+        let connections = Connections { wanted: 100, peak, joined: peak, ..Connections::default() };
         verdict(&Evidence {
             total: &total,
             generator: &generator,

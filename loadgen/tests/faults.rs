@@ -230,6 +230,8 @@ fn every_other_scenario_runs_to_its_end_without_a_fault() {
         let timed = match results.scenario.as_str() {
             "reconnect-storm" => results.total.latency[&Measure::Recover].count() == 60,
             "connect" => results.total.received == 200,
+            // Who leaves while an edit is on its way need not get it.
+            "churn" => results.total.received > 0,
             _ => results.total.received > 0 && results.total.received == results.total.expected,
         };
         assert!(timed, "{args:?}: {:?}", results.total);

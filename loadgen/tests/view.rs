@@ -151,7 +151,7 @@ fn what_matters_is_seen_at_the_least_size() {
         "run so far",
         "lost 12",
         "closed 1011",
-        "worker 1",
+        "worker 9",
         "memory",
         "q or",
     ] {

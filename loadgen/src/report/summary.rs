@@ -33,7 +33,11 @@ fn write(out: &mut String, results: &Results) -> fmt::Result {
         VerdictLevel::Invalid => "INVALID",
     };
     let faults = results.correctness.faults();
-    let judged = if faults == 0 { "nothing lost or wrong".to_owned() } else { format!("{faults} FAULTS") };
+    let judged = match faults {
+        0 if results.correctness.checked == 0 => "nothing was delivered".to_owned(),
+        0 => "nothing lost or wrong".to_owned(),
+        faults => format!("{faults} FAULTS"),
+    };
     writeln!(out, "\n{}: {level}, {judged}", results.scenario)?;
     for reason in &results.verdict.reasons {
         writeln!(out, "  - {reason}")?;
@@ -48,6 +52,7 @@ fn write(out: &mut String, results: &Results) -> fmt::Result {
     causes(out, "errors", &results.total.errors)?;
     server(out, results)?;
     generator(out, results)?;
+    processes(out, results)?;
     for step in &results.search {
         let held = if step.held { "holds" } else { "fails" };
         writeln!(out, "search        {:.0}/s {held}: {}", step.rate, step.seen)?;
@@ -74,10 +79,43 @@ fn connections(out: &mut String, results: &Results) -> fmt::Result {
     }
     causes(out, "failed", &found.failed)?;
     causes(out, "lost", &found.lost)?;
+    let mut told: Vec<&str> =
+        found.failed.keys().chain(found.lost.keys()).filter_map(|cause| hint(cause)).collect();
+    told.dedup();
+    for hint in told {
+        write(out, "", format_args!("-> {hint}"))?;
+    }
     return Ok(());
 
     fn write(out: &mut String, name: &str, text: impl Display) -> fmt::Result {
         writeln!(out, "{name:<13} {text}")
+    }
+}
+
+/// What a failure most often comes from, and what to try.
+fn hint(cause: &str) -> Option<&'static str> {
+    if cause.contains("connection refused") {
+        Some("nobody listens there: is the server up, and --url its address?")
+    } else if cause.starts_with("refused 401")
+        || cause.starts_with("closed 4001")
+        || cause.starts_with("permission denied")
+    {
+        Some("the server wants to know who connects: give --secret, --key or --token")
+    } else if cause.starts_with("refused 404")
+        || cause.starts_with("refused 400")
+        || cause.starts_with("refused 426")
+    {
+        Some("the server takes no WebSocket connections at that path: look at --url")
+    } else if cause.starts_with("refused 429") {
+        Some("the server admits handshakes at a rate: slow down with --connect-rate, or give more --sources")
+    } else if cause.starts_with("refused 503") || cause.starts_with("closed 1013") {
+        Some("the server says that it is full")
+    } else if cause == "timed out joining" {
+        Some(
+            "the server upgraded and did not sync: does it speak this --dialect? `raw` is for servers without documents",
+        )
+    } else {
+        None
     }
 }
 
@@ -217,6 +255,27 @@ fn server(out: &mut String, results: &Results) -> fmt::Result {
     )
 }
 
+/// The parts of a run of several processes, and how far their clocks may be apart.
+fn processes(out: &mut String, results: &Results) -> fmt::Result {
+    for (number, part) in results.processes.iter().enumerate() {
+        let name = if number == 0 { "processes" } else { "" };
+        if let Some(failure) = &part.failure {
+            writeln!(out, "{name:<13} {}: LOST, {failure}", part.name)?;
+            continue;
+        }
+        write!(
+            out,
+            "{name:<13} {}: {} connections, {} sent, {} received",
+            part.name, part.connections.peak, part.total.sent, part.total.received
+        )?;
+        if let Some(clock) = part.clock {
+            write!(out, "; started within {}", nanoseconds(clock.round_trip_ns as f64 / 2.0))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
 fn generator(out: &mut String, results: &Results) -> fmt::Result {
     let generator = &results.generator;
     let busy: Vec<String> = generator
@@ -248,6 +307,16 @@ mod tests {
         let text = render(&results);
         assert!(text.trim_start().starts_with("document: VALID, 2 FAULTS"), "{text}");
         assert!(text.contains("reader 1 never got"));
+    }
+
+    #[test]
+    fn what_failed_comes_with_what_to_try_once() {
+        let mut results = results();
+        results.connections.failed.insert("refused 401".into(), 3);
+        results.connections.failed.insert("permission denied: no".into(), 1);
+        let text = render(&results);
+        assert_eq!(text.matches("--secret").count(), 1, "{text}");
+        assert!(!text.contains("--dialect"));
     }
 
     #[test]

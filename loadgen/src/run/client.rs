@@ -50,6 +50,8 @@ pub(crate) struct Upgrading {
     pub(crate) key: String,
     pub(crate) head: Vec<u8>,
     pub(crate) is_connected: bool,
+    /// How long the TCP connection took, until it is known to stand: a refused one looks alike until its end is told.
+    pub(crate) tcp: Option<u64>,
     /// For Hocuspocus's Auth message.
     pub(crate) token: Option<String>,
 }

@@ -112,10 +112,10 @@ impl Counts {
     }
 
     /// Errors outside the load count too: they are in the total.
-    pub(crate) fn error(&mut self, cause: String) {
+    pub(crate) fn error(&mut self, cause: &str) {
         self.interval.errors += 1;
-        count(&mut self.detail.errors, &cause);
-        count(&mut self.now().errors, &cause);
+        count(&mut self.detail.errors, cause);
+        count(&mut self.now().errors, cause);
     }
 
     /// A planned send, or dial, that never left.
@@ -146,7 +146,7 @@ impl Counts {
         self.connects.entry(measure).or_default().record(nanoseconds);
     }
 
-    /// A connection stands; `is_counted` unless it only looks after the others.
+    /// A connection stands, upgraded; `is_counted` unless it only looks after the others.
     pub(crate) fn opened(&mut self, is_counted: bool) {
         self.open += 1;
         if is_counted {

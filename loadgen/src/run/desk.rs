@@ -31,7 +31,7 @@ pub(crate) struct Standing {
 #[derive(Debug)]
 pub(crate) enum Report {
     /// All clients that were to dial have joined or failed.
-    Joined,
+    Joined(Standing),
     /// Seconds that are over, and what stands.
     Seconds { finished: Vec<Second>, standing: Standing },
     /// The thread is done.
@@ -58,6 +58,8 @@ pub(crate) struct Outcome {
     pub(crate) counts: Counts,
     pub(crate) correctness: Correctness,
     pub(crate) thread: GeneratorThread,
+    /// When its load ended, nanoseconds from its start; none where it never began.
+    pub(crate) loaded: Option<u64>,
     /// Seconds that it has not told yet: the last one is none that went by.
     pub(crate) finished: Vec<Second>,
 }

@@ -223,7 +223,7 @@ impl Worker {
         };
         self.payload.clear();
         append_request(&mut self.payload, &request).context("the upgrade request")?;
-        Ok(Upgrading { key, head: Vec::new(), is_connected: false, token })
+        Ok(Upgrading { key, head: Vec::new(), is_connected: false, tcp: None, token })
     }
 
     /// The TCP connections of this turn's dials, where they stand already.
@@ -245,9 +245,8 @@ impl Worker {
         let Stage::Upgrading(upgrading) = &mut state.stage else { return };
         if !std::mem::replace(&mut upgrading.is_connected, true) {
             let took = now - state.step;
+            upgrading.tcp = Some(took);
             state.step = now;
-            self.counts.opened(!self.is_draining);
-            self.time(Measure::ConnectTcp, took);
         }
     }
 
@@ -303,7 +302,7 @@ impl Worker {
     /// A dial came to nothing: again later, or never.
     pub(crate) fn failed(&mut self, client: u32, cause: &str) {
         count(&mut self.counts.connections.failed, cause);
-        self.counts.error(cause.to_owned());
+        self.counts.error(cause);
         self.arriving.remove(&client);
         let now = self.clock();
         let state = &mut self.clients[client as usize];
@@ -361,7 +360,7 @@ impl Worker {
             Stage::Joined => {
                 self.leave_ledger(client);
                 count(&mut self.counts.connections.lost, cause);
-                self.counts.error(format!("lost: {cause}"));
+                self.counts.error(&format!("lost: {cause}"));
                 if self.is_visitor(client) {
                     self.away.push(client);
                 }
@@ -384,11 +383,7 @@ impl Worker {
 
     pub(crate) fn drop_socket(&mut self, client: u32, with_reset: bool) {
         let state = &mut self.clients[client as usize];
-        let was_open = match &state.stage {
-            Stage::Upgrading(upgrading) => upgrading.is_connected,
-            Stage::Joining | Stage::Joined | Stage::Closing => true,
-            Stage::Away | Stage::Waiting => false,
-        };
+        let was_open = matches!(state.stage, Stage::Joining | Stage::Joined | Stage::Closing);
         state.decoder = Decoder::new(Role::Client, false);
         let Some(slot) = state.slot.take() else { return };
         self.counts.open -= u64::from(was_open);

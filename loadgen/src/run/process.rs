@@ -167,6 +167,9 @@ impl Process {
             }
             if !self.threads.iter().all(|thread| thread.has_joined || thread.outcome.is_some()) {
                 self.hold_at_half(conductor, watch, steady)?;
+            } else if open == 0 && self.scenario.all_stand() && self.wanted > 0 {
+                // Nobody is there to send or receive: waiting for the load's end would tell nothing.
+                self.order(|desk| desk.stop.store(true, Ordering::Release));
             } else if let Some(start) = conductor.start()? {
                 self.load_from = Some(start);
                 let start = start.saturating_duration_since(self.base).as_nanos();
@@ -251,7 +254,10 @@ impl Process {
 
     fn hear(&mut self, thread: usize, report: Report, watch: &dyn Watch) -> Result<()> {
         match report {
-            Report::Joined => self.threads[thread].has_joined = true,
+            Report::Joined(standing) => {
+                self.threads[thread].standing = standing;
+                self.threads[thread].has_joined = true;
+            }
             Report::Seconds { finished, standing } => {
                 self.threads[thread].standing = standing;
                 self.take_seconds(thread, &finished, watch);
@@ -314,9 +320,11 @@ impl Process {
         let mut correctness = Correctness::default();
         let mut stages = vec![StageCounts::default(); self.scenario.stage_count()];
         let mut total = Tally::default();
+        let mut loaded = None;
         for thread in std::mem::take(&mut self.threads) {
             let _ = thread.handle.join();
             let Some(outcome) = thread.outcome else { continue };
+            loaded = loaded.max(outcome.loaded.map(Duration::from_nanos));
             let mut counts = outcome.counts;
             generator.threads.push(outcome.thread);
             connections.add(&counts.connections);
@@ -333,7 +341,8 @@ impl Process {
             }
         }
         correctness.examples.truncate(EXAMPLES_MAX);
-        let stages = stages_of(&self.scenario, stages);
+        let loaded = self.is_stopped.then(|| loaded.unwrap_or_default());
+        let stages = stages_of(&self.scenario, stages, loaded);
         for stage in &stages {
             total.add(&stage.tally);
         }
@@ -376,8 +385,8 @@ impl Process {
     }
 }
 
-/// What was counted in each stage, with its plan.
-fn stages_of(scenario: &Scenario, counts: Vec<StageCounts>) -> Vec<Stage> {
+/// What was counted in each stage, with its plan; a load that was stopped went on for no longer than `loaded`.
+fn stages_of(scenario: &Scenario, counts: Vec<StageCounts>, loaded: Option<Duration>) -> Vec<Stage> {
     let mut start = scenario.warm_up;
     let durations = scenario.stage_durations();
     let plans = match &scenario.load {
@@ -387,12 +396,13 @@ fn stages_of(scenario: &Scenario, counts: Vec<StageCounts>) -> Vec<Stage> {
     let mut stages = Vec::new();
     for (number, (counts, duration)) in counts.into_iter().zip(durations).enumerate() {
         let plan = plans.get(number);
+        let measured = loaded.map_or(duration, |loaded| loaded.saturating_sub(start).min(duration));
         stages.push(Stage {
             name: plan.and_then(|plan| plan.name.clone()).unwrap_or_else(|| (number + 1).to_string()),
             start_ms: start.as_millis() as u64,
-            duration_ms: duration.as_millis() as u64,
+            duration_ms: measured.as_millis() as u64,
             rate: plan.map(|plan| (plan.from, plan.to)),
-            tally: counts.into_tally(duration.as_secs_f64()),
+            tally: counts.into_tally(measured.as_secs_f64()),
         });
         start += duration;
     }

@@ -30,6 +30,9 @@ impl Worker {
         match &mut self.clients[client as usize].stage {
             Stage::Upgrading(upgrading) => {
                 upgrading.head.extend_from_slice(bytes);
+                if let Some(took) = upgrading.tcp.take() {
+                    self.time(Measure::ConnectTcp, took);
+                }
                 self.upgraded(client)
             }
             Stage::Joining | Stage::Joined | Stage::Closing => self.frames(client, bytes),
@@ -63,6 +66,7 @@ impl Worker {
         state.decoder = Decoder::new(Role::Client, deflate);
         let took = now.saturating_sub(state.step);
         state.step = now;
+        self.counts.opened(!self.is_draining);
         self.time(Measure::Upgrade, took);
         self.start_join(client, token.as_deref().unwrap_or_default());
         self.frames(client, &mut rest)
@@ -255,7 +259,7 @@ impl Worker {
             if applied {
                 self.counts.part(part).acknowledge.record(now.saturating_sub(sent));
             } else {
-                self.counts.error("an edit was not applied".into());
+                self.counts.error("an edit was not applied");
             }
         }
     }

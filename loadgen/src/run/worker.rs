@@ -147,6 +147,8 @@ pub(crate) struct Worker {
     load_began: Option<(Instant, ThreadTime)>,
     /// Wall time and processor time of the load: the figures of the verdict are those of the load alone.
     load_spent: Option<(Duration, ThreadTime)>,
+    /// How long the load went on, nanoseconds.
+    loaded: Option<u64>,
     last_usage: (Instant, Duration),
     phase: Phase,
     phase_ends: Option<u64>,
@@ -212,6 +214,7 @@ impl Worker {
             closed_up_to: 0,
             load_began: None,
             load_spent: None,
+            loaded: None,
             last_usage: (Instant::now(), usage.ran),
             phase: Phase::Connecting,
             phase_ends: None,
@@ -404,6 +407,7 @@ impl Worker {
             let spent = ThreadTime { ran: time.ran - before.ran, waited: time.waited - before.waited };
             self.load_spent = Some((wall.elapsed(), spent));
         }
+        self.loaded = self.pace.as_ref().map(|pace| self.now.saturating_sub(pace.start));
         self.phase = Phase::Draining;
         self.is_draining = true;
         self.final_edits();
@@ -419,7 +423,7 @@ impl Worker {
         match self.phase {
             Phase::Connecting if self.has_joined() => {
                 self.phase = Phase::Joined;
-                self.given.reporter.send(Report::Joined);
+                self.given.reporter.send(Report::Joined(self.standing()));
             }
             Phase::Draining => {
                 let is_settled =
@@ -490,13 +494,17 @@ impl Worker {
             (ran - self.last_usage.1).as_secs_f64() / (wall - self.last_usage.0).as_secs_f64().max(1e-9);
         self.last_usage = (wall, ran);
         self.counts.busy(busy.min(1.0));
-        let standing = Standing {
+        let standing = self.standing();
+        self.given.reporter.send(Report::Seconds { finished: self.counts.take_finished(), standing });
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
             phase: self.phase,
             open: self.counts.open,
             faults: Faults::from(&self.correctness),
             rate: self.rate_now(),
-        };
-        self.given.reporter.send(Report::Seconds { finished: self.counts.take_finished(), standing });
+        }
     }
 
     fn outcome(mut self) -> Outcome {
@@ -510,7 +518,7 @@ impl Worker {
             driver: format!("{:?}", self.engine.driver()).to_lowercase(),
         };
         let finished = self.counts.take_finished();
-        Outcome { counts: self.counts, correctness: self.correctness, thread, finished }
+        Outcome { counts: self.counts, correctness: self.correctness, thread, loaded: self.loaded, finished }
     }
 
     pub(crate) fn time(&mut self, measure: Measure, nanoseconds: u64) {

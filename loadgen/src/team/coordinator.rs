@@ -331,9 +331,10 @@ impl Team {
                 self.say_each(|_| ToAgent::Stop);
             }
             let is_at_half = |member: &Member| member.is_done() || member.run.at_half.is_some();
-            if !has_passed_half && run.server.is_some() && self.members.iter().all(is_at_half) {
+            let halves: Vec<u64> = self.members.iter().filter_map(|member| member.run.at_half).collect();
+            if !has_passed_half && !halves.is_empty() && self.members.iter().all(is_at_half) {
                 has_passed_half = true;
-                let open = self.members.iter().filter_map(|member| member.run.at_half).sum();
+                let open = halves.iter().sum();
                 if let Some(server) = &mut run.server {
                     // Without the reading there is no slope; the run goes on.
                     let _ = server.look_at_half(open);
@@ -389,7 +390,7 @@ impl Team {
                     Event::Said(said, at) => {
                         let second = member.hear(*said, at);
                         if let (Some(second), Some((run, watch))) = (second, run) {
-                            run.take(second);
+                            run.take(&second);
                             self.emit(run, watch);
                         }
                     }
@@ -472,11 +473,11 @@ struct Run {
 }
 
 impl Run {
-    fn take(&mut self, second: Second) {
+    fn take(&mut self, second: &Second) {
         let number = second.interval.second;
         let whole = self.seconds.entry(number).or_default();
         whole.interval.second = number;
-        whole.add(&second);
+        whole.add(second);
     }
 }
 

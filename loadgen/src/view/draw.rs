@@ -216,7 +216,7 @@ fn load_section(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palet
     ];
     let [text, spark] = Layout::vertical([Constraint::Length(2), Constraint::Length(1)]).areas(inner);
     frame.render_widget(Paragraph::new(lines), text);
-    spark_line(frame, spark, "received", model, palette, |point| point.received, |value| grouped(value));
+    spark_line(frame, spark, "received", model, palette, |point| point.received, grouped);
 }
 
 fn latency_section(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {

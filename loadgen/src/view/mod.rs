@@ -11,7 +11,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::outcome::Exit;
@@ -104,6 +104,7 @@ impl Viewer {
         let view: Option<Box<dyn View>> = match choice {
             Choice::None => None,
             Choice::Json => Some(Box::<json::Json>::default()),
+            Choice::Live if !is_terminal => bail!("a live view needs a terminal on stderr: use --view lines"),
             Choice::Live => Some(Box::new(live::Live::start(Arc::clone(&stop))?)),
             Choice::Lines | Choice::Auto => Some(Box::<lines::Lines>::default()),
         };

@@ -137,8 +137,12 @@ impl Model {
             ..GeneratorThread::default()
         });
         let generator = Generator { threads: threads.collect(), ..Generator::default() };
-        let connections =
-            Connections { wanted: self.status.wanted, peak: self.peak, ..Connections::default() };
+        let connections = Connections {
+            wanted: self.status.wanted,
+            peak: self.peak,
+            joined: self.peak,
+            ..Connections::default()
+        };
         Some(verdict(&Evidence {
             total: &self.total,
             generator: &generator,
