@@ -84,9 +84,14 @@ impl Outcome {
         self.cpu.as_secs_f64() * 1e6 / f64::from(self.updates)
     }
 
-    /// The join whose time is the median.
-    fn join(&self) -> Option<Joined> {
-        let mut order = self.joins.clone();
+    /// The join that finds the document as it was left by the last update: what it takes to prepare is in it.
+    fn first_join(&self) -> Option<Joined> {
+        self.joins.first().copied()
+    }
+
+    /// Of the later ones, that whose time is the median.
+    fn later_join(&self) -> Option<Joined> {
+        let mut order: Vec<Joined> = self.joins.iter().skip(1).copied().collect();
         order.sort_by_key(|joined| joined.time);
         order.get(order.len() / 2).copied()
     }
@@ -99,7 +104,7 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(
-        args.updates >= 10 && args.in_flight > 0 && args.joins > 0 && args.rounds > 0,
+        args.updates >= 10 && args.in_flight > 0 && args.joins > 1 && args.rounds > 0,
         "nothing to measure"
     );
     let peers = Peers::install()?;
@@ -113,12 +118,12 @@ fn main() -> Result<ExitCode> {
                 let outcome = once(&args, side, shape, &peers)
                     .with_context(|| format!("{}, {}", side.name(), shape.name()))?;
                 println!(
-                    "{}, {}: {} updates, {:.1} us each; join {:?}",
+                    "{}, {}: {} updates, {:.1} us each; joins {:?}",
                     side.name(),
                     shape.name(),
                     outcome.updates,
                     outcome.us_per_update(),
-                    outcome.join().map(|joined| joined.time)
+                    outcome.joins.iter().map(|joined| joined.time).collect::<Vec<_>>()
                 );
                 outcomes.push(outcome);
             }
@@ -267,8 +272,8 @@ impl Session {
 fn write_report(report: &mut Report, args: &Args, outcomes: &[Outcome]) {
     report.paragraph(&format!(
         "One writer types {} characters, {} updates under way, and one member reads along; an update has arrived when the \
-         reader has it. Then {} clients join, one after the other: from dialling to the whole document, and the bytes of that \
-         (the median). The first of them has the text that was typed, by yrs, or the run would have failed. CPU is that \
+         reader has it. Then {} clients join, one after the other: from dialling to the whole document, and the bytes of that; \
+         the first one, for whom a server may have to prepare the document, and the median of the others. The first has the text that was typed, by yrs, or the run would have failed. CPU is that \
          of the server's process, all threads. Memory is that without a file behind it: before the first client, with the \
          document and two members, and {} s after the last has left. A server that is not through after {} s is given up: \
          its figures are those of the updates it took.",
@@ -282,15 +287,18 @@ fn write_report(report: &mut Report, args: &Args, outcomes: &[Outcome]) {
             "updates",
             "updates/s",
             "CPU us per update",
-            "join ms",
-            "join CPU ms",
-            "join kB",
+            "first join ms",
+            "later joins ms",
+            "CPU ms of a join",
+            "kB of a join",
             "before MiB",
             "with it MiB",
             "after MiB",
         ],
         outcomes.iter().map(|one| {
-            let join = one.join();
+            let ms = |join: Option<Joined>| {
+                join.map_or_else(String::new, |join| format!("**{:.2}**", join.time.as_secs_f64() * 1e3))
+            };
             vec![
                 one.shape.name().to_owned(),
                 one.side.name().to_owned(),
@@ -301,9 +309,10 @@ fn write_report(report: &mut Report, args: &Args, outcomes: &[Outcome]) {
                 },
                 format!("{:.0}", f64::from(one.updates) / one.time.as_secs_f64()),
                 format!("**{:.2}**", one.us_per_update()),
-                join.map_or_else(String::new, |join| format!("**{:.2}**", join.time.as_secs_f64() * 1e3)),
+                ms(one.first_join()),
+                ms(one.later_join()),
                 format!("{:.2}", one.join_cpu.as_secs_f64() * 1e3),
-                join.map_or_else(String::new, |join| format!("{:.0}", join.bytes as f64 / 1e3)),
+                one.first_join().map_or_else(String::new, |join| format!("{:.0}", join.bytes as f64 / 1e3)),
                 mib(&one.memory[0]),
                 mib(&one.memory[1]),
                 mib(&one.memory[2]),
@@ -323,6 +332,23 @@ fn write_report(report: &mut Report, args: &Args, outcomes: &[Outcome]) {
             row.extend(one.tenths.iter().map(|us| format!("{us:.1}")));
             row.resize(TENTHS + 2, String::new());
             row
+        }),
+    );
+    report.heading("Memory given back");
+    report.paragraph(
+        "What is left after all have gone, beyond the start, as a share of what the document had added.",
+    );
+    report.table(
+        &["document", "server", "added MiB", "left MiB", "share"],
+        outcomes.iter().map(|one| {
+            let [before, with, after] = one.memory.map(|memory| memory.anonymous as f64 / 1_048_576.0);
+            vec![
+                one.shape.name().to_owned(),
+                one.side.name().to_owned(),
+                format!("{:.1}", with - before),
+                format!("{:.1}", after - before),
+                format!("{:.2}", (after - before) / (with - before)),
+            ]
         }),
     );
     report.heading("The node by Hocuspocus");
@@ -352,8 +378,14 @@ fn comparison(outcomes: &[Outcome], shape: Shape) -> Vec<Vec<String>> {
         ]
     };
     let mut rows = vec![row("CPU us per update", node.us_per_update(), peer.us_per_update())];
-    if let (Some(mine), Some(theirs)) = (node.join(), peer.join()) {
-        rows.push(row("join ms", mine.time.as_secs_f64() * 1e3, theirs.time.as_secs_f64() * 1e3));
+    let joins = [
+        ("first join ms", node.first_join(), peer.first_join()),
+        ("later joins ms", node.later_join(), peer.later_join()),
+    ];
+    for (what, mine, theirs) in joins {
+        if let (Some(mine), Some(theirs)) = (mine, theirs) {
+            rows.push(row(what, mine.time.as_secs_f64() * 1e3, theirs.time.as_secs_f64() * 1e3));
+        }
     }
     rows
 }
