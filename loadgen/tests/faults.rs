@@ -221,10 +221,14 @@ fn every_other_scenario_runs_to_its_end_without_a_fault() {
     for args in runs {
         let (code, results) = run(rig::start(Fault::None), "", args);
         let results = results.unwrap();
-        assert_eq!(
-            code, 0,
-            "{args:?}: {:?} {:?} {:?}",
-            results.correctness, results.connections, results.total.errors
+        // A machine that is busy otherwise may make the generator late: it says so, and that is no fault.
+        let is_late = code == 98 && results.verdict.level == VerdictLevel::Invalid;
+        assert!(
+            code == 0 || is_late,
+            "{args:?}: {code} {:?} {:?} {:?}",
+            results.correctness,
+            results.connections,
+            results.total.errors
         );
         assert_eq!(results.correctness.faults(), 0, "{args:?}");
         let timed = match results.scenario.as_str() {
