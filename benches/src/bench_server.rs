@@ -158,6 +158,8 @@ impl Path {
         match target.split('?').next()? {
             "/" | "/echo" => Some(Path::Echo),
             "/p" => Some(Path::Publish),
+            // Document clients put their document's name behind it.
+            path if path.starts_with("/echo/") => Some(Path::Echo),
             path => path.strip_prefix("/t/").and_then(|name| topic(name.as_bytes())).map(Path::Topic),
         }
     }
