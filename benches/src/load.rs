@@ -38,10 +38,10 @@ impl Measured {
         self.cpu.as_secs_f64() * 1e6 / self.received as f64
     }
 
-    /// Deliveries by frame.
+    /// Deliveries by frame. Both count what came after the load, too; with more than the warm-up under way it is too low.
     #[must_use]
     pub fn per_frame(&self) -> f64 {
-        self.received as f64 / self.results.total.frames_received as f64
+        self.results.total.received as f64 / self.results.total.frames_received as f64
     }
 
     /// A percentile of the latency in microseconds.

@@ -81,7 +81,7 @@ impl Run {
     /// Percent by which anonymous and resident memory at the end lie above those at a moment.
     fn growth(&self, since: &str) -> Option<(f64, f64)> {
         let (before, after) = (self.reading(since)?.memory, self.reading(END)?.memory);
-        let percent = |before: u64, after: u64| 100.0 * (after as f64 / before as f64 - 1.0);
+        let percent = |before: u64, after: u64| 100.0 * (after as f64 - before as f64) / before as f64;
         Some((percent(before.anonymous, after.anonymous), percent(before.rss, after.rss)))
     }
 
