@@ -465,7 +465,7 @@ impl Uring {
             // SAFETY: `iovecs` and `messages` are not touched before the next round, and what they point to is as said
             // above.
             unsafe {
-                self.ring_of(job.handle).push_borrowing(entry, Tag::plain(Kind::Send, 0, number as u32))
+                self.ring_of(job.handle).push_borrowing(entry, Tag::plain(Kind::Send, 0, number as u32));
             };
         }
     }

@@ -301,7 +301,7 @@ impl Watcher for Tally {
         append_edit(&mut self.expected, yjs_client(writer), 0);
         ensure!(update == self.expected, "client {client} was sent another update than was made");
         // In the second round a reader of the first has one already, and so has nobody two.
-        let before = u8::from(self.writer == 1 && client % self.members != 0);
+        let before = u8::from(self.writer == 1 && !client.is_multiple_of(self.members));
         if client == writer || self.received[client] != before {
             bail!("client {client} was sent an update twice, or its own");
         }
