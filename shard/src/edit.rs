@@ -3,12 +3,12 @@
 use crate::conn::{Peer, RemotePeer};
 use crate::document::awareness::Applied;
 use crate::document::coverage::UpdateRange;
-use crate::document::log::{Position, Rebase};
+use crate::document::log::{Entry, Position, Rebase};
 use crate::document::yjs::{self, EMPTY_UPDATE};
 use crate::document::{Ack, Document, Joiner};
 use crate::limits::{
-    FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, STEP_1_WORK, TAIL_WHILE_COMPACTING,
-    UNSTORED_MAX,
+    FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, STEP_1_WORK, TAIL_SENT_MAX,
+    TAIL_WHILE_COMPACTING, UNSTORED_MAX,
 };
 use crate::mail::Body;
 use crate::shard::Shard;
@@ -153,10 +153,19 @@ impl Shard {
         if self.is_answer_under_way(session) {
             return self.answer_later(index, session, &known);
         }
+        let is_local = self.out.remote_mut(session).is_none();
         let Some(document) = self.documents.get_mut(index) else { return Outcome::Done };
         self.out.replied += STEP_1_WORK + document.log.tail_len().min(FOLD_BYTES_MAX);
-        match document.lacking(&known) {
+        match document.lacking(&known, is_local) {
             Lacking::Ready(update) => self.answer_step1(session, &update),
+            Lacking::BaseAndTail => {
+                self.answer_from_log(session);
+                // Who joins next gets it in one piece.
+                if let Some(document) = self.documents.get_mut(index) {
+                    document.is_compaction_wanted = true;
+                }
+                self.mark_dirty(index);
+            }
             Lacking::Worker => {
                 let Some(tag) = self.out.sessions.get(session).map(|s| s.tag) else { return Outcome::Done };
                 let state_vector = known.encode().into();
@@ -218,15 +227,16 @@ impl Shard {
         self.out.send_session(session, write_step1);
     }
 
-    /// Answers a step 1 when compaction came to nothing: everything the log holds, update by update, then an empty step 2.
+    /// Answers a step 1 with everything the log holds, update by update, then an empty step 2: at once, to a client that has
+    /// nothing, and to any when compaction came to nothing.
     pub(crate) fn answer_from_log(&mut self, session: u32) {
         let Some(index) = self.session_document(session) else { return };
         let Some(document) = self.documents.get(index) else { return };
-        let base = document.log.base().map(|base| &**base);
-        let updates: Vec<Box<[u8]>> =
-            base.into_iter().chain(document.log.tail().map(|entry| entry.update)).map(Box::from).collect();
-        for update in updates {
-            let message = SyncMessage::Update { update: &update };
+        if let Some(base) = document.log.base() {
+            self.out.send_session_with_tail(session, |out| write_update_head(out, base.len()), base);
+        }
+        for Entry { update, .. } in document.log.tail() {
+            let message = SyncMessage::Update { update };
             self.out.send_session(session, |out| hocuspocus::append_sync_body(out, &message));
         }
         self.answer_step1(session, &Arc::from(EMPTY_UPDATE));
@@ -320,15 +330,24 @@ fn write_step2_head(out: &mut Vec<u8>, len: usize) {
     pinwire_protocol::document::varint::write_var_uint(out, len as u64);
 }
 
+/// The same of an update.
+fn write_update_head(out: &mut Vec<u8>, len: usize) {
+    out.extend_from_slice(&[0, 2]);
+    pinwire_protocol::document::varint::write_var_uint(out, len as u64);
+}
+
 /// How a step 1 can be answered.
 enum Lacking {
     Ready(Arc<[u8]>),
+    /// With what the log holds, as it stands: whoever has nothing yet need not wait for it to become one update.
+    BaseAndTail,
     /// Too much for a data thread.
     Worker,
 }
 
 impl Document {
-    fn lacking(&mut self, known: &StateVector) -> Lacking {
+    /// `is_local`: the session's socket is this thread's.
+    fn lacking(&mut self, known: &StateVector, is_local: bool) -> Lacking {
         if self.coverage.is_known_by(|client| known.get(client)) {
             return Lacking::Ready(Arc::from(EMPTY_UPDATE));
         }
@@ -337,7 +356,11 @@ impl Document {
             && self.log.tail_len() <= FOLD_BYTES_MAX;
         let is_foldable = is_small && self.log.base().is_none_or(|base| base.len() <= FOLD_BYTES_MAX);
         let whole = match self.log.base() {
-            _ if self.log.entries() > 0 && !is_foldable => return Lacking::Worker,
+            _ if self.log.entries() > 0 && !is_foldable => {
+                let is_short = self.log.entries() <= TAIL_SENT_MAX && self.log.is_mergeable();
+                let at_once = known.is_empty() && is_local && is_short;
+                return if at_once { Lacking::BaseAndTail } else { Lacking::Worker };
+            }
             Some(base) if self.log.entries() == 0 => Arc::clone(base),
             None if self.log.entries() == 0 => return Lacking::Ready(Arc::from(EMPTY_UPDATE)),
             _ => match self.fold() {

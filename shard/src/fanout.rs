@@ -548,7 +548,7 @@ fn acknowledge(out: &mut Output, document: &mut Document) {
 /// Starts a compaction where the log has grown or a joiner waits for one.
 fn compact(out: &mut Output, document: &mut Document, index: u32) {
     let has_joiners = document.pending.as_ref().is_some_and(|pending| !pending.joiners.is_empty());
-    let is_due = has_joiners || document.log.wants_compaction(COMPACT_MIN);
+    let is_due = has_joiners || document.is_compaction_wanted || document.log.wants_compaction(COMPACT_MIN);
     // What the store was not told of yet must not be compacted away.
     let is_submitted = document.submitted == document.log.head();
     if document.compacting || !is_due || !is_submitted || document.state == State::Loading {
@@ -557,6 +557,7 @@ fn compact(out: &mut Output, document: &mut Document, index: u32) {
     let joiners =
         document.pending.as_mut().map_or_else(Vec::new, |pending| std::mem::take(&mut pending.joiners));
     let state_vectors = joiners.iter().map(|joiner| joiner.state_vector.clone()).collect();
+    document.is_compaction_wanted = false;
     let job = document.log.compaction(state_vectors);
     if !joiners.is_empty() {
         document.pending_mut().asked = joiners;

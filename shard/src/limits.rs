@@ -50,6 +50,9 @@ pub(crate) const FULL_RETRY_MS: u64 = 5_000;
 pub(crate) const FOLD_BYTES_MAX: usize = 32 << 10;
 /// See [`FOLD_BYTES_MAX`].
 pub(crate) const FOLD_ENTRIES_MAX: u32 = 64;
+/// A client that has nothing is sent base and tail as they stand, rather than wait for a compaction, up to so many entries:
+/// about what half a base of 2 MiB, at which compaction is due, has of the smallest edits.
+pub(crate) const TAIL_SENT_MAX: u32 = 32_768;
 /// Bytes of a document that wait for the session store; beyond it edits are dropped until the store is back.
 pub(crate) const UNSTORED_MAX: u32 = 8 << 20;
 

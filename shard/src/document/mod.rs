@@ -85,6 +85,8 @@ pub(crate) struct Document {
     /// The store is behind by more than its bound: edits are dropped until it is back.
     pub(crate) rejecting: bool,
     pub(crate) compacting: bool,
+    /// Somebody joined who would rather have had it in one piece.
+    pub(crate) is_compaction_wanted: bool,
     pub(crate) dirty: bool,
     /// What few documents have at any moment.
     pub(crate) pending: Option<Box<Pending>>,
@@ -133,6 +135,7 @@ impl Document {
             stored: 0,
             rejecting: false,
             compacting: false,
+            is_compaction_wanted: false,
             dirty: false,
             pending: None,
         }
