@@ -12,6 +12,7 @@ use pinwire_node::Node;
 use pinwire_node::cli::DriverArg;
 use pinwire_node::config::{AddressLimits, Config, DEFAULT_MAX_CONNECTIONS};
 use pinwire_node::log::{self, LogFormat};
+use pinwire_node::memory;
 use pinwire_token::{Key, KeySet};
 
 use crate::child::{Child, say_address, wait_for_end_of_stdin};
@@ -69,6 +70,7 @@ impl Default for NodeArgs {
 /// # Errors
 /// The node cannot start.
 pub fn serve(args: &NodeArgs) -> Result<()> {
+    memory::give_back_at_once();
     log::start(LogFormat::Human)?;
     let mut keys = KeySet::from_iter([Key::from_secret(args.secret.as_bytes())?]);
     if let Some(file) = &args.public_key {

@@ -31,6 +31,13 @@ impl BufferPool {
         shelf.spare.is_empty() && shelf.unmade == 0
     }
 
+    /// Gives up the buffers that nobody has.
+    pub(crate) fn give_back(&self) {
+        let mut shelf = self.shelf.borrow_mut();
+        shelf.unmade += shelf.spare.len();
+        shelf.spare.clear();
+    }
+
     pub(crate) fn rent(&self) -> Option<ReadBuf> {
         let mut shelf = self.shelf.borrow_mut();
         let bytes = match shelf.spare.pop() {
@@ -93,6 +100,16 @@ impl Drop for ReadBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_that_were_given_up_are_made_again() {
+        let pool = BufferPool::new(16, 2);
+        drop((pool.rent(), pool.rent()));
+        let held = pool.rent().unwrap();
+        pool.give_back();
+        assert_eq!(pool.shelf.borrow().spare.len(), 0);
+        assert!(pool.rent().is_some() && held.bytes.len() == 16);
+    }
 
     #[test]
     fn a_dropped_buffer_can_be_rented_again() {

@@ -37,7 +37,7 @@ impl Table {
 }
 
 pub(crate) struct Shared {
-    /// In the order of the slots' numbers, all of one size.
+    /// In the order of the slots' numbers, all of one size but the last, which may be smaller.
     tables: Box<[Table]>,
     /// Bounded by the free slots: a parcel is pushed only with a slot reserved for it.
     inbox: SegQueue<Parcel>,
@@ -56,7 +56,7 @@ impl fmt::Debug for Door {
 }
 
 impl Door {
-    /// `tables` are at least one, and alike in size.
+    /// `tables` are at least one, and alike in size, but for the last.
     pub(crate) fn new(tables: Vec<Table>, waker: Waker) -> Door {
         Door(Arc::new(Shared {
             tables: tables.into_boxed_slice(),

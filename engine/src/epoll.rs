@@ -300,7 +300,9 @@ impl Backend for Epoll {
 
     fn sleep(&mut self) -> bool {
         // Interrupted, it has nothing: `reap` looks again.
-        self.fetched = sys::epoll_sleep(self.epoll.as_fd(), &mut self.events).unwrap_or(0);
+        if self.fetched == 0 {
+            self.fetched = sys::epoll_sleep(self.epoll.as_fd(), &mut self.events).unwrap_or(0);
+        }
         true
     }
 

@@ -231,8 +231,9 @@ impl Engine {
     /// Returns when there is something to do, at the deadline, or when woken; at once if anything is due. It may return
     /// without a cause.
     pub async fn wait(&mut self, deadline: Option<Instant>) {
-        let backlog_of_accepts = self.backend.can_accept() && !self.core.is_backing_off();
-        if self.core.has_work() || backlog_of_accepts {
+        // What was prepared since the last flush goes first: its completions may end a timer that is relied on below.
+        self.backend.commit(&mut self.core);
+        if self.is_due() {
             self.waker.rouse();
             return;
         }
@@ -250,7 +251,8 @@ impl Engine {
             self.waker.rouse();
             return;
         }
-        let may_sleep = self.waker.doze() && !self.core.has_work();
+        // `commit` has taken completions: also that a listener became ready, which nothing tells again.
+        let may_sleep = self.waker.doze() && !self.is_due();
         if may_sleep && !self.backend.sleep() && self.backend.before_sleep() {
             self.bed.sleep(&*self.backend).await;
         }
@@ -258,10 +260,18 @@ impl Engine {
         self.waker.rouse();
     }
 
+    /// There is something to do without sleeping.
+    fn is_due(&self) -> bool {
+        self.core.has_work() || (self.backend.can_accept() && !self.core.is_backing_off())
+    }
+
     /// Learns what happened and reads, within the turn's budget. Events are then there to take.
     pub fn poll(&mut self) {
         self.core.budget = config::TurnBudget::new(&self.core.config);
         self.core.shrink_queues();
+        if self.core.slab.used() == 0 {
+            self.core.pool.give_back();
+        }
         self.progress();
         self.backend.reap(&mut self.core);
         if self.core.accept_after().is_some_and(|at| at <= Instant::now()) {

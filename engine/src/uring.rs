@@ -76,8 +76,10 @@ struct Address {
 pub(crate) struct Uring {
     /// At least one.
     rings: Vec<Ring>,
-    /// Slots of one ring.
+    /// Slots of one ring; the last may have fewer.
     table: u32,
+    /// Slots of all rings.
+    slots: u32,
     eventfd: OwnedFd,
     /// Completions taken from a queue and not yet dealt with.
     completed: Vec<cqueue::Entry>,
@@ -115,20 +117,22 @@ impl Uring {
             .eventfd()
             .try_clone_to_owned()
             .map_err(|error| FallbackReason::of_step("duplicating the eventfd", &error))?;
-        let rings = (0..config.rings).map(|_| Ring::new(table, config.rings, eventfd.as_fd()));
+        let size = |ring: u32| table_size(table, config.slots_max, ring);
+        let rings = (0..config.rings).map(|ring| Ring::new(size(ring), config.rings, eventfd.as_fd()));
         let rings = rings.collect::<Result<Vec<_>, _>>()?;
-        let mut uring = Uring::with(rings, table, eventfd, config.read_buffers);
+        let mut uring = Uring::with(rings, (table, config.slots_max), eventfd, config.read_buffers);
         uring.probe_accept()?;
         uring.rings.iter_mut().for_each(Ring::be_quiet);
         Ok(uring)
     }
 
-    fn with(rings: Vec<Ring>, table: u32, eventfd: OwnedFd, reads: usize) -> Uring {
+    fn with(rings: Vec<Ring>, (table, slots): (u32, u32), eventfd: OwnedFd, reads: usize) -> Uring {
         // SAFETY: all-zero bytes are a valid sockaddr_storage.
         let address = || Address { storage: unsafe { zeroed() }, length: 0 };
         Uring {
             rings,
             table,
+            slots,
             eventfd,
             completed: Vec::new(),
             late: 0,
@@ -153,7 +157,11 @@ impl Uring {
 
     /// The tables' sizes and second descriptors of the rings, for other threads to post to.
     pub(crate) fn tables(&self) -> io::Result<Vec<Table>> {
-        self.rings.iter().map(|ring| Ok(Table::new(self.table, Some(ring.door_fd()?)))).collect()
+        let table = |(ring, number): (&Ring, u32)| {
+            let slots = table_size(self.table, self.slots, number);
+            Ok(Table::new(slots, Some(ring.door_fd()?)))
+        };
+        self.rings.iter().zip(0..).map(table).collect()
     }
 
     /// The slot's place in its ring's table.
@@ -343,7 +351,8 @@ impl Uring {
                 );
             }
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {}
-            Err(error) => core.out_failed(handle, Cause::of(&error)),
+            // Reading finds out what it is. Not `out_failed`: sends that are being prepared may name the slot's tail.
+            Err(_) => core.readable(handle, false, true),
         }
         if more {
             return;
@@ -681,6 +690,11 @@ impl Backend for Uring {
     fn wait_fd(&self) -> io::Result<OwnedFd> {
         self.eventfd.try_clone()
     }
+}
+
+/// Slots of ring `number`: as many as all the rings before it, or what remains.
+fn table_size(table: u32, slots: u32, number: u32) -> u32 {
+    table.min(slots - number * table)
 }
 
 /// A completion's result: a count or an index, or an error code below zero.

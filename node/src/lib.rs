@@ -7,6 +7,7 @@ pub mod control;
 pub mod data;
 pub mod limits;
 pub mod log;
+pub mod memory;
 mod node;
 pub mod signals;
 

@@ -9,12 +9,14 @@ use pinwire_node::Node;
 use pinwire_node::cli::dev::{Dev, DevArgs};
 use pinwire_node::cli::{Cli, Command, TokenCommand};
 use pinwire_node::log;
+use pinwire_node::memory;
 use pinwire_node::signals::Signals;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::give_back_at_once();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,

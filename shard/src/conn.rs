@@ -184,6 +184,7 @@ impl Conn {
     pub(crate) fn cool(&mut self) {
         let is_needed = |cold: &Cold| {
             cold.backlog > 0
+                || cold.refusal.is_some()
                 || cold.hocuspocus.is_some()
                 || cold.held_message.is_some()
                 || !cold.held_bytes.is_empty()

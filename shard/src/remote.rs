@@ -70,9 +70,11 @@ impl Shard {
         self.apps.release(id);
         match opened {
             Ok(Opened::Joined(index)) => {
-                if let Some(before) = self.remote_sessions.insert((thread, session), index) {
+                // `leave` takes the name out of the map.
+                if let Some(before) = self.remote_sessions.remove(&(thread, session)) {
                     self.leave(before);
                 }
+                self.remote_sessions.insert((thread, session), index);
                 self.out.mail(thread, Mail::Joined(session, access));
             }
             Ok(Opened::Wait(index)) => {

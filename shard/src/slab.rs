@@ -109,12 +109,19 @@ impl<T> Slab<T> {
             if let Some(item) = free {
                 let index = page * Self::PAGE as u32 + item as u32;
                 self.put(index, value);
+                // An entry of the stack says that there is room: `remove` puts a full page back.
+                if self.pages[page as usize].as_ref().is_some_and(|page| usize::from(page.used) == Self::PAGE)
+                {
+                    self.roomy.pop();
+                }
                 return index;
             }
             self.roomy.pop();
         }
         let page = self.pages.len() as u32;
-        self.roomy.push(page);
+        if Self::PAGE > 1 {
+            self.roomy.push(page);
+        }
         self.put(page * Self::PAGE as u32, value);
         page * Self::PAGE as u32
     }

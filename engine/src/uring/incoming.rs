@@ -46,8 +46,9 @@ impl Uring {
                 let index = self.slot_index(ring, index);
                 let peer = sys::socket_address(&self.addresses[number].storage);
                 self.accept_outcome.0 += 1;
-                if let Some(handle) = self.occupy(core, index) {
-                    core.accepted(handle, peer);
+                match self.occupy(core, index) {
+                    Some(handle) => core.accepted(handle, peer),
+                    None => core.door.release(ring as u32),
                 }
             }
             Err(error) => {
@@ -66,7 +67,7 @@ impl Uring {
         ring as u32 * self.table + place
     }
 
-    /// Takes the slot whose place the kernel has chosen, and watches it.
+    /// Takes the slot whose place the kernel has chosen, and watches it. `None`: the caller gives its reservation back.
     pub(super) fn occupy(&mut self, core: &mut Core, index: u32) -> Option<Handle> {
         if let Some(past) = core.slab.occupant(index)
             && core.slab.get(past).is_some_and(|hot| hot.flags.has(Flags::CLOSE_SENT))
@@ -79,7 +80,6 @@ impl Uring {
             Some(handle) => self.poll_in(core, handle),
             None => {
                 tracing::error!(index, "the kernel gave out a descriptor index that is in use");
-                core.door.release(index / self.table);
             }
         }
         handle
@@ -103,8 +103,13 @@ impl Uring {
         match outcome(result) {
             Ok(index) => {
                 let index = self.slot_index(ring, index);
-                if let Some(handle) = self.occupy(core, index) {
-                    core.announce(handle, Event::Arrived { slot: handle.slot(), token });
+                match self.occupy(core, index) {
+                    Some(handle) => core.announce(handle, Event::Arrived { slot: handle.slot(), token }),
+                    None => {
+                        core.door.release(ring as u32);
+                        let error = io::Error::from_raw_os_error(libc::ENFILE);
+                        core.tell_all(Event::ArrivalFailed { token, error });
+                    }
                 }
             }
             Err(error) => {

@@ -4,9 +4,10 @@ use io_uring::{IoUring, Probe, opcode};
 
 use crate::fallback::FallbackReason;
 
-const NEEDED: [(u8, &str); 13] = [
+const NEEDED: [(u8, &str); 14] = [
     (opcode::PollAdd::CODE, "POLL_ADD"),
     (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
+    (opcode::Send::CODE, "SEND"),
     (opcode::SendMsg::CODE, "SENDMSG"),
     (opcode::Recv::CODE, "RECV"),
     (opcode::Accept::CODE, "ACCEPT"),

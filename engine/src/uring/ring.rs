@@ -30,7 +30,8 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Makes a ring with a table of `slots` descriptors that signals `eventfd`, as one of `rings` of its thread.
+    /// Makes a ring with a table of `slots` descriptors as one of `rings` of its thread; of several each signals
+    /// `eventfd`.
     pub(super) fn new(slots: u32, rings: u32, eventfd: BorrowedFd<'_>) -> Result<Ring, FallbackReason> {
         let entries = ENTRIES[usize::from(rings > 1)];
         let io: IoUring = IoUring::builder()
@@ -48,9 +49,12 @@ impl Ring {
         io.submitter()
             .register_files_sparse(slots)
             .map_err(|error| FallbackReason::of_step("registering the descriptor table", &error))?;
-        io.submitter()
-            .register_eventfd(eventfd.as_raw_fd())
-            .map_err(|error| FallbackReason::of_step("registering the eventfd", &error))?;
+        // A thread with one ring sleeps in it, and needs no signal.
+        if rings > 1 {
+            io.submitter()
+                .register_eventfd(eventfd.as_raw_fd())
+                .map_err(|error| FallbackReason::of_step("registering the eventfd", &error))?;
+        }
         Ok(Ring { io, overflow: VecDeque::new(), borrowed: 0 })
     }
 
@@ -130,7 +134,7 @@ impl Ring {
 
     /// True when there is nothing to take and nothing that a call would bring.
     pub(super) fn is_idle(&mut self) -> bool {
-        self.io.completion().is_empty() && !self.io.submission().taskrun()
+        self.io.completion().is_empty() && !self.needs_a_call()
     }
 }
 
