@@ -45,9 +45,9 @@ struct Args {
     /// Rounds: each side has a window in each
     #[arg(long, default_value_t = 10)]
     rounds: usize,
-    /// Milliseconds of a window
-    #[arg(long, default_value_t = 2000)]
-    window_ms: u64,
+    /// Seconds of a window
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
     /// Where the result goes
     #[arg(long, default_value = RESULTS)]
     out: PathBuf,
@@ -143,7 +143,7 @@ impl Outcome {
 
 fn measure(args: &Args, topology: Topology, pace: Pace, secret: &str) -> Result<Outcome> {
     let children = args.sides.iter().map(|side| side.start(secret)).collect::<Result<Vec<_>>>()?;
-    let times = Times { warm_up: Duration::from_millis(500), time: Duration::from_millis(args.window_ms) };
+    let times = Times { warm_up: Duration::from_secs(1), time: Duration::from_secs(args.seconds) };
     let mut windows = vec![Vec::new(); children.len()];
     for round in 0..args.rounds {
         for side in order(children.len(), round) {
@@ -176,10 +176,10 @@ fn write_report(report: &mut Report, args: &Args, outcomes: &[Outcome]) {
     report.paragraph(&format!(
         "{} connections. The node has documents, with a token for each client, and relays edits of one character; the floors \
          have topics of the same size, and send messages of {EDIT_BYTES} bytes, as long as such an edit, unmerged. A delivery is \
-         one edit or message at one member other than its writer; each was checked. {} rounds, in each a window of {} ms for \
+         one edit or message at one member other than its writer; each was checked. {} rounds, in each a window of {} s for \
          each side, in changing order; medians, in parentheses the middle half; ratios round by round. Server on the first core, \
          all its threads; pinwire-loadgen on the last. Open loads are planned sends a second in all.",
-        args.connections, args.rounds, args.window_ms
+        args.connections, args.rounds, args.seconds
     ));
     let head = [
         "members",
@@ -236,7 +236,7 @@ fn rows(args: &Args, outcome: &Outcome) -> Vec<Vec<String>> {
                 against(at, Side::FloorEpoll),
                 against(at, Side::FloorUring),
                 format!("{:.0}", median(&|window| window.deliveries)),
-                format!("{:.2}", median(&Window::per_frame)),
+                format!("{:.2}", median(&|window| window.per_frame)),
                 format!(
                     "{:.0} / {:.0}",
                     median(&|window| window.latency[0]),

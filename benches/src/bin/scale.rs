@@ -57,9 +57,9 @@ struct Args {
     /// Rounds: each side has a window in each
     #[arg(long, default_value_t = 8)]
     rounds: usize,
-    /// Milliseconds of a window
-    #[arg(long, default_value_t = 3000)]
-    window_ms: u64,
+    /// Seconds of a window
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
     /// Where the result goes
     #[arg(long, default_value = RESULTS)]
     out: PathBuf,
@@ -85,10 +85,10 @@ fn main() -> Result<ExitCode> {
     let mut report = Report::new("scale", "Cost of a message by threads and by connections");
     let cores = allowed_cores()?.len();
     report.paragraph(&format!(
-        "{} rounds, in each a window of {} ms for each side, in changing order; medians, in parentheses the middle half; ratios \
+        "{} rounds, in each a window of {} s for each side, in changing order; medians, in parentheses the middle half; ratios \
          round by round against the first side. CPU is that of all the server's threads. pinwire-loadgen has one thread, bound \
          to the last of {cores} cores. Deliveries are checked, each.",
-        args.rounds, args.window_ms
+        args.rounds, args.seconds
     ));
     let mut raw = Vec::new();
     if args.parts.contains(&Part::Threads) {
@@ -115,7 +115,7 @@ struct Side {
 
 /// Windows of each side, round by round.
 fn rounds(args: &Args, sides: &[Side], pace: impl Fn(&Side) -> Pace) -> Result<Vec<Vec<Window>>> {
-    let times = Times { warm_up: Duration::from_secs(1), time: Duration::from_millis(args.window_ms) };
+    let times = Times { warm_up: Duration::from_secs(1), time: Duration::from_secs(args.seconds) };
     let mut windows = vec![Vec::new(); sides.len()];
     for round in 0..args.rounds {
         for at in order(sides.len(), round) {
