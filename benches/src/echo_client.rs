@@ -137,6 +137,25 @@ impl EchoClient {
     }
 }
 
+/// What can be read at a moment.
+struct Reading {
+    at: Instant,
+    messages: u64,
+    server: Cpu,
+    client: Cpu,
+}
+
+impl Reading {
+    fn since(self, begin: Self) -> Window {
+        Window {
+            time: self.at - begin.at,
+            messages: self.messages - begin.messages,
+            server: self.server.since(begin.server),
+            client: self.client.since(begin.client),
+        }
+    }
+}
+
 struct Worker {
     ring: Ring,
     echoes: Echoes,
@@ -185,37 +204,63 @@ impl Worker {
     }
 
     fn follow(&mut self, order: &Order) -> Result<Window> {
-        let (warm_up, time) = match order {
-            Order::Run { warm_up, time } => (*warm_up, *time),
-            Order::Count(_) => (Duration::ZERO, Duration::MAX),
-        };
-        self.echoes.quota = if let Order::Count(messages) = order { *messages } else { u64::MAX };
+        match *order {
+            Order::Run { warm_up, time } => {
+                self.start(u64::MAX)?;
+                self.turn_for(warm_up)?;
+                let begin = self.reading()?;
+                self.turn_for(time)?;
+                let window = self.reading()?.since(begin);
+                self.finish()?;
+                Ok(window)
+            }
+            Order::Count(messages) => {
+                let begin = self.reading()?;
+                self.start(messages)?;
+                while self.echoes.quota > 0 {
+                    self.turn()?;
+                }
+                self.finish()?;
+                Ok(self.reading()?.since(begin))
+            }
+        }
+    }
+
+    /// Puts messages under way on every connection, of at most so many in all.
+    fn start(&mut self, quota: u64) -> Result<()> {
+        self.echoes.quota = quota;
         let mut starting = 0..self.echoes.lines.len();
         while !starting.is_empty() {
             for conn in starting.by_ref().take(STARTS) {
                 self.echoes.send(conn as u32, self.echoes.load.in_flight, self.ring.output());
             }
-            self.turn()?;
+            if self.echoes.under_way > 0 {
+                self.turn()?;
+            }
         }
+        Ok(())
+    }
+
+    fn turn_for(&mut self, time: Duration) -> Result<()> {
         let began = Instant::now();
-        while began.elapsed() < warm_up {
+        while began.elapsed() < time {
             self.turn()?;
         }
-        let (started, before, messages) = (Instant::now(), self.cpu()?, self.echoes.back);
-        while started.elapsed() < time && self.echoes.is_sending() {
-            self.turn()?;
-        }
-        let (elapsed, after, messages_after) = (started.elapsed(), self.cpu()?, self.echoes.back);
+        Ok(())
+    }
+
+    /// Sends no more, and waits for what is under way.
+    fn finish(&mut self) -> Result<()> {
         self.echoes.quota = 0;
         while self.echoes.under_way > 0 {
             self.turn()?;
         }
-        Ok(Window {
-            time: elapsed,
-            messages: messages_after - messages,
-            server: after.0.since(before.0),
-            client: after.1.since(before.1),
-        })
+        Ok(())
+    }
+
+    fn reading(&self) -> Result<Reading> {
+        let (server, client) = self.cpu()?;
+        Ok(Reading { at: Instant::now(), messages: self.echoes.back, server, client })
     }
 
     fn cpu(&self) -> Result<(Cpu, Cpu)> {
@@ -274,10 +319,6 @@ impl Echoes {
             expected,
             fault: None,
         }
-    }
-
-    fn is_sending(&self) -> bool {
-        self.quota > 0
     }
 
     fn send(&mut self, conn: u32, count: u32, out: &mut Output) {
