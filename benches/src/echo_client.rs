@@ -146,7 +146,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn since(self, begin: Self) -> Window {
+    fn since(&self, begin: &Self) -> Window {
         Window {
             time: self.at - begin.at,
             messages: self.messages - begin.messages,
@@ -210,7 +210,7 @@ impl Worker {
                 self.turn_for(warm_up)?;
                 let begin = self.reading()?;
                 self.turn_for(time)?;
-                let window = self.reading()?.since(begin);
+                let window = self.reading()?.since(&begin);
                 self.finish()?;
                 Ok(window)
             }
@@ -221,7 +221,7 @@ impl Worker {
                     self.turn()?;
                 }
                 self.finish()?;
-                Ok(self.reading()?.since(begin))
+                Ok(self.reading()?.since(&begin))
             }
         }
     }
