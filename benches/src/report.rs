@@ -95,7 +95,7 @@ fn command_line() -> String {
     let name = Path::new(&program).file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let separator = if arguments.is_empty() { "" } else { " -- " };
-    format!("{settings}cargo run --release -p pinwire-benches --bin {name}{separator}{}", arguments.join(" "))
+    format!("{settings}cargo measure {name}{separator}{}", arguments.join(" "))
 }
 
 /// The commit that is checked out, and whether something was changed since.

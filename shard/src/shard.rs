@@ -623,7 +623,8 @@ impl Shard {
         let silence = if is_idle { settings.ping - settings.ping / 4 } else { settings.ping };
         if !conn.pinged && !conn.stalled && now >= conn.last_received + silence {
             conn.pinged = true;
-            conn.deadline = now + settings.pong;
+            // Sent early or not, the answer is due when it always is.
+            conn.deadline = now.max(conn.last_received + settings.ping) + settings.pong;
             self.out.control(slot, |out| ws::append_ping(out, &[], None));
         }
         let Some(conn) = self.out.conns.get_mut(slot) else { return };

@@ -43,6 +43,10 @@ struct Args {
     /// Seconds for which they idle, pings and idle frames going on
     #[arg(long, default_value_t = 60)]
     hold: u64,
+    /// Documents a second in which somebody edits at the end: pings and idle frames of a million leave the clients' thread
+    /// little room
+    #[arg(long, default_value_t = 1_200.0)]
+    edits_per_second: f64,
     /// Data threads of the node
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -81,9 +85,11 @@ fn main() -> Result<()> {
         ..Config::default()
     };
     let (connections, members, hold) = (args.connections, args.members, Duration::from_secs(args.hold));
+    let edits_per_second = args.edits_per_second;
     let outcome = on_last_processor_with(clients, node.address(), async move |fleet| {
         let rings = fleet.rings();
-        let mut host = Host { crowd: Crowd::new(fleet, mint, members, 0), pid, connections, hold };
+        let crowd = Crowd::new(fleet, mint, members, 0);
+        let mut host = Host { crowd, pid, connections, hold, edits_per_second };
         host.measure(rings).await
     })?;
     node.stop()?;
@@ -157,6 +163,7 @@ struct Host {
     pid: u32,
     connections: usize,
     hold: Duration,
+    edits_per_second: f64,
 }
 
 impl Host {
@@ -227,10 +234,12 @@ impl Host {
     async fn round(&mut self, tally: &mut Tally) -> Result<()> {
         let documents = self.connections / self.crowd.members();
         let (mut begun, mut edit) = (0, Vec::new());
+        let since = Instant::now();
         let mut progress = (0, Instant::now());
         tally.complete = 0;
         while tally.complete < documents {
-            while begun < documents && begun - tally.complete < UNDER_WAY {
+            let due = documents.min((since.elapsed().as_secs_f64() * self.edits_per_second) as usize);
+            while begun < due && begun - tally.complete < UNDER_WAY {
                 let writer = begun * self.crowd.members() + tally.writer;
                 edit.clear();
                 append_edit(&mut edit, yjs_client(writer), 0);
@@ -241,7 +250,7 @@ impl Host {
                 progress = (tally.complete, Instant::now());
             }
             ensure!(progress.1.elapsed() < PATIENCE, "{} documents lack their edit", begun - tally.complete);
-            self.crowd.fleet_mut().turn(Instant::now() + Duration::from_millis(100), tally).await?;
+            self.crowd.fleet_mut().turn(Instant::now() + Duration::from_millis(10), tally).await?;
         }
         Ok(())
     }
