@@ -261,13 +261,14 @@ fn yjs_client(connection: usize) -> u64 {
     1 + connection as u64
 }
 
+/// What was met between two readings; nothing where all have left, since clients that are gone are forgotten.
 fn between(before: Counts, after: Counts) -> Counts {
     Counts {
-        synced: after.synced - before.synced,
-        pings: after.pings - before.pings,
-        idle_frames: after.idle_frames - before.idle_frames,
-        awareness_frames: after.awareness_frames - before.awareness_frames,
-        data_frames: after.data_frames - before.data_frames,
+        synced: after.synced.saturating_sub(before.synced),
+        pings: after.pings.saturating_sub(before.pings),
+        idle_frames: after.idle_frames.saturating_sub(before.idle_frames),
+        awareness_frames: after.awareness_frames.saturating_sub(before.awareness_frames),
+        data_frames: after.data_frames.saturating_sub(before.data_frames),
         closed: after.closed.saturating_sub(before.closed),
     }
 }
