@@ -7,7 +7,16 @@ use anyhow::{Context, Result};
 
 pub(crate) fn run(args: &[String]) -> Result<Tally> {
     run_command(&mut cargo(["fmt", "--all", "--check"])).context("formatting; `cargo fmt --all` mends it")?;
-    run_command(&mut cargo(["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"]))?;
+    run_command(&mut cargo([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     let tally = tidy::run(args)?;
     deny()?;
     Ok(tally)

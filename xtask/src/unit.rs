@@ -36,7 +36,8 @@ pub(crate) fn release_binary(name: &str) -> PathBuf {
 fn nextest(args: &[String]) -> Result<Tally> {
     let report = target_dir().join("nextest/default/junit.xml");
     let _ = fs::remove_file(&report);
-    let status = status(cargo(["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"]).args(args))?;
+    let status =
+        status(cargo(["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"]).args(args))?;
     if !status.success() && status.code() != Some(NEXTEST_TESTS_FAILED) {
         bail!("nextest ended with {status}");
     }
