@@ -48,7 +48,7 @@ struct Args {
     #[arg(long, default_value_t = 35)]
     settle: u64,
     /// Bytes of user-space memory per connection that must not be exceeded without presence
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 256)]
     bound: u64,
     /// Where the result goes
     #[arg(long, default_value = RESULTS)]
