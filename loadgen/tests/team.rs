@@ -71,6 +71,7 @@ fn processes_share_one_load_and_their_results_are_its_sum() {
     let found = found.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     is_good(&output, &found);
     assert_eq!((found.total.sent, found.total.received), (600, 1_800));
+    assert_eq!(found.total.frames_received, 1_800, "what the auditors were sent at the end is not counted");
     assert_eq!((found.connections.wanted, found.connections.peak), (24, 24));
     is_sum(&found, 3);
     assert_eq!(found.processes[2].name, "process 3");

@@ -618,17 +618,20 @@ impl Shard {
         if conn.expires != 0 && settings.end_on_expiry && self.out.now_unix >= u64::from(conn.expires) {
             return self.close(slot, &Close::new(CloseCode::InvalidToken, "token expired"));
         }
-        let is_idle = now >= conn.last_data + settings.idle_frame;
-        // A ping that is nearly due leaves with the idle frame: one call for both, and one deadline less.
-        let silence = if is_idle { settings.ping - settings.ping / 4 } else { settings.ping };
-        if !conn.pinged && !conn.stalled && now >= conn.last_received + silence {
+        // Ping and idle frame leave together where the later of them is nearly due: one call for both, and one waking of the
+        // peer. An idle frame that comes early costs four bytes.
+        let is_silent = |ping: u32| !conn.pinged && !conn.stalled && now >= conn.last_received + ping;
+        let has_said_nothing = |time: u32| now >= conn.last_data + time;
+        let is_idle = has_said_nothing(settings.idle_frame)
+            || is_silent(settings.ping) && has_said_nothing(settings.idle_frame / 4);
+        let is_ping_due = is_silent(if is_idle { settings.ping - settings.ping / 4 } else { settings.ping });
+        let is_retry_due = conn.cold.as_ref().is_some_and(|cold| cold.retry != 0 && now >= cold.retry);
+        if is_ping_due {
             conn.pinged = true;
             // Sent early or not, the answer is due when it always is.
             conn.deadline = now.max(conn.last_received + settings.ping) + settings.pong;
             self.out.control(slot, |out| ws::append_ping(out, &[], None));
         }
-        let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        let is_retry_due = conn.cold.as_ref().is_some_and(|cold| cold.retry != 0 && now >= cold.retry);
         if is_idle {
             self.send_idle_frame(slot);
         }

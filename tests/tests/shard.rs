@@ -4,7 +4,7 @@ use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::document::hocuspocus::{self, Body, Frame as Keyed};
 use pinwire_protocol::document::name::NameRules;
 use pinwire_protocol::document::sync::SyncMessage;
-use pinwire_protocol::document::ywebsocket;
+use pinwire_protocol::document::ywebsocket::{self, Message};
 use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Scratch};
 use pinwire_shard::{
     Access, App, AppLimits, DocumentRef, Effect, Grant, Opening, Policy, Segment, Settings, Shard,
@@ -48,6 +48,10 @@ struct Node {
     unstored: Vec<(usize, DocumentRef, u32)>,
     /// What waits for the socket that is asked about.
     backlog: usize,
+    /// Compactions are not worked off.
+    worker_is_out: bool,
+    /// When pings were sent, and to whom.
+    pings: Vec<(u64, u32)>,
 }
 
 impl Node {
@@ -82,6 +86,8 @@ impl Node {
             store_is_out: false,
             unstored: Vec::new(),
             backlog: 0,
+            worker_is_out: false,
+            pings: Vec::new(),
         }
     }
 
@@ -137,9 +143,10 @@ impl Node {
         self.say(slot, |out| hocuspocus::append_auth(out, key, token, None))
     }
 
-    /// What a client was sent since the last call.
+    /// What a client was sent since the last call, wherever its socket is.
     fn take(&mut self, slot: u32) -> Vec<Got> {
-        std::mem::take(&mut self.readers.get_mut(&(0, slot)).expect("an open socket").1)
+        let mut sockets = self.readers.iter_mut().filter(|((_, number), _)| *number == slot);
+        std::mem::take(&mut sockets.next().expect("an open socket").1.1)
     }
 
     fn pass(&mut self, ms: u64) {
@@ -185,6 +192,7 @@ impl Node {
                 Some(Event::Close { code, reason }) => {
                     got.push(Got::Close(code.unwrap_or_default(), reason.to_owned()));
                 }
+                Some(Event::Ping(_)) => self.pings.push((self.now_ms, slot)),
                 _ => {}
             }
         }
@@ -208,6 +216,7 @@ impl Node {
                         None => {}
                     }
                 }
+                Effect::Compact(..) if self.worker_is_out => {}
                 Effect::Compact(document, job) => self.shards[thread].compacted(document, job.run()),
                 Effect::Mail(to, mail) => self.shards[usize::from(to)].mail(thread as u16, mail),
                 Effect::Socket(slot, SocketAction::Finish) => {
@@ -216,7 +225,12 @@ impl Node {
                     }
                 }
                 Effect::Backlog(slot, noted) => self.shards[thread].backlog(slot, noted, self.backlog),
-                Effect::Move(..) => panic!("the tests' first documents are on thread 0"),
+                Effect::Move(slot, to) => {
+                    let traveller = self.shards[thread].depart(slot).expect("a connection that moves");
+                    let reader = self.readers.remove(&(thread, slot)).expect("an open socket");
+                    self.readers.insert((usize::from(to), slot), reader);
+                    self.shards[usize::from(to)].arrive(slot, traveller);
+                }
                 _ => {}
             }
         }
@@ -305,6 +319,20 @@ fn a_held_refusal_that_the_client_closes_is_counted_no_more() {
         node.shards[0].ended(slot);
     }
     assert!(!node.shards[0].is_overrun_by([127, 0, 0, 1].into(), None, Some("doc")));
+}
+
+#[test]
+fn a_refusal_that_is_held_on_the_thread_of_the_document_keeps_its_code() {
+    let mut node = Node::new(2);
+    node.limits.max_users_per_document = 0;
+    let name = node.name_on(1);
+    let full = closed(CloseCode::DocumentUsers, "Document user limit exceeded: 0");
+    node.open(0, Some(&name), Some("writer"));
+    assert_eq!(node.step1(0), full, "the first time at once");
+    node.open(1, Some(&name), Some("writer"));
+    assert_eq!(node.step1(1), [], "the second time after a while");
+    node.pass(1_000);
+    assert_eq!(node.take(1), full);
 }
 
 #[test]
@@ -512,6 +540,69 @@ fn a_writer_alone_is_sent_a_data_frame_in_time() {
         node.pass(1_000);
     }
     assert_eq!(node.take(0), [Got::Message(ywebsocket::EMPTY_AWARENESS.to_vec())]);
+}
+
+#[test]
+fn pings_and_idle_frames_meet_again_after_an_edit() {
+    let mut node = Node::new(1);
+    for slot in 0..2 {
+        node.open(slot, Some("doc"), Some("writer"));
+        node.step1(slot);
+        node.frame(slot, Opcode::Pong, &[]);
+    }
+    node.take(1);
+    let mut sent = Vec::new();
+    for second in 1..=120 {
+        node.pass(1_000);
+        if second == 30 {
+            // Halfway between two idle frames: from here on the ping is due first.
+            node.say(0, |out| ywebsocket::append_update(out, EDIT));
+            assert_eq!(node.take(1).len(), 1, "the edit");
+        }
+        let idle_frames = node.take(1).len();
+        let pings = std::mem::take(&mut node.pings);
+        if pings.iter().any(|(_, slot)| *slot == 1) {
+            node.frame(1, Opcode::Pong, &[]);
+        }
+        if pings.iter().any(|(_, slot)| *slot == 0) {
+            node.frame(0, Opcode::Pong, &[]);
+        }
+        sent.push((idle_frames, pings.iter().filter(|(_, slot)| *slot == 1).count()));
+    }
+    sent.retain(|sent| *sent != (0, 0));
+    assert!((5..=7).contains(&sent.len()), "one call each 20 to 25 s: {sent:?}");
+    assert!(sent.iter().all(|sent| *sent == (1, 1)), "idle frames and pings, always together: {sent:?}");
+}
+
+#[test]
+fn who_has_nothing_is_sent_what_the_log_holds_without_waiting_for_a_worker() {
+    let mut node = Node::new(1);
+    node.open(0, Some("doc"), Some("writer"));
+    node.step1(0);
+    // More than a data thread folds into one.
+    let edits: Vec<Vec<u8>> = (0..100).map(|clock| vec![1, 1, 7, clock, 4, 1, 1, b't', 1, b'a', 0]).collect();
+    for edit in &edits {
+        node.say(0, |out| ywebsocket::append_update(out, edit));
+    }
+    node.worker_is_out = true;
+    node.open(1, Some("doc"), Some("writer"));
+    let mut sent = Vec::new();
+    for got in node.step1(1) {
+        let Got::Message(payload) = got else { panic!("{got:?}") };
+        match ywebsocket::decode(&payload).expect("a message") {
+            Message::SyncStep2 { update } | Message::Update { update } => sent.push(update.to_vec()),
+            Message::SyncStep1 { state_vector } => assert_eq!(state_vector, [1, 7, 100]),
+            other => panic!("{other:?}"),
+        }
+    }
+    sent.retain(|update| update != NOTHING);
+    assert_eq!(sent, edits);
+    node.open(2, Some("doc"), Some("writer"));
+    assert_eq!(
+        node.say(2, |out| ywebsocket::append_sync_step1(out, &[1, 7, 50])),
+        [],
+        "who has a part waits for the worker to make the rest"
+    );
 }
 
 #[test]
