@@ -76,8 +76,10 @@ pub(crate) fn install_cargo_tool(subcommand: &str, package: &str) -> Result<()> 
     }
     println!("installing {package} (a few minutes, once)");
     let tools = tools_dir();
-    let mut install = cargo(["install", "--locked", "--quiet", package, "--root"]);
+    // Not optimised: it runs for seconds, and would be built for minutes.
+    let mut install = cargo(["install", "--locked", "--quiet", "--debug", package, "--root"]);
     install.arg(&tools).env("CARGO_TARGET_DIR", tools.join("build"));
+    install.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0").env("CARGO_PROFILE_DEV_DEBUG", "false");
     run_command(&mut install).with_context(|| format!("installing {package}"))?;
     // The build of a tool is larger than the tool and not needed again.
     let _ = fs::remove_dir_all(tools.join("build"));
