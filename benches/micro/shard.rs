@@ -112,7 +112,7 @@ impl Node {
         outbox.arena.clear();
         self.shard.finish_turn();
         self.effects();
-        self.shard.begin_turn(NOW_MS, NOW_MS / 1_000);
+        self.shard.begin_turn(NOW_MS * 1_000, NOW_MS / 1_000);
     }
 
     fn effects(&mut self) {
@@ -153,6 +153,7 @@ fn settings(threads: u16) -> Settings {
         slow_reader: ticks(60_000),
         close: ticks(3_000),
         grace_ms: 10_000,
+        gather_us_per_member: 0,
         compress_min: usize::MAX,
         end_on_expiry: false,
     }

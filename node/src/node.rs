@@ -25,6 +25,8 @@ use crate::limits::AddressLimiter;
 
 /// How long HTTP requests that run may take when the node stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
+/// Microseconds between two fan-outs of a busy document, for each member: twice what a send takes.
+const GATHER_US_PER_MEMBER: u32 = 8;
 /// Connections the kernel keeps for us between two accepts.
 const BACKLOG: i32 = 4096;
 
@@ -366,6 +368,7 @@ fn settings(
         slow_reader: in_ticks(deadlines.slow_reader),
         close: in_ticks(deadlines.close),
         grace_ms: millis(deadlines.grace),
+        gather_us_per_member: GATHER_US_PER_MEMBER,
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
         end_on_expiry: false,
     })

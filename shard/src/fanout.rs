@@ -27,8 +27,7 @@ impl Shard {
     /// Before the flush: asks the session store to keep what came in, so that a store that answers at once has its
     /// acknowledgements leave in this turn.
     pub fn settle(&mut self) {
-        for at in 0..self.dirty.len() {
-            let index = self.dirty[at];
+        for &index in self.dirty.iter().chain(&self.gathering) {
             let Some(document) = self.documents.get_mut(index) else { continue };
             let head = document.log.head();
             if document.submitted != head {
@@ -75,25 +74,36 @@ impl Shard {
         }
     }
 
-    /// Ends the turn: fills the outbox with what is new for the members of every document.
+    /// Ends the turn: fills the outbox with what is new for the members of every document. A document into which edits flow
+    /// faster than they can be sent one by one gathers them for a while ([`Document::gathers_for`]).
     pub fn flush(&mut self) {
-        for index in std::mem::take(&mut self.dirty) {
+        let gathering = std::mem::take(&mut self.gathering);
+        self.gathered_at_us = u64::MAX;
+        for index in std::mem::take(&mut self.dirty).into_iter().chain(gathering) {
             let Some(document) = self.documents.get_mut(index) else { continue };
             document.dirty = false;
             let mut behind = Vec::new();
-            if document.flushed != document.log.head() {
-                broadcast_updates(&mut self.out, document, &mut behind);
-            }
-            if document.awareness_flushed != document.awareness.version() {
-                broadcast_awareness(&mut self.out, document, &mut behind);
+            let wait = document.gathers_for(self.now_us, self.out.settings.gather_us_per_member);
+            if wait == 0 {
+                if document.flushed != document.log.head() {
+                    document.fanned_out_us = self.now_us as u32;
+                    document.is_busy = broadcast_updates(&mut self.out, document, &mut behind) > 1;
+                }
+                if document.awareness_flushed != document.awareness.version() {
+                    broadcast_awareness(&mut self.out, document, &mut behind);
+                }
+                compact(&mut self.out, document, index);
             }
             acknowledge(&mut self.out, document);
-            compact(&mut self.out, document, index);
             document.drop_empty_pending();
             if document.submitted != document.log.head() {
                 // It came after this turn's settling: the next turn submits it.
                 document.dirty = true;
                 self.dirty.push(index);
+            } else if wait > 0 {
+                document.dirty = true;
+                self.gathering.push(index);
+                self.gathered_at_us = self.gathered_at_us.min(self.now_us + wait);
             }
             for session in behind {
                 self.lag(session);
@@ -245,10 +255,11 @@ fn merging_pays(updates: usize, members: usize) -> bool {
     updates > 1 && saved_ns > updates * MERGE_NS_PER_UPDATE
 }
 
-fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec<u32>) {
+/// Sends what is new to members that keep up; returns how many entries that is.
+fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec<u32>) -> usize {
     let head = document.log.head();
     let flushed = std::mem::replace(&mut document.flushed, head);
-    let Some(entries) = document.log.since(flushed) else { return };
+    let Some(entries) = document.log.since(flushed) else { return 0 };
     let entries: Vec<Entry<'_>> = entries.collect();
     let merged = (document.log.is_mergeable() && merging_pays(entries.len(), document.members.len()))
         .then(|| yjs::merge_tiered(&entries.iter().map(|entry| entry.update).collect::<Vec<_>>()).ok())
@@ -292,10 +303,12 @@ fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec
         }
         member.cursor = head;
     }
+    let count = broadcast.entries.len();
     if !remote.is_empty() {
         let bodies = broadcast.remote_bodies();
         deliver_remotely(out, remote, &bodies);
     }
+    count
 }
 
 /// Queues a turn's updates for one local member, without those written by `skip`.

@@ -61,6 +61,9 @@ pub(crate) const SHARED_MIN: usize = 16 << 10;
 /// Longest message compressed on a data thread: about a millisecond.
 pub(crate) const COMPRESS_MAX: usize = 64 << 10;
 
+/// The most that an edit waits for others, in microseconds.
+pub(crate) const GATHER_US_MAX: u64 = 10_000;
+
 /// Cost of merging one update on this class of machine, in nanoseconds.
 pub(crate) const MERGE_NS_PER_UPDATE: usize = 500;
 /// Bytes that merging saves per update: a frame's header and an update's own frame of counts.
@@ -101,6 +104,10 @@ pub struct Settings {
     pub close: Tick,
     /// Milliseconds a document outlives its last member.
     pub grace_ms: u64,
+    /// Least time between two fan-outs of a document whose last one carried several edits, in microseconds for each member;
+    /// it stays below [`GATHER_US_MAX`]. With twice what a send takes, a document alone has its thread half busy with sends,
+    /// and edits that come meanwhile share them.
+    pub gather_us_per_member: u32,
     /// Smallest message that is compressed, `usize::MAX` for none.
     pub compress_min: usize,
     /// Sessions end with their tokens.

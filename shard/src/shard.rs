@@ -8,7 +8,7 @@
 //!    that is there at once (a cached verdict, the memory store) then still belongs to this turn.
 //! 3. [`settle`](Shard::settle), more effects, then [`flush`](Shard::flush) end the turn: what the turn produced for a
 //!    connection stands in the [`Outbox`] together.
-//! 4. [`next_deadline_ms`](Shard::next_deadline_ms) and [`has_work`](Shard::has_work) say when the next turn is due.
+//! 4. [`next_deadline_us`](Shard::next_deadline_us) and [`has_work`](Shard::has_work) say when the next turn is due.
 //!
 //! Time comes in with [`begin_turn`](Shard::begin_turn) and stands still within a turn.
 
@@ -47,6 +47,11 @@ pub struct Shard {
     pub(crate) refusals: Refusals,
     /// Documents with something to send or store at the end of the turn.
     pub(crate) dirty: Vec<u32>,
+    /// Dirty documents whose news waits for more to leave with, and when the first of them is due.
+    pub(crate) gathering: Vec<u32>,
+    pub(crate) gathered_at_us: u64,
+    /// Microseconds on the monotonic clock.
+    pub(crate) now_us: u64,
     /// Sessions that have to catch up.
     pub(crate) lagging: std::collections::VecDeque<u32>,
     /// Connections that had their share of this turn.
@@ -99,6 +104,9 @@ impl Shard {
             apps: Apps::new(seed),
             refusals: Refusals::new(seed, settings.threads),
             dirty: Vec::new(),
+            gathering: Vec::new(),
+            gathered_at_us: u64::MAX,
+            now_us: now_ms * 1000,
             lagging: std::collections::VecDeque::new(),
             throttled: Vec::new(),
             credits: Vec::new(),
@@ -114,8 +122,9 @@ impl Shard {
     }
 
     /// Starts a turn: sets the time, lets connections go on that had their share of the last, and fires deadlines.
-    pub fn begin_turn(&mut self, now_ms: u64, now_unix: u64) {
-        self.out.now_ms = now_ms;
+    pub fn begin_turn(&mut self, now_us: u64, now_unix: u64) {
+        self.now_us = now_us;
+        self.out.now_ms = now_us / 1000;
         self.out.now_unix = now_unix;
         for conn in std::mem::take(&mut self.throttled) {
             self.resume(conn);
@@ -428,10 +437,11 @@ impl Shard {
         &mut self.out.outbox
     }
 
-    /// When the next turn is due at the latest, in milliseconds on the clock of [`Self::begin_turn`].
+    /// When the next turn is due at the latest, in microseconds on the clock of [`Self::begin_turn`].
     #[must_use]
-    pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.out.wheel.next_ms()
+    pub fn next_deadline_us(&self) -> Option<u64> {
+        let gathered = (!self.gathering.is_empty()).then_some(self.gathered_at_us);
+        self.out.wheel.next_ms().map(|ms| ms * 1000).into_iter().chain(gathered).min()
     }
 
     /// Whether another turn should follow at once.

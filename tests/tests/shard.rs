@@ -71,6 +71,7 @@ impl Node {
                 slow_reader: ticks(60_000),
                 close: ticks(3_000),
                 grace_ms: 10_000,
+                gather_us_per_member: 1_000,
                 compress_min: usize::MAX,
                 end_on_expiry: false,
             };
@@ -163,7 +164,7 @@ impl Node {
     }
 
     fn turn(&mut self, thread: usize) {
-        self.shards[thread].begin_turn(self.now_ms, self.now_ms / 1000);
+        self.shards[thread].begin_turn(self.now_ms * 1_000, self.now_ms / 1000);
         self.effects(thread);
         self.shards[thread].settle();
         self.effects(thread);
@@ -303,7 +304,7 @@ fn a_missing_token_closes_4001_and_the_next_time_only_after_a_while() {
 fn a_held_refusal_that_the_client_closes_is_counted_no_more() {
     let mut node = Node::new(1);
     for slot in 0..5_000 {
-        node.shards[0].begin_turn(node.now_ms, 1);
+        node.shards[0].begin_turn(node.now_ms * 1_000, 1);
         let opening = Opening {
             document: Some("doc".into()),
             token: None,
@@ -603,6 +604,68 @@ fn who_has_nothing_is_sent_what_the_log_holds_without_waiting_for_a_worker() {
         [],
         "who has a part waits for the worker to make the rest"
     );
+}
+
+/// One frame with an edit: the `clock`th character that client 7 types.
+fn typed(clock: u8) -> Vec<u8> {
+    let (mut payload, mut bytes) = (Vec::new(), Vec::new());
+    ywebsocket::append_update(&mut payload, &[1, 1, 7, clock, 4, 1, 1, b't', 1, b'a', 0]);
+    ws::append_frame(&mut bytes, Frame::new(Opcode::Binary).masked([0; 4]), &payload);
+    bytes
+}
+
+#[test]
+fn edits_that_come_faster_than_they_are_sent_leave_together() {
+    let mut node = Node::new(1);
+    for slot in 0..3 {
+        node.open(slot, Some("doc"), Some("writer"));
+        node.step1(slot);
+    }
+    let say = |node: &mut Node, clock| node.shards[0].bytes(0, &mut typed(clock));
+    node.take(1);
+    say(&mut node, 0);
+    node.run();
+    assert_eq!(node.take(1).len(), 1, "the first leaves at once");
+    say(&mut node, 1);
+    node.run();
+    assert_eq!(node.take(1).len(), 1, "and whoever comes alone");
+    say(&mut node, 2);
+    say(&mut node, 3);
+    node.run();
+    assert_eq!(node.take(1).len(), 2);
+    // Two came at once, so more are expected: for three members that is 3 ms.
+    for clock in 4..7 {
+        say(&mut node, clock);
+        node.run();
+        assert_eq!(node.take(1), []);
+        assert_eq!(node.shards[0].next_deadline_us(), Some(1_003_000));
+        assert!(!node.shards[0].has_work(), "the thread may sleep until then");
+        node.pass(1);
+    }
+    assert_eq!(node.take(1).len(), 3);
+    node.pass(3);
+    say(&mut node, 7);
+    node.run();
+    assert_eq!(node.take(1).len(), 1, "after a pause at once");
+}
+
+#[test]
+fn an_acknowledgement_does_not_wait_for_edits_that_are_gathered() {
+    let mut node = Node::new(1);
+    node.open(0, None, Some("writer"));
+    node.auth(0, "doc", "");
+    node.open(1, Some("doc"), Some("writer"));
+    node.step1(1);
+    node.shards[0].bytes(1, &mut typed(0));
+    node.shards[0].bytes(1, &mut typed(1));
+    node.run();
+    assert_eq!(words(&node.take(0)), ["doc update", "doc update"]);
+    let edit = [1, 1, 8, 0, 4, 1, 1, b't', 1, b'a', 0];
+    let edit = SyncMessage::Update { update: &edit };
+    assert_eq!(words(&node.say(0, |out| hocuspocus::append_sync(out, "doc", &edit))), ["doc status 1"]);
+    assert_eq!(node.take(1), []);
+    node.pass(2);
+    assert_eq!(node.take(1).len(), 1);
 }
 
 #[test]

@@ -143,9 +143,9 @@ impl DataThread {
     fn turn(&mut self, engine: &mut Engine) {
         let now = Instant::now();
         let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let now_ms = now.saturating_duration_since(self.shared.epoch).as_millis() as u64;
+        let now_us = now.saturating_duration_since(self.shared.epoch).as_micros() as u64;
         // 1. Time: deadlines of connections and documents, and what was left over from the last turn.
-        self.shard.begin_turn(now_ms, now_unix);
+        self.shard.begin_turn(now_us, now_unix);
         self.authority.begin_turn();
         while let Some((asked, verdict)) =
             self.authority.next_waiting(now_unix, |conn| self.shard.is_present(conn))
@@ -186,7 +186,7 @@ impl DataThread {
             return Some(now);
         }
         let retry = (self.outgoing.flush() || !self.jobs.is_empty()).then(|| now + RETRY);
-        let shard = self.shard.next_deadline_ms().map(|ms| self.shared.epoch + Duration::from_millis(ms));
+        let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
         [retry, shard, stop, self.guests.next_deadline()].into_iter().flatten().min()
     }

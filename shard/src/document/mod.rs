@@ -7,6 +7,7 @@ pub mod yjs;
 
 use crate::apps::AppId;
 use crate::effect::{ConnRef, DocumentName};
+use crate::limits::GATHER_US_MAX;
 use crate::mail::RemoteSession;
 use crate::wheel::Tick;
 use crate::{Access, AppLimits};
@@ -79,6 +80,9 @@ pub(crate) struct Document {
     /// What every member that keeps up was sent.
     pub(crate) flushed: Position,
     pub(crate) awareness_flushed: Version,
+    /// Microseconds, wrapping, at the last fan-out of edits, and whether it carried more than one.
+    pub(crate) fanned_out_us: u32,
+    pub(crate) is_busy: bool,
     /// What the session store was asked to keep, and what it has.
     pub(crate) submitted: Position,
     pub(crate) stored: Position,
@@ -131,6 +135,8 @@ impl Document {
             members: Vec::new(),
             flushed: 0,
             awareness_flushed: 0,
+            fanned_out_us: 0,
+            is_busy: false,
             submitted: 0,
             stored: 0,
             rejecting: false,
@@ -149,6 +155,20 @@ impl Document {
         if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
             self.pending = None;
         }
+    }
+
+    /// There is something that members that keep up were not sent.
+    pub(crate) fn has_news(&self) -> bool {
+        self.flushed != self.log.head() || self.awareness_flushed != self.awareness.version()
+    }
+
+    /// Microseconds for which news is still gathered, or 0: it is due. The first after a pause always is.
+    pub(crate) fn gathers_for(&self, now_us: u64, us_per_member: u32) -> u64 {
+        if !self.is_busy || !self.has_news() {
+            return 0;
+        }
+        let apart = (self.members.len() as u64 * u64::from(us_per_member)).min(GATHER_US_MAX);
+        apart.saturating_sub((now_us as u32).wrapping_sub(self.fanned_out_us).into())
     }
 
     /// Bytes that the session store does not have yet.

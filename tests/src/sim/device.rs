@@ -26,6 +26,8 @@ pub(super) struct Provider {
     pub(super) version: Option<&'static str>,
     /// How long the app takes to come up with a token after the socket opened.
     pub(super) token_delay_ms: u64,
+    /// Its user types before the token is there.
+    pub(super) types_early: bool,
     /// When Auth is to be sent, if it is still to come.
     auth_at: Option<u64>,
     /// The user left the document, and comes back at this time.
@@ -42,6 +44,7 @@ impl Provider {
             token,
             version: None,
             token_delay_ms,
+            types_early: true,
             auth_at: None,
             away_until: None,
             authenticated: false,
@@ -118,9 +121,11 @@ impl Device {
                     provider.authenticated = false;
                     if provider.away_until.is_none() {
                         member.connect();
-                        // Whether what is typed before Auth is kept, or refused at the deadline or for the handshake's
-                        // bad token, is a race that users lose now and then; here they wait.
-                        member.attached = is_sure && provider.token_delay_ms < LATE_MS;
+                        // Whether what is typed before Auth is kept, or refused at the deadline, for the handshake's bad
+                        // token, or because the document could not be had at that moment, is a race that users lose now
+                        // and then; here they wait.
+                        member.attached =
+                            is_sure && provider.token_delay_ms < LATE_MS && provider.types_early;
                         provider.auth_at = Some(now_ms + provider.token_delay_ms);
                     }
                 }

@@ -1,6 +1,7 @@
 //! What a client holds of one document: a Yjs document of its own, and stock awareness.
 
 use super::awareness::StockAwareness;
+use super::ranges::{Run, runs_of};
 use fastrand::Rng;
 use std::fmt::Write as _;
 use yrs::updates::decoder::Decode;
@@ -76,9 +77,24 @@ impl Replica {
             .state_vector()
             .iter()
             .map(|(client, clock)| (client.to_string().parse().unwrap_or_default(), *clock))
+            // The library lists clients of whom it only has what builds on something missing.
+            .filter(|(_, clock)| *clock > 0)
             .collect();
         states.sort_unstable();
         states
+    }
+
+    /// Something was lost with its writer that others build on. The library then shows some of that or not, by the order in
+    /// which it came.
+    pub(super) fn has_gaps(&self) -> bool {
+        let whole = self.doc.transact().encode_state_as_update_v1(&StateVector::default());
+        let Ok(mut runs) = runs_of(&whole) else { return true };
+        runs.retain(|run| !run.is_deletion);
+        runs.sort_unstable_by_key(|run| (run.client, run.start));
+        let ends = |runs: &[Run]| {
+            runs.iter().fold(0, |end, run| if run.start > end { u32::MAX } else { end.max(run.end) })
+        };
+        runs.chunk_by(|one, other| one.client == other.client).any(|runs| ends(runs) == u32::MAX)
     }
 
     /// What the user sees.

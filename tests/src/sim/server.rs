@@ -21,7 +21,7 @@ impl World {
         self.threads[thread].turn_at = None;
         self.threads[thread].turns += 1;
         let unix = self.unix();
-        self.threads[thread].shard.begin_turn(self.now_ms, unix);
+        self.threads[thread].shard.begin_turn(self.now_ms * 1_000, unix);
         let inputs = std::mem::take(&mut self.threads[thread].inbox);
         for input in inputs {
             self.apply(thread, input);
@@ -49,8 +49,8 @@ impl World {
         let shard = &self.threads[thread].shard;
         if shard.has_work() {
             self.wake(thread, self.now_ms + 1);
-        } else if let Some(deadline) = shard.next_deadline_ms() {
-            self.wake(thread, deadline);
+        } else if let Some(deadline) = shard.next_deadline_us() {
+            self.wake(thread, deadline.div_ceil(1_000));
         }
     }
 

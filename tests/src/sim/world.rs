@@ -258,6 +258,8 @@ fn settings(number: usize, plan: &Plan, placement_seed: u64, seed: u64) -> Setti
         slow_reader: ticks(SLOW_READER_MS),
         close: ticks(5_000),
         grace_ms: GRACE_MS,
+        // Large, since turns are a millisecond apart.
+        gather_us_per_member: 2_000,
         compress_min: 256,
         end_on_expiry: false,
     }
