@@ -45,7 +45,7 @@ struct Args {
     hold: u64,
     /// Documents a second in which somebody edits at the end: pings and idle frames of a million leave the clients' thread
     /// little room
-    #[arg(long, default_value_t = 1_200.0)]
+    #[arg(long, default_value_t = 1_000.0)]
     edits_per_second: f64,
     /// Data threads of the node
     #[arg(long, default_value_t = 1)]
