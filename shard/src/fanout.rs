@@ -27,7 +27,7 @@ impl Shard {
     /// Before the flush: asks the session store to keep what came in, so that a store that answers at once has its
     /// acknowledgements leave in this turn.
     pub fn settle(&mut self) {
-        for &index in self.dirty.iter().chain(&self.gathering) {
+        for &index in &self.dirty {
             let Some(document) = self.documents.get_mut(index) else { continue };
             let head = document.log.head();
             if document.submitted != head {
@@ -77,9 +77,8 @@ impl Shard {
     /// Ends the turn: fills the outbox with what is new for the members of every document. A document into which edits flow
     /// faster than they can be sent one by one gathers them for a while ([`Document::gathers_for`]).
     pub fn flush(&mut self) {
-        let gathering = std::mem::take(&mut self.gathering);
         self.gathered_at_us = u64::MAX;
-        for index in std::mem::take(&mut self.dirty).into_iter().chain(gathering) {
+        for index in std::mem::take(&mut self.dirty) {
             let Some(document) = self.documents.get_mut(index) else { continue };
             document.dirty = false;
             let mut behind = Vec::new();

@@ -47,7 +47,7 @@ pub struct Shard {
     pub(crate) refusals: Refusals,
     /// Documents with something to send or store at the end of the turn.
     pub(crate) dirty: Vec<u32>,
-    /// Dirty documents whose news waits for more to leave with, and when the first of them is due.
+    /// Dirty documents whose news waits for more to leave with, between turns; and when the first of them is due.
     pub(crate) gathering: Vec<u32>,
     pub(crate) gathered_at_us: u64,
     /// Microseconds on the monotonic clock.
@@ -125,6 +125,7 @@ impl Shard {
     pub fn begin_turn(&mut self, now_us: u64, now_unix: u64) {
         self.now_us = now_us;
         self.out.now_ms = now_us / 1000;
+        self.dirty.append(&mut self.gathering);
         self.out.now_unix = now_unix;
         for conn in std::mem::take(&mut self.throttled) {
             self.resume(conn);
@@ -440,8 +441,12 @@ impl Shard {
     /// When the next turn is due at the latest, in microseconds on the clock of [`Self::begin_turn`].
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
-        let gathered = (!self.gathering.is_empty()).then_some(self.gathered_at_us);
-        self.out.wheel.next_ms().map(|ms| ms * 1000).into_iter().chain(gathered).min()
+        let wheel = self.out.wheel.next_ms().map(|ms| ms * 1000);
+        if self.gathering.is_empty() {
+            wheel
+        } else {
+            Some(wheel.unwrap_or(u64::MAX).min(self.gathered_at_us))
+        }
     }
 
     /// Whether another turn should follow at once.
