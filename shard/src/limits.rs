@@ -63,6 +63,8 @@ pub(crate) const COMPRESS_MAX: usize = 64 << 10;
 
 /// The most that an edit waits for others, in microseconds.
 pub(crate) const GATHER_US_MAX: u64 = 10_000;
+/// Log bytes that wait for others: with more, calls are no longer what a fan-out costs.
+pub(crate) const GATHER_BYTES_MAX: u32 = 64 << 10;
 
 /// Cost of merging one update on this class of machine, in nanoseconds.
 pub(crate) const MERGE_NS_PER_UPDATE: usize = 500;
@@ -105,7 +107,7 @@ pub struct Settings {
     /// Milliseconds a document outlives its last member.
     pub grace_ms: u64,
     /// Least time between two fan-outs of a document whose last one carried several edits, in microseconds for each member;
-    /// it stays below [`GATHER_US_MAX`]. With twice what a send takes, a document alone has its thread half busy with sends,
+    /// 10 ms at most. With twice what a send takes, a document alone has its thread half busy with sends,
     /// and edits that come meanwhile share them.
     pub gather_us_per_member: u32,
     /// Smallest message that is compressed, `usize::MAX` for none.

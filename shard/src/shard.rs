@@ -25,6 +25,7 @@ use crate::output::Output;
 use crate::refusals::Refusals;
 use crate::slab::Slab;
 use crate::stats::Stats;
+use crate::wheel::Tick;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use pinwire_protocol::close::{Close, CloseCode};
@@ -635,8 +636,8 @@ impl Shard {
         }
         // Ping and idle frame leave together where the later of them is nearly due: one call for both, and one waking of the
         // peer. An idle frame that comes early costs four bytes.
-        let is_silent = |ping: u32| !conn.pinged && !conn.stalled && now >= conn.last_received + ping;
-        let has_said_nothing = |time: u32| now >= conn.last_data + time;
+        let is_silent = |ping: Tick| !conn.pinged && !conn.stalled && now >= conn.last_received + ping;
+        let has_said_nothing = |time: Tick| now >= conn.last_data + time;
         let is_idle = has_said_nothing(settings.idle_frame)
             || is_silent(settings.ping) && has_said_nothing(settings.idle_frame / 4);
         let is_ping_due = is_silent(if is_idle { settings.ping - settings.ping / 4 } else { settings.ping });

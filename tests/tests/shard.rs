@@ -4,6 +4,7 @@ use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::document::hocuspocus::{self, Body, Frame as Keyed};
 use pinwire_protocol::document::name::NameRules;
 use pinwire_protocol::document::sync::SyncMessage;
+use pinwire_protocol::document::varint::write_var_uint;
 use pinwire_protocol::document::ywebsocket::{self, Message};
 use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Scratch};
 use pinwire_shard::{
@@ -50,8 +51,8 @@ struct Node {
     backlog: usize,
     /// Compactions are not worked off.
     worker_is_out: bool,
-    /// When pings were sent, and to whom.
-    pings: Vec<(u64, u32)>,
+    /// Who was sent pings.
+    pings: Vec<u32>,
 }
 
 impl Node {
@@ -128,6 +129,12 @@ impl Node {
         self.run();
     }
 
+    /// A writer of "doc" comes, by y-websocket, and syncs.
+    fn join(&mut self, slot: u32) {
+        self.open(slot, Some("doc"), Some("writer"));
+        self.step1(slot);
+    }
+
     /// Sends one binary message and gives what came of it.
     fn say(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) -> Vec<Got> {
         let mut payload = Vec::new();
@@ -193,7 +200,7 @@ impl Node {
                 Some(Event::Close { code, reason }) => {
                     got.push(Got::Close(code.unwrap_or_default(), reason.to_owned()));
                 }
-                Some(Event::Ping(_)) => self.pings.push((self.now_ms, slot)),
+                Some(Event::Ping(_)) => self.pings.push(slot),
                 _ => {}
             }
         }
@@ -547,11 +554,9 @@ fn a_writer_alone_is_sent_a_data_frame_in_time() {
 fn pings_and_idle_frames_meet_again_after_an_edit() {
     let mut node = Node::new(1);
     for slot in 0..2 {
-        node.open(slot, Some("doc"), Some("writer"));
-        node.step1(slot);
+        node.join(slot);
         node.frame(slot, Opcode::Pong, &[]);
     }
-    node.take(1);
     let mut sent = Vec::new();
     for second in 1..=120 {
         node.pass(1_000);
@@ -562,13 +567,8 @@ fn pings_and_idle_frames_meet_again_after_an_edit() {
         }
         let idle_frames = node.take(1).len();
         let pings = std::mem::take(&mut node.pings);
-        if pings.iter().any(|(_, slot)| *slot == 1) {
-            node.frame(1, Opcode::Pong, &[]);
-        }
-        if pings.iter().any(|(_, slot)| *slot == 0) {
-            node.frame(0, Opcode::Pong, &[]);
-        }
-        sent.push((idle_frames, pings.iter().filter(|(_, slot)| *slot == 1).count()));
+        pings.iter().for_each(|slot| node.frame(*slot, Opcode::Pong, &[]));
+        sent.push((idle_frames, pings.iter().filter(|slot| **slot == 1).count()));
     }
     sent.retain(|sent| *sent != (0, 0));
     assert!((5..=7).contains(&sent.len()), "one call each 20 to 25 s: {sent:?}");
@@ -617,12 +617,8 @@ fn typed(clock: u8) -> Vec<u8> {
 #[test]
 fn edits_that_come_faster_than_they_are_sent_leave_together() {
     let mut node = Node::new(1);
-    for slot in 0..3 {
-        node.open(slot, Some("doc"), Some("writer"));
-        node.step1(slot);
-    }
+    (0..3).for_each(|slot| node.join(slot));
     let say = |node: &mut Node, clock| node.shards[0].bytes(0, &mut typed(clock));
-    node.take(1);
     say(&mut node, 0);
     node.run();
     assert_eq!(node.take(1).len(), 1, "the first leaves at once");
@@ -647,6 +643,23 @@ fn edits_that_come_faster_than_they_are_sent_leave_together() {
     say(&mut node, 7);
     node.run();
     assert_eq!(node.take(1).len(), 1, "after a pause at once");
+}
+
+#[test]
+fn large_edits_are_not_gathered() {
+    let mut node = Node::new(1);
+    (0..3).for_each(|slot| node.join(slot));
+    for clock in 0..2 {
+        node.shards[0].bytes(0, &mut typed(clock));
+    }
+    node.run();
+    assert_eq!(node.take(1).len(), 2);
+    let mut paste = vec![1, 1, 8, 0, 4, 1, 1, b't'];
+    write_var_uint(&mut paste, 70_000);
+    paste.extend(std::iter::repeat_n(b'a', 70_000));
+    paste.push(0);
+    node.say(0, |out| ywebsocket::append_update(out, &paste));
+    assert_eq!(node.take(1).len(), 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ pub mod yjs;
 
 use crate::apps::AppId;
 use crate::effect::{ConnRef, DocumentName};
-use crate::limits::GATHER_US_MAX;
+use crate::limits::{GATHER_BYTES_MAX, GATHER_US_MAX};
 use crate::mail::RemoteSession;
 use crate::wheel::Tick;
 use crate::{Access, AppLimits};
@@ -164,7 +164,8 @@ impl Document {
 
     /// Microseconds for which news is still gathered, or 0: it is due. The first after a pause always is.
     pub(crate) fn gathers_for(&self, now_us: u64, us_per_member: u32) -> u64 {
-        if !self.is_busy || !self.has_news() {
+        let waiting = self.log.head().wrapping_sub(self.flushed);
+        if !self.is_busy || !self.has_news() || waiting > GATHER_BYTES_MAX {
             return 0;
         }
         let apart = (self.members.len() as u64 * u64::from(us_per_member)).min(GATHER_US_MAX);

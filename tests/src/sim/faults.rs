@@ -78,7 +78,8 @@ impl World {
             // Never near the deadline: whether a token comes just before or after it is not for the model to know.
             let delay = [0, 0, 1_500, 12_500][self.rng.usize(0..4)] + self.rng.u64(0..300);
             let mut provider = Provider::new(key, in_band, delay);
-            provider.types_early = self.plan.refused_opens == 0;
+            // Without a token in the handshake nobody is refused before Auth.
+            provider.types_early = self.plan.refused_opens == 0 || handshake.is_none();
             provider.version = has_sessions.then_some("4.8.0");
             let is_shown = self.rng.u8(0..5) > 0;
             let (replica, echoes) = (self.new_replica(is_shown), !has_sessions);

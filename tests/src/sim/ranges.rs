@@ -32,7 +32,7 @@ impl Visitor for Runs {
 }
 
 /// A set of clocks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Clocks(BTreeMap<(u64, bool), BTreeMap<u32, u32>>);
 
 impl Clocks {
@@ -46,6 +46,12 @@ impl Clocks {
             known.remove(&from);
         }
         known.insert(start, end);
+    }
+
+    pub(super) fn runs(&self) -> impl Iterator<Item = Run> {
+        self.0.iter().flat_map(|(&(client, is_deletion), known)| {
+            known.iter().map(move |(&start, &end)| Run { client, is_deletion, start, end })
+        })
     }
 
     pub(super) fn contains(&self, run: &Run) -> bool {

@@ -1,8 +1,9 @@
 //! What a client holds of one document: a Yjs document of its own, and stock awareness.
 
 use super::awareness::StockAwareness;
-use super::ranges::{Run, runs_of};
+use super::ranges::{Clocks, Run, runs_of};
 use fastrand::Rng;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
@@ -84,17 +85,17 @@ impl Replica {
         states
     }
 
-    /// Something was lost with its writer that others build on. The library then shows some of that or not, by the order in
-    /// which it came.
+    /// Structs and deletions that the document holds, those included that wait for something missing.
+    pub(super) fn runs(&self) -> Vec<Run> {
+        runs_of(&self.doc.transact().encode_state_as_update_v1(&StateVector::default())).unwrap_or_default()
+    }
+
+    /// Something was lost with its writer that others build on: a client's structs do not follow each other from 0 on.
     pub(super) fn has_gaps(&self) -> bool {
-        let whole = self.doc.transact().encode_state_as_update_v1(&StateVector::default());
-        let Ok(mut runs) = runs_of(&whole) else { return true };
-        runs.retain(|run| !run.is_deletion);
-        runs.sort_unstable_by_key(|run| (run.client, run.start));
-        let ends = |runs: &[Run]| {
-            runs.iter().fold(0, |end, run| if run.start > end { u32::MAX } else { end.max(run.end) })
-        };
-        runs.chunk_by(|one, other| one.client == other.client).any(|runs| ends(runs) == u32::MAX)
+        let mut known = Clocks::default();
+        self.runs().iter().filter(|run| !run.is_deletion).for_each(|run| known.insert(run));
+        let mut clients = BTreeSet::new();
+        known.runs().any(|run| run.start > 0 || !clients.insert(run.client))
     }
 
     /// What the user sees.
