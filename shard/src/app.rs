@@ -30,8 +30,9 @@ impl AppLimits {
     };
 }
 
-/// Operations are leased to threads in slices, so that the hot path touches the shared counter once per slice.
-const OPERATION_SLICES_PER_MINUTE: u32 = 64;
+/// A thread leases one part in so many of what is left of a minute's operations: the hot path touches the shared counter
+/// seldom, and what idle threads hold leaves something for the others, however many there are.
+const OPERATIONS_LEFT_PER_LEASE: u32 = 64;
 
 /// An app (`{tenant}::{app}`) and what it uses on this node right now.
 #[derive(Debug)]
@@ -108,18 +109,28 @@ impl App {
         self.documents.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Leases a slice of this minute's operations: how many the caller may do in `minute`, 0 when they are used up.
+    /// Leases some of this minute's operations: how many the caller may do in `minute`, 0 when they are used up.
     pub fn lease_operations(&self, minute: u32, limit: u32) -> u32 {
-        let slice = (limit / OPERATION_SLICES_PER_MINUTE).max(1);
         let mut granted = 0;
         let lease = |word: u64| {
             let used = if (word >> 32) as u32 == minute { word as u32 } else { 0 };
-            granted = slice.min(limit.saturating_sub(used));
+            let left = limit.saturating_sub(used);
+            granted = (left / OPERATIONS_LEFT_PER_LEASE).max(1).min(left);
             Some(u64::from(minute) << 32 | u64::from(used + granted))
         };
         // The closure never returns None, so the update always succeeds.
         let _ = self.operations.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lease);
         granted
+    }
+
+    /// Takes back what was leased in `minute` and not done.
+    pub fn return_operations(&self, minute: u32, unused: u32) {
+        let give_back = |word: u64| {
+            let used = (word as u32).saturating_sub(unused);
+            ((word >> 32) as u32 == minute).then_some(u64::from(minute) << 32 | u64::from(used))
+        };
+        // In another minute there is nothing to give back to.
+        let _ = self.operations.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give_back);
     }
 }
 

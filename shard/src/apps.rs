@@ -51,6 +51,9 @@ impl Apps {
         let Some(known) = self.known.get_mut(id) else { return };
         known.uses -= 1;
         if known.uses == 0 {
+            if known.lease > 0 {
+                known.app.return_operations(known.minute, known.lease);
+            }
             self.by_name.remove(&(known.app.tenant().into(), known.app.id().into()));
             self.known.remove(id);
         }
@@ -82,7 +85,6 @@ impl Known {
     fn refill(&mut self, now_ms: u64) -> bool {
         let limit = self.limits.operations_per_minute;
         if limit == u32::MAX {
-            self.lease = u32::MAX;
             return true;
         }
         let minute = (now_ms / 60_000) as u32;
@@ -113,6 +115,32 @@ mod tests {
         }
         assert_eq!(done, 100);
         assert!(threads[0].take_operation(ids[0], 65_000), "a new minute");
+    }
+
+    #[test]
+    fn an_app_that_comes_and_goes_keeps_the_operations_that_it_did_not_do() {
+        let app = Arc::new(App::new("t", "a"));
+        let limits = AppLimits { operations_per_minute: 1000, ..AppLimits::UNLIMITED };
+        let mut apps = Apps::new(1);
+        let mut done = 0;
+        for visit in 0..2000 {
+            let id = apps.acquire(&app, limits);
+            done += u32::from(visit % 2 == 0 && apps.take_operation(id, 5_000));
+            let _ = apps.has_operations(id, 5_000);
+            apps.release(id);
+        }
+        assert_eq!(done, 1000);
+    }
+
+    #[test]
+    fn idle_threads_leave_operations_for_the_others() {
+        let app = Arc::new(App::new("t", "a"));
+        let limits = AppLimits { operations_per_minute: 10_000, ..AppLimits::UNLIMITED };
+        let mut threads: Vec<Apps> = (0..128).map(Apps::new).collect();
+        for apps in &mut threads {
+            let id = apps.acquire(&app, limits);
+            assert!(apps.has_operations(id, 5_000));
+        }
     }
 
     #[test]

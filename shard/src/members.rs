@@ -129,6 +129,7 @@ impl Shard {
             self.deny_waiting(conn, document, close);
         } else if found.phase == Phase::First {
             self.refuse(conn.slot, close.clone());
+            self.resume(conn);
         }
     }
 

@@ -240,7 +240,7 @@ impl Shard {
     pub(crate) fn resume(&mut self, conn: ConnRef) {
         let slot = conn.slot;
         let Some(conn) = self.out.conn_at(conn) else { return };
-        if !conn.stalled || conn.is_blocked() || matches!(conn.phase, Phase::Moving | Phase::Held) {
+        if !conn.stalled || conn.is_blocked() || conn.phase == Phase::Moving {
             return;
         }
         let cold = conn.cold_mut();
@@ -539,7 +539,9 @@ impl Shard {
             conn.phase = Phase::Held;
             conn.deadline = deadline;
             let cold = conn.cold_mut();
-            *cold = Cold { refusal: Some(close), ..Cold::default() };
+            // What is behind the message that is refused may be the client's close frame.
+            let held_bytes = std::mem::take(&mut cold.held_bytes);
+            *cold = Cold { refusal: Some(close), held_bytes, ..Cold::default() };
         }
         self.out.schedule(slot);
         Flow::Continue

@@ -1,4 +1,5 @@
 //! Integration tests, simulator and rigs.
 
 pub mod node;
+pub mod shards;
 pub mod sim;

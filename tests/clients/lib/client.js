@@ -46,6 +46,9 @@ class Line extends EventEmitter {
   /** `{code, reason, protocol, at}` of every socket that was opened, or refused, and is closed now. */
   closes = []
   errors = []
+  /** Messages that came on the present socket, and the last of them. */
+  received = 0
+  last = null
   socket = null
 
   constructor({ origin, protocols }) {
@@ -63,10 +66,18 @@ class Line extends EventEmitter {
 
   #dialled(socket) {
     this.socket = socket
+    this.received = 0
+    this.last = null
     this.dials.push(performance.now())
     socket.on('open', () => this.emit('activity'))
     // Providers look at a message first; then the waiting test does.
-    socket.on('message', () => setImmediate(() => this.emit('activity')))
+    socket.on('message', message => {
+      if (socket === this.socket) {
+        this.received += 1
+        this.last = message
+      }
+      setImmediate(() => this.emit('activity'))
+    })
     socket.on('error', error => {
       this.errors.push(error.message)
       this.emit('activity')
@@ -76,6 +87,13 @@ class Line extends EventEmitter {
       setImmediate(() => this.emit('activity'))
     })
     this.emit('activity')
+  }
+
+  /** The present socket in words, for failures. */
+  toString() {
+    const state = ['connecting', 'open', 'closing', 'closed'][this.socket?.readyState] ?? 'none'
+    const last = this.last === null ? '' : `, last ${this.last.length} bytes ${this.last.toString('hex', 0, 60)}`
+    return `dials ${this.dials.length}, socket ${state}, received ${this.received}${last}`
   }
 
   closedSocket(socket) {
@@ -170,7 +188,7 @@ class Client extends EventEmitter {
     const denied = this.denials.length === 0 ? '' : `, denied "${this.denials.at(-1)}"`
     const failed = this.line.errors.length === 0 ? '' : `, last error "${this.line.errors.at(-1)}"`
     const unsynced = this.unsynced === undefined ? '' : `, unsynced ${this.unsynced}`
-    return `${this.kind} on ${this.name} (dials ${this.dials}, synced ${this.synced}${unsynced}${closed}${denied}${failed})`
+    return `${this.kind} on ${this.name} (${this.line}, synced ${this.synced}${unsynced}${closed}${denied}${failed})`
   }
 }
 

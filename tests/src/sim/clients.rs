@@ -236,7 +236,8 @@ impl World {
     fn find_better_token(&mut self, seat: usize) {
         let device = &mut self.seats[seat].device;
         let read_only = device.members[0].habits.read_only;
-        if self.rng.bool() {
+        // Once all is calm the app has a good one at once: refusals are held longer and longer.
+        if !self.is_busy || self.rng.bool() {
             device.token = Some(super::token::Token::replacing(device.token, read_only));
         }
     }

@@ -137,7 +137,11 @@ impl Member {
             Incoming::Step1(state_vector) => {
                 self.asked_ms = Some(context.now_ms);
                 match self.replica.lacking(state_vector) {
-                    Ok(update) => self.send_edit(&SyncMessage::Step2 { update: &update }),
+                    Ok(update) => {
+                        let runs = runs_of(&update).unwrap_or_default();
+                        context.model.hand_on(&self.document, self.replica.client, &runs);
+                        self.send_edit(&SyncMessage::Step2 { update: &update });
+                    }
                     Err(error) => context.model.violate(format!("a step 1 does not parse: {error}")),
                 }
             }
@@ -181,7 +185,10 @@ impl Member {
             context.model.violate(format!("{:?}: the same update came {times} times", self.document));
         }
         let (client, then) = (self.replica.client, self.own_clock_then);
-        let is_own = |run: &Run| run.client == client && !run.is_deletion && run.end > then;
+        let is_own = |run: &Run| {
+            let is_new = run.client == client && !run.is_deletion && run.end > then;
+            is_new && !context.model.was_handed_on(&self.document, run)
+        };
         if context.keeps_up && runs_of(update).is_ok_and(|runs| runs.iter().any(is_own)) {
             context.model.violate(format!("{:?}: client {client} was sent its own edit", self.document));
         }

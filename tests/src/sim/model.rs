@@ -13,6 +13,8 @@ pub(super) struct Model {
     pub(super) now_ms: u64,
     pub(super) violations: Vec<String>,
     records: BTreeMap<DocumentId, Record>,
+    /// What clients handed over, when asked for what the server lacks, that others wrote.
+    handed_on: BTreeMap<DocumentId, Clocks>,
     pub(super) acknowledged: u64,
     pub(super) refused_edits: u64,
 }
@@ -70,6 +72,17 @@ impl Model {
     pub(super) fn drop_session(&mut self, document: &DocumentId) {
         let now_ms = self.now_ms;
         *self.record(document) = Record::new(now_ms);
+    }
+
+    /// A client answers the server with `runs`. What it got before what that builds on stands in there, be it known to the
+    /// server or not, and so comes to its writer again.
+    pub(super) fn hand_on(&mut self, document: &DocumentId, writer: u64, runs: &[Run]) {
+        let handed_on = self.handed_on.entry(document.clone()).or_default();
+        runs.iter().filter(|run| run.client != writer).for_each(|run| handed_on.insert(run));
+    }
+
+    pub(super) fn was_handed_on(&self, document: &DocumentId, run: &Run) -> bool {
+        self.handed_on.get(document).is_some_and(|handed_on| handed_on.contains(run))
     }
 
     /// A writer was told that an edit is safe, on a socket opened at `opened_ms`.
