@@ -1,7 +1,8 @@
 //! The allocator's settings, for a process that has its connections for hours and whose operators watch its memory.
 //!
 //! mimalloc returns freed pages to the system a second after they became free, and only when it is called then: a node whose
-//! connections have left makes no calls. So they are returned at once.
+//! connections have left makes no calls. So they are returned at once. What it keeps beyond that is returned when most of
+//! the connections have left.
 #![allow(unsafe_code, reason = "the allocator's options are set through its C interface")]
 
 use std::ffi::c_long;
@@ -15,6 +16,12 @@ pub fn give_back_at_once() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         set_purge_delay(0);
     }
+}
+
+/// Returns what the calling thread's allocator keeps for a next time: a partly used page for each size of block.
+pub(crate) fn give_back_now() {
+    // SAFETY: the call frees what is not in use, of the heap of the thread that makes it.
+    unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
 fn set_purge_delay(milliseconds: c_long) {

@@ -161,7 +161,19 @@ impl Shard {
             }
         }
         self.mark_dirty(index);
+        self.answer_joiners(index);
         self.resume_waiting(index);
+    }
+
+    /// Who came while a compaction was under way may do with its result: the rest waits for the next.
+    fn answer_joiners(&mut self, index: u32) {
+        let pending = self.documents.get_mut(index).and_then(|document| document.pending.as_mut());
+        let joiners = pending.map_or_else(Vec::new, |pending| std::mem::take(&mut pending.joiners));
+        for joiner in joiners {
+            if self.out.sessions.get(joiner.session).is_some_and(|found| found.tag == joiner.tag) {
+                self.sync_step1(joiner.session, &joiner.state_vector);
+            }
+        }
     }
 
     /// Lets writers go on that were ahead of the compaction.

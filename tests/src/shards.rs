@@ -59,8 +59,9 @@ pub struct Node {
     unopened: Vec<(usize, DocumentRef)>,
     /// What waits for the socket that is asked about.
     pub backlog: usize,
-    /// Compactions are not worked off.
+    /// Compactions wait in `jobs` for [`Self::work_off`].
     pub worker_is_out: bool,
+    jobs: Vec<(usize, DocumentRef, pinwire_shard::document::yjs::Compaction)>,
     /// Sockets that are not received from.
     paused: BTreeSet<u32>,
     /// Who was sent pings.
@@ -85,7 +86,7 @@ impl Node {
                 slow_reader: ticks(60_000),
                 close: ticks(3_000),
                 grace_ms: 10_000,
-                gather_us_per_member: 1_000,
+                gather_us_per_member: 150,
                 compress_min: usize::MAX,
                 end_on_expiry: false,
             };
@@ -104,6 +105,7 @@ impl Node {
             unopened: Vec::new(),
             backlog: 0,
             worker_is_out: false,
+            jobs: Vec::new(),
             paused: BTreeSet::new(),
             pings: Vec::new(),
         }
@@ -247,7 +249,9 @@ impl Node {
                         None => {}
                     }
                 }
-                Effect::Compact(..) if self.worker_is_out => {}
+                Effect::Compact(document, job) if self.worker_is_out => {
+                    self.jobs.push((thread, document, job));
+                }
                 Effect::Compact(document, job) => self.shards[thread].compacted(document, job.run()),
                 Effect::Mail(to, mail) => self.shards[usize::from(to)].mail(thread as u16, mail),
                 Effect::Socket(slot, SocketAction::Finish) => {
@@ -273,6 +277,14 @@ impl Node {
     pub fn refuse_opens(&mut self, close: &Close) {
         for (thread, document) in std::mem::take(&mut self.unopened) {
             self.shards[thread].opened(document, Err(close.clone()));
+        }
+        self.run();
+    }
+
+    /// Works off the compactions that wait, and none that come of it.
+    pub fn work_off(&mut self) {
+        for (thread, document, job) in std::mem::take(&mut self.jobs) {
+            self.shards[thread].compacted(document, job.run());
         }
         self.run();
     }

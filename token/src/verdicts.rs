@@ -79,6 +79,20 @@ impl Verdicts {
         self.slots.fill_with(|| None);
     }
 
+    /// How many tokens were looked up so far: a moment for [`Self::forget_unused_since`].
+    pub fn uses(&self) -> u64 {
+        self.uses
+    }
+
+    /// Forgets every token whose last use was at the moment `uses` or before.
+    pub fn forget_unused_since(&mut self, uses: u64) {
+        for slot in &mut self.slots {
+            if slot.as_ref().is_some_and(|entry| entry.last_use <= uses) {
+                *slot = None;
+            }
+        }
+    }
+
     /// Tokens remembered, expired ones included until their place is needed.
     pub fn len(&self) -> usize {
         self.slots.iter().flatten().count()

@@ -95,6 +95,16 @@ impl Authority {
         Some((asked, self.verify(&token, now_unix)))
     }
 
+    /// A number that rises with each token judged, for [`Self::forget_unused_since`].
+    pub(crate) fn uses(&self) -> u64 {
+        self.verdicts.uses()
+    }
+
+    /// Forgets the verdicts that were not asked for since `uses`.
+    pub(crate) fn forget_unused_since(&mut self, uses: u64) {
+        self.verdicts.forget_unused_since(uses);
+    }
+
     /// Whether tokens wait for the next turn.
     pub(crate) fn has_work(&self) -> bool {
         !self.waiting.is_empty()

@@ -21,6 +21,7 @@ use super::worker::{Job, Worker};
 use crate::config::Config;
 use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_after_secs};
 use crate::limits::{AddressLimiter, Asking};
+use crate::memory;
 
 /// What the data threads of a node share.
 #[derive(Debug)]
@@ -38,6 +39,10 @@ pub(crate) struct Shared {
 const RETRY: Duration = Duration::from_millis(1);
 /// Sends for which a turn's list keeps room: one turn that speaks to every connection is not paid for ever.
 const SENDS_KEPT: usize = 4096;
+/// Connections and documents from which on memory is given back when most of them have left.
+const WORTH_GIVING_BACK: usize = 256;
+/// When it is given back: later than clients wait before they dial again.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(30);
 /// How long clients get to answer our close frames when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// What a refused client is told to wait at least.
@@ -70,6 +75,10 @@ pub(crate) struct DataThread {
     detaching: HashMap<Slot, (SocketAddr, Vec<u8>)>,
     random: u32,
     stopping_since: Option<Instant>,
+    /// The most connections and documents that were here since most of them left.
+    most: usize,
+    /// When most of them left, if that was a short while ago, and which use of the authority was the last then.
+    left: Option<(Instant, u64)>,
 }
 
 /// A socket whose connection's state is still on its way.
@@ -123,6 +132,8 @@ impl DataThread {
             detaching: HashMap::new(),
             random: random | 1,
             stopping_since: None,
+            most: 0,
+            left: None,
         })
     }
 
@@ -174,6 +185,24 @@ impl DataThread {
         self.run_effects(engine, now_unix);
         self.submit_jobs();
         self.outgoing.flush();
+        self.give_memory_back(now);
+    }
+
+    /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
+    /// The fewer there are, the longer until the next time, so that it costs each connection next to nothing.
+    fn give_memory_back(&mut self, now: Instant) {
+        let (connections, documents) = self.shard.population();
+        let there = connections + documents;
+        self.most = self.most.max(there);
+        if self.most >= WORTH_GIVING_BACK && there < self.most / 4 {
+            self.most = there;
+            self.left = Some((now, self.authority.uses()));
+        }
+        if let Some((_, uses)) = self.left.filter(|(left, _)| now >= *left + GIVE_BACK_AFTER) {
+            self.left = None;
+            self.authority.forget_unused_since(uses);
+            memory::give_back_now();
+        }
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
@@ -188,7 +217,8 @@ impl DataThread {
         let retry = (self.outgoing.flush() || !self.jobs.is_empty()).then(|| now + RETRY);
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
-        [retry, shard, stop, self.guests.next_deadline()].into_iter().flatten().min()
+        let give_back = self.left.map(|(left, _)| left + GIVE_BACK_AFTER);
+        [retry, shard, stop, give_back, self.guests.next_deadline()].into_iter().flatten().min()
     }
 
     fn is_done(&self) -> bool {

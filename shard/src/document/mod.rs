@@ -7,7 +7,7 @@ pub mod yjs;
 
 use crate::apps::AppId;
 use crate::effect::{ConnRef, DocumentName};
-use crate::limits::{GATHER_BYTES_MAX, GATHER_US_MAX};
+use crate::limits::{GATHER_BYTES_MAX, GATHER_MEMBERS_MIN, GATHER_US_MAX};
 use crate::mail::RemoteSession;
 use crate::wheel::Tick;
 use crate::{Access, AppLimits};
@@ -168,7 +168,8 @@ impl Document {
         if !self.is_busy || !self.has_news() || waiting > GATHER_BYTES_MAX {
             return 0;
         }
-        let apart = (self.members.len() as u64 * u64::from(us_per_member)).min(GATHER_US_MAX);
+        let members = self.members.len().max(GATHER_MEMBERS_MIN) as u64;
+        let apart = (members * u64::from(us_per_member)).min(GATHER_US_MAX);
         apart.saturating_sub((now_us as u32).wrapping_sub(self.fanned_out_us).into())
     }
 

@@ -158,6 +158,21 @@ fn memory_for_verdicts_is_bounded_and_the_least_used_goes_first() {
 }
 
 #[test]
+fn what_was_used_since_a_moment_outlives_the_rest() {
+    let mut verdicts = Verdicts::new(8, [1; 32]);
+    let (keys, policy) = (keys(), Policy::default());
+    let [kept, left, new] = ["kept", "left", "new"].map(|id| token(json!({ "jti": id })));
+    verdicts.verify(&keys, &policy, &kept, NOW).unwrap();
+    verdicts.verify(&keys, &policy, &left, NOW).unwrap();
+    let moment = verdicts.uses();
+    verdicts.verify(&keys, &policy, &new, NOW).unwrap();
+    verdicts.verify(&keys, &policy, &kept, NOW).unwrap();
+    verdicts.forget_unused_since(moment);
+    assert!(verdicts.get(&left, NOW).is_none());
+    assert!(verdicts.get(&kept, NOW).is_some() && verdicts.get(&new, NOW).is_some());
+}
+
+#[test]
 fn a_patch_merges_objects_and_null_removes() {
     let mut claims = json!({ "a": 1, "limits": { "x": 1, "y": 2 }, "s": "t" });
     merge(&mut claims, json!({ "a": null, "limits": { "y": 3 }, "s": { "n": null, "m": 1 } }));
