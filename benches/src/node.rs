@@ -71,7 +71,7 @@ impl Default for NodeArgs {
 /// The node cannot start.
 pub fn serve(args: &NodeArgs) -> Result<()> {
     memory::give_back_at_once();
-    log::start(LogFormat::Human)?;
+    log::Log::start(LogFormat::Human, &log::filter_of_environment())?;
     let mut keys = KeySet::from_iter([Key::from_secret(args.secret.as_bytes())?]);
     if let Some(file) = &args.public_key {
         keys.add(Key::from_public_pem(&std::fs::read_to_string(file)?)?);

@@ -101,8 +101,8 @@ impl Core {
     // Accepting.
 
     /// A connection was taken from a listener, with a reservation.
-    pub(crate) fn accepted(&mut self, handle: Handle, peer: SocketAddr) {
-        self.announce(handle, Event::Accepted { slot: handle.slot(), peer });
+    pub(crate) fn accepted(&mut self, handle: Handle, peer: SocketAddr, listener: u32) {
+        self.announce(handle, Event::Accepted { slot: handle.slot(), peer, listener });
     }
 
     /// Nobody waits to be accepted any more.

@@ -93,7 +93,7 @@ impl Epoll {
             .and_then(|(fd, peer)| Ok((self.register(core, fd)?, peer)));
         match taken {
             Ok((handle, peer)) => {
-                core.accepted(handle, peer);
+                core.accepted(handle, peer, number as u32);
                 Accepted::One
             }
             Err(error) => {
@@ -158,14 +158,15 @@ impl Epoll {
         }
         let Some(hot) = core.slab.get(handle) else { return Ok(()) };
         let Some(fd) = hot.fd.take() else { return Ok(()) };
+        let carried = hot.take_transform();
         // A descriptor that is not registered cannot be deleted, and that is all that could fail.
         let _ = sys::epoll_delete(self.epoll.as_fd(), fd.as_fd());
         core.vacate(handle);
         match how {
-            Leaving::Detach => core.tell_all(Event::Detached { slot: handle.slot(), fd }),
+            Leaving::Detach => core.tell_all(Event::Detached { slot: handle.slot(), fd, carried }),
             Leaving::Move { door, token, table } => {
                 door.push(Parcel { fd, token, table });
-                core.tell_all(Event::Departed { slot: handle.slot(), token });
+                core.tell_all(Event::Departed { slot: handle.slot(), token, carried });
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use crate::buffers::ReadBuf;
 use crate::slot::Slot;
+use crate::transform::Carried;
 
 /// One happening. Events of one slot are in order; an event never refers to a slot its owner has closed.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub enum Event {
         slot: Slot,
         /// The peer's address.
         peer: SocketAddr,
+        /// Which listener, in the order of the calls of `listen`, from 0.
+        listener: u32,
     },
     /// Bytes were received, in order. Give the buffer back soon: while all are out, nothing is read.
     Data {
@@ -50,6 +53,8 @@ pub enum Event {
         slot: Slot,
         /// As given to `send_to`.
         token: u64,
+        /// Its transform, for `restore_transform` on the other thread: the socket goes without it.
+        carried: Option<Carried>,
     },
     /// A move failed; the slot is as usable as before.
     MoveFailed {
@@ -81,6 +86,8 @@ pub enum Event {
         slot: Slot,
         /// The socket, closed on exec.
         fd: OwnedFd,
+        /// Its transform.
+        carried: Option<Carried>,
     },
     /// A descriptor could not be taken out; the slot is as usable as before.
     DetachFailed {

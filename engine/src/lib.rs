@@ -76,7 +76,7 @@ pub use listen::listener;
 pub use output::{Refused, Segment};
 pub use runtime::{allowed_cores, pin_to_core, run};
 pub use slot::Slot;
-pub use transform::{Inbound, Transform, TransformError};
+pub use transform::{Carried, Inbound, Transform, TransformError};
 pub use waker::Waker;
 
 use crate::backend::Backend;
@@ -369,10 +369,10 @@ impl Engine {
     }
 
     /// Moves the connection to another thread's engine once everything queued has left: [`Event::Departed`] or
-    /// [`Event::MoveFailed`]. Transforms do not move; a slot that has one fails to. `token` is below [`TOKEN_MAX`].
+    /// [`Event::MoveFailed`]. A transform comes with `Departed`, and goes to the other thread on another way. `token` is
+    /// below [`TOKEN_MAX`].
     pub fn send_to(&mut self, slot: Slot, target: &Door, token: u64) {
-        let has_transform = self.core.slab.open(slot).is_some_and(|(_, hot)| hot.has_transform());
-        if token >= TOKEN_MAX || has_transform {
+        if token >= TOKEN_MAX {
             if let Some((handle, _)) = self.core.slab.open(slot) {
                 let error = io::ErrorKind::InvalidInput.into();
                 self.core.tell(handle, Event::MoveFailed { slot, token, error });
@@ -386,6 +386,15 @@ impl Engine {
     pub fn set_transform(&mut self, slot: Slot, transform: Box<dyn Transform>) {
         if let Some((_, hot)) = self.core.slab.open(slot) {
             hot.cold().transform = Some(transform);
+        }
+    }
+
+    /// Gives an arrived connection the transform that it had on its thread before. Nothing may have been read since.
+    pub fn restore_transform(&mut self, slot: Slot, carried: Carried) {
+        if let Some((_, hot)) = self.core.slab.open(slot) {
+            let cold = hot.cold();
+            cold.transform = Some(carried.transform);
+            cold.carry = carried.wire;
         }
     }
 

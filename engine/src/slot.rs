@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use crate::door::Door;
 use crate::event::Cause;
 use crate::tail::Tail;
-use crate::transform::Transform;
+use crate::transform::{Carried, Transform};
 
 /// A connection on this thread. It stays valid from the event that announced it (`Accepted`, `Arrived`, or the
 /// return of [`Engine::adopt`](crate::Engine::adopt)) until `close`, `abort`, `Departed` or `Detached`; after
@@ -183,6 +183,13 @@ impl Hot {
 
     pub(crate) fn has_transform(&self) -> bool {
         self.cold.as_ref().is_some_and(|cold| cold.transform.is_some())
+    }
+
+    /// Takes the transform out, for a socket that leaves.
+    pub(crate) fn take_transform(&mut self) -> Option<Carried> {
+        let cold = self.cold.as_mut()?;
+        let transform = cold.transform.take()?;
+        Some(Carried { transform, wire: std::mem::take(&mut cold.carry) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The byte transform between socket and codec: none for plaintext, TLS where it is wanted.
 
+use std::fmt;
 use std::io::IoSlice;
 
 /// How much of the received bytes an inbound step used.
@@ -19,7 +20,7 @@ pub struct TransformError;
 /// A transform of one connection's bytes. The shape is that of rustls's unbuffered connections: records are
 /// opened in place in the engine's read buffer, incomplete ones stay with the caller, and what has to be sent is
 /// appended to a buffer of the caller's.
-pub trait Transform {
+pub trait Transform: Send {
     /// Opens what the peer sent. `wire[..]` holds the rest of the last call followed by new bytes; plain bytes are
     /// moved to the front, bytes that must be sent now (handshake, alerts) are appended to `reply`.
     ///
@@ -32,4 +33,25 @@ pub trait Transform {
 
     /// Appends what says that nothing more will follow (TLS: `close_notify`), before the FIN.
     fn finish(&mut self, _wire: &mut Vec<u8>) {}
+}
+
+/// A connection's transform on its way: out of the engine with the socket, or to another engine behind it.
+pub struct Carried {
+    pub(crate) transform: Box<dyn Transform>,
+    /// Received bytes that it could not use yet.
+    pub(crate) wire: Vec<u8>,
+}
+
+impl Carried {
+    /// The transform, and the received bytes that it could not use yet: they go in front of what is received next.
+    #[must_use]
+    pub fn into_parts(self) -> (Box<dyn Transform>, Vec<u8>) {
+        (self.transform, self.wire)
+    }
+}
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carried").field("wire", &self.wire.len()).finish_non_exhaustive()
+    }
 }

@@ -243,7 +243,9 @@ impl Uring {
             }
             Kind::Accept => {
                 self.rings[ring].borrowed -= 1;
-                self.accepted(core, ring, tag.buffer(), result);
+                // Listeners are numbered from 1 here.
+                let listener = tag.handle().index - 1;
+                self.accepted(core, (ring, tag.buffer()), listener, result);
             }
             Kind::Listen => self.listener_ready(tag.handle().index, cqueue::more(flags)),
             Kind::Timer if tag.handle().index == self.timer_id => self.timer_at = None,

@@ -4,6 +4,8 @@
 #[path = "sockets/placement.rs"]
 mod placement;
 mod rig;
+#[path = "sockets/transforms.rs"]
+mod transforms;
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
@@ -13,9 +15,12 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use pinwire_engine::{
-    Cause, Config, Event, Inbound, Pressure, ReadBuf, Refused, Segment, Transform, TransformError,
+use pinwire_engine::{Cause, Config, Event, Pressure, ReadBuf, Refused, Segment};
+use transforms::{
+    a_transform_moves_with_its_connection, a_transform_sees_every_byte_once_in_both_directions,
+    a_transform_that_refuses_ends_the_connection,
 };
+
 use rig::{DataThread, PATIENCE, Rig, Seen, accepted, config, echo, next, pattern, queue, received};
 
 macro_rules! on_every_backend {
@@ -56,6 +61,7 @@ on_every_backend!(
     the_wait_ends_at_its_deadline,
     full_tables_take_connections_again_when_slots_are_freed,
     a_reused_slot_never_sees_its_predecessors_bytes,
+    a_transform_moves_with_its_connection,
     a_transform_sees_every_byte_once_in_both_directions,
     a_transform_that_refuses_ends_the_connection,
     nothing_is_read_while_all_buffers_are_out,
@@ -547,134 +553,6 @@ fn a_reused_slot_never_sees_its_predecessors_bytes(rig: Rig) {
     for _ in 0..600 {
         tells.recv_timeout(PATIENCE).unwrap();
     }
-}
-
-/// A toy cipher with records: a length byte, then as many bytes, each XORed with a running key.
-struct Records {
-    incoming: u8,
-    outgoing: u8,
-}
-
-impl Records {
-    fn new() -> Records {
-        Records { incoming: 1, outgoing: 1 }
-    }
-
-    fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
-        for record in plain.chunks(100) {
-            wire.push(record.len() as u8);
-            for byte in record {
-                wire.push(byte ^ self.outgoing);
-                self.outgoing = self.outgoing.wrapping_mul(5).wrapping_add(3);
-            }
-        }
-    }
-}
-
-impl Transform for Records {
-    fn inbound(&mut self, wire: &mut [u8], reply: &mut Vec<u8>) -> Result<Inbound, TransformError> {
-        let (mut consumed, mut plain) = (0, 0);
-        while let Some(&len) = wire.get(consumed) {
-            if len == 0 || len > 101 {
-                self.seal(b"alert", reply);
-                return Err(TransformError);
-            }
-            let len = usize::from(len);
-            if wire.len() < consumed + 1 + len {
-                break;
-            }
-            if len == 101 {
-                // A record that asks for an answer of the transform's own.
-                self.seal(b"pong", reply);
-            } else {
-                for at in consumed + 1..=consumed + len {
-                    wire[plain] = wire[at] ^ self.incoming;
-                    self.incoming = self.incoming.wrapping_mul(5).wrapping_add(3);
-                    plain += 1;
-                }
-            }
-            consumed += 1 + len;
-        }
-        Ok(Inbound { consumed, plain })
-    }
-
-    fn outbound(&mut self, plain: &[std::io::IoSlice<'_>], wire: &mut Vec<u8>) {
-        for piece in plain {
-            self.seal(piece, wire);
-        }
-    }
-
-    fn finish(&mut self, wire: &mut Vec<u8>) {
-        self.seal(b"finished", wire);
-    }
-}
-
-fn open(wire: &[u8]) -> Vec<u8> {
-    let mut bytes = wire.to_vec();
-    let step = Records::new().inbound(&mut bytes, &mut Vec::new()).unwrap();
-    assert_eq!(step.consumed, wire.len(), "whole records");
-    bytes.truncate(step.plain);
-    bytes
-}
-
-fn a_transform_sees_every_byte_once_in_both_directions(rig: Rig) {
-    let server = DataThread::start(config(rig), |engine, event| match event {
-        Event::Accepted { slot, .. } => engine.set_transform(slot, Box::new(Records::new())),
-        Event::Data { slot, buf } => {
-            let (first, second) = buf.split_at(buf.len() / 2);
-            queue(engine, slot, first);
-            queue(engine, slot, second);
-        }
-        Event::Ended { slot, .. } => engine.shutdown_write(slot),
-        _ => {}
-    });
-    let mut client = server.connect();
-    let plain = pattern(4_000_000);
-    let mut wire = Vec::new();
-    Records::new().seal(&plain, &mut wire);
-    let mut writer = client.try_clone().unwrap();
-    let writing = std::thread::spawn(move || {
-        // Cuts fall inside records, and the server's sends outrun the reader.
-        for piece in wire.chunks(7_919) {
-            writer.write_all(piece).unwrap();
-        }
-    });
-    let (mut cipher, mut got, mut pending) = (Records::new(), Vec::new(), Vec::new());
-    let mut expected = plain.clone();
-    loop {
-        let mut buffer = [0; 10_000];
-        let count = client.read(&mut buffer).unwrap();
-        if count == 0 {
-            break;
-        }
-        pending.extend_from_slice(&buffer[..count]);
-        let step = cipher.inbound(&mut pending, &mut Vec::new()).unwrap();
-        got.extend_from_slice(&pending[..step.plain]);
-        pending.drain(..step.consumed);
-        if got.len() == plain.len() {
-            // A record the transform answers by itself, then the end.
-            client.write_all(&[101; 102]).unwrap();
-            client.shutdown(Shutdown::Write).unwrap();
-        }
-    }
-    writing.join().unwrap();
-    expected.extend_from_slice(b"pongfinished");
-    assert!(got == expected);
-    assert!(pending.is_empty());
-}
-
-fn a_transform_that_refuses_ends_the_connection(rig: Rig) {
-    let server = DataThread::start(config(rig), |engine, event| match event {
-        Event::Accepted { slot, .. } => engine.set_transform(slot, Box::new(Records::new())),
-        Event::Ended { slot, cause } => {
-            assert_eq!(cause, Cause::Io(ErrorKind::InvalidData));
-            engine.close(slot);
-        }
-        other => panic!("{other:?}"),
-    });
-    let mut client = server.connect();
-    client.write_all(&[0]).unwrap();
-    assert_eq!(open(&read_to_end(client)), b"alert");
 }
 
 fn nothing_is_read_while_all_buffers_are_out(rig: Rig) {

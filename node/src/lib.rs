@@ -5,10 +5,14 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod data;
+pub mod doctor;
 pub mod limits;
+pub mod live;
 pub mod log;
 pub mod memory;
+mod metrics;
 mod node;
 pub mod signals;
+mod tls;
 
 pub use node::{Node, StartError};

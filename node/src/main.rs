@@ -10,7 +10,7 @@ use pinwire_node::cli::dev::{Dev, DevArgs};
 use pinwire_node::cli::{Cli, Command, TokenCommand};
 use pinwire_node::log;
 use pinwire_node::memory;
-use pinwire_node::signals::Signals;
+use pinwire_node::signals::{Signals, Wish};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     memory::give_back_at_once();
     let cli = Cli::parse();
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(EXIT_ERROR)
@@ -30,17 +30,23 @@ fn main() -> ExitCode {
 /// The same status as for flags that cannot be parsed.
 const EXIT_ERROR: u8 = 2;
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
-    match &cli.command {
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let done = match &cli.command {
+        Command::Doctor(args) => return args.run(),
         Command::Dev(args) => {
-            log::start(cli.log_format)?;
+            let format = cli.log_format.unwrap_or(log::LogFormat::Human);
+            log::Log::start(format, &log::filter_of_environment()).context("PINWIRE_LOG")?;
             dev(args)
         }
-        Command::Token(token) => {
-            let TokenCommand::Mint(args) = &token.command;
-            writeln!(std::io::stdout(), "{}", args.mint()?).context("stdout")
-        }
-    }
+        Command::Serve(args) => args.run(cli.log_format),
+        Command::Config(args) => args.run(),
+        Command::Token(token) => match &token.command {
+            TokenCommand::Mint(args) => writeln!(std::io::stdout(), "{}", args.mint()?).context("stdout"),
+            TokenCommand::Inspect(args) => args.run(),
+            TokenCommand::Verify(args) => args.run(),
+        },
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn dev(args: &DevArgs) -> anyhow::Result<()> {
@@ -48,7 +54,11 @@ fn dev(args: &DevArgs) -> anyhow::Result<()> {
     let mut signals = Signals::catch().context("signals")?;
     let node = Node::start(dev.config.clone()).context("the node cannot start")?;
     dev.announce(node.address()).context("stdout")?;
-    let signal = signals.wait();
+    let signal = match signals.wait() {
+        Wish::End(signal) => signal,
+        // There is nothing to reload, and the terminal is gone.
+        Wish::Reload => "SIGHUP",
+    };
     tracing::info!(signal, "stopping");
     signals.end_on_next().context("signals")?;
     node.stop();

@@ -9,7 +9,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
 use pinwire_shard::{Settings, Shard, ticks};
@@ -21,7 +20,8 @@ use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins
 use crate::data::{
     Authority, DataThread, Envelope, Mailbox, MemoryStore, Parts, Rules, Shared, THREADS_MAX, Worker,
 };
-use crate::limits::AddressLimiter;
+use crate::live::Live;
+use crate::metrics::Threads;
 
 /// How long HTTP requests that run may take when the node stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,6 +38,7 @@ pub struct Node {
     threads: Vec<JoinHandle<()>>,
     control: Option<Control>,
     health: Arc<Health>,
+    live: Arc<Live>,
 }
 
 /// Why a node does not start.
@@ -81,17 +82,14 @@ impl Node {
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
         let health = Arc::new(Health::default());
-        let limiter =
-            config.address_limits.as_ref().map(|limits| Arc::new(AddressLimiter::new(limits, epoch)));
-        let keys = Arc::new(ArcSwap::from_pointee(config.keys.clone()));
+        let live = Arc::new(Live::new(&config, epoch)?);
+        let asked = Arc::new(Threads::default());
         let services = Services {
             region: config.region.name.clone(),
-            keys: Arc::clone(&keys),
-            policy: config.policy.clone(),
+            live: Arc::clone(&live),
             known_db_codes: config.known_db_codes.clone(),
             names: config.names,
             trusted_proxies: config.trusted_proxies.clone(),
-            limiter: limiter.clone(),
             pins: Arc::new(LocalPins::new(
                 config.region.name.clone(),
                 config.region.ws_url(address),
@@ -99,24 +97,37 @@ impl Node {
             )),
             usage: Arc::new(LocalUsage(Arc::clone(&apps))),
             health: Arc::clone(&health),
+            max_connections: config.max_connections,
+            threads: config.http.metrics.then(|| Arc::clone(&asked)),
         };
         let (http, control) = control::start(services, config.http)?;
         let rules = Arc::new(Rules {
-            keys,
-            policy: config.policy.clone(),
+            live: Arc::clone(&live),
             region: config.region.name.clone(),
             known_db_codes: config.known_db_codes.clone(),
             apps,
         });
-        let shared = Arc::new(Shared { config, epoch, limiter, active, connections: AtomicU32::new(0) });
+        let shared = Arc::new(Shared {
+            config,
+            epoch,
+            live: Arc::clone(&live),
+            active,
+            connections: AtomicU32::new(0),
+        });
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, listeners)?;
-        Ok(Self { address, mailboxes, threads, control: Some(control), health })
+        asked.started(&mailboxes);
+        Ok(Self { address, mailboxes, threads, control: Some(control), health, live })
     }
 
     /// Where the first listener listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes over what a running node can of another configuration: keys, what tokens must say, limits.
+    pub fn update(&self, config: &Config) {
+        self.live.update(config);
     }
 
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
@@ -138,7 +149,7 @@ impl Node {
 /// A listener per address and data thread, all of one address sharing its port: the kernel spreads connections over them.
 fn listen(config: &Config) -> Result<Vec<Vec<TcpListener>>, StartError> {
     let mut per_thread: Vec<Vec<TcpListener>> = (0..config.threads.max(1)).map(|_| Vec::new()).collect();
-    for &wanted in &config.listen {
+    for wanted in config.addresses() {
         let mut address = wanted;
         check_free(address).map_err(|error| StartError::Listen(address, error))?;
         for listeners in &mut per_thread {

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for a clean end, a second one ends the process at once.
+//! SIGTERM and SIGINT: the first asks for a clean end, a second one ends the process at once. SIGHUP: read the
+//! configuration again.
 
 use std::io;
 
@@ -11,6 +12,16 @@ pub struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// A clean end; by the signal of this name.
+    End(&'static str),
+    /// SIGHUP.
+    Reload,
 }
 
 impl Signals {
@@ -20,20 +31,25 @@ impl Signals {
     /// The system refuses.
     pub fn catch() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (terminate, interrupt) = {
+        let (terminate, interrupt, hang_up) = {
             let _inside = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+            (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::hangup())?,
+            )
         };
-        Ok(Self { runtime, terminate, interrupt })
+        Ok(Self { runtime, terminate, interrupt, hang_up })
     }
 
-    /// Waits for the next one; answers its name.
-    pub fn wait(&mut self) -> &'static str {
-        let Self { runtime, terminate, interrupt } = self;
+    /// Waits for the next one.
+    pub fn wait(&mut self) -> Wish {
+        let Self { runtime, terminate, interrupt, hang_up } = self;
         runtime.block_on(async {
             tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => Wish::End("SIGTERM"),
+                _ = interrupt.recv() => Wish::End("SIGINT"),
+                _ = hang_up.recv() => Wish::Reload,
             }
         })
     }
@@ -45,7 +61,11 @@ impl Signals {
     pub fn end_on_next(mut self) -> io::Result<()> {
         #[allow(clippy::disallowed_methods, reason = "whoever signals twice wants no clean end")]
         let wait = move || {
-            let name = self.wait();
+            let name = loop {
+                if let Wish::End(name) = self.wait() {
+                    break name;
+                }
+            };
             tracing::warn!(signal = name, "second signal, ending now");
             std::process::exit(1)
         };

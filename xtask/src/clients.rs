@@ -5,10 +5,14 @@ use crate::tally::Tally;
 use crate::{setup, unit};
 use anyhow::{Context, Result, bail};
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 const DRIVERS: &[&str] = &["uring", "epoll"];
 const THREADS: &[&str] = &["1", "2"];
+/// What is run in TLS too, once: documents of every kind of client, on any thread, whoever comes and goes.
+const TLS_FILES: &[&str] = &["sync.test.js", "convergence.test.js", "awareness.test.js"];
 
 /// Test files that run at the same time. Two of them mostly wait.
 const CONCURRENCY: u32 = 4;
@@ -20,6 +24,7 @@ struct Selection {
     drivers: Vec<String>,
     threads: Vec<String>,
     files: Vec<String>,
+    is_everything: bool,
 }
 
 /// Every driver with every thread count, unless `--driver` or `--threads` narrow it.
@@ -31,18 +36,58 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
     for driver in &selection.drivers {
         for threads in &selection.threads {
             println!("--> clients on {driver}, {threads} thread(s)");
-            tally += run_against(driver, threads, &selection.files)?;
+            tally += run_against(driver, threads, &selection.files, None)?;
             if tally.failed > 0 {
                 return Ok(tally);
             }
         }
     }
+    if selection.is_everything {
+        println!("--> clients in TLS");
+        let files: Vec<String> = TLS_FILES.iter().map(|file| (*file).to_owned()).collect();
+        tally += run_against("auto", "2", &files, Some(&certificate()?))?;
+    }
     Ok(tally)
+}
+
+/// A directory with a certificate for this host, and its key.
+fn certificate() -> Result<PathBuf> {
+    let directory = target_dir().join("tls");
+    fs::create_dir_all(&directory)?;
+    let mut openssl = command("openssl");
+    openssl
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "30",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
+        .arg("-keyout")
+        .arg(directory.join("node.key"))
+        .arg("-out")
+        .arg(directory.join("node.crt"))
+        .stderr(Stdio::null());
+    let status = openssl.status().context("openssl")?;
+    if !status.success() {
+        bail!("openssl made no certificate: {status}");
+    }
+    Ok(directory)
 }
 
 fn parse(args: &[String]) -> Result<Selection> {
     let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
-    let mut selection = Selection { drivers: owned(DRIVERS), threads: owned(THREADS), files: Vec::new() };
+    let mut selection = Selection {
+        drivers: owned(DRIVERS),
+        threads: owned(THREADS),
+        files: Vec::new(),
+        is_everything: args.is_empty(),
+    };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().cloned().with_context(|| format!("{arg} needs a value"));
@@ -55,8 +100,9 @@ fn parse(args: &[String]) -> Result<Selection> {
     Ok(selection)
 }
 
-fn run_against(driver: &str, threads: &str, files: &[String]) -> Result<Tally> {
-    let report = target_dir().join(format!("clients-{driver}-{threads}.tap"));
+fn run_against(driver: &str, threads: &str, files: &[String], tls: Option<&Path>) -> Result<Tally> {
+    let name = if tls.is_some() { "tls" } else { driver };
+    let report = target_dir().join(format!("clients-{name}-{threads}.tap"));
     let _ = fs::remove_file(&report);
     let mut node = command("node");
     node.current_dir(root().join("tests/clients"))
@@ -68,6 +114,9 @@ fn run_against(driver: &str, threads: &str, files: &[String]) -> Result<Tally> {
         .env("PINWIRE_NODE", unit::release_binary("pinwire-node"))
         .env("PINWIRE_DRIVER", driver)
         .env("PINWIRE_THREADS", threads);
+    if let Some(directory) = tls {
+        node.env("PINWIRE_TLS_DIR", directory).env("NODE_EXTRA_CA_CERTS", directory.join("node.crt"));
+    }
     let status = status_within(&mut node, RUN_LIMIT)?;
     let report = fs::read_to_string(&report).context("the clients' report")?;
     let tally = read_tap(&report).context("the clients' report has no totals")?;

@@ -17,6 +17,8 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("node", &["--version"], "nodejs"),
     ("npm", &["--version"], "npm"),
     ("valgrind", &["--version"], "valgrind"),
+    ("openssl", &["version"], "openssl"),
+    ("promtool", &["--version"], "prometheus"),
 ];
 
 /// Cargo subcommands, and the crates that bring them.

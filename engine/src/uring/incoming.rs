@@ -6,12 +6,25 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use io_uring::opcode;
 use io_uring::types::Fd;
 
-use super::{Uring, outcome};
+use super::{Listener, Uring, outcome};
 use crate::core::Core;
 use crate::event::{Event, Pressure};
 use crate::slot::{Flags, Handle};
 use crate::sys;
 use crate::tag::{Kind, Tag};
+
+impl Listener {
+    /// Accepts are about to be tried. A connection that comes after they found nobody, and before they are through, is told
+    /// of among their outcomes, once: what it says must not be overwritten by theirs.
+    fn begin_accepts(&mut self) {
+        self.ready = false;
+    }
+
+    /// They are through; `is_empty` if they found nobody in the end.
+    fn end_accepts(&mut self, is_empty: bool) {
+        self.ready |= !is_empty;
+    }
+}
 
 impl Uring {
     /// Tries `count` accepts in one call; false when the listener has to rest.
@@ -24,30 +37,35 @@ impl Uring {
             tried += 1;
         }
         self.accept_outcome = (0, false);
+        self.listeners[position].begin_accepts();
         self.settle(core);
         let (taken, empty) = self.accept_outcome;
-        if empty {
-            self.listeners[position].ready = false;
+        let has_no_room = tried == 0 && core.door.free_slots() == 0;
+        let is_empty = empty || (has_no_room && !sys::is_readable(self.listeners[position].fd.as_fd()));
+        self.listeners[position].end_accepts(is_empty);
+        if is_empty {
             core.backlog_empty();
-        } else if tried == 0 && core.door.free_slots() == 0 {
-            if sys::is_readable(self.listeners[position].fd.as_fd()) {
-                core.press(Pressure::Slots);
-            } else {
-                self.listeners[position].ready = false;
-                core.backlog_empty();
-            }
+        } else if has_no_room {
+            core.press(Pressure::Slots);
         }
         !empty && taken == count
     }
 
-    pub(super) fn accepted(&mut self, core: &mut Core, ring: usize, number: usize, result: i32) {
+    /// An accept into `ring`, the `number`th of its call, is through.
+    pub(super) fn accepted(
+        &mut self,
+        core: &mut Core,
+        (ring, number): (usize, usize),
+        listener: u32,
+        result: i32,
+    ) {
         match outcome(result) {
             Ok(index) => {
                 let index = self.slot_index(ring, index);
                 let peer = sys::socket_address(&self.addresses[number].storage);
                 self.accept_outcome.0 += 1;
                 match self.occupy(core, index) {
-                    Some(handle) => core.accepted(handle, peer),
+                    Some(handle) => core.accepted(handle, peer, listener),
                     None => core.door.release(ring as u32),
                 }
             }
@@ -116,6 +134,27 @@ impl Uring {
                 core.door.release(ring as u32);
                 core.tell_all(Event::ArrivalFailed { token, error });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_told_of_among_the_outcomes_of_accepts_is_not_forgotten() {
+        let fd = std::net::TcpListener::bind("127.0.0.1:0").unwrap().into();
+        let mut listener = Listener { id: 1, fd, ready: true };
+        listener.begin_accepts();
+        listener.end_accepts(true);
+        assert!(!listener.ready, "nobody waits");
+        for is_empty in [true, false] {
+            listener.begin_accepts();
+            // As `Uring::listener_ready` does when the completion comes.
+            listener.ready = true;
+            listener.end_accepts(is_empty);
+            assert!(listener.ready);
         }
     }
 }

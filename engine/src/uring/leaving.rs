@@ -13,6 +13,7 @@ use crate::door::Parcel;
 use crate::event::Event;
 use crate::slot::{Flags, Handle, Leaving};
 use crate::tag::{Kind, Tag};
+use crate::transform::Carried;
 
 impl Uring {
     /// Prepares the step that takes the socket elsewhere; nothing of the slot is in flight.
@@ -48,7 +49,8 @@ impl Uring {
         let how = leaving(core, handle);
         match (outcome(result), how) {
             (Ok(_), Some(Leaving::Move { token, .. })) => {
-                self.departed(core, handle, Some(Event::Departed { slot: handle.slot(), token }));
+                let carried = carried(core, handle);
+                self.departed(core, handle, Some(Event::Departed { slot: handle.slot(), token, carried }));
             }
             (Err(error), Some(Leaving::Move { door, table, .. })) => {
                 door.release(table);
@@ -64,11 +66,13 @@ impl Uring {
         let slot = handle.slot();
         match (result, how) {
             (Ok(fd), Some(Leaving::Detach)) => {
-                self.departed(core, handle, Some(Event::Detached { slot, fd }));
+                let carried = carried(core, handle);
+                self.departed(core, handle, Some(Event::Detached { slot, fd, carried }));
             }
             (Ok(fd), Some(Leaving::Move { door, token, table })) => {
                 door.push(Parcel { fd, token, table });
-                self.departed(core, handle, Some(Event::Departed { slot, token }));
+                let carried = carried(core, handle);
+                self.departed(core, handle, Some(Event::Departed { slot, token, carried }));
             }
             (Err(error), how) => {
                 if let Some(Leaving::Move { door, table, .. }) = how {
@@ -110,6 +114,11 @@ impl Uring {
             self.push_for(core, handle, Kind::Close, entry);
         }
     }
+}
+
+/// The transform of a socket that is elsewhere now.
+fn carried(core: &mut Core, handle: Handle) -> Option<Carried> {
+    core.slab.get(handle)?.take_transform()
 }
 
 fn leaving(core: &mut Core, handle: Handle) -> Option<Leaving> {

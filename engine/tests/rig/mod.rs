@@ -148,10 +148,10 @@ impl From<Event> for Seen {
             Event::Data { slot, buf } => Seen::Data(slot, buf.to_vec()),
             Event::Ended { slot, cause } => Seen::Ended(slot, cause),
             Event::Drained { slot } => Seen::Drained(slot),
-            Event::Departed { slot, token } => Seen::Departed(slot, token),
+            Event::Departed { slot, token, .. } => Seen::Departed(slot, token),
             Event::MoveFailed { slot, token, .. } => Seen::MoveFailed(slot, token),
             Event::Arrived { slot, token } => Seen::Arrived(slot, token),
-            Event::Detached { slot, fd } => Seen::Detached(slot, fd),
+            Event::Detached { slot, fd, .. } => Seen::Detached(slot, fd),
             Event::Pressure { of } => Seen::Pressure(of),
             other => Seen::Failure(format!("{other:?}")),
         }

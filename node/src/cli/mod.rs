@@ -1,6 +1,10 @@
 //! The command line. Flags only parse here; each command turns its flags into something resolved.
 
+pub mod config;
 pub mod dev;
+pub mod doctor;
+pub mod inspect;
+pub mod serve;
 pub mod token;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -12,9 +16,10 @@ use crate::log::LogFormat;
 #[derive(Debug, Parser)]
 #[command(name = "pinwire-node", version, about)]
 pub struct Cli {
-    /// How log lines on stderr look; PINWIRE_LOG sets what is logged, as in `info,pinwire_node=debug`.
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human)]
-    pub log_format: LogFormat,
+    /// How log lines on stderr look [default: human, or what the configuration says]; PINWIRE_LOG sets what is logged, as in
+    /// `info,pinwire_node=debug`.
+    #[arg(long, global = true, value_enum)]
+    pub log_format: Option<LogFormat>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -25,6 +30,12 @@ pub struct Cli {
 pub enum Command {
     /// Run a node for trying things out: no configuration, loopback only, everything in memory.
     Dev(dev::DevArgs),
+    /// Run a node from a configuration, until SIGTERM; SIGHUP has it read again.
+    Serve(serve::ServeArgs),
+    /// Check whether this host lets a node hold what it is configured for.
+    Doctor(doctor::DoctorArgs),
+    /// Make, check and show configurations.
+    Config(config::ConfigArgs),
     /// Work with tokens.
     Token(TokenArgs),
 }
@@ -42,6 +53,10 @@ pub struct TokenArgs {
 pub enum TokenCommand {
     /// Sign a token and print it alone.
     Mint(token::MintArgs),
+    /// Print what a token says, as JSON, without checking it.
+    Inspect(inspect::InspectArgs),
+    /// Say what a node would allow a token, or why it would refuse it: exit status 0 or 2.
+    Verify(inspect::VerifyArgs),
 }
 
 /// [`Driver`] as a flag.

@@ -150,7 +150,7 @@ mod tests {
     fn run(flags: &[&str]) -> anyhow::Result<String> {
         let line = ["pinwire-node", "token", "mint"].iter().chain(flags);
         let Command::Token(token) = Cli::try_parse_from(line)?.command else { panic!("not token") };
-        let TokenCommand::Mint(args) = token.command;
+        let TokenCommand::Mint(args) = token.command else { panic!("not mint") };
         args.mint()
     }
 

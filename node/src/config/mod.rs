@@ -1,14 +1,42 @@
-//! The resolved configuration of a node: typed, complete, every default written down once.
+//! The configuration of a node.
 //!
-//! Whoever builds a [`Config`] (the `dev` command today, a configuration file later) has already checked it; nothing
-//! that reads it needs to validate again.
+//! [`Config`] is what a node runs with: typed, complete, every default written down once. Whoever builds one (the `dev`
+//! command, or [`Sources::resolve`] from a file, variables and flags) has checked it; nothing that reads it needs to
+//! validate again.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `keys` | every key: its name, what it takes, what it means |
+//! | `values` | how values are read and shown |
+//! | `draft` | plain values, as they are written down |
+//! | `sources` | file, variables, flags: what they say, and what is wrong with it |
+//! | `resolve` | from what is written to a [`Config`] |
+//! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
+
+mod draft;
+mod keys;
+mod pages;
+mod resolve;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod values;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
 use pinwire_token::{KeySet, Policy};
+use serde_json::Value;
+
+use crate::log::LogFormat;
+
+pub use pages::{markdown, schema, template};
+pub use sources::{Origin, Problem, Sources};
+
+pub use crate::tls::Certificates;
 
 /// License regions that exist without being configured.
 pub const KNOWN_DB_CODES: [&str; 6] = [
@@ -25,8 +53,10 @@ pub const KNOWN_DB_CODES: [&str; 6] = [
 pub struct Config {
     /// The region this node serves.
     pub region: Region,
-    /// Addresses to listen on; port 0 takes any free port.
+    /// Addresses to listen on in plain text; port 0 takes any free port.
     pub listen: Vec<SocketAddr>,
+    /// TLS, if it is spoken.
+    pub tls: Option<Tls>,
     /// Data threads; at least 1.
     pub threads: usize,
     /// How the data threads talk to the kernel.
@@ -61,12 +91,24 @@ pub struct Config {
 }
 
 impl Config {
+    /// Every address to listen on, those with TLS first.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.tls.iter().flat_map(|tls| &tls.listen).chain(&self.listen).copied()
+    }
+
+    /// How many of [`Self::addresses`] speak TLS.
+    #[must_use]
+    pub fn tls_addresses(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.listen.len())
+    }
+
     /// The configuration of `pinwire-node dev`: one region in memory, no per-address limits, everything else as in
     /// production so that what works here works there.
     pub fn dev(listen: SocketAddr, threads: usize, keys: KeySet) -> Self {
         Self {
-            region: Region { name: DEV_REGION.to_owned(), advertised: None },
+            region: Region { name: DEV_REGION.to_owned(), advertised: None, is_tls: false },
             listen: vec![listen],
+            tls: None,
             threads: threads.max(1),
             driver: Driver::Auto,
             keys,
@@ -86,6 +128,61 @@ impl Config {
     }
 }
 
+/// A configuration that a node can start with.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What the node runs with.
+    pub config: Config,
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// What is doubtful about it.
+    pub warnings: Vec<Problem>,
+    written: sources::Written,
+}
+
+/// A key whose value is another one than before; values as in TOML.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: &'static str,
+    /// Its value before.
+    pub before: String,
+    /// Its value now.
+    pub now: String,
+    /// Whether a running node takes it over.
+    pub is_live: bool,
+}
+
+impl Resolved {
+    /// Every value with its origin, as TOML.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        pages::dump(&self.written)
+    }
+
+    /// The same as a list of objects with `key`, `value` (as in TOML), `origin` and `reload`.
+    #[must_use]
+    pub fn dump_json(&self) -> Value {
+        pages::dump_json(&self.written)
+    }
+
+    /// This configuration with what a running node takes over of another one.
+    #[must_use]
+    pub fn with_live_of(&self, new: Self) -> Self {
+        let mut written = new.written;
+        written.keep_what_needs_a_restart(&self.written);
+        Self { written, ..new }
+    }
+
+    /// What differs from `before`.
+    #[must_use]
+    pub fn changes(&self, before: &Self) -> Vec<Change> {
+        pages::changes(&before.written, &self.written)
+    }
+}
+
 /// Name of the region that `dev` serves.
 pub const DEV_REGION: &str = "local-1";
 /// Half of a common descriptor limit (1,048,576) would be more than one node should promise unasked.
@@ -96,8 +193,19 @@ pub const DEFAULT_MAX_CONNECTIONS: u32 = 100_000;
 pub struct Region {
     /// As in `eu-central-1`.
     pub name: String,
-    /// Host (and port) that clients see, with TLS or not; `None` says the address the node is bound to, in plain text.
+    /// Host (and port) that clients see, with TLS or not; `None` says the address the node is bound to.
     pub advertised: Option<Advertised>,
+    /// Whether the first address speaks TLS.
+    pub is_tls: bool,
+}
+
+/// Where TLS is spoken, and with which certificates.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// At least one.
+    pub certificates: Arc<Certificates>,
 }
 
 /// The public address of a region.
@@ -124,7 +232,7 @@ impl Region {
         match &self.advertised {
             Some(Advertised { authority, tls: true }) => format!("{secure}://{authority}"),
             Some(Advertised { authority, tls: false }) => format!("{plain}://{authority}"),
-            None => format!("{plain}://{bound}"),
+            None => format!("{}://{bound}", if self.is_tls { secure } else { plain }),
         }
     }
 }
@@ -259,6 +367,8 @@ impl Default for Deflate {
 /// Bounds on plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpLimits {
+    /// Whether `/metrics` is answered.
+    pub metrics: bool,
     /// Sockets that wait to be taken over from the data threads; beyond it they answer 503 themselves.
     pub queue: usize,
     /// Sockets served at once.
@@ -272,6 +382,7 @@ pub struct HttpLimits {
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
+            metrics: true,
             queue: 256,
             max_connections: 1024,
             head_deadline: Duration::from_secs(10),
@@ -282,34 +393,3 @@ impl Default for HttpLimits {
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_fit_together() {
-        let (deadlines, buffers, ws) = (Deadlines::default(), Buffers::default(), WebSocketLimits::default());
-        assert!(
-            deadlines.idle_frame < Duration::from_secs(30),
-            "stock clients close after 30 s without data"
-        );
-        assert!(
-            buffers.outbound_per_connection > ws.max_message_bytes + 14,
-            "a whole message beside its frame head"
-        );
-        assert!(buffers.outbound_per_thread >= buffers.outbound_per_connection);
-        assert!(ws.max_frame_bytes <= ws.max_message_bytes);
-    }
-
-    #[test]
-    fn urls_follow_the_bound_address_until_one_is_advertised() {
-        let bound = SocketAddr::from(([127, 0, 0, 1], 4321));
-        let mut region = Region { name: "eu-central-1".into(), advertised: None };
-        assert_eq!(region.ws_url(bound), "ws://127.0.0.1:4321");
-        assert_eq!(region.http_url(bound), "http://127.0.0.1:4321");
-        region.advertised = Some(Advertised { authority: "eu-central-1.example.net".into(), tls: true });
-        assert_eq!(region.ws_url(bound), "wss://eu-central-1.example.net");
-        assert_eq!(region.http_url(bound), "https://eu-central-1.example.net");
-    }
-}

@@ -13,7 +13,7 @@ use pinwire_token::{Claims, verify};
 
 use super::Services;
 use super::problem::Problem;
-use crate::limits::{Asking, client_address};
+use crate::limits::{AddressLimiter, Asking, client_address};
 
 /// The other end of the connection a request came on.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +59,14 @@ impl Caller {
 
     /// Lets the client's address and token pass.
     pub(crate) fn identify(&self, services: &Services, asking: Asking) -> Result<Claims, Problem> {
-        if let (Some(limiter), Some(client)) = (&services.limiter, self.address(services)) {
-            limiter.admit(client, asking, Instant::now())?;
+        if let Some(client) = self.address(services) {
+            let admit = |limiter: &AddressLimiter| limiter.admit(client, asking, Instant::now());
+            services.live.with_limiter(admit).transpose()?;
         }
         let token = self.token()?.ok_or(Problem::MissingToken)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Ok(verify(&services.keys.load(), &services.policy, token, now)?)
+        let trust = services.live.trust();
+        Ok(verify(&trust.keys, &trust.policy, token, now)?)
     }
 
     /// Completes an answer for the bearer of `claims`: pages of the domains that the token names may read it.

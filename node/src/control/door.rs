@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use pinwire_engine::Carried;
 use tokio::sync::mpsc;
 
 /// A connection whose first request is no WebSocket upgrade.
@@ -14,6 +15,8 @@ pub struct HandOver {
     pub read: Vec<u8>,
     /// The other end.
     pub peer: SocketAddr,
+    /// What its bytes go through, where it speaks TLS.
+    pub carried: Option<Carried>,
 }
 
 /// Hands connections to the HTTP thread. Cheap to clone; each data thread has its own.

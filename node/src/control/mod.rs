@@ -7,10 +7,10 @@
 //! | --- | --- |
 //! | [`door`] | handing a socket over, bounded |
 //! | [`thread`] | the thread: sockets, deadlines, stopping |
-//! | [`socket`] | a socket whose first bytes were read elsewhere |
+//! | [`socket`], [`sealed`] | a socket whose first bytes were read elsewhere, with TLS or without |
 //! | [`routes`] | which request gets which answer, CORS |
 //! | [`caller`] | who asks: address, token |
-//! | [`discovery`], [`usage`], [`health`] | the answers |
+//! | [`discovery`], [`usage`], [`health`], [`metrics`] | the answers |
 //! | [`problem`], [`retry`] | the answers that are errors, and when to come back |
 //! | [`pins`] | where a document is active |
 //!
@@ -21,10 +21,12 @@ mod caller;
 mod discovery;
 mod door;
 mod health;
+mod metrics;
 mod pins;
 mod problem;
 mod retry;
 mod routes;
+mod sealed;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -35,12 +37,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
-use pinwire_token::{KeySet, Policy};
 
-use crate::limits::AddressLimiter;
+use crate::live::Live;
+use crate::metrics::Threads;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
 pub use health::{Health, Status};
@@ -54,24 +55,24 @@ pub use usage::{Current, LocalUsage, Usage};
 pub struct Services {
     /// The region this node serves.
     pub region: String,
-    /// Keys that tokens are checked with; replaced as a whole when they rotate.
-    pub keys: Arc<ArcSwap<KeySet>>,
-    /// What a token must say besides being signed.
-    pub policy: Policy,
+    /// What tokens are judged by, and limits per client address.
+    pub live: Arc<Live>,
     /// License regions this node knows.
     pub known_db_codes: Vec<String>,
     /// What a document name may contain.
     pub names: NameRules,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Limits per client address, shared with the data threads; `None` where they are off.
-    pub limiter: Option<Arc<AddressLimiter>>,
     /// Where documents are active.
     pub pins: Arc<dyn Pins>,
     /// What apps use.
     pub usage: Arc<dyn Usage>,
     /// The state of the node.
     pub health: Arc<Health>,
+    /// Most connections of the node.
+    pub max_connections: u32,
+    /// Where numbers come from, if `/metrics` is answered.
+    pub(crate) threads: Option<Arc<Threads>>,
 }
 
 /// A future that a trait object returns; it runs on the control thread.

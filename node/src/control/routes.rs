@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::problem::Problem;
-use super::{Services, discovery, health, usage};
+use super::{Services, discovery, health, metrics, usage};
 
 pub(crate) type Shared = State<Arc<Services>>;
 
@@ -23,6 +23,7 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
         .route_layer(map_response(readable_by_pages));
     Router::new()
         .route("/", get(health::answer))
+        .route("/metrics", get(metrics::answer))
         .method_not_allowed_fallback(async || Problem::Method)
         .merge(for_browsers)
         .fallback(async || Problem::NotFound)

@@ -6,10 +6,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use pinwire_protocol::document::name::NameRules;
 use pinwire_token::mint::merge;
-use pinwire_token::{Key, KeySet, Policy, SigningKey, mint};
+use pinwire_token::{Key, KeySet, SigningKey, mint};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -17,10 +16,11 @@ use super::socket::Socket;
 use super::thread::serve_connection;
 use super::*;
 use crate::apps::Apps;
-use crate::config::{AddressLimits, HttpLimits};
+use crate::config::{AddressLimits, Config, HttpLimits};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const LIMITS: HttpLimits = HttpLimits {
+    metrics: true,
     queue: 4,
     max_connections: 8,
     head_deadline: Duration::from_secs(10),
@@ -60,7 +60,7 @@ impl Node {
     /// A client whose connection was handed over after `read` had arrived.
     fn client(&self, read: &str) -> Client {
         let (client, fd, peer) = self.connect();
-        self.door.try_hand_over(HandOver { fd, read: read.into(), peer }).unwrap();
+        self.door.try_hand_over(HandOver { fd, read: read.into(), peer, carried: None }).unwrap();
         client
     }
 
@@ -74,21 +74,25 @@ impl Node {
     }
 }
 
+fn config(keys: KeySet) -> Config {
+    Config::dev("127.0.0.1:0".parse().unwrap(), 1, keys)
+}
+
 fn services() -> (Services, Arc<ActiveDocuments>, Arc<Apps>) {
     let active = Arc::new(ActiveDocuments::new());
     let apps = Arc::new(Apps::new());
     let keys = KeySet::from_iter([Key::from_secret(SECRET).unwrap()]);
     let services = Services {
         region: "eu-central-1".to_owned(),
-        keys: Arc::new(ArcSwap::from_pointee(keys)),
-        policy: Policy::default(),
+        live: Arc::new(Live::new(&config(keys), Instant::now()).unwrap()),
         known_db_codes: vec!["aws-eu-west-1".to_owned()],
         names: NameRules::default(),
         trusted_proxies: Vec::new(),
-        limiter: None,
         pins: Arc::new(LocalPins::new("eu-central-1", "wss://eu-central-1.example.net", Arc::clone(&active))),
         usage: Arc::new(LocalUsage(Arc::clone(&apps))),
         health: Arc::new(Health::default()),
+        max_connections: 100,
+        threads: None,
     };
     (services, active, apps)
 }
@@ -326,7 +330,8 @@ fn pages_may_read_answers_and_errors_of_the_origins_that_the_token_allows() {
 fn limited(services: &mut Services) {
     let limits =
         AddressLimits { discoveries_per_minute: 2, usages_per_minute: 1, ..AddressLimits::default() };
-    services.limiter = Some(Arc::new(AddressLimiter::new(&limits, Instant::now())));
+    let keys = services.live.trust().keys.clone();
+    services.live.update(&Config { address_limits: Some(limits), ..config(keys) });
     services.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
 }
 
@@ -424,7 +429,8 @@ fn a_stopped_thread_gives_connections_back() {
     node.control.stop(Duration::from_secs(60));
     assert!(begun.elapsed() < Duration::from_secs(30), "an idle connection held the stop up");
     assert!(idle.is_closed());
-    let back = node.door.try_hand_over(HandOver { fd, read: b"GET".to_vec(), peer }).unwrap_err();
+    let back =
+        node.door.try_hand_over(HandOver { fd, read: b"GET".to_vec(), peer, carried: None }).unwrap_err();
     assert_eq!((back.read.as_slice(), back.peer), (&b"GET"[..], peer));
 }
 
@@ -435,7 +441,7 @@ fn a_full_queue_gives_connections_back() {
     let door = HttpDoor::new(sender);
     let hand_over = || {
         let (client, fd, peer) = node.connect();
-        (client, door.try_hand_over(HandOver { fd, read: Vec::new(), peer }))
+        (client, door.try_hand_over(HandOver { fd, read: Vec::new(), peer, carried: None }))
     };
     let (_first, queued) = hand_over();
     assert!(queued.is_ok());

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use super::caller::Peer;
 use super::door::{HandOver, HttpDoor, busy_answer};
 use super::problem::{self, Problem};
+use super::sealed::Sealed;
 use super::socket::Socket;
 use super::{Services, retry_after_secs, routes};
 use crate::config::HttpLimits;
@@ -111,12 +112,21 @@ fn take_over(
     if connections.len() >= limits.max_connections {
         return refuse(handed);
     }
-    let HandOver { fd, read, peer } = handed;
+    let HandOver { fd, read, peer, carried } = handed;
     let stream = StdTcpStream::from(fd);
     match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
         Ok(stream) => {
-            let socket = Socket::new(stream, read, limits.answer_deadline);
-            connections.spawn(serve_connection(socket, peer, router.clone(), stopping.clone(), *limits));
+            let (router, stopping, patience) = (router.clone(), stopping.clone(), limits.answer_deadline);
+            match carried {
+                None => {
+                    let socket = Socket::new(stream, read, patience);
+                    connections.spawn(serve_connection(socket, peer, router, stopping, *limits));
+                }
+                Some(carried) => {
+                    let socket = Socket::new(Sealed::new(stream, carried), read, patience);
+                    connections.spawn(serve_connection(socket, peer, router, stopping, *limits));
+                }
+            }
         }
         Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
     }
@@ -124,6 +134,10 @@ fn take_over(
 
 /// One write that must not wait; whoever does not get it sees a closed connection.
 fn refuse(handed: HandOver) {
+    if handed.carried.is_some() {
+        // Nothing that TLS would understand can be said in one write.
+        return;
+    }
     let stream = StdTcpStream::from(handed.fd);
     let answer = busy_answer(retry_after_secs(RETRY_WHEN_BUSY, problem::random()));
     if stream.set_nonblocking(true).is_ok() {

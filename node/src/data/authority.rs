@@ -5,13 +5,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_shard::{Access, AppLimits, ConnRef, Grant, Policy as DocumentPolicy, Verdict};
-use pinwire_token::{Claims, KeySet, Policy, Request, Verdicts, authorize, is_costly};
+use pinwire_token::{Claims, Request, Verdicts, authorize, is_costly};
 
 use crate::apps::Apps;
+use crate::live::{Live, Trust};
+use crate::metrics::Histogram;
 
 /// Who asked.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +25,7 @@ pub(crate) struct Asked {
 /// What every token is judged by, on every thread.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    pub(crate) keys: Arc<ArcSwap<KeySet>>,
-    pub(crate) policy: Policy,
+    pub(crate) live: Arc<Live>,
     pub(crate) region: String,
     pub(crate) known_db_codes: Vec<String>,
     pub(crate) apps: Arc<Apps>,
@@ -34,9 +35,10 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Authority {
     rules: Arc<Rules>,
-    /// The keys that the remembered verdicts were given by.
-    keys: Arc<KeySet>,
+    /// What the remembered verdicts were given by.
+    trust: Arc<Trust>,
     verdicts: Verdicts,
+    times: Histogram,
     costly_per_turn: u32,
     costly_left: u32,
     waiting: VecDeque<(Asked, Box<str>)>,
@@ -45,21 +47,22 @@ pub(crate) struct Authority {
 impl Authority {
     pub(crate) fn new(rules: Arc<Rules>, capacity: usize, seed: [u8; 32], costly_per_turn: u32) -> Self {
         Self {
-            keys: rules.keys.load_full(),
+            trust: Arc::clone(&rules.live.trust()),
             rules,
             verdicts: Verdicts::new(capacity, seed),
+            times: Histogram::default(),
             costly_per_turn: costly_per_turn.max(1),
             costly_left: costly_per_turn.max(1),
             waiting: VecDeque::new(),
         }
     }
 
-    /// Starts a turn: its share of costly checks is new, and keys may have rotated.
+    /// Starts a turn: its share of costly checks is new, and so may be what tokens are judged by.
     pub(crate) fn begin_turn(&mut self) {
         self.costly_left = self.costly_per_turn;
-        let keys = self.rules.keys.load();
-        if !Arc::ptr_eq(&keys, &self.keys) {
-            self.keys = Arc::clone(&keys);
+        let trust = self.rules.live.trust();
+        if !Arc::ptr_eq(&trust, &self.trust) {
+            self.trust = Arc::clone(&trust);
             self.verdicts.clear();
         }
     }
@@ -105,13 +108,21 @@ impl Authority {
         self.verdicts.forget_unused_since(uses);
     }
 
+    /// How long judging took.
+    pub(crate) fn times(&self) -> &Histogram {
+        &self.times
+    }
+
     /// Whether tokens wait for the next turn.
     pub(crate) fn has_work(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     fn verify(&mut self, token: &str, now_unix: u64) -> Verdict {
-        match self.verdicts.verify(&self.keys, &self.rules.policy, token, now_unix) {
+        let start = Instant::now();
+        let verdict = self.verdicts.verify(&self.trust.keys, &self.trust.policy, token, now_unix);
+        self.times.note(start.elapsed());
+        match verdict {
             Ok(claims) => Ok(Arc::new(self.grant(claims))),
             Err(rejection) => Err(Close::new(CloseCode::InvalidToken, rejection.reason())),
         }

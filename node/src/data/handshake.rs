@@ -19,6 +19,8 @@ use crate::limits::client_address;
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) peer: SocketAddr,
+    /// When it was accepted.
+    pub(crate) since: Instant,
     /// What came of the request so far, if that took more than one read.
     pub(crate) head: Vec<u8>,
     /// It was answered for good, or is being handed over: whatever else comes is ignored.
@@ -45,8 +47,8 @@ impl Guests {
     pub(crate) fn welcome(&mut self, slot: Slot, peer: SocketAddr, now: Instant) {
         self.next_serial += 1;
         let serial = self.next_serial;
-        self.guests
-            .put(slot.index() as u32, Box::new(Guest { peer, head: Vec::new(), is_done: false, serial }));
+        let guest = Guest { peer, since: now, head: Vec::new(), is_done: false, serial };
+        self.guests.put(slot.index() as u32, Box::new(guest));
         self.deadlines.push_back((now + self.patience, slot, serial));
     }
 
@@ -60,6 +62,10 @@ impl Guests {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.guests.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.guests.len()
     }
 
     pub(crate) fn slots(&self) -> Vec<u32> {

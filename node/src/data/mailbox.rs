@@ -7,9 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
-use pinwire_engine::{Door, Waker};
+use pinwire_engine::{Carried, Door, Waker};
 use pinwire_shard::document::yjs::Compacted;
 use pinwire_shard::{DocumentRef, Mail, Traveller};
+use tokio::sync::oneshot;
+
+use crate::metrics::Report;
 
 /// Envelopes that wait for one thread.
 const CAPACITY: usize = 4096;
@@ -20,11 +23,13 @@ pub(crate) enum Envelope {
     /// From the shard of another thread.
     Mail { from: u16, mail: Mail },
     /// The state of a connection whose socket moves with this token.
-    Traveller { token: u64, traveller: Box<Traveller> },
+    Traveller { token: u64, traveller: Box<Traveller>, carried: Option<Carried> },
     /// The connection whose socket moves with this token ended meanwhile.
     Orphan { token: u64 },
     /// A worker's result.
     Compacted { document: DocumentRef, result: Compacted },
+    /// Somebody wants the thread's numbers.
+    Report(oneshot::Sender<Box<Report>>),
     /// Close everything and end.
     Stop,
 }

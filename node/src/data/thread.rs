@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire_engine::{Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot};
+use pinwire_engine::{Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_shard::{DocumentRef, Effect, Opening, Segment, Shard, SocketAction, Traveller};
@@ -21,7 +21,9 @@ use super::worker::{Job, Worker};
 use crate::config::Config;
 use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_after_secs};
 use crate::limits::{AddressLimiter, Asking};
+use crate::live::Live;
 use crate::memory;
+use crate::metrics::{Report, Times};
 
 /// What the data threads of a node share.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Zero of every thread's monotonic clock.
     pub(crate) epoch: Instant,
-    pub(crate) limiter: Option<Arc<AddressLimiter>>,
+    pub(crate) live: Arc<Live>,
     pub(crate) active: Arc<ActiveDocuments>,
     /// Upgraded connections of all threads.
     pub(crate) connections: AtomicU32,
@@ -63,7 +65,7 @@ pub(crate) struct DataThread {
     jobs: VecDeque<Box<Job>>,
     /// Sockets and states of connections that move here, whichever came first.
     arrived: HashMap<u64, Arrival>,
-    travellers: HashMap<u64, Box<Traveller>>,
+    travellers: HashMap<u64, (Box<Traveller>, Option<Carried>)>,
     /// Sockets on their way here whose connection ended before they left.
     orphans: HashSet<u64>,
     /// Sockets that were lost on their way here, whose connection's state is still to come.
@@ -75,6 +77,7 @@ pub(crate) struct DataThread {
     detaching: HashMap<Slot, (SocketAddr, Vec<u8>)>,
     random: u32,
     stopping_since: Option<Instant>,
+    times: Times,
     /// The most connections and documents that were here since most of them left.
     most: usize,
     /// When most of them left, if that was a short while ago, and which use of the authority was the last then.
@@ -132,6 +135,7 @@ impl DataThread {
             detaching: HashMap::new(),
             random: random | 1,
             stopping_since: None,
+            times: Times::default(),
             most: 0,
             left: None,
         })
@@ -186,6 +190,7 @@ impl DataThread {
         self.submit_jobs();
         self.outgoing.flush();
         self.give_memory_back(now);
+        self.times.turn.note(now.elapsed());
     }
 
     /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
@@ -231,7 +236,14 @@ impl DataThread {
 
     fn event(&mut self, engine: &mut Engine, event: Event, now: Instant) {
         match event {
-            Event::Accepted { slot, peer } => self.guests.welcome(slot, peer, now),
+            Event::Accepted { slot, peer, listener } => {
+                if (listener as usize) < self.shared.config.tls_addresses() {
+                    // A connection that could not be sealed would be in plain text.
+                    let Some(session) = self.shared.live.tls_session() else { return engine.close(slot) };
+                    engine.set_transform(slot, Box::new(session));
+                }
+                self.guests.welcome(slot, peer, now);
+            }
             Event::Data { slot, mut buf } => {
                 if self.guests.get_mut(slot).is_some() {
                     self.guest_bytes(engine, slot, &mut buf, now);
@@ -243,13 +255,13 @@ impl DataThread {
             Event::Ended { slot, cause } => self.ended(engine, slot, cause),
             Event::Drained { slot } => self.shard.drained(number(slot)),
             Event::Overflow { slot } => self.give_up(number(slot), "its socket's bound"),
-            Event::Departed { slot, token } => self.departed(slot, token),
+            Event::Departed { slot, token, carried } => self.departed(slot, token, carried),
             Event::MoveFailed { slot, error, .. } => {
                 tracing::warn!(%error, "a connection could not be moved to the thread of its document");
                 self.shard.move_failed(number(slot));
             }
             Event::Arrived { slot, token } => match self.travellers.remove(&token) {
-                Some(traveller) => self.shard.arrive(number(slot), *traveller),
+                Some((traveller, carried)) => self.arrive(engine, slot, *traveller, carried),
                 None if self.orphans.remove(&token) => engine.close(slot),
                 None => {
                     // Nobody is there yet to take what it says.
@@ -261,7 +273,7 @@ impl DataThread {
                 tracing::warn!(%error, "a connection was lost between threads");
                 self.lose(token);
             }
-            Event::Detached { slot, fd } => self.hand_over(slot, fd),
+            Event::Detached { slot, fd, carried } => self.hand_over(slot, fd, carried),
             Event::DetachFailed { slot, error } => {
                 tracing::warn!(%error, "a connection could not be handed to the HTTP thread");
                 self.detaching.remove(&slot);
@@ -365,7 +377,9 @@ impl DataThread {
             append_refusal(&mut answer, status, u32::try_from(retry_after).ok(), body);
             return self.turn_away(slot, &answer);
         }
-        self.guests.remove(slot);
+        if let Some(guest) = self.guests.remove(slot) {
+            self.times.handshake.note(now.saturating_duration_since(guest.since));
+        }
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
         let slot = number(slot);
         self.shard.outbox().write(slot, |out| out.extend_from_slice(upgrade.response()));
@@ -383,9 +397,8 @@ impl DataThread {
 
     /// Refusals that no app needs to read are HTTP, before the upgrade: status and the least wait.
     fn refusal(&self, upgrade: &Upgrade, now: Instant) -> Option<(u16, Duration)> {
-        if let Some(limiter) = &self.shared.limiter
-            && let Err(too_many) = limiter.admit(upgrade.client, Asking::Connect, now)
-        {
+        let admit = |limiter: &AddressLimiter| limiter.admit(upgrade.client, Asking::Connect, now);
+        if let Some(Err(too_many)) = self.shared.live.with_limiter(admit) {
             return Some((429, too_many.retry_after));
         }
         let opening = &upgrade.opening;
@@ -404,10 +417,12 @@ impl DataThread {
         self.actions.push((number(slot), Action::Socket(SocketAction::Finish)));
     }
 
-    fn hand_over(&mut self, slot: Slot, fd: OwnedFd) {
+    fn hand_over(&mut self, slot: Slot, fd: OwnedFd, carried: Option<Carried>) {
         self.guests.remove(slot);
         let Some((peer, read)) = self.detaching.remove(&slot) else { return };
-        if let Err(refused) = self.http.try_hand_over(HandOver { fd, read, peer }) {
+        if let Err(refused) = self.http.try_hand_over(HandOver { fd, read, peer, carried })
+            && refused.carried.is_none()
+        {
             let wait = retry_after_secs(BUSY_WAIT, self.random());
             // A fresh socket's buffer takes this much; if not, the client sees the close alone.
             let _ = TcpStream::from(refused.fd).write_all(&busy_answer(wait));
@@ -416,11 +431,11 @@ impl DataThread {
 
     // Other threads.
 
-    fn departed(&mut self, slot: Slot, token: u64) {
+    fn departed(&mut self, slot: Slot, token: u64, carried: Option<Carried>) {
         let target = (token >> MOVE_TARGET_SHIFT) as u16;
         let was_there = self.shard.has(number(slot));
         let envelope = match self.shard.depart(number(slot)) {
-            Some(traveller) => Envelope::Traveller { token, traveller: Box::new(traveller) },
+            Some(traveller) => Envelope::Traveller { token, traveller: Box::new(traveller), carried },
             None => Envelope::Orphan { token },
         };
         if was_there && matches!(envelope, Envelope::Orphan { .. }) {
@@ -433,16 +448,16 @@ impl DataThread {
     fn receive(&mut self, engine: &mut Engine, envelope: Envelope, now: Instant) {
         match envelope {
             Envelope::Mail { from, mail } => self.shard.mail(from, mail),
-            Envelope::Traveller { token, traveller } => match self.arrived.remove(&token) {
+            Envelope::Traveller { token, traveller, carried } => match self.arrived.remove(&token) {
                 Some(Arrival { slot, has_ended }) => {
-                    self.shard.arrive(number(slot), *traveller);
+                    self.arrive(engine, slot, *traveller, carried);
                     if has_ended {
                         self.shard.ended(number(slot));
                     }
                 }
                 None if self.lost.remove(&token) => self.forget(*traveller),
                 None => {
-                    self.travellers.insert(token, traveller);
+                    self.travellers.insert(token, (traveller, carried));
                 }
             },
             Envelope::Orphan { token } => match self.arrived.remove(&token) {
@@ -453,14 +468,37 @@ impl DataThread {
                 }
             },
             Envelope::Compacted { document, result } => self.shard.compacted(document, result),
+            Envelope::Report(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Box::new(self.report()));
+            }
             Envelope::Stop => self.stop(engine, now),
         }
+    }
+
+    fn report(&self) -> Report {
+        let (connections, documents) = self.shard.population();
+        Report {
+            connections,
+            documents,
+            guests: self.guests.len(),
+            stats: self.shard.stats(),
+            times: Times { token: *self.authority.times(), ..self.times.clone() },
+        }
+    }
+
+    /// A connection is here whole: nothing was read of its socket yet.
+    fn arrive(&mut self, engine: &mut Engine, slot: Slot, traveller: Traveller, carried: Option<Carried>) {
+        if let Some(carried) = carried {
+            engine.restore_transform(slot, carried);
+        }
+        self.shard.arrive(number(slot), traveller);
     }
 
     /// A socket was lost between threads: what its connection counts for is given back, now or when its state comes.
     fn lose(&mut self, token: u64) {
         match self.travellers.remove(&token) {
-            Some(traveller) => self.forget(*traveller),
+            Some((traveller, _)) => self.forget(*traveller),
             None if self.orphans.remove(&token) => {}
             None => {
                 self.lost.insert(token);

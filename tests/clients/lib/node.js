@@ -1,13 +1,45 @@
 // Starting and stopping the node under test.
 
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import assert from 'node:assert/strict'
 import { minter } from './token.js'
 import { withinPatience } from './wait.js'
 
 const LOG_LINES_KEPT = 200
+
+/**
+ * What a node is started with: `dev`, or `serve` with TLS where PINWIRE_TLS_DIR names a directory with node.crt and node.key,
+ * which this process has to trust (NODE_EXTRA_CA_CERTS). `more` is what `dev` says by itself when it is ready.
+ */
+function commandLine(program, threads, driver) {
+  const certificates = process.env.PINWIRE_TLS_DIR
+  if (certificates === undefined) {
+    const args = ['dev', '--listen', '127.0.0.1:0', '--threads', String(threads), '--driver', driver, '--json']
+    return { args, more: {}, cleanUp: () => {} }
+  }
+  const dir = mkdtempSync(join(tmpdir(), 'pinwire-'))
+  const config = join(dir, 'node.toml')
+  execFileSync(program, ['config', 'init', config])
+  const secret = readFileSync(join(dir, 'node.secret'), 'utf8').trim()
+  const token = execFileSync(program, ['token', 'mint', '--secret', secret], { encoding: 'utf8' }).trim()
+  const settings = {
+    listen: '',
+    'tls.listen': '127.0.0.1:0',
+    'tls.certificates': join(certificates, 'node.crt'),
+    'tls.keys': join(certificates, 'node.key'),
+    threads,
+    driver,
+    'address_limits.enabled': false,
+  }
+  const set = Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`])
+  const cleanUp = () => rmSync(dir, { recursive: true })
+  return { args: ['serve', '--config', config, '--json', ...set], more: { secret, token }, cleanUp }
+}
 
 /**
  * Starts the program named by PINWIRE_NODE on a free port, with the driver and thread count of PINWIRE_DRIVER and
@@ -19,7 +51,7 @@ export async function startNode({ threads, driver } = {}) {
   threads ??= Number(process.env.PINWIRE_THREADS ?? 2)
   driver ??= process.env.PINWIRE_DRIVER ?? 'uring'
 
-  const args = ['dev', '--listen', '127.0.0.1:0', '--threads', String(threads), '--driver', driver, '--json']
+  const { args, more, cleanUp } = commandLine(program, threads, driver)
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const log = []
   createInterface({ input: child.stderr }).on('line', line => {
@@ -41,7 +73,7 @@ export async function startNode({ threads, driver } = {}) {
       throw error
     }),
   ])
-  const ready = JSON.parse(await withinPatience(firstLine, 'the node to be ready'))
+  const ready = { ...JSON.parse(await withinPatience(firstLine, 'the node to be ready')), ...more }
   const [{ ws_url: url, http_url: httpUrl, region }] = ready.regions
 
   return {
@@ -57,6 +89,7 @@ export async function startNode({ threads, driver } = {}) {
       child.kill('SIGTERM')
       const [code, signal] = await withinPatience(exited, 'the node to end after SIGTERM')
       process.off('exit', reap)
+      cleanUp()
       assert.deepEqual({ code, signal }, { code: 0, signal: null }, `a clean exit; the log ends:\n${log.join('\n')}`)
     },
   }

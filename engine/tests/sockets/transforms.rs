@@ -1,0 +1,180 @@
+//! What stands between socket and owner, and goes with the connection.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::sync::mpsc::channel;
+
+use pinwire_engine::{Carried, Cause, Event, Inbound, Transform, TransformError};
+
+use crate::read_to_end;
+use crate::rig::{DataThread, PATIENCE, Rig, config, pattern, queue};
+
+/// A toy cipher with records: a length byte, then as many bytes, each XORed with a running key.
+struct Records {
+    incoming: u8,
+    outgoing: u8,
+}
+
+impl Records {
+    fn new() -> Records {
+        Records { incoming: 1, outgoing: 1 }
+    }
+
+    fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) {
+        for record in plain.chunks(100) {
+            wire.push(record.len() as u8);
+            for byte in record {
+                wire.push(byte ^ self.outgoing);
+                self.outgoing = self.outgoing.wrapping_mul(5).wrapping_add(3);
+            }
+        }
+    }
+}
+
+impl Transform for Records {
+    fn inbound(&mut self, wire: &mut [u8], reply: &mut Vec<u8>) -> Result<Inbound, TransformError> {
+        let (mut consumed, mut plain) = (0, 0);
+        while let Some(&len) = wire.get(consumed) {
+            if len == 0 || len > 101 {
+                self.seal(b"alert", reply);
+                return Err(TransformError);
+            }
+            let len = usize::from(len);
+            if wire.len() < consumed + 1 + len {
+                break;
+            }
+            if len == 101 {
+                // A record that asks for an answer of the transform's own.
+                self.seal(b"pong", reply);
+            } else {
+                for at in consumed + 1..=consumed + len {
+                    wire[plain] = wire[at] ^ self.incoming;
+                    self.incoming = self.incoming.wrapping_mul(5).wrapping_add(3);
+                    plain += 1;
+                }
+            }
+            consumed += 1 + len;
+        }
+        Ok(Inbound { consumed, plain })
+    }
+
+    fn outbound(&mut self, plain: &[std::io::IoSlice<'_>], wire: &mut Vec<u8>) {
+        for piece in plain {
+            self.seal(piece, wire);
+        }
+    }
+
+    fn finish(&mut self, wire: &mut Vec<u8>) {
+        self.seal(b"finished", wire);
+    }
+}
+
+fn open(wire: &[u8]) -> Vec<u8> {
+    let mut bytes = wire.to_vec();
+    let step = Records::new().inbound(&mut bytes, &mut Vec::new()).unwrap();
+    assert_eq!(step.consumed, wire.len(), "whole records");
+    bytes.truncate(step.plain);
+    bytes
+}
+
+pub fn a_transform_sees_every_byte_once_in_both_directions(rig: Rig) {
+    let server = DataThread::start(config(rig), |engine, event| match event {
+        Event::Accepted { slot, .. } => engine.set_transform(slot, Box::new(Records::new())),
+        Event::Data { slot, buf } => {
+            let (first, second) = buf.split_at(buf.len() / 2);
+            queue(engine, slot, first);
+            queue(engine, slot, second);
+        }
+        Event::Ended { slot, .. } => engine.shutdown_write(slot),
+        _ => {}
+    });
+    let mut client = server.connect();
+    let plain = pattern(4_000_000);
+    let mut wire = Vec::new();
+    Records::new().seal(&plain, &mut wire);
+    let mut writer = client.try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        // Cuts fall inside records, and the server's sends outrun the reader.
+        for piece in wire.chunks(7_919) {
+            writer.write_all(piece).unwrap();
+        }
+    });
+    let (mut cipher, mut got, mut pending) = (Records::new(), Vec::new(), Vec::new());
+    let mut expected = plain.clone();
+    loop {
+        let mut buffer = [0; 10_000];
+        let count = client.read(&mut buffer).unwrap();
+        if count == 0 {
+            break;
+        }
+        pending.extend_from_slice(&buffer[..count]);
+        let step = cipher.inbound(&mut pending, &mut Vec::new()).unwrap();
+        got.extend_from_slice(&pending[..step.plain]);
+        pending.drain(..step.consumed);
+        if got.len() == plain.len() {
+            // A record the transform answers by itself, then the end.
+            client.write_all(&[101; 102]).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+    }
+    writing.join().unwrap();
+    expected.extend_from_slice(b"pongfinished");
+    assert!(got == expected);
+    assert!(pending.is_empty());
+}
+
+pub fn a_transform_that_refuses_ends_the_connection(rig: Rig) {
+    let server = DataThread::start(config(rig), |engine, event| match event {
+        Event::Accepted { slot, .. } => engine.set_transform(slot, Box::new(Records::new())),
+        Event::Ended { slot, cause } => {
+            assert_eq!(cause, Cause::Io(ErrorKind::InvalidData));
+            engine.close(slot);
+        }
+        other => panic!("{other:?}"),
+    });
+    let mut client = server.connect();
+    client.write_all(&[0]).unwrap();
+    assert_eq!(open(&read_to_end(client)), b"alert");
+}
+
+pub fn a_transform_moves_with_its_connection(rig: Rig) {
+    let other = if rig == Rig::Epoll { Rig::Uring } else { Rig::Epoll };
+    let (carried, carrying) = channel::<Carried>();
+    let target = DataThread::start(config(other), move |engine, event| match event {
+        // What the source's thread sends may come later: until then nothing is read.
+        Event::Arrived { slot, .. } => {
+            let carried = carrying.recv_timeout(PATIENCE).unwrap();
+            engine.restore_transform(slot, carried);
+        }
+        Event::Data { slot, buf } => queue(engine, slot, &buf),
+        Event::Ended { slot, .. } => engine.close(slot),
+        _ => {}
+    });
+    let door = target.call(|engine| engine.door());
+    let source = DataThread::start(config(rig), move |engine, event| match event {
+        Event::Accepted { slot, listener, .. } => {
+            assert_eq!(listener, 0);
+            engine.set_transform(slot, Box::new(Records::new()));
+        }
+        Event::Data { slot, buf } => {
+            queue(engine, slot, &buf);
+            engine.send_to(slot, &door, 9);
+        }
+        Event::Departed { token: 9, carried: Some(moved), .. } => carried.send(moved).unwrap(),
+        other => panic!("{other:?}"),
+    });
+    let (mut client, mut cipher, mut wire) = (source.connect(), Records::new(), Vec::new());
+    cipher.seal(b"before", &mut wire);
+    let half = wire.len() + 4;
+    cipher.seal(b"beyond", &mut wire);
+    // The first record, and half of the second, which waits for its rest on the other thread.
+    client.write_all(&wire[..half]).unwrap();
+    let mut answer = [0; 7];
+    client.read_exact(&mut answer).unwrap();
+    while target.call(|engine| engine.connections()) == 0 {}
+    client.write_all(&wire[half..]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut all = answer.to_vec();
+    client.read_to_end(&mut all).unwrap();
+    assert_eq!(open(&all), b"beforebeyond");
+}

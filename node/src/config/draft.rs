@@ -1,0 +1,98 @@
+//! A configuration as it is written down: plain values, before they are understood together.
+
+use std::time::Duration;
+
+use pinwire_token::{Limits, Policy};
+
+use super::{
+    AddressLimits, Buffers, DEFAULT_MAX_CONNECTIONS, Deadlines, Deflate, HttpLimits, KNOWN_DB_CODES,
+    WebSocketLimits,
+};
+
+/// What the keys of [`super::keys::KEYS`] fill.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub(super) region: String,
+    pub(super) public_url: String,
+    pub(super) listen: Vec<String>,
+    pub(super) allow_plaintext: bool,
+    pub(super) tls: TlsFiles,
+    /// 0: one for each core.
+    pub(super) threads: u32,
+    pub(super) driver: String,
+    pub(super) max_connections: u32,
+    pub(super) rings_per_thread: u32,
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) license_regions: Vec<String>,
+    pub(super) log: String,
+    pub(super) log_format: String,
+    pub(super) tokens: Tokens,
+    pub(super) app_limits: Limits,
+    pub(super) limit_addresses: bool,
+    pub(super) address_limits: AddressLimits,
+    pub(super) allow_dot_colon: bool,
+    pub(super) websocket: WebSocketLimits,
+    pub(super) compress: bool,
+    pub(super) deflate: Deflate,
+    pub(super) deadlines: Deadlines,
+    pub(super) buffers: Buffers,
+    pub(super) http: HttpLimits,
+}
+
+/// The table `tls`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TlsFiles {
+    pub(super) listen: Vec<String>,
+    pub(super) certificates: Vec<String>,
+    pub(super) keys: Vec<String>,
+}
+
+/// The table `tokens`.
+#[derive(Clone, Debug)]
+pub(super) struct Tokens {
+    pub(super) secret_file: String,
+    pub(super) jwks_files: Vec<String>,
+    pub(super) audience: String,
+    pub(super) scope: String,
+    pub(super) issuers: Vec<String>,
+    pub(super) leeway: Duration,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let Policy { audience, scope, issuers, leeway_secs, default_limits } = Policy::default();
+        Self {
+            region: String::new(),
+            public_url: String::new(),
+            listen: vec!["127.0.0.1:1234".to_owned()],
+            allow_plaintext: false,
+            tls: TlsFiles::default(),
+            threads: 0,
+            driver: "auto".to_owned(),
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            rings_per_thread: 1,
+            trusted_proxies: Vec::new(),
+            license_regions: KNOWN_DB_CODES.map(str::to_owned).to_vec(),
+            log: "info".to_owned(),
+            log_format: "human".to_owned(),
+            tokens: Tokens {
+                secret_file: String::new(),
+                jwks_files: Vec::new(),
+                audience: audience.unwrap_or_default(),
+                scope: scope.unwrap_or_default(),
+                issuers,
+                leeway: Duration::from_secs(leeway_secs),
+            },
+            app_limits: default_limits,
+            limit_addresses: true,
+            address_limits: AddressLimits::default(),
+            allow_dot_colon: false,
+            websocket: WebSocketLimits::default(),
+            compress: true,
+            deflate: Deflate::default(),
+            deadlines: Deadlines::default(),
+            buffers: Buffers::default(),
+            http: HttpLimits::default(),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Every key of the configuration, once: its name, what it takes, what it means, and whether a running node takes it over.
+//! The file, the environment, flags, `config dump`, the schema and `docs/configuration.md` all come from this table.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use pinwire_engine::RINGS_MAX;
+
+use super::draft::Draft;
+
+/// A key.
+pub(super) struct Key {
+    /// Its tables and its name, joined by dots.
+    pub(super) name: &'static str,
+    pub(super) field: Field,
+    pub(super) reload: Reload,
+    /// What it means: sentences for operators.
+    pub(super) about: &'static str,
+}
+
+/// Whether a running node takes a change over when it is told to reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reload {
+    Live,
+    Restart,
+}
+
+/// What a key takes, and where it goes.
+#[derive(Clone)]
+pub(super) enum Field {
+    Switch(fn(&mut Draft) -> &mut bool),
+    Count(fn(&mut Draft) -> &mut u32, RangeInclusive<u32>),
+    /// A count of things that are held in memory.
+    Entries(fn(&mut Draft) -> &mut usize, RangeInclusive<usize>),
+    Bytes(fn(&mut Draft) -> &mut usize, RangeInclusive<usize>),
+    Time(fn(&mut Draft) -> &mut Duration, RangeInclusive<Duration>),
+    Text(fn(&mut Draft) -> &mut String),
+    Texts(fn(&mut Draft) -> &mut Vec<String>),
+    /// A path: one in a file is relative to that file.
+    File(fn(&mut Draft) -> &mut String),
+    Files(fn(&mut Draft) -> &mut Vec<String>),
+    Choice(fn(&mut Draft) -> &mut String, &'static [&'static str]),
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
+
+const fn seconds(from: u64, to: u64) -> RangeInclusive<Duration> {
+    Duration::from_secs(from)..=Duration::from_secs(to)
+}
+
+const fn key(name: &'static str, field: Field, reload: Reload, about: &'static str) -> Key {
+    Key { name, field, reload, about }
+}
+
+use Field::{Bytes, Choice, Count, Entries, File, Files, Switch, Text, Texts, Time};
+use Reload::{Live, Restart};
+
+const ANY: RangeInclusive<u32> = 0..=u32::MAX;
+
+/// All keys, tables together, in the order in which they are shown.
+#[rustfmt::skip]
+pub(super) static KEYS: &[Key] = &[
+    key("region", Text(|d| &mut d.region), Restart,
+        "The WebSocket region that this node serves, as in `eu-central-1`. Has to be set."),
+    key("public_url", Text(|d| &mut d.public_url), Restart,
+        "Where clients reach this region, as in `wss://eu-central-1.example.net`. Empty: the address listened on, in plain text."),
+    key("listen", Texts(|d| &mut d.listen), Restart,
+        "Addresses and ports to listen on for WebSockets and HTTP in plain text. Port 0 takes any free one."),
+    key("allow_plaintext", Switch(|d| &mut d.allow_plaintext), Restart,
+        "Listen on addresses that other hosts can reach, without TLS. Tokens and documents then cross the network in the clear unless something in front of the node encrypts."),
+    key("threads", Count(|d| &mut d.threads, 0..=1024), Restart,
+        "Data threads. 0: one for each core."),
+    key("driver", Choice(|d| &mut d.driver, &["auto", "uring", "epoll"]), Restart,
+        "How data threads talk to the kernel. `auto` is io_uring where the kernel allows it, else epoll with a line in the log that says why."),
+    key("max_connections", Count(|d| &mut d.max_connections, 1..=u32::MAX), Restart,
+        "Most connections of the node."),
+    key("rings_per_thread", Count(|d| &mut d.rings_per_thread, 1..=RINGS_MAX), Restart,
+        "io_uring: rings that a data thread may have. Each holds as many connections as `ulimit -n` says; a thread makes as many as `max_connections` needs."),
+    key("trusted_proxies", Texts(|d| &mut d.trusted_proxies), Restart,
+        "Addresses and networks whose `X-Forwarded-For` is believed."),
+    key("license_regions", Texts(|d| &mut d.license_regions), Restart,
+        "License regions (`dbCode`) that exist; a token that names another is refused."),
+    key("log", Text(|d| &mut d.log), Live,
+        "What is logged: a level, or levels by module as in `info,pinwire_node=debug`."),
+    key("log_format", Choice(|d| &mut d.log_format, &["human", "json"]), Restart,
+        "How log lines look."),
+    key("tls.listen", Texts(|d| &mut d.tls.listen), Restart,
+        "Addresses and ports on which WebSockets and HTTP are spoken in TLS, as in `[::]:443`."),
+    key("tls.certificates", Files(|d| &mut d.tls.certificates), Live,
+        "PEM files with a certificate each, those that vouch for it behind it. A client gets the first that is for the name it asks for, else the first of all. They are read again at each reload."),
+    key("tls.keys", Files(|d| &mut d.tls.keys), Live,
+        "PEM files with the private keys of these certificates, in the same order."),
+    key("tokens.secret_file", File(|d| &mut d.tokens.secret_file), Live,
+        "A file with the secret that tokens are signed with (HS256): all of it but line ends at its end, at least 32 bytes. It is read again at each reload."),
+    key("tokens.jwks_files", Files(|d| &mut d.tokens.jwks_files), Live,
+        "JWKS files with keys that tokens are signed with (RS256, ES256, EdDSA, HS256). They are read again at each reload."),
+    key("tokens.audience", Text(|d| &mut d.tokens.audience), Live,
+        "What `aud` of a token has to be or contain. Empty: anything."),
+    key("tokens.scope", Text(|d| &mut d.tokens.scope), Live,
+        "A word that `scope` of a token has to contain. Empty: anything."),
+    key("tokens.issuers", Texts(|d| &mut d.tokens.issuers), Live,
+        "What `iss` of a token may be. Empty: anything."),
+    key("tokens.leeway", Time(|d| &mut d.tokens.leeway, seconds(0, 3600)), Live,
+        "By how much clocks may differ. Whole seconds."),
+    key("app_limits.max_connections", Count(|d| &mut d.app_limits.max_connections, ANY), Live,
+        "Connections of an app whose tokens do not say."),
+    key("app_limits.max_documents", Count(|d| &mut d.app_limits.max_documents, ANY), Live,
+        "Active documents of such an app."),
+    key("app_limits.max_users_per_document", Count(|d| &mut d.app_limits.max_users_per_doc, ANY), Live,
+        "Sessions on one document of such an app."),
+    key("app_limits.operations_per_minute", Count(|d| &mut d.app_limits.ops_per_minute, ANY), Live,
+        "Edits and stateless messages of such an app in a minute."),
+    key("address_limits.enabled", Switch(|d| &mut d.limit_addresses), Live,
+        "Limit what one client address may ask for in a minute. An IPv6 address counts as its /64."),
+    key("address_limits.connects_per_minute", Count(|d| &mut d.address_limits.connects_per_minute, ANY), Live,
+        "WebSocket handshakes of an address in a minute."),
+    key("address_limits.discoveries_per_minute", Count(|d| &mut d.address_limits.discoveries_per_minute, ANY), Live,
+        "Requests for `/discovery` of an address in a minute."),
+    key("address_limits.usages_per_minute", Count(|d| &mut d.address_limits.usages_per_minute, ANY), Live,
+        "Requests for `/usage` of an address in a minute."),
+    key("address_limits.max_addresses", Entries(|d| &mut d.address_limits.max_addresses, 16..=16 << 20), Live,
+        "Addresses remembered; beyond it the oldest are forgotten, which lets their next request through."),
+    key("documents.allow_dot_colon", Switch(|d| &mut d.allow_dot_colon), Restart,
+        "Let document names contain `.` and `:` besides letters, digits, `-` and `_`."),
+    key("websocket.max_frame", Bytes(|d| &mut d.websocket.max_frame_bytes, KIB..=GIB), Restart,
+        "Payload of one frame."),
+    key("websocket.max_message", Bytes(|d| &mut d.websocket.max_message_bytes, KIB..=GIB), Restart,
+        "Payload of one message, all its fragments together, after inflating."),
+    key("websocket.max_fragments", Count(|d| &mut d.websocket.max_fragments, 1..=u32::MAX), Restart,
+        "Fragments of one message."),
+    key("compression.enabled", Switch(|d| &mut d.compress), Restart,
+        "Negotiate permessage-deflate, without context takeover, with clients that offer it."),
+    key("compression.min_message", Bytes(|d| &mut d.deflate.min_bytes, 0..=GIB), Restart,
+        "Messages below this leave uncompressed."),
+    key("deadlines.handshake", Time(|d| &mut d.deadlines.handshake, seconds(1, 3600)), Restart,
+        "From accepting a connection to its whole request head."),
+    key("deadlines.first_frame", Time(|d| &mut d.deadlines.first_frame, seconds(1, 3600)), Restart,
+        "From the upgrade to the first message, and from there to a verdict on the token."),
+    key("deadlines.ping", Time(|d| &mut d.deadlines.ping, seconds(1, 86_400)), Restart,
+        "Silence of a peer after which it is pinged."),
+    key("deadlines.pong", Time(|d| &mut d.deadlines.pong, seconds(1, 3600)), Restart,
+        "From a ping to anything from the peer; then the connection is closed with 4011."),
+    key("deadlines.idle_frame", Time(|d| &mut d.deadlines.idle_frame, seconds(1, 3600)), Restart,
+        "An idle session is sent a data frame this often. Stock clients close after 30 s without one."),
+    key("deadlines.slow_reader", Time(|d| &mut d.deadlines.slow_reader, seconds(1, 3600)), Restart,
+        "Bytes wait so long for a peer that takes none; then the connection is closed with 4010."),
+    key("deadlines.close", Time(|d| &mut d.deadlines.close, seconds(1, 3600)), Restart,
+        "From our close frame to the peer's."),
+    key("deadlines.grace", Time(|d| &mut d.deadlines.grace, seconds(0, 86_400)), Restart,
+        "How long a document outlives its last connection."),
+    key("buffers.outbound_per_connection", Bytes(|d| &mut d.buffers.outbound_per_connection, MIB..=1024 * GIB), Restart,
+        "Bytes that wait for one connection's socket; beyond it the connection is cut. Updates wait in the document's log and do not count."),
+    key("buffers.outbound_per_thread", Bytes(|d| &mut d.buffers.outbound_per_thread, MIB..=1024 * GIB), Restart,
+        "The same, all connections of a thread together."),
+    key("buffers.verdicts_per_thread", Entries(|d| &mut d.buffers.verdicts_per_thread, 8..=16 << 20), Restart,
+        "Good tokens that a thread remembers, so that a client that comes back costs no signature."),
+    key("buffers.costly_checks_per_turn", Count(|d| &mut d.buffers.costly_checks_per_turn, 1..=10_000), Restart,
+        "Signatures with public keys that a thread checks in one turn of its loop."),
+    key("http.metrics", Switch(|d| &mut d.http.metrics), Restart,
+        "Answer `/metrics` to whoever asks. It says how much is going on, not who does what."),
+    key("http.queue", Entries(|d| &mut d.http.queue, 1..=65_536), Restart,
+        "Plain HTTP connections that wait to be served; beyond it they are answered 503."),
+    key("http.max_connections", Entries(|d| &mut d.http.max_connections, 1..=65_536), Restart,
+        "Plain HTTP connections served at once."),
+    key("http.head_deadline", Time(|d| &mut d.http.head_deadline, seconds(1, 3600)), Restart,
+        "From the last answer to the next whole request head."),
+    key("http.answer_deadline", Time(|d| &mut d.http.answer_deadline, seconds(1, 3600)), Restart,
+        "From a whole request head to the end of its answer."),
+];
+
+impl Key {
+    /// The environment variable that sets it.
+    pub(super) fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// Its table (empty for none) and its name in there.
+    pub(super) fn split(&self) -> (&'static str, &'static str) {
+        self.name.rsplit_once('.').unwrap_or(("", self.name))
+    }
+}
+
+/// What the names of variables begin with.
+pub(super) const VARIABLE_PREFIX: &str = "PINWIRE_";
+
+/// The place of a key in [`KEYS`].
+pub(super) fn position(name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.name == name)
+}
+
+/// The name that somebody who wrote `wrong` probably meant: one that is spelled nearly so, else one that is in another table.
+pub(super) fn meant_by(wrong: &str) -> Option<&'static str> {
+    let near = |key: &&Key| (strsim::damerau_levenshtein(wrong, key.name), key.name);
+    let (distance, nearest) = KEYS.iter().map(|key| near(&key)).min()?;
+    if distance <= (wrong.len() / 4).max(2) {
+        return Some(nearest);
+    }
+    let last = wrong.rsplit('.').next()?;
+    KEYS.iter().find(|key| key.split().1 == last).map(|key| key.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_variables_are_unique_and_tables_are_together() {
+        let names: BTreeSet<&str> = KEYS.iter().map(|key| key.name).collect();
+        let variables: BTreeSet<String> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!((names.len(), variables.len()), (KEYS.len(), KEYS.len()));
+        let mut tables: Vec<&str> = KEYS.iter().map(|key| key.split().0).collect();
+        tables.dedup();
+        let distinct: BTreeSet<&str> = tables.iter().copied().collect();
+        assert_eq!(tables.len(), distinct.len(), "{tables:?}");
+        assert_eq!(tables[0], "", "TOML wants these before the first table");
+    }
+
+    #[test]
+    fn each_key_has_a_field_of_its_own() {
+        let mut draft = Draft::default();
+        let place = |field: &Field, draft: &mut Draft| match field {
+            Switch(get) => std::ptr::from_mut(get(draft)) as usize,
+            Count(get, _) => std::ptr::from_mut(get(draft)) as usize,
+            Entries(get, _) | Bytes(get, _) => std::ptr::from_mut(get(draft)) as usize,
+            Time(get, _) => std::ptr::from_mut(get(draft)) as usize,
+            Text(get) | File(get) | Choice(get, _) => std::ptr::from_mut(get(draft)) as usize,
+            Texts(get) | Files(get) => std::ptr::from_mut(get(draft)) as usize,
+        };
+        let places: BTreeSet<usize> = KEYS.iter().map(|key| place(&key.field, &mut draft)).collect();
+        assert_eq!(places.len(), KEYS.len());
+    }
+
+    #[test]
+    fn slips_are_understood() {
+        assert_eq!(meant_by("max_conections"), Some("max_connections"));
+        assert_eq!(meant_by("websockets.max_message"), Some("websocket.max_message"));
+        assert_eq!(meant_by("secret_file"), Some("tokens.secret_file"));
+        assert_eq!(meant_by("server.max_frame"), Some("websocket.max_frame"));
+        assert_eq!(meant_by("colour"), None);
+    }
+}

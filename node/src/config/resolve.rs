@@ -1,0 +1,305 @@
+//! From what is written to what a node runs with: addresses are parsed, key files read, values checked against each other.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use pinwire_protocol::document::name::NameRules;
+use pinwire_token::{Jwks, Key, KeySet, Policy};
+use tracing_subscriber::EnvFilter;
+
+use super::draft::TlsFiles;
+use super::sources::{Problem, Sources, Written};
+use super::{Advertised, Certificates, Config, Driver, Region, Resolved, Tls};
+use crate::log::LogFormat;
+use crate::tls::CertificateError;
+
+/// Below this a shared secret can be guessed by trying.
+const SECRET_BYTES_MIN: usize = 32;
+/// Stock clients close after so many seconds without a data frame.
+const STOCK_PATIENCE_SECS: u64 = 30;
+
+impl Sources {
+    /// Reads everything and checks it.
+    ///
+    /// # Errors
+    /// Everything that keeps a node from starting with this.
+    pub fn resolve(&self) -> Result<Resolved, Vec<Problem>> {
+        let mut written = self.read();
+        let config = config(&mut written);
+        let log_format = match written.draft.log_format.as_str() {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Human,
+        };
+        check_together(&mut written);
+        if !written.problems.is_empty() {
+            return Err(written.problems);
+        }
+        let log = written.draft.log.clone();
+        Ok(Resolved { config, log, log_format, warnings: std::mem::take(&mut written.warnings), written })
+    }
+}
+
+fn config(written: &mut Written) -> Config {
+    let draft = written.draft.clone();
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    Config {
+        region: Region {
+            name: draft.region.clone(),
+            advertised: advertised(written),
+            is_tls: !draft.tls.listen.is_empty(),
+        },
+        listen: listen(written),
+        tls: tls(written),
+        threads: if draft.threads == 0 { cores() } else { draft.threads as usize },
+        driver: match draft.driver.as_str() {
+            "uring" => Driver::Uring,
+            "epoll" => Driver::Epoll,
+            _ => Driver::Auto,
+        },
+        keys: keys(written),
+        policy: Policy {
+            audience: Some(draft.tokens.audience).filter(|audience| !audience.is_empty()),
+            scope: Some(draft.tokens.scope).filter(|scope| !scope.is_empty()),
+            issuers: draft.tokens.issuers,
+            leeway_secs: draft.tokens.leeway.as_secs(),
+            default_limits: draft.app_limits,
+        },
+        known_db_codes: draft.license_regions,
+        names: NameRules { allow_dot_colon: draft.allow_dot_colon },
+        trusted_proxies: trusted_proxies(written),
+        address_limits: draft.limit_addresses.then_some(draft.address_limits),
+        max_connections: draft.max_connections,
+        rings_per_thread: draft.rings_per_thread,
+        websocket: draft.websocket,
+        deadlines: draft.deadlines,
+        buffers: draft.buffers,
+        deflate: draft.compress.then_some(draft.deflate),
+        http: draft.http,
+    }
+}
+
+fn listen(written: &mut Written) -> Vec<SocketAddr> {
+    if written.draft.listen.is_empty() && written.draft.tls.listen.is_empty() {
+        written.wrong("listen", "names no address; write listen = [\"127.0.0.1:1234\"]");
+    }
+    let texts = written.draft.listen.clone();
+    let addresses = addresses(written, "listen", &texts);
+    let open: Vec<String> =
+        addresses.iter().filter(|address| !address.ip().is_loopback()).map(ToString::to_string).collect();
+    if !open.is_empty() && !written.draft.allow_plaintext {
+        written.wrong(
+            "listen",
+            format!(
+                "other hosts reach {}, and without TLS they send tokens in the clear; write tls.listen instead, listen on \
+                 127.0.0.1 behind a proxy that does TLS, or write allow_plaintext = true",
+                open.join(", ")
+            ),
+        );
+    }
+    addresses
+}
+
+fn addresses(written: &mut Written, key: &str, texts: &[String]) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for text in texts {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if addresses.contains(&address) && address.port() != 0 => {
+                written.wrong(key, format!("names {address} twice"));
+            }
+            Ok(address) => addresses.push(address),
+            Err(_) => written
+                .wrong(key, format!("`{text}` is no address with a port; write 0.0.0.0:1234 or [::]:1234")),
+        }
+    }
+    addresses
+}
+
+fn tls(written: &mut Written) -> Option<Tls> {
+    let TlsFiles { listen, certificates: chains, keys } = written.draft.tls.clone();
+    let listen = addresses(written, "tls.listen", &listen);
+    if listen.is_empty() {
+        if !chains.is_empty() {
+            written.doubtful("tls.certificates", "is of no use without tls.listen");
+        }
+        return None;
+    }
+    if chains.is_empty() {
+        written.wrong("tls.certificates", "has to name a file for tls.listen");
+    }
+    if chains.len() != keys.len() {
+        let what = format!("names {} files, tls.certificates {}: each has one", keys.len(), chains.len());
+        written.wrong("tls.keys", what);
+        return None;
+    }
+    let mut certificates = Certificates::default();
+    for (chain, key) in chains.iter().zip(&keys) {
+        match certificates.add(Path::new(chain), Path::new(key)) {
+            Ok(()) => {}
+            Err(CertificateError::Chain(file, what)) => {
+                written.wrong("tls.certificates", format!("{file} {what}"));
+            }
+            Err(CertificateError::Key(file, what)) => written.wrong("tls.keys", format!("{file} {what}")),
+        }
+        if is_open_to_all(Path::new(key)) {
+            let what = format!("{key} can be read by every user of this host; chmod 600 {key}");
+            written.doubtful("tls.keys", what);
+        }
+    }
+    Some(Tls { listen, certificates: Arc::new(certificates) })
+}
+
+fn advertised(written: &mut Written) -> Option<Advertised> {
+    let url = written.draft.public_url.clone();
+    if url.is_empty() {
+        return None;
+    }
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.trim_end_matches('/');
+    let tls = match scheme {
+        "wss" | "https" => true,
+        "ws" | "http" => false,
+        _ => {
+            written.wrong("public_url", format!("`{url}` does not begin with wss:// or ws://"));
+            return None;
+        }
+    };
+    let is_host = !authority.is_empty()
+        && authority.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'));
+    if !is_host {
+        written.wrong(
+            "public_url",
+            format!("`{url}` is more or less than a scheme and a host; write wss://eu-central-1.example.net"),
+        );
+        return None;
+    }
+    Some(Advertised { authority: authority.to_owned(), tls })
+}
+
+fn trusted_proxies(written: &mut Written) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in written.draft.trusted_proxies.clone() {
+        match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(network) => networks.push(network),
+            Err(_) => written.wrong(
+                "trusted_proxies",
+                format!("`{text}` is no address or network; write 10.0.0.7 or 10.0.0.0/8"),
+            ),
+        }
+    }
+    networks
+}
+
+fn keys(written: &mut Written) -> KeySet {
+    let mut keys = KeySet::new();
+    let (secret_file, jwks_files) =
+        (written.draft.tokens.secret_file.clone(), written.draft.tokens.jwks_files.clone());
+    if secret_file.is_empty() && jwks_files.is_empty() {
+        written.wrong(
+            "tokens.secret_file",
+            "no key to check tokens with; set this or tokens.jwks_files (`pinwire-node config init` makes a secret)",
+        );
+    }
+    if !secret_file.is_empty() {
+        match secret(Path::new(&secret_file)) {
+            Ok(secret) => match Key::from_secret(&secret) {
+                Ok(key) => keys.add(key),
+                Err(error) => written.wrong("tokens.secret_file", format!("{secret_file}: {error}")),
+            },
+            Err(what) => written.wrong("tokens.secret_file", format!("{secret_file} {what}")),
+        }
+        if is_open_to_all(Path::new(&secret_file)) {
+            let what =
+                format!("{secret_file} can be read by every user of this host; chmod 600 {secret_file}");
+            written.doubtful("tokens.secret_file", what);
+        }
+    }
+    for file in jwks_files {
+        let jwks = fs::read(&file).map_err(|error| format!("cannot be read: {error}"));
+        match jwks.and_then(|json| Jwks::parse(&json).map_err(|error| format!("is no usable JWKS: {error}")))
+        {
+            Ok(jwks) => {
+                for skipped in &jwks.skipped {
+                    let what = format!("{file}: key {} is not used: {}", skipped.index, skipped.why);
+                    written.doubtful("tokens.jwks_files", what);
+                }
+                jwks.keys.into_iter().for_each(|key| keys.add(key));
+            }
+            Err(what) => written.wrong("tokens.jwks_files", format!("{file} {what}")),
+        }
+    }
+    keys
+}
+
+/// A shared secret without the line end that editors leave.
+fn secret(file: &Path) -> Result<Vec<u8>, String> {
+    let mut secret = fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    while secret.last().is_some_and(|last| matches!(last, b'\n' | b'\r')) {
+        secret.pop();
+    }
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(format!(
+            "holds a secret of {} bytes, which can be guessed; make one of {SECRET_BYTES_MIN} or more with `openssl rand -hex 32`",
+            secret.len()
+        ));
+    }
+    Ok(secret)
+}
+
+fn is_open_to_all(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+/// What values say to each other.
+fn check_together(written: &mut Written) {
+    let draft = written.draft.clone();
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if draft.region.is_empty() {
+        written.wrong("region", "has to be set; write region = \"eu-central-1\"");
+    } else if !draft.region.chars().all(is_name) {
+        let what = format!("`{}` has something besides small letters, digits and -", draft.region);
+        written.wrong("region", what);
+    }
+    if let Err(error) = EnvFilter::try_new(&draft.log) {
+        written.wrong("log", format!("`{}` is no filter: {error}", draft.log));
+    }
+    if draft.tokens.leeway.subsec_nanos() != 0 {
+        written.wrong("tokens.leeway", "has to be whole seconds");
+    }
+    let codes: HashSet<&String> = draft.license_regions.iter().collect();
+    if codes.len() < draft.license_regions.len() {
+        written.wrong("license_regions", "names one twice");
+    }
+    if draft.websocket.max_frame_bytes > draft.websocket.max_message_bytes {
+        written
+            .wrong("websocket.max_frame", "is more than websocket.max_message, of which a frame is a part");
+    }
+    // A frame's head is up to 14 bytes.
+    if draft.buffers.outbound_per_connection <= draft.websocket.max_message_bytes + 14 {
+        written.wrong(
+            "buffers.outbound_per_connection",
+            "has no room for one message of websocket.max_message; make it larger than that",
+        );
+    }
+    if draft.buffers.outbound_per_thread < draft.buffers.outbound_per_connection {
+        written.wrong("buffers.outbound_per_thread", "is less than buffers.outbound_per_connection");
+    }
+    if draft.deadlines.idle_frame.as_secs() >= STOCK_PATIENCE_SECS {
+        written.doubtful(
+            "deadlines.idle_frame",
+            "is 30 s or more: y-websocket and Hocuspocus clients close idle connections before that",
+        );
+    }
+    let all = draft.tls.listen.iter().chain(&draft.listen);
+    if draft.public_url.is_empty() && !all.clone().all(|address| is_loopback(address)) {
+        written.doubtful("public_url", "is not set: clients are sent to the address that is listened on");
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+}

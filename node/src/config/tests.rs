@@ -1,0 +1,321 @@
+//! Configurations that are wrong, and what is said about them; and those that are right.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory with a good secret and a good JWKS file in it.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Self(dir);
+        place.write("secret", &"s".repeat(32));
+        place.write("short", "hunter2");
+        place.write(
+            "pem",
+            &format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", "A".repeat(64)),
+        );
+        place.write("not.json", "keys, they said");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Sources of a file with this text.
+    fn sources(&self, text: &str) -> Sources {
+        self.write("node.toml", text);
+        Sources { file: Some(self.path("node.toml")), ..Sources::default() }
+    }
+
+    /// What is wrong with a file of this text, its directory left out.
+    fn problems(&self, text: &str) -> Vec<String> {
+        let dir = format!("{}/", self.0.path().display());
+        let problems = self.sources(text).resolve().err().unwrap_or_default();
+        problems.iter().map(|problem| problem.to_string().replace(&dir, "")).collect()
+    }
+}
+
+const GOOD: &str = "region = \"eu-central-1\"\n[tokens]\nsecret_file = \"secret\"\n";
+
+/// Each is laid over [`GOOD`] (in its first line, or in `[tokens]` after its last), and has to be answered by these words.
+const MISTAKES: &[(&str, &str, &[&str])] = &[
+    // What the file says.
+    ("max_conections = 5", "", &["node.toml:1:1: max_conections: ", "is max_connections meant?"]),
+    ("colour = 5", "", &["node.toml:1:1: colour: there is no such key", "config dump"]),
+    (
+        "websockets.max_frame = 5",
+        "",
+        &["node.toml:1:12: websockets.max_frame: ", "is websocket.max_frame meant?"],
+    ),
+    ("secret_file = \"secret\"", "", &["node.toml:1:1: secret_file: ", "is tokens.secret_file meant?"]),
+    ("websocket = 5", "", &["node.toml:1:1: websocket: is a table: write [websocket]"]),
+    ("threads = ", "", &["node.toml:1:11: "]),
+    ("threads = 1\nthreads = 2", "", &["node.toml:2:1: duplicate key"]),
+    ("threads = \"two\"", "", &["threads: a whole number was expected, not the text \"two\""]),
+    ("threads = -1", "", &["threads: has to lie between 0 and 1024"]),
+    ("threads = 1.5", "", &["threads: a whole number was expected, not the number 1.5"]),
+    ("max_connections = 0", "", &["max_connections: has to lie between 1 and 4294967295"]),
+    ("max_connections = 99999999999999", "", &["max_connections: has to lie between 1 and 4294967295"]),
+    ("driver = \"kqueue\"", "", &["driver: one of auto, uring, epoll was expected, not `kqueue`"]),
+    ("allow_plaintext = \"yes\"", "", &["allow_plaintext: true or false was expected, not the text \"yes\""]),
+    ("deadlines.ping = 25", "", &["deadlines.ping: a length of time, as in", "not the number 25"]),
+    ("deadlines.ping = \"25 parsecs\"", "", &["deadlines.ping: a length of time, as in"]),
+    ("deadlines.ping = \"10ms\"", "", &["deadlines.ping: has to lie between 1s and 1d"]),
+    ("websocket.max_frame = \"16MB\"", "", &["websocket.max_frame: a number of bytes, as in"]),
+    ("websocket.max_message = \"2GiB\"", "", &["websocket.max_message: has to lie between 1KiB and 1GiB"]),
+    ("listen = \"127.0.0.1:1234\"", "", &["listen: a list of texts was expected, not the text"]),
+    ("listen = [1234]", "", &["listen: a list of texts was expected; it holds the number 1234"]),
+    // What it means.
+    ("listen = []", "", &["listen: names no address; write"]),
+    ("listen = [\"1234\"]", "", &["listen: `1234` is no address with a port; write 0.0.0.0:1234"]),
+    ("listen = [\"localhost:1234\"]", "", &["listen: `localhost:1234` is no address with a port"]),
+    ("listen = [\"127.0.0.1:99\", \"127.0.0.1:99\"]", "", &["listen: names 127.0.0.1:99 twice"]),
+    (
+        "listen = [\"0.0.0.0:1234\"]",
+        "",
+        &["listen: other hosts reach 0.0.0.0:1234", "allow_plaintext = true"],
+    ),
+    ("public_url = \"eu.example.net\"", "", &["public_url: `eu.example.net` does not begin with wss://"]),
+    (
+        "public_url = \"wss://eu.example.net/ws\"",
+        "",
+        &["public_url: ", "write wss://eu-central-1.example.net"],
+    ),
+    ("trusted_proxies = [\"10.0.0.0/33\"]", "", &["trusted_proxies: `10.0.0.0/33` is no address or network"]),
+    ("license_regions = [\"a\", \"a\"]", "", &["license_regions: names one twice"]),
+    ("log = \"pinwire_node=loud\"", "", &["log: `pinwire_node=loud` is no filter"]),
+    ("websocket.max_frame = \"32MiB\"", "", &["websocket.max_frame: is more than websocket.max_message"]),
+    (
+        "buffers.outbound_per_connection = \"1MiB\"",
+        "",
+        &["outbound_per_connection: has no room for one message"],
+    ),
+    (
+        "buffers.outbound_per_thread = \"64MiB\"",
+        "",
+        &["outbound_per_thread: is less than buffers.outbound_per_connection"],
+    ),
+    ("tokens.leeway = \"1500ms\"", "", &["tokens.leeway: has to be whole seconds"]),
+    // What the key files hold.
+    (
+        "",
+        "jwks_files = [\"nowhere.json\"]",
+        &["node.toml:4:1: tokens.jwks_files: nowhere.json cannot be read: No such file"],
+    ),
+    ("", "jwks_files = [\"not.json\"]", &["tokens.jwks_files: not.json is no usable JWKS"]),
+];
+
+#[test]
+fn every_mistake_is_told_with_its_place_and_its_mend() {
+    let place = Place::new();
+    for (first, last, words) in MISTAKES {
+        // Dotted keys of a table that the file opens would be another mistake.
+        let base = if first.starts_with("tokens.") {
+            GOOD.replace("[tokens]\n", "tokens.")
+        } else {
+            GOOD.to_owned()
+        };
+        let problems = place.problems(format!("{first}\n{base}{last}\n").replace("\n\n", "\n").trim_start());
+        assert!(!problems.is_empty(), "{first}{last} was taken");
+        for word in *words {
+            assert!(
+                problems.iter().any(|problem| problem.contains(word)),
+                "{first}{last}: {word} in {problems:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_is_none_is_told() {
+    let place = Place::new();
+    let with = |file: &str| place.problems(&GOOD.replace("\"secret\"", &format!("\"{file}\""))).join("\n");
+    assert!(
+        with("nowhere").contains("node.toml:3:1: tokens.secret_file: nowhere cannot be read: No such file")
+    );
+    assert!(with("short").contains("short holds a secret of 7 bytes, which can be guessed"));
+    assert!(with("pem").contains("pem: the secret is a PEM file"));
+    assert!(with("").contains("no key to check tokens with"));
+    let nothing = Sources::default().resolve().unwrap_err();
+    let told: Vec<String> = nothing.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|line| line.starts_with("region: has to be set; write region =")), "{told:?}");
+    assert!(told.iter().any(|line| line.starts_with("tokens.secret_file: no key")), "{told:?}");
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_the_file() {
+    let problems =
+        Place::new().problems("threads = 5000\ncolour = 1\n[websocket]\nmax_frme = 1\nmax_fragments = 0\n");
+    let places: Vec<&str> = problems.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        places,
+        ["node.toml:1:1", "node.toml:2:1", "node.toml:4:1", "node.toml:5:1", "tokens.secret_file", "region"]
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_by_its_name() {
+    let sources = Sources { file: Some("/nowhere/node.toml".into()), ..Sources::default() };
+    let first = sources.resolve().unwrap_err()[0].to_string();
+    assert!(first.starts_with("/nowhere/node.toml:1:1: cannot be read: No such file"), "{first}");
+}
+
+#[test]
+fn variables_lie_over_the_file_and_flags_over_both() {
+    let place = Place::new();
+    let mut sources =
+        place.sources(&format!("threads = 2\nmax_connections = 20\nrings_per_thread = 2\n{GOOD}"));
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    sources.variables = vec![
+        variable("PINWIRE_MAX_CONNECTIONS", "30"),
+        variable("PINWIRE_RINGS_PER_THREAD", "3"),
+        variable("PINWIRE_LISTEN", "127.0.0.1:1, [::1]:2"),
+        variable("PINWIRE_MAX_CONECTIONS", "40"),
+        variable("PATH", "/bin"),
+    ];
+    sources.settings = vec!["rings_per_thread=4".to_owned()];
+    let resolved = sources.resolve().unwrap();
+    let config = &resolved.config;
+    assert_eq!((config.threads, config.max_connections, config.rings_per_thread), (2, 30, 4));
+    assert_eq!(config.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+    let warnings: Vec<String> = resolved.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "PINWIRE_MAX_CONECTIONS: no key has this variable, and it is ignored; is PINWIRE_MAX_CONNECTIONS meant?"
+        ]
+    );
+    let dump = resolved.dump();
+    let origin =
+        |key: &str| dump.lines().find(|line| line.starts_with(key)).unwrap().rsplit_once("# ").unwrap().1;
+    assert!(origin("threads").ends_with("node.toml:1:1"), "{dump}");
+    assert_eq!((origin("max_connections"), origin("rings_per_thread")), ("PINWIRE_MAX_CONNECTIONS", "--set"));
+    assert_eq!(origin("driver"), "default");
+
+    let told = |setting: &str| {
+        let sources = Sources { settings: vec![setting.to_owned()], ..place.sources(GOOD) };
+        sources.resolve().unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert!(told("threads").contains("--set: threads: has no value; write --set KEY=VALUE"));
+    assert!(told("thread=1").contains("--set: thread: there is no such key; is threads meant?"));
+    assert!(told("threads=many").contains("--set: threads: a whole number was expected, not `many`"));
+    sources.variables = vec![variable("PINWIRE_THREADS", "many")];
+    let problems = sources.resolve().unwrap_err();
+    assert_eq!(problems[0].to_string(), "PINWIRE_THREADS: threads: a whole number was expected, not `many`");
+}
+
+#[test]
+fn a_dump_is_a_configuration_that_gives_the_same() {
+    let place = Place::new();
+    let first =
+        place.sources(&format!("deadlines.ping = \"90s\"\nlog = \"debug\"\n{GOOD}")).resolve().unwrap();
+    let again = place.sources(&first.dump()).resolve().unwrap();
+    assert_eq!(again.changes(&first), []);
+    assert_eq!(again.config.deadlines.ping, Duration::from_secs(90));
+}
+
+#[test]
+fn the_template_is_good_and_its_comments_are_the_defaults() {
+    let place = Place::new();
+    let template = template("eu-central-1", "secret");
+    let plain = place.sources(&template).resolve().unwrap();
+    assert_eq!(plain.warnings, []);
+    let is_setting = |line: &&str| line.starts_with("# ") && line.contains(" = ");
+    let uncommented: Vec<&str> =
+        template.lines().map(|line| if is_setting(&line) { &line[2..] } else { line }).collect();
+    let all = place.sources(&uncommented.join("\n")).resolve().unwrap();
+    assert_eq!(all.changes(&plain), []);
+    let set = all.dump().lines().filter(|line| line.ends_with("# default")).count();
+    assert_eq!(set, 0, "each key stands in the template");
+}
+
+#[test]
+fn what_a_running_node_takes_over_is_told_from_what_needs_a_restart() {
+    let place = Place::new();
+    let running = place.sources(GOOD).resolve().unwrap();
+    let changed = format!("threads = 3\naddress_limits.enabled = false\n{GOOD}");
+    let new = place.sources(&changed).resolve().unwrap();
+    let changes: Vec<(&str, bool)> =
+        new.changes(&running).iter().map(|change| (change.key, change.is_live)).collect();
+    assert_eq!(changes, [("threads", false), ("address_limits.enabled", true)]);
+    let now = running.with_live_of(new);
+    let left: Vec<&str> =
+        place.sources(&changed).resolve().unwrap().changes(&now).iter().map(|change| change.key).collect();
+    assert_eq!(left, ["threads"], "it is told again until there is a restart");
+}
+
+#[test]
+fn a_secret_that_everybody_can_read_and_idle_frames_that_come_too_late_are_doubtful() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    fs::set_permissions(place.path("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    let resolved = place.sources(&format!("deadlines.idle_frame = \"40s\"\n{GOOD}")).resolve().unwrap();
+    let warnings: Vec<String> = resolved.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("can be read by every user") && warnings[0].contains("chmod 600"));
+    assert!(warnings[1].contains("deadlines.idle_frame: is 30 s or more"));
+}
+
+#[test]
+fn the_schema_names_every_key() {
+    let schema = schema();
+    for key in keys::KEYS {
+        let pointer = match key.split() {
+            ("", name) => format!("/properties/{name}"),
+            (table, name) => format!("/properties/{table}/properties/{name}"),
+        };
+        assert!(schema.pointer(&pointer).is_some(), "{pointer}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+/// `PINWIRE_UPDATE_PAGES=1` writes the page anew.
+#[test]
+fn the_page_of_the_documentation_has_every_key() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let page = fs::read_to_string(path).unwrap();
+    let start = page.find("\n## Before the first table").unwrap_or(page.len());
+    if std::env::var_os("PINWIRE_UPDATE_PAGES").is_some() {
+        fs::write(path, format!("{}{}", &page[..start], markdown())).unwrap();
+    } else {
+        assert_eq!(page[start..], markdown(), "PINWIRE_UPDATE_PAGES=1 writes it anew");
+    }
+}
+
+#[test]
+fn defaults_fit_together() {
+    let (deadlines, buffers, ws) = (Deadlines::default(), Buffers::default(), WebSocketLimits::default());
+    assert!(deadlines.idle_frame < Duration::from_secs(30), "stock clients close after 30 s without data");
+    assert!(
+        buffers.outbound_per_connection > ws.max_message_bytes + 14,
+        "a whole message beside its frame head"
+    );
+    assert!(buffers.outbound_per_thread >= buffers.outbound_per_connection);
+    assert!(ws.max_frame_bytes <= ws.max_message_bytes);
+}
+
+#[test]
+fn urls_follow_the_bound_address_until_one_is_advertised() {
+    let bound = SocketAddr::from(([127, 0, 0, 1], 4321));
+    let mut region = Region { name: "eu-central-1".into(), advertised: None, is_tls: false };
+    assert_eq!(region.ws_url(bound), "ws://127.0.0.1:4321");
+    assert_eq!(region.http_url(bound), "http://127.0.0.1:4321");
+    region.is_tls = true;
+    assert_eq!(region.ws_url(bound), "wss://127.0.0.1:4321");
+    region.advertised = Some(Advertised { authority: "eu-central-1.example.net".into(), tls: true });
+    assert_eq!(region.ws_url(bound), "wss://eu-central-1.example.net");
+    assert_eq!(region.http_url(bound), "https://eu-central-1.example.net");
+}

@@ -1,0 +1,20 @@
+//! `/metrics`: numbers for Prometheus.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::problem::Problem;
+use super::routes::Shared;
+use crate::metrics::{CONTENT_TYPE, Node, text};
+
+pub(crate) async fn answer(State(services): Shared) -> Response {
+    let Some(threads) = &services.threads else { return Problem::NotFound.into_response() };
+    let node = Node {
+        region: services.region.clone(),
+        status: services.health.status(),
+        max_connections: services.max_connections,
+    };
+    let reports = threads.reports().await;
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&node, &reports)).into_response()
+}

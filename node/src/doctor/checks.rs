@@ -1,0 +1,260 @@
+//! The checks.
+
+use super::{Finding, Host, Outcome};
+
+/// What the host is to be good for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Connections.
+    pub connections: u64,
+    /// Rings that a data thread may have.
+    pub rings_per_thread: u64,
+    /// Data threads.
+    pub threads: u64,
+}
+
+/// Connections that the node lets the kernel keep between two accepts.
+const BACKLOG: u64 = 4096;
+/// Bytes of memory that a connection takes on its host, kernel and node together, beside what its documents take: measured,
+/// see `docs/planning.md`, and rounded up.
+const BYTES_PER_CONNECTION: u64 = 6 << 10;
+/// Descriptors that a process needs for everything else.
+const OTHER_FILES: u64 = 100;
+
+/// Makes every check.
+#[must_use]
+pub fn examine(host: &Host, wanted: &Wanted) -> Vec<Finding> {
+    vec![
+        kernel(host),
+        uring(host),
+        files(host, wanted),
+        accept_queue(host),
+        syn_backlog(host),
+        tcp_memory(host, wanted),
+        conntrack(host, wanted),
+        memory(host, wanted),
+        cpu(host, wanted),
+        clock(host),
+        huge_pages(host),
+    ]
+}
+
+fn finding(code: &'static str, outcome: Outcome, found: impl Into<String>) -> Finding {
+    Finding { code, outcome, found: found.into(), mend: None }
+}
+
+impl Finding {
+    fn mend(self, mend: impl Into<String>) -> Self {
+        Self { mend: Some(mend.into()), ..self }
+    }
+}
+
+fn kernel(host: &Host) -> Finding {
+    let Some(release) = host.read("proc/sys/kernel/osrelease") else {
+        return finding("kernel", Outcome::Skip, "the kernel's release cannot be read");
+    };
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let found = format!("Linux {release}");
+    if version >= (6, 10) {
+        return finding("kernel", Outcome::Good, found);
+    }
+    finding("kernel", Outcome::Warn, format!("{found}: epoll is used below 6.10"))
+        .mend("a kernel of 6.10 or later lets the node use io_uring")
+}
+
+fn uring(host: &Host) -> Finding {
+    match &host.no_uring {
+        None => finding("io-uring", Outcome::Good, "works, with all that the node needs of it"),
+        Some(why) => finding("io-uring", Outcome::Warn, format!("epoll is used: {why}")).mend(
+            "sysctl -w kernel.io_uring_disabled=0; in a container a seccomp profile that allows io_uring_setup, \
+             io_uring_enter and io_uring_register",
+        ),
+    }
+}
+
+fn files(host: &Host, wanted: &Wanted) -> Finding {
+    let (soft, hard) = host.files;
+    let soft = soft.unwrap_or(u64::MAX);
+    // With io_uring each ring has a table of its own of as many entries as the process may have descriptors.
+    let is_uring = host.no_uring.is_none();
+    let holds = match is_uring {
+        true => soft.saturating_mul(wanted.rings_per_thread).saturating_mul(wanted.threads),
+        false => soft.saturating_sub(OTHER_FILES),
+    };
+    let found = format!("ulimit -n is {}: room for {holds} connections", shown(soft));
+    if holds >= wanted.connections {
+        return finding("files", Outcome::Good, found);
+    }
+    let needed = match is_uring {
+        true => wanted.connections.div_ceil(wanted.threads * wanted.rings_per_thread),
+        false => wanted.connections + OTHER_FILES,
+    };
+    let mut mend = format!("LimitNOFILE={needed} in the systemd unit, or ulimit -n {needed}");
+    if is_uring {
+        mend += ", or a larger rings_per_thread";
+    }
+    if hard.is_some_and(|hard| hard < needed) {
+        mend += "; the hard limit is lower than that";
+    }
+    if host.number("proc/sys/fs/nr_open").is_some_and(|most| most < needed) {
+        mend += &format!("; sysctl -w fs.nr_open={needed} first");
+    }
+    finding("files", Outcome::Fail, format!("{found}, {} are wanted", wanted.connections)).mend(mend)
+}
+
+fn shown(limit: u64) -> String {
+    if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() }
+}
+
+fn accept_queue(host: &Host) -> Finding {
+    at_least(
+        host,
+        "accept-queue",
+        "net.core.somaxconn",
+        BACKLOG,
+        "new connections are dropped when many come at once",
+    )
+}
+
+fn syn_backlog(host: &Host) -> Finding {
+    at_least(
+        host,
+        "syn-backlog",
+        "net.ipv4.tcp_max_syn_backlog",
+        BACKLOG,
+        "handshakes fall back to SYN cookies when many come at once",
+    )
+}
+
+fn at_least(host: &Host, code: &'static str, setting: &str, least: u64, why: &str) -> Finding {
+    match host.number(&format!("proc/sys/{}", setting.replace('.', "/"))) {
+        None => finding(code, Outcome::Skip, format!("{setting} cannot be read")),
+        Some(value) if value >= least => finding(code, Outcome::Good, format!("{setting} is {value}")),
+        Some(value) => finding(code, Outcome::Warn, format!("{setting} is {value}, below {least}: {why}"))
+            .mend(format!("sysctl -w {setting}={least}")),
+    }
+}
+
+fn tcp_memory(host: &Host, wanted: &Wanted) -> Finding {
+    let pages = host.numbers("proc/sys/net/ipv4/tcp_mem");
+    let &[_, pressure, most] = &pages[..] else {
+        return finding("tcp-memory", Outcome::Skip, "net.ipv4.tcp_mem cannot be read");
+    };
+    // An idle connection has no page in its buffers; one in ten at work with a page each way is a busy node.
+    let needed = wanted.connections.div_ceil(5);
+    let found =
+        format!("net.ipv4.tcp_mem lets buffers have {pressure} pages before it presses, {most} at most");
+    if pressure >= needed {
+        return finding("tcp-memory", Outcome::Good, found);
+    }
+    finding(
+        "tcp-memory",
+        Outcome::Warn,
+        format!("{found}; {} busy connections want {needed}", wanted.connections / 10),
+    )
+    .mend(format!("sysctl -w net.ipv4.tcp_mem=\"{} {needed} {}\"", needed / 2, needed * 2))
+}
+
+fn conntrack(host: &Host, wanted: &Wanted) -> Finding {
+    match host.number("proc/sys/net/netfilter/nf_conntrack_max") {
+        None => finding("conntrack", Outcome::Good, "connections are not tracked"),
+        Some(most) if most >= wanted.connections + wanted.connections / 4 => {
+            finding("conntrack", Outcome::Good, format!("net.netfilter.nf_conntrack_max is {most}"))
+        }
+        Some(most) => {
+            let needed = wanted.connections + wanted.connections / 4;
+            finding(
+                "conntrack",
+                Outcome::Warn,
+                format!("net.netfilter.nf_conntrack_max is {most}: beyond it the kernel drops packets of new connections"),
+            )
+            .mend(format!("sysctl -w net.netfilter.nf_conntrack_max={needed}, or do not track the node's ports (nft: notrack)"))
+        }
+    }
+}
+
+fn memory(host: &Host, wanted: &Wanted) -> Finding {
+    let of_group = host.cgroup("memory.max").iter().filter_map(|value| value.parse::<u64>().ok()).min();
+    let meminfo = host.read("proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let Some(total) = total.map(|kib| kib << 10) else {
+        return finding("memory", Outcome::Skip, "the host's memory cannot be read");
+    };
+    let (limit, whose) = match of_group {
+        Some(limit) if limit < total => (limit, "the cgroup's limit"),
+        _ => (total, "the host's memory"),
+    };
+    let needed = wanted.connections * BYTES_PER_CONNECTION;
+    let found = format!(
+        "{whose} is {} MiB; {} idle connections take about {} MiB, kernel and node together",
+        limit >> 20,
+        wanted.connections,
+        needed >> 20
+    );
+    // At 80 % a node takes no more connections; documents want room too.
+    if needed <= limit / 2 {
+        return finding("memory", Outcome::Good, found);
+    }
+    let outcome = if needed > limit / 10 * 8 { Outcome::Fail } else { Outcome::Warn };
+    finding("memory", outcome, found).mend(format!(
+        "more memory, or max_connections = {}; `pinwire-loadgen plan` counts documents too",
+        limit / 2 / BYTES_PER_CONNECTION
+    ))
+}
+
+fn cpu(host: &Host, wanted: &Wanted) -> Finding {
+    let quota = |value: &String| {
+        let (quota, period) = value.split_once(' ')?;
+        Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
+    };
+    let quotas = host.cgroup("cpu.max");
+    let least = quotas.iter().filter_map(quota).fold(f64::INFINITY, f64::min);
+    let found = format!("{} cores, {} data threads", host.cores, wanted.threads);
+    if least < wanted.threads as f64 {
+        return finding(
+            "cpu",
+            Outcome::Warn,
+            format!(
+                "{found}, and the cgroup may use {least:.1} cores: it is stopped for the rest of each period"
+            ),
+        )
+        .mend(format!(
+            "cpu.max off (CPUQuota= in a systemd unit, limits.cpu in Kubernetes), or threads = {}",
+            (least as u64).max(1)
+        ));
+    }
+    if wanted.threads > host.cores as u64 {
+        return finding("cpu", Outcome::Warn, format!("{found}: they share cores and wait for each other"))
+            .mend(format!("threads = {}", host.cores));
+    }
+    finding("cpu", Outcome::Good, found)
+}
+
+fn clock(host: &Host) -> Finding {
+    const SOURCE: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";
+    match host.read(SOURCE).as_deref() {
+        None => finding("clock", Outcome::Skip, "the clock source cannot be read"),
+        Some(source @ ("tsc" | "kvm-clock" | "arch_sys_counter" | "hyperv_clocksource_tsc_page")) => {
+            finding("clock", Outcome::Good, format!("the clock source is {source}"))
+        }
+        Some(source) => finding(
+            "clock",
+            Outcome::Warn,
+            format!("the clock source is {source}: reading the time is a system call, some for each turn"),
+        )
+        .mend("clocksource=tsc on the kernel's command line, where the processor's counter is stable"),
+    }
+}
+
+fn huge_pages(host: &Host) -> Finding {
+    let text = host.read("sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    match text.split(['[', ']']).nth(1) {
+        None => finding("huge-pages", Outcome::Skip, "transparent huge pages cannot be read"),
+        Some("always") => {
+            finding("huge-pages", Outcome::Good, "always; the node turns them off for its own memory")
+        }
+        Some(setting) => finding("huge-pages", Outcome::Good, setting),
+    }
+}

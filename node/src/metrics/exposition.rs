@@ -1,0 +1,293 @@
+//! Prometheus' text. Names, units and labels follow its conventions; no label takes values that clients choose.
+
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as Buckets, LabelPair, Metric, MetricFamily, MetricType,
+};
+use prometheus::{Encoder, TextEncoder};
+
+use super::process::Process;
+use super::{Histogram, Report};
+use crate::control::Status;
+
+/// What the text is served as.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What is the same for all threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) region: String,
+    pub(crate) status: Status,
+    pub(crate) max_connections: u32,
+}
+
+/// A counter of each thread: name, help, value.
+type ThreadCounter = (&'static str, &'static str, fn(&Report) -> u64);
+
+const COUNTERS: &[ThreadCounter] = &[
+    ("pinwire_messages_received_total", "Data messages received.", |r| r.stats.messages_received),
+    ("pinwire_messages_sent_total", "Messages queued for one connection or session.", |r| {
+        r.stats.messages_sent
+    }),
+    ("pinwire_fan_out_frames_total", "Frames queued by fan-out, one for each member.", |r| {
+        r.stats.frames_fanned_out
+    }),
+    ("pinwire_updates_total", "Updates appended to a document's log.", |r| r.stats.updates),
+    ("pinwire_updates_known_total", "Updates that brought nothing new.", |r| r.stats.updates_known),
+    ("pinwire_merged_fan_outs_total", "Fan-outs whose updates were merged first.", |r| r.stats.merged_turns),
+    ("pinwire_awareness_dropped_total", "Awareness entries dropped: stale, or past a bound.", |r| {
+        r.stats.awareness_dropped
+    }),
+    ("pinwire_refusals_total", "Connections refused before they had a session.", |r| r.stats.refusals),
+    ("pinwire_compactions_total", "Document logs compacted.", |r| r.stats.compactions),
+    ("pinwire_log_entries_dropped_total", "Log entries that the Yjs library failed on.", |r| {
+        r.stats.entries_dropped
+    }),
+];
+
+/// A reason, and its count.
+type Reason = (&'static str, fn(&Report) -> u64);
+
+/// Reasons for which the node closes connections.
+const CLOSES: &[Reason] = &[
+    ("slow_reader", |r| r.stats.slow_readers),
+    ("idle", |r| r.stats.idle),
+    ("invalid", |r| r.stats.invalid),
+    ("other", |r| r.stats.closes - r.stats.slow_readers - r.stats.idle - r.stats.invalid),
+];
+
+/// The text of all that is known.
+pub(crate) fn text(node: &Node, threads: &[Option<Report>]) -> String {
+    let mut families = node_families(node);
+    families.extend(thread_families(threads));
+    families.extend(time_families(threads));
+    families.extend(process_families(&Process::read()));
+    let mut text = Vec::new();
+    // Writing to memory does not fail, and the families are well-formed: a test encodes them all.
+    if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
+        tracing::error!(%error, "metrics cannot be written");
+    }
+    String::from_utf8(text).unwrap_or_default()
+}
+
+fn node_families(node: &Node) -> Vec<MetricFamily> {
+    let statuses = [Status::Healthy, Status::Degraded, Status::Overloaded, Status::Draining].map(|status| {
+        let name = format!("{status:?}").to_lowercase();
+        gauge(vec![label("status", &name)], f64::from(u8::from(status == node.status)))
+    });
+    let build = vec![label("region", &node.region), label("version", env!("CARGO_PKG_VERSION"))];
+    vec![
+        family("pinwire_build_info", "1; what runs here.", MetricType::GAUGE, vec![gauge(build, 1.0)]),
+        family(
+            "pinwire_status",
+            "1 for the status that the node is in.",
+            MetricType::GAUGE,
+            statuses.to_vec(),
+        ),
+        family(
+            "pinwire_connections_limit",
+            "Most connections of the node.",
+            MetricType::GAUGE,
+            vec![gauge(Vec::new(), node.max_connections.into())],
+        ),
+    ]
+}
+
+fn thread_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
+    let of_each = |value: &dyn Fn(&Report) -> f64| -> Vec<(Vec<LabelPair>, f64)> {
+        let there =
+            threads.iter().enumerate().filter_map(|(number, report)| Some((number, report.as_ref()?)));
+        there.map(|(number, report)| (vec![label("thread", &number.to_string())], value(report))).collect()
+    };
+    let gauges = |name: &str, help: &str, value: &dyn Fn(&Report) -> f64| {
+        let metrics = of_each(value).into_iter().map(|(labels, value)| gauge(labels, value)).collect();
+        family(name, help, MetricType::GAUGE, metrics)
+    };
+    let up = threads.iter().enumerate().map(|(number, report)| {
+        gauge(vec![label("thread", &number.to_string())], f64::from(u8::from(report.is_some())))
+    });
+    let mut families = vec![
+        family(
+            "pinwire_thread_up",
+            "1 if the data thread answered in time; its other metrics are missing if not.",
+            MetricType::GAUGE,
+            up.collect(),
+        ),
+        gauges("pinwire_connections", "Upgraded connections.", &|r| r.connections as f64),
+        gauges("pinwire_documents", "Active documents.", &|r| r.documents as f64),
+        gauges("pinwire_handshakes_pending", "Connections that are no WebSocket yet.", &|r| r.guests as f64),
+    ];
+    for (name, help, value) in COUNTERS {
+        let metrics = of_each(&|r| value(r) as f64).into_iter();
+        let metrics = metrics.map(|(labels, value)| counter(labels, value)).collect();
+        families.push(family(name, help, MetricType::COUNTER, metrics));
+    }
+    let closes = CLOSES.iter().flat_map(|(reason, value)| {
+        of_each(&|r| value(r) as f64).into_iter().map(|(mut labels, value)| {
+            labels.insert(0, label("reason", reason));
+            counter(labels, value)
+        })
+    });
+    families.push(family(
+        "pinwire_closes_total",
+        "Connections closed by the node.",
+        MetricType::COUNTER,
+        closes.collect(),
+    ));
+    families
+}
+
+fn time_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
+    let all = |of: fn(&Report) -> &Histogram| {
+        let mut sum = Histogram::default();
+        threads.iter().flatten().for_each(|report| sum.add(of(report)));
+        sum
+    };
+    vec![
+        histogram(
+            "pinwire_handshake_seconds",
+            "From accepting a connection to the answer to its upgrade.",
+            &all(|r| &r.times.handshake),
+        ),
+        histogram("pinwire_token_seconds", "Judging a token.", &all(|r| &r.times.token)),
+        histogram(
+            "pinwire_turn_seconds",
+            "A turn of a data thread: how long what came meanwhile had to wait.",
+            &all(|r| &r.times.turn),
+        ),
+    ]
+}
+
+fn process_families(process: &Process) -> Vec<MetricFamily> {
+    let one = |name: &str, help: &str, kind: MetricType, value: Option<f64>| {
+        let metric = |value| match kind {
+            MetricType::COUNTER => counter(Vec::new(), value),
+            _ => gauge(Vec::new(), value),
+        };
+        value.map(|value| family(name, help, kind, vec![metric(value)]))
+    };
+    let families = [
+        one("process_resident_memory_bytes", "Resident memory.", MetricType::GAUGE, process.resident_bytes),
+        one("process_cpu_seconds_total", "User and system time.", MetricType::COUNTER, process.cpu_seconds),
+        one(
+            "process_start_time_seconds",
+            "When it was started, Unix time.",
+            MetricType::GAUGE,
+            process.start_seconds,
+        ),
+        one("process_open_fds", "Open file descriptors.", MetricType::GAUGE, process.open_files),
+        one("process_max_fds", "Most file descriptors.", MetricType::GAUGE, process.max_files),
+    ];
+    families.into_iter().flatten().collect()
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut label = LabelPair::default();
+    label.set_name(name.to_owned());
+    label.set_value(value.to_owned());
+    label
+}
+
+fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::from_label(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value);
+    let mut metric = Metric::from_label(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn histogram(name: &str, help: &str, times: &Histogram) -> MetricFamily {
+    let bucket = |(bound, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(count);
+        bucket
+    };
+    let mut buckets = Buckets::default();
+    buckets.set_bucket(times.cumulative().map(bucket).collect());
+    buckets.set_sample_count(times.count());
+    buckets.set_sample_sum(times.sum_seconds());
+    let mut metric = Metric::default();
+    metric.set_histogram(buckets);
+    family(name, help, MetricType::HISTOGRAM, vec![metric])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn node() -> Node {
+        Node { region: "eu-central-1".to_owned(), status: Status::Degraded, max_connections: 7 }
+    }
+
+    #[test]
+    fn threads_are_told_apart_and_one_that_does_not_answer_is_down() {
+        let mut report = Report { connections: 3, ..Report::default() };
+        report.stats.closes = 5;
+        report.stats.idle = 2;
+        report.times.token.note(Duration::from_micros(3));
+        let text = text(&node(), &[Some(report), None]);
+        for line in [
+            "pinwire_build_info{region=\"eu-central-1\",version=\"0.1.0\"} 1",
+            "pinwire_status{status=\"degraded\"} 1",
+            "pinwire_status{status=\"healthy\"} 0",
+            "pinwire_connections_limit 7",
+            "pinwire_connections{thread=\"0\"} 3",
+            "pinwire_thread_up{thread=\"0\"} 1",
+            "pinwire_thread_up{thread=\"1\"} 0",
+            "pinwire_closes_total{reason=\"idle\",thread=\"0\"} 2",
+            "pinwire_closes_total{reason=\"other\",thread=\"0\"} 3",
+            "pinwire_token_seconds_bucket{le=\"0.000002\"} 0",
+            "pinwire_token_seconds_bucket{le=\"0.000004\"} 1",
+            "pinwire_token_seconds_bucket{le=\"+Inf\"} 1",
+            "pinwire_token_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("pinwire_connections{thread=\"1\"}"));
+    }
+
+    #[test]
+    fn names_and_labels_follow_the_conventions() {
+        let text = text(&node(), &[Some(Report::default())]);
+        for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
+            let [_, _, name, kind] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            assert!(kind != "summary" && !name.contains("milli"), "{line}");
+            assert_eq!(
+                kind == "histogram",
+                name.ends_with("_seconds") && !name.starts_with("process_"),
+                "{line}"
+            );
+            let help = format!("# HELP {name} ");
+            let help = text.lines().find_map(|line| line.strip_prefix(&help)).unwrap();
+            assert!(help.ends_with('.'), "{name}: {help}");
+        }
+        let labels: std::collections::BTreeSet<&str> =
+            text.split('{').skip(1).flat_map(|rest| rest.split('}').next().unwrap().split(',')).collect();
+        let names: std::collections::BTreeSet<&str> =
+            labels.iter().map(|label| label.split('=').next().unwrap()).collect();
+        assert_eq!(
+            names.into_iter().collect::<Vec<_>>(),
+            ["le", "reason", "region", "status", "thread", "version"]
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! What a node tells about itself in numbers: data threads count, and hand a copy over when they are asked.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `histogram` | times in buckets |
+//! | `report` | what a data thread hands over, and how it is asked |
+//! | `process` | what the kernel knows of the process |
+//! | `exposition` | Prometheus' text |
+
+mod exposition;
+mod histogram;
+mod process;
+mod report;
+
+pub(crate) use exposition::{CONTENT_TYPE, Node, text};
+pub(crate) use histogram::Histogram;
+pub(crate) use report::{Report, Threads, Times};

@@ -1,0 +1,251 @@
+//! TLS as clients see it: the program itself, with certificates in files.
+
+mod rig;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pinwire_protocol::document::ywebsocket::{self, Message};
+use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Scratch};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+
+use rig::{Home, PATIENCE, Serving};
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// A home whose node speaks TLS, with certificates that it made itself.
+struct Secure {
+    home: Home,
+    roots: RootCertStore,
+}
+
+impl Secure {
+    /// A certificate for each of these names.
+    fn new(names: &[&str]) -> Self {
+        let mut new = Self { home: Home::new(), roots: RootCertStore::empty() };
+        for (number, name) in names.iter().enumerate() {
+            new.certify(number, name);
+        }
+        let files = |kind: &str| {
+            let names: Vec<String> = (0..names.len()).map(|number| format!("\"{number}.{kind}\"")).collect();
+            names.join(", ")
+        };
+        let (certificates, keys) = (files("crt"), files("key"));
+        let text = fs::read_to_string(new.home.config()).unwrap();
+        let text = text
+            .replace("# certificates = []", &format!("certificates = [{certificates}]"))
+            .replace("# keys = []", &format!("keys = [{keys}]"));
+        fs::write(new.home.config(), text).unwrap();
+        new
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.config().with_file_name(name)
+    }
+
+    /// Writes another certificate for a name.
+    fn certify(&mut self, number: usize, name: &str) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        fs::write(self.path(&format!("{number}.crt")), made.cert.pem()).unwrap();
+        fs::write(self.path(&format!("{number}.key")), made.signing_key.serialize_pem()).unwrap();
+        self.roots.add(made.cert.der().clone()).unwrap();
+    }
+
+    fn start(&self) -> Serving {
+        Serving::start_with(&self.home.config(), &["listen=", "tls.listen=127.0.0.1:0", "threads=2"])
+    }
+
+    /// What clients connect by; one keeps the tickets that it was given.
+    fn client(&self) -> Arc<ClientConfig> {
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        Arc::new(builder.with_root_certificates(self.roots.clone()).with_no_client_auth())
+    }
+}
+
+fn authority(node: &Serving) -> String {
+    let url = node.ready["regions"][0]["ws_url"].as_str().unwrap();
+    url.strip_prefix("wss://").unwrap_or_else(|| panic!("{url}")).to_owned()
+}
+
+fn connect(node: &Serving, client: &Arc<ClientConfig>, name: &str) -> Stream {
+    let tcp = TcpStream::connect(authority(node)).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut tls = StreamOwned::new(ClientConnection::new(Arc::clone(client), name).unwrap(), tcp);
+    tls.conn.complete_io(&mut tls.sock).unwrap();
+    tls
+}
+
+fn get(stream: &mut Stream, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn certificate(stream: &Stream) -> CertificateDer<'static> {
+    stream.conn.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+/// A y-websocket client, by hand.
+struct Member {
+    stream: Stream,
+    decoder: Decoder,
+    received: Vec<u8>,
+}
+
+impl Member {
+    fn open(mut stream: Stream, document: &str, token: &str) -> Self {
+        write!(
+            stream,
+            "GET /{document}?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        .unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        Self { stream, decoder: Decoder::new(Role::Client, false), received: Vec::new() }
+    }
+
+    fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let (mut payload, mut bytes) = (Vec::new(), Vec::new());
+        write(&mut payload);
+        ws::append_frame(&mut bytes, Frame::new(Opcode::Binary).masked([1, 2, 3, 4]), &payload);
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// The next update that says something, in an answer or by itself.
+    fn update(&mut self) -> Vec<u8> {
+        let mut scratch = Scratch::new();
+        loop {
+            while !self.received.is_empty() {
+                let mut received = std::mem::take(&mut self.received);
+                let decoded = self.decoder.decode(&mut received, &Limits::DEFAULT, &mut scratch).unwrap();
+                let found = match decoded.event {
+                    Some(Event::Message { payload, .. }) => match ywebsocket::decode(payload).unwrap() {
+                        Message::SyncStep2 { update } | Message::Update { update } if update != [0, 0] => {
+                            Some(update.to_vec())
+                        }
+                        _ => None,
+                    },
+                    _ => None,
+                };
+                let consumed = decoded.consumed;
+                self.received = received.split_off(consumed);
+                if let Some(found) = found {
+                    return found;
+                }
+            }
+            let mut bytes = [0; 16 << 10];
+            let count = self.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "the connection ended");
+            self.received.extend_from_slice(&bytes[..count]);
+        }
+    }
+}
+
+/// An update by client 7 that inserts a text of so many bytes.
+fn insertion(len: usize) -> Vec<u8> {
+    let mut update = vec![1, 1, 7, 0, 4, 1, 1, b't'];
+    pinwire_protocol::document::varint::write_var_uint(&mut update, len as u64);
+    update.resize(update.len() + len, b'x');
+    update.push(0);
+    update
+}
+
+#[test]
+fn documents_of_every_thread_and_http_are_served_in_tls() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start();
+    let (client, token) = (secure.client(), secure.home.token());
+    assert!(get(&mut connect(&node, &client, "localhost"), "/health").contains("\"healthy\""));
+    for number in 0..16 {
+        // Some of these documents are the other thread's: the connection moves there with its session.
+        let name = format!("document-{number}");
+        let join = || {
+            let mut member = Member::open(connect(&node, &client, "localhost"), &name, &token);
+            member.say(|out| ywebsocket::append_sync_step1(out, &[0]));
+            member
+        };
+        // Larger than a record of TLS, and than a read.
+        let update = insertion(if number == 0 { 1 << 20 } else { 100 });
+        let (mut writer, mut reader) = (join(), join());
+        writer.say(|out| ywebsocket::append_update(out, &update));
+        assert!(reader.update() == update);
+        assert!(join().update() == update);
+    }
+    let metrics = get(&mut connect(&node, &client, "localhost"), "/metrics");
+    assert!(metrics.contains("pinwire_thread_up{thread=\"1\"} 1"), "{metrics}");
+    assert_eq!(node.end(), 0);
+}
+
+#[test]
+fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
+    let secure = Secure::new(&["one.example", "two.example"]);
+    let node = secure.start();
+    let (one, two) = (
+        certificate(&connect(&node, &secure.client(), "one.example")),
+        certificate(&connect(&node, &secure.client(), "two.example")),
+    );
+    assert!(one != two);
+}
+
+#[test]
+fn a_reload_takes_certificates_over_and_connections_live_on() {
+    let mut secure = Secure::new(&["localhost"]);
+    let node = secure.start();
+    let mut before = connect(&node, &secure.client(), "localhost");
+    secure.certify(0, "localhost");
+    node.signal("HUP");
+    node.logs(&["configuration reloaded"]);
+    let after = connect(&node, &secure.client(), "localhost");
+    assert!(certificate(&before) != certificate(&after));
+    assert!(get(&mut before, "/health").contains("\"healthy\""));
+
+    // One that does not fit its key changes nothing.
+    fs::copy(secure.path("0.crt"), secure.path("old.crt")).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(secure.path("0.crt"), other.cert.pem()).unwrap();
+    node.signal("HUP");
+    node.logs(&["tls.keys", "is not the key of the first certificate in"]);
+    let still = connect(&node, &secure.client(), "localhost");
+    assert!(certificate(&still) == certificate(&after));
+}
+
+#[test]
+fn who_comes_back_resumes_by_a_ticket() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start();
+    let client = secure.client();
+    let mut first = connect(&node, &client, "localhost");
+    // The ticket comes with the first answer.
+    get(&mut first, "/health");
+    let again = connect(&node, &client, "localhost");
+    assert_eq!(first.conn.handshake_kind(), Some(HandshakeKind::Full));
+    assert_eq!(again.conn.handshake_kind(), Some(HandshakeKind::Resumed));
+}
+
+#[test]
+fn plain_text_on_a_port_with_tls_is_refused_and_disturbs_nobody() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start();
+    let mut plain = TcpStream::connect(authority(&node)).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // An alert, or a reset where some of the request was not read.
+    let _ = plain.read_to_end(&mut answer);
+    assert!(answer.first().is_none_or(|first| *first == 21), "{answer:?}");
+    assert!(get(&mut connect(&node, &secure.client(), "localhost"), "/health").contains("\"healthy\""));
+}
