@@ -40,6 +40,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Serve(args) => args.run(cli.log_format),
         Command::Config(args) => args.run(),
+        Command::Completions(args) => {
+            args.run();
+            Ok(())
+        }
+        Command::Manual(args) => args.run(),
         Command::Token(token) => match &token.command {
             TokenCommand::Mint(args) => writeln!(std::io::stdout(), "{}", args.mint()?).context("stdout"),
             TokenCommand::Inspect(args) => args.run(),

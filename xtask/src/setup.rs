@@ -18,6 +18,7 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("npm", &["--version"], "npm"),
     ("valgrind", &["--version"], "valgrind"),
     ("openssl", &["version"], "openssl"),
+    ("systemd-analyze", &["--version"], "systemd"),
     ("promtool", &["--version"], "prometheus"),
 ];
 

@@ -4,6 +4,7 @@ pub mod config;
 pub mod dev;
 pub mod doctor;
 pub mod inspect;
+pub mod manual;
 pub mod serve;
 pub mod token;
 
@@ -38,6 +39,12 @@ pub enum Command {
     Config(config::ConfigArgs),
     /// Work with tokens.
     Token(TokenArgs),
+    /// Print a shell's completions, for packagers.
+    #[command(hide = true)]
+    Completions(manual::CompletionsArgs),
+    /// Write manual pages into a directory, for packagers.
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 /// Flags of `token`.

@@ -1,0 +1,114 @@
+//! What operators are given for Prometheus, Grafana and systemd fits what a node says and needs.
+
+mod rig;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rig::{Home, Serving};
+
+fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn promtool(args: &[&str]) -> String {
+    let mut command = Command::new("promtool");
+    let output = command.args(args).current_dir(root().join("ops/prometheus")).output();
+    let output = output.expect("promtool, of the Debian package prometheus");
+    let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    assert!(output.status.success(), "{told}");
+    told
+}
+
+/// Names of metrics in a text.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words
+        .filter(|word| word.starts_with("pinwire_") || word.starts_with("process_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn alert_rules_are_sound_and_raise_what_they_are_for() {
+    assert!(promtool(&["check", "rules", "alerts.yml"]).contains("SUCCESS"));
+    assert!(promtool(&["test", "rules", "alerts.test.yml"]).contains("SUCCESS"));
+}
+
+#[test]
+fn every_alert_is_explained_and_tested() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (rules, tests, page) =
+        (read("ops/prometheus/alerts.yml"), read("ops/prometheus/alerts.test.yml"), read("docs/alerts.md"));
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(!alerts.is_empty());
+    for alert in alerts {
+        assert!(page.contains(&format!("\n## {alert}\n")), "{alert}");
+        assert!(rules.contains(&format!("docs/alerts.md#{}", alert.to_lowercase())), "{alert}");
+        assert!(tests.contains(&format!("alertname=\"{alert}\"")), "{alert}");
+    }
+}
+
+#[test]
+fn rules_and_dashboard_name_metrics_that_a_node_has() {
+    let home = Home::new();
+    let (_, text) = Serving::start(&home.config()).get("/metrics", "");
+    let known = metrics(&text);
+    for path in ["ops/prometheus/alerts.yml", "ops/grafana/pinwire.json", "docs/metrics.md"] {
+        let named = metrics(&fs::read_to_string(root().join(path)).unwrap());
+        // The page says `process_*`.
+        let unknown: Vec<&String> = named.difference(&known).filter(|name| *name != "process_").collect();
+        assert!(unknown.is_empty(), "{path}: {unknown:?}");
+    }
+    let dashboard = fs::read_to_string(root().join("ops/grafana/pinwire.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+    let page = metrics(&fs::read_to_string(root().join("docs/metrics.md")).unwrap());
+    let own = |name: &&String| name.starts_with("pinwire_") && text.contains(&format!("# TYPE {name} "));
+    let missing: Vec<&String> = known.iter().filter(own).filter(|name| !page.contains(*name)).collect();
+    assert!(missing.is_empty(), "docs/metrics.md lacks {missing:?}");
+}
+
+#[test]
+fn the_systemd_unit_is_sound_and_confined() {
+    let unit = fs::read_to_string(root().join("ops/systemd/pinwire.service")).unwrap();
+    let home = Home::new();
+    // What the package installs is not here: the program of this test takes its place.
+    let here = unit
+        .replace("/usr/bin/pinwire-node", env!("CARGO_BIN_EXE_pinwire-node"))
+        .replace("Documentation=man:pinwire-node(1)\n", "");
+    let file = home.config().with_file_name("pinwire.service");
+    fs::write(&file, here).unwrap();
+    let analyze = |args: &[&str]| {
+        let mut command = Command::new("systemd-analyze");
+        let output = command.args(args).arg(&file).output();
+        let output = output.expect("systemd-analyze, of the Debian package systemd");
+        let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert!(output.status.success(), "{told}");
+        told
+    };
+    assert_eq!(analyze(&["verify", "--man=no"]), "");
+    // 0 is confined, 100 is not at all.
+    analyze(&["security", "--offline=yes", "--threshold=25"]);
+    for call in ["io_uring_setup", "io_uring_enter", "io_uring_register"] {
+        assert!(unit.contains(call), "{call}");
+    }
+}
+
+#[test]
+fn manual_pages_and_completions_come_from_the_command_line() {
+    let home = Home::new();
+    let pages = home.config().with_file_name("man");
+    assert_eq!(rig::run(&["manual", pages.to_str().unwrap()]).0, 0);
+    for page in
+        ["pinwire-node.1", "pinwire-node-serve.1", "pinwire-node-config-check.1", "pinwire-node-doctor.1"]
+    {
+        let text = fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(".SH NAME"), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (status, text) = rig::run(&["completions", shell]);
+        assert!(status == 0 && text.contains("doctor"), "{shell}");
+    }
+}
