@@ -28,11 +28,13 @@ pub trait Transform: Send {
     /// When the peer's bytes cannot be opened; `reply` may then hold an alert.
     fn inbound(&mut self, wire: &mut [u8], reply: &mut Vec<u8>) -> Result<Inbound, TransformError>;
 
-    /// Seals `plain`, given in pieces, and appends the result to `wire`.
-    fn outbound(&mut self, plain: &[IoSlice<'_>], wire: &mut Vec<u8>);
+    /// Seals `plain`, given in pieces, and appends the result to `wire`. `unread` is what `inbound` did not use: the caller
+    /// puts it in front of the next read.
+    fn outbound(&mut self, plain: &[IoSlice<'_>], unread: &mut [u8], wire: &mut Vec<u8>);
 
-    /// Appends what says that nothing more will follow (TLS: `close_notify`), before the FIN.
-    fn finish(&mut self, _wire: &mut Vec<u8>) {}
+    /// Appends what says that nothing more will follow (TLS: `close_notify`), before the FIN. What was sealed before is before
+    /// it.
+    fn finish(&mut self, _unread: &mut [u8], _wire: &mut Vec<u8>) {}
 }
 
 /// A connection's transform on its way: out of the engine with the socket, or to another engine behind it.

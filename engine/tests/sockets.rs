@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use pinwire_engine::{Cause, Config, Event, Pressure, ReadBuf, Refused, Segment};
 use transforms::{
     a_transform_moves_with_its_connection, a_transform_sees_every_byte_once_in_both_directions,
-    a_transform_that_refuses_ends_the_connection,
+    a_transform_that_refuses_ends_the_connection, what_is_queued_in_the_turn_of_the_end_is_sealed_before_it,
 };
 
 use rig::{DataThread, PATIENCE, Rig, Seen, accepted, config, echo, next, pattern, queue, received};
@@ -62,6 +62,7 @@ on_every_backend!(
     full_tables_take_connections_again_when_slots_are_freed,
     a_reused_slot_never_sees_its_predecessors_bytes,
     a_transform_moves_with_its_connection,
+    what_is_queued_in_the_turn_of_the_end_is_sealed_before_it,
     a_transform_sees_every_byte_once_in_both_directions,
     a_transform_that_refuses_ends_the_connection,
     nothing_is_read_while_all_buffers_are_out,

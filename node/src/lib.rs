@@ -13,6 +13,5 @@ pub mod memory;
 mod metrics;
 mod node;
 pub mod signals;
-mod tls;
 
 pub use node::{Node, StartError};

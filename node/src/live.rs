@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use pinwire_engine::Transform;
+use pinwire_tls::{ProducesTickets, ServerConfig, server_config, server_session, ticketer};
 use pinwire_token::{KeySet, Policy};
-use rustls::ServerConfig;
-use rustls::server::ProducesTickets;
 
 use crate::config::{AddressLimits, Config};
 use crate::limits::AddressLimiter;
-use crate::tls;
 
 /// What tokens are judged by.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ impl Live {
             trust: ArcSwap::from_pointee(trust),
             limiter: ArcSwapOption::empty(),
             tls: ArcSwapOption::empty(),
-            ticketer: tls::ticketer().map_err(io::Error::other)?,
+            ticketer: ticketer().map_err(io::Error::other)?,
             epoch,
         };
         live.limit_addresses(config.address_limits);
@@ -67,7 +66,7 @@ impl Live {
     /// Connections that are there keep what they were made by.
     fn speak_tls(&self, config: &Config) {
         let Some(tls) = &config.tls else { return };
-        match tls::server_config(&tls.certificates, &self.ticketer) {
+        match server_config(&tls.certificates, &self.ticketer) {
             Ok(config) => self.tls.store(Some(config)),
             Err(error) => tracing::error!(%error, "TLS stays as it was"),
         }
@@ -75,9 +74,9 @@ impl Live {
 
     /// A connection's side of TLS; `None` where it is not spoken.
     #[must_use]
-    pub(crate) fn tls_session(&self) -> Option<tls::Session> {
+    pub(crate) fn tls_session(&self) -> Option<Box<dyn Transform>> {
         let config = self.tls.load_full()?;
-        tls::Session::new(config).inspect_err(|error| tracing::error!(%error, "TLS")).ok()
+        server_session(config).inspect_err(|error| tracing::error!(%error, "TLS")).ok()
     }
 
     fn limit_addresses(&self, limits: Option<AddressLimits>) {

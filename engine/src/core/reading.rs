@@ -94,6 +94,8 @@ impl Core {
     }
 
     fn deliver(&mut self, handle: Handle, mut buf: ReadBuf, len: usize) {
+        // What it answers is sealed while it reads, and has to leave behind what was queued before.
+        self.seal_queued(handle);
         let Some(hot) = self.slab.get(handle) else { return };
         let transform = hot.cold.as_mut().and_then(|cold| cold.transform.take());
         let Some(mut transform) = transform else {

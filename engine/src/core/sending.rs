@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use super::Core;
 use crate::event::{Cause, Event};
 use crate::output::{Job, Piece, Refused, Segment, Source};
-use crate::slot::{Flags, Handle, NO_TURN, Slot};
+use crate::slot::{Cold, Flags, Handle, NO_TURN, Slot};
 
 impl Core {
     pub(crate) fn send(&mut self, slot: Slot, segment: Segment) -> Result<(), Refused> {
@@ -42,12 +42,13 @@ impl Core {
         let Some(hot) = self.slab.get(handle) else { return };
         let cold = hot.cold();
         let before = cold.tail.bytes();
-        match (segment, &mut cold.transform) {
+        let Cold { tail, transform, carry, .. } = cold;
+        match (segment, transform) {
             (Segment::Arena(range), None) => {
-                cold.tail.push_bytes(&self.out.arena[range.start as usize..range.end as usize]);
+                tail.push_bytes(&self.out.arena[range.start as usize..range.end as usize]);
             }
             (Segment::Shared(bytes, range), None) => {
-                cold.tail.push_shared(bytes, range.start as usize..range.end as usize);
+                tail.push_shared(bytes, range.start as usize..range.end as usize);
             }
             (segment, Some(transform)) => {
                 let plain = match segment {
@@ -55,11 +56,11 @@ impl Core {
                     Segment::Shared(bytes, range) => &bytes[range.start as usize..range.end as usize],
                 };
                 self.pieces.clear();
-                transform.outbound(&[IoSlice::new(plain)], &mut self.pieces);
-                cold.tail.push_bytes(&self.pieces);
+                transform.outbound(&[IoSlice::new(plain)], carry, &mut self.pieces);
+                tail.push_bytes(&self.pieces);
             }
         }
-        self.tail_bytes += cold.tail.bytes() - before;
+        self.tail_bytes += tail.bytes() - before;
     }
 
     /// Queues bytes that need no transform any more, behind what is queued.
@@ -85,11 +86,19 @@ impl Core {
         }
     }
 
+    /// The same as [`Self::seal`], for whatever a slot has queued this turn.
+    pub(super) fn seal_queued(&mut self, handle: Handle) {
+        let turn = self.slab.get(handle).map_or(NO_TURN, |hot| hot.turn);
+        if turn != NO_TURN {
+            self.seal(handle, turn);
+        }
+    }
+
     /// Puts what a slot queued this turn through its transform.
     fn seal(&mut self, handle: Handle, turn: u32) {
         let Some(hot) = self.slab.get(handle) else { return };
         let Some(cold) = hot.cold.as_mut() else { return };
-        let Some(transform) = cold.transform.as_mut() else { return };
+        let Cold { transform: Some(transform), carry, .. } = &mut **cold else { return };
         if self.out.is_wire(turn) {
             return;
         }
@@ -103,7 +112,7 @@ impl Core {
                 piece => plain.push(IoSlice::new(self.out.slice(piece))),
             }
         }
-        transform.outbound(&plain, &mut wire);
+        transform.outbound(&plain, carry, &mut wire);
         let end = wire.len();
         self.out.wire = wire;
         self.out.replace(turn, start..end);
@@ -114,9 +123,12 @@ impl Core {
         if hot.flags.has(Flags::FIN_WANTED | Flags::FAILED | Flags::OUT_DEAD | Flags::LEAVING) {
             return;
         }
-        if let Some(transform) = hot.cold.as_mut().and_then(|cold| cold.transform.as_mut()) {
+        // What is queued is sealed before the end is: the peer opens records in the order in which they were sealed.
+        self.seal_queued(handle);
+        let cold = self.slab.get(handle).and_then(|hot| hot.cold.as_mut());
+        if let Some(Cold { transform: Some(transform), carry, .. }) = cold.map(|cold| &mut **cold) {
             let mut last = Vec::new();
-            transform.finish(&mut last);
+            transform.finish(carry, &mut last);
             self.queue_wire(handle, &last);
         }
         if let Some(hot) = self.slab.get(handle) {

@@ -58,13 +58,13 @@ impl Transform for Records {
         Ok(Inbound { consumed, plain })
     }
 
-    fn outbound(&mut self, plain: &[std::io::IoSlice<'_>], wire: &mut Vec<u8>) {
+    fn outbound(&mut self, plain: &[std::io::IoSlice<'_>], _unread: &mut [u8], wire: &mut Vec<u8>) {
         for piece in plain {
             self.seal(piece, wire);
         }
     }
 
-    fn finish(&mut self, wire: &mut Vec<u8>) {
+    fn finish(&mut self, _unread: &mut [u8], wire: &mut Vec<u8>) {
         self.seal(b"finished", wire);
     }
 }
@@ -177,4 +177,20 @@ pub fn a_transform_moves_with_its_connection(rig: Rig) {
     let mut all = answer.to_vec();
     client.read_to_end(&mut all).unwrap();
     assert_eq!(open(&all), b"beforebeyond");
+}
+
+pub fn what_is_queued_in_the_turn_of_the_end_is_sealed_before_it(rig: Rig) {
+    let server = DataThread::start(config(rig), |engine, event| match event {
+        Event::Accepted { slot, .. } => engine.set_transform(slot, Box::new(Records::new())),
+        Event::Data { slot, buf } => {
+            queue(engine, slot, &buf);
+            engine.shutdown_write(slot);
+        }
+        Event::Ended { slot, .. } => engine.close(slot),
+        _ => {}
+    });
+    let (mut client, mut wire) = (server.connect(), Vec::new());
+    Records::new().seal(b"the last answer, ", &mut wire);
+    client.write_all(&wire).unwrap();
+    assert_eq!(open(&read_to_end(client)), b"the last answer, finished");
 }

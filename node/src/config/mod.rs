@@ -36,7 +36,7 @@ use crate::log::LogFormat;
 pub use pages::{markdown, schema, template};
 pub use sources::{Origin, Problem, Sources};
 
-pub use crate::tls::Certificates;
+pub use pinwire_tls::Certificates;
 
 /// License regions that exist without being configured.
 pub const KNOWN_DB_CODES: [&str; 6] = [

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
+use pinwire_tls::CertificateError;
 use pinwire_token::{Jwks, Key, KeySet, Policy};
 use tracing_subscriber::EnvFilter;
 
@@ -16,7 +17,6 @@ use super::draft::TlsFiles;
 use super::sources::{Problem, Sources, Written};
 use super::{Advertised, Certificates, Config, Driver, Region, Resolved, Tls};
 use crate::log::LogFormat;
-use crate::tls::CertificateError;
 
 /// Below this a shared secret can be guessed by trying.
 const SECRET_BYTES_MIN: usize = 32;

@@ -84,7 +84,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
         let this = &mut *self;
         ready!(this.poll_outgoing(cx))?;
         let taken = &buf[..buf.len().min(WRITE)];
-        this.transform.outbound(&[io::IoSlice::new(taken)], &mut this.outgoing);
+        this.transform.outbound(&[io::IoSlice::new(taken)], &mut this.wire, &mut this.outgoing);
         // It is taken whatever the socket says now: the next call tells.
         let _ = this.poll_outgoing(cx)?;
         Poll::Ready(Ok(taken.len()))
@@ -98,7 +98,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !std::mem::replace(&mut this.is_finished, true) {
-            this.transform.finish(&mut this.outgoing);
+            this.transform.finish(&mut this.wire, &mut this.outgoing);
         }
         ready!(this.poll_outgoing(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)

@@ -240,7 +240,7 @@ impl DataThread {
                 if (listener as usize) < self.shared.config.tls_addresses() {
                     // A connection that could not be sealed would be in plain text.
                     let Some(session) = self.shared.live.tls_session() else { return engine.close(slot) };
-                    engine.set_transform(slot, Box::new(session));
+                    engine.set_transform(slot, session);
                 }
                 self.guests.welcome(slot, peer, now);
             }

@@ -1,40 +1,34 @@
-//! TLS: certificates from files, chosen by the name that clients ask for, and the transform of one connection.
+//! What a server's connections are made by.
 //!
 //! Sessions are resumed by tickets alone, so that nothing is kept of a connection that ended, and a herd that comes back pays
-//! no signature. Keys of tickets last twelve hours and survive a reload of certificates.
-
-mod certificates;
-mod session;
-
-pub use certificates::{CertificateError, Certificates};
-pub(crate) use session::Session;
+//! no signature.
 
 use std::sync::Arc;
 
+use pinwire_engine::Transform;
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, UnbufferedServerConnection};
+
+use crate::session::Session;
+use crate::{Certificates, provider};
 
 /// WebSockets are upgraded from HTTP/1.1; a client that speaks nothing else is told so in the handshake.
 const ALPN: &[u8] = b"http/1.1";
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
-}
-
-/// The keys that tickets are sealed with.
+/// The keys that tickets are sealed with; they last twelve hours.
 ///
 /// # Errors
 /// The system gives no random numbers.
-pub(crate) fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     aws_lc_rs::Ticketer::new()
 }
 
-/// What connections are made by.
+/// What connections are made by. With the same `ticketer`, tickets survive a change of certificates.
 ///
 /// # Errors
 /// The library does not take its own defaults.
-pub(crate) fn server_config(
+pub fn server_config(
     certificates: &Arc<Certificates>,
     ticketer: &Arc<dyn ProducesTickets>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
@@ -48,4 +42,12 @@ pub(crate) fn server_config(
     // One is what a client needs to come back.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
+}
+
+/// The server's side of a connection of which nothing was read yet.
+///
+/// # Errors
+/// The library refuses the configuration.
+pub fn server_session(config: Arc<ServerConfig>) -> Result<Box<dyn Transform>, rustls::Error> {
+    Ok(Box::new(Session::new(UnbufferedServerConnection::new(config)?)))
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::provider;
+use crate::provider;
 
 /// The certificates of a node. A client gets the first that is for the name it asks for, else the first of all.
 #[derive(Clone, Debug, Default)]

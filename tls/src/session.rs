@@ -1,0 +1,263 @@
+//! One connection's TLS, between the engine's reads and writes.
+
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pinwire_engine::{Inbound, Transform, TransformError};
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+};
+
+/// Bytes that a sealed record has beside its content: 5 of header, 1 of type, 16 of tag; TLS 1.2 has 8 more.
+const RECORD_OVERHEAD: usize = 32;
+/// Content of a record.
+const RECORD_MAX: usize = 16 << 10;
+/// Bytes for which a thread's buffers keep room.
+const BUFFER_KEPT: usize = 64 << 10;
+
+thread_local! {
+    /// Plain bytes of one call: connections have no buffers of their own.
+    static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One side of a TLS connection, as the library has it.
+pub(crate) trait Side: Send {
+    /// What the library keeps for this role.
+    type Data;
+
+    /// Goes through received bytes.
+    fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl Side for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(wire)
+    }
+}
+
+impl Side for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(wire)
+    }
+}
+
+/// A TLS connection.
+pub(crate) struct Session<S> {
+    side: S,
+    /// Plain bytes to send once the handshake is through: a client's first request.
+    waiting: Vec<u8>,
+    /// Our end, or an alert, was said: nothing may follow.
+    is_over: bool,
+    /// The peer's bytes were refused: no more are looked at.
+    is_broken: bool,
+}
+
+impl<S: Side> Session<S> {
+    pub(crate) fn new(side: S) -> Self {
+        Self { side, waiting: Vec::new(), is_over: false, is_broken: false }
+    }
+
+    /// Opens what stands in `wire`; returns how much of it is dealt with.
+    fn open(
+        &mut self,
+        wire: &mut [u8],
+        plain: &mut Vec<u8>,
+        reply: &mut Vec<u8>,
+    ) -> Result<usize, TransformError> {
+        let mut consumed = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } = self.side.process(&mut wire[consumed..]);
+            let mut is_done = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(|error| refused(&error))?;
+                        discard += record.discard;
+                        plain.extend_from_slice(record.payload);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut encode)) => append_encoded(reply, &mut encode),
+                Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    seal(&mut traffic, &std::mem::take(&mut self.waiting), reply);
+                    is_done = true;
+                }
+                // Early data is not offered, and whatever else there is waits for the peer.
+                Ok(_) => is_done = true,
+                Err(error) => {
+                    self.take_alert(&mut wire[consumed + discard..], reply);
+                    return Err(refused(&error));
+                }
+            }
+            consumed += discard;
+            if is_done {
+                return Ok(consumed);
+            }
+        }
+    }
+
+    /// What the peer is told about its mistake: it stands first. Nothing may be asked of the library after that, which would go
+    /// on with the bytes that it has refused.
+    fn take_alert(&mut self, wire: &mut [u8], reply: &mut Vec<u8>) {
+        self.is_over = true;
+        if let Ok(ConnectionState::EncodeTlsData(mut encode)) = self.side.process(wire).state {
+            append_encoded(reply, &mut encode);
+        }
+    }
+
+    /// Calls `write` if the connection may send; what has to leave before goes before it. Whatever of `unread` is whole was
+    /// opened: there is nothing to read in it, but the library keeps places of half a message in there.
+    fn write(
+        &mut self,
+        unread: &mut [u8],
+        wire: &mut Vec<u8>,
+        write: impl FnOnce(&mut WriteTraffic<'_, S::Data>, &mut Vec<u8>),
+    ) -> MaySend {
+        loop {
+            match self.side.process(unread).state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    write(&mut traffic, wire);
+                    return MaySend::Now;
+                }
+                Ok(ConnectionState::EncodeTlsData(mut encode)) => append_encoded(wire, &mut encode),
+                Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
+                Ok(ConnectionState::PeerClosed) => {}
+                Ok(ConnectionState::BlockedHandshake) => return MaySend::Later,
+                Ok(_) => return MaySend::NoMore,
+                Err(error) => {
+                    refused(&error);
+                    self.is_broken = true;
+                    return MaySend::NoMore;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8], unread: &mut [u8], wire: &mut Vec<u8>) {
+        if self.write(unread, wire, |traffic, wire| seal(traffic, bytes, wire)) == MaySend::Later {
+            self.waiting.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// Whether plain bytes can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MaySend {
+    Now,
+    /// After the handshake.
+    Later,
+    NoMore,
+}
+
+fn seal<D>(traffic: &mut WriteTraffic<'_, D>, bytes: &[u8], wire: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        return;
+    }
+    let room = bytes.len() + bytes.len().div_ceil(RECORD_MAX) * RECORD_OVERHEAD;
+    append(wire, room, |out| traffic.encrypt(bytes, out).map_err(|error| too_small(&error)));
+}
+
+fn refused(error: &rustls::Error) -> TransformError {
+    tracing::debug!(%error, "TLS refused a peer's bytes");
+    TransformError
+}
+
+fn append_encoded<D>(out: &mut Vec<u8>, encode: &mut EncodeTlsData<'_, D>) {
+    append(out, RECORD_OVERHEAD, |out| match encode.encode(out) {
+        Ok(written) => Ok(written),
+        Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
+        Err(EncodeError::AlreadyEncoded) => Err(None),
+    });
+}
+
+fn too_small(error: &EncryptError) -> Option<usize> {
+    match error {
+        EncryptError::InsufficientSize(size) => Some(size.required_size),
+        EncryptError::EncryptExhausted => None,
+    }
+}
+
+/// Appends what `write` writes, which asks for more room if it has too little, or gives up.
+fn append(out: &mut Vec<u8>, room: usize, mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>) {
+    let start = out.len();
+    let mut room = room;
+    loop {
+        out.resize(start + room, 0);
+        match write(&mut out[start..]) {
+            Ok(written) => return out.truncate(start + written),
+            Err(Some(required)) if required > room => room = required,
+            Err(_) => return out.truncate(start),
+        }
+    }
+}
+
+/// Runs what calls the library. It is given whatever peers send, and a panic of its would end a thread that serves thousands of
+/// others.
+fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
+    let outcome = catch_unwind(AssertUnwindSafe(call)).ok();
+    if outcome.is_none() {
+        tracing::error!("the TLS library panicked; one connection ends");
+    }
+    outcome
+}
+
+impl<S: Side> Transform for Session<S> {
+    fn inbound(&mut self, wire: &mut [u8], reply: &mut Vec<u8>) -> Result<Inbound, TransformError> {
+        if self.is_broken {
+            return Err(TransformError);
+        }
+        let opened = guarded(|| {
+            PLAIN.with_borrow_mut(|plain| {
+                plain.clear();
+                let consumed = self.open(wire, plain, reply)?;
+                // Opened records are shorter than sealed ones: they fit in what was consumed.
+                wire.get_mut(..plain.len()).ok_or(TransformError)?.copy_from_slice(plain);
+                let inbound = Inbound { consumed, plain: plain.len() };
+                plain.shrink_to(BUFFER_KEPT);
+                Ok(inbound)
+            })
+        });
+        let opened = opened.unwrap_or(Err(TransformError));
+        self.is_broken |= opened.is_err();
+        self.is_over |= self.is_broken;
+        opened
+    }
+
+    fn outbound(&mut self, plain: &[IoSlice<'_>], unread: &mut [u8], wire: &mut Vec<u8>) {
+        if self.is_over {
+            return;
+        }
+        let sealed = guarded(|| {
+            if let [one] = plain {
+                return self.send(one, unread, wire);
+            }
+            PLAIN.with_borrow_mut(|joined| {
+                joined.clear();
+                plain.iter().for_each(|piece| joined.extend_from_slice(piece));
+                self.send(joined, unread, wire);
+                joined.shrink_to(BUFFER_KEPT);
+            });
+        });
+        self.is_over |= sealed.is_none();
+    }
+
+    fn finish(&mut self, unread: &mut [u8], wire: &mut Vec<u8>) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        guarded(|| {
+            self.write(unread, wire, |traffic, wire| {
+                append(wire, RECORD_OVERHEAD, |out| {
+                    traffic.queue_close_notify(out).map_err(|error| too_small(&error))
+                });
+            })
+        });
+    }
+}
