@@ -10,6 +10,8 @@ pub struct Inbound {
     pub consumed: usize,
     /// Plain bytes now at the start of the buffer; at most `consumed`.
     pub plain: usize,
+    /// The peer said that nothing follows: input is over as if the socket had ended.
+    pub is_end: bool,
 }
 
 /// The transform refused the bytes: the connection ends with `Cause::Io(InvalidData)` after the reply has left.
@@ -30,7 +32,15 @@ pub trait Transform: Send {
 
     /// Seals `plain`, given in pieces, and appends the result to `wire`. `unread` is what `inbound` did not use: the caller
     /// puts it in front of the next read.
-    fn outbound(&mut self, plain: &[IoSlice<'_>], unread: &mut [u8], wire: &mut Vec<u8>);
+    ///
+    /// # Errors
+    /// When no more can be sealed: the connection is dead.
+    fn outbound(
+        &mut self,
+        plain: &[IoSlice<'_>],
+        unread: &mut [u8],
+        wire: &mut Vec<u8>,
+    ) -> Result<(), TransformError>;
 
     /// Appends what says that nothing more will follow (TLS: `close_notify`), before the FIN. What was sealed before is before
     /// it.

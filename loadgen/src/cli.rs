@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plan::PlanArgs;
 use crate::scenario::presets::{NAMES, preset};
-use crate::scenario::{Arrivals, Auth, Dialect, Driver, Kind, Load, Scenario, Server, StagePlan, duration};
+use crate::scenario::{
+    Arrivals, Auth, Dialect, Driver, Kind, Load, Scenario, Server, StagePlan, Trust, duration,
+};
 use crate::view::Choice;
 
 /// A load generator for WebSocket servers that checks what it measures.
@@ -123,6 +125,12 @@ pub struct RunArgs {
     /// A token of its own for each client, signed with this PEM file.
     #[arg(long, help_heading = "Target", value_name = "FILE")]
     key: Option<String>,
+    /// wss: certificates (PEM) that vouch for the server, instead of this host's
+    #[arg(long, help_heading = "Target", value_name = "FILE")]
+    ca: Option<String>,
+    /// wss: believe every server
+    #[arg(long, help_heading = "Target", conflicts_with = "ca")]
+    insecure: bool,
     /// What documents speak.
     #[arg(long, help_heading = "Target", value_enum)]
     dialect: Option<DialectArg>,
@@ -395,6 +403,11 @@ impl RunArgs {
             target.auth = Auth::Secret(secret.clone());
         } else if let Some(key) = &self.key {
             target.auth = Auth::Key(key.clone());
+        }
+        match (&self.ca, self.insecure) {
+            (Some(file), _) => target.trust = Trust::Roots(file.clone()),
+            (None, true) => target.trust = Trust::Anybody,
+            (None, false) => {}
         }
         match self.dialect {
             Some(DialectArg::YWebsocket) => target.dialect = Dialect::YWebsocket,

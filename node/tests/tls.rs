@@ -249,3 +249,42 @@ fn plain_text_on_a_port_with_tls_is_refused_and_disturbs_nobody() {
     assert!(answer.first().is_none_or(|first| *first == 21), "{answer:?}");
     assert!(get(&mut connect(&node, &secure.client(), "localhost"), "/health").contains("\"healthy\""));
 }
+
+#[test]
+fn refusals_and_ends_are_told_in_tls() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start();
+    let client = secure.client();
+    // Answered and ended in one turn of the data thread.
+    let mut refused = connect(&node, &client, "localhost");
+    refused.write_all(b"GET /d HTTP/1.1\r\nBad Header: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    refused.read_to_string(&mut answer).expect("an answer, and close_notify behind it");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+
+    let token = secure.home.token();
+    let mut member = Member::open(connect(&node, &client, "localhost"), "document", &token);
+    let mut bytes = Vec::new();
+    ws::append_close(&mut bytes, 1000_u16, "", Some([1, 2, 3, 4]));
+    member.stream.write_all(&bytes).unwrap();
+    let mut rest = Vec::new();
+    member.stream.read_to_end(&mut rest).expect("a close frame, and close_notify behind it");
+    assert_eq!(rest, [0x88, 2, 3, 0xe8]);
+}
+
+#[test]
+fn what_follows_an_end_is_ignored_and_kept_nowhere() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start();
+    let mut stream = connect(&node, &secure.client(), "localhost");
+    write!(stream, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the answer, and close_notify behind it");
+    assert!(answer.contains("\"healthy\""), "{answer}");
+    // The node has ended its side, and takes no more.
+    let zeros = vec![0; 1 << 20];
+    let is_refused = (0..256).any(|_| stream.sock.write_all(&zeros).is_err());
+    assert!(is_refused, "256 MiB were taken");
+}

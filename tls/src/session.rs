@@ -57,14 +57,17 @@ pub(crate) struct Session<S> {
     is_over: bool,
     /// The peer's bytes were refused: no more are looked at.
     is_broken: bool,
+    /// The peer said that nothing follows.
+    is_ended: bool,
 }
 
 impl<S: Side> Session<S> {
     pub(crate) fn new(side: S) -> Self {
-        Self { side, waiting: Vec::new(), is_over: false, is_broken: false }
+        Self { side, waiting: Vec::new(), is_over: false, is_broken: false, is_ended: false }
     }
 
-    /// Opens what stands in `wire`; returns how much of it is dealt with.
+    /// Opens what stands in `wire`; returns how much of it is dealt with. What came before a mistake counts: the mistake is told at
+    /// the next call, the alert about it leaves at once.
     fn open(
         &mut self,
         wire: &mut [u8],
@@ -86,14 +89,21 @@ impl<S: Side> Session<S> {
                 Ok(ConnectionState::EncodeTlsData(mut encode)) => append_encoded(reply, &mut encode),
                 Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    seal(&mut traffic, &std::mem::take(&mut self.waiting), reply);
+                    seal(&mut traffic, &std::mem::take(&mut self.waiting), reply)?;
                     is_done = true;
+                }
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    // "Any data received after a closure alert has been received MUST be ignored" (RFC 8446 6.1).
+                    self.is_ended = true;
+                    return Ok(wire.len());
                 }
                 // Early data is not offered, and whatever else there is waits for the peer.
                 Ok(_) => is_done = true,
                 Err(error) => {
                     self.take_alert(&mut wire[consumed + discard..], reply);
-                    return Err(refused(&error));
+                    self.is_broken = true;
+                    let refused = refused(&error);
+                    return if plain.is_empty() { Err(refused) } else { Ok(wire.len()) };
                 }
             }
             consumed += discard;
@@ -118,32 +128,31 @@ impl<S: Side> Session<S> {
         &mut self,
         unread: &mut [u8],
         wire: &mut Vec<u8>,
-        write: impl FnOnce(&mut WriteTraffic<'_, S::Data>, &mut Vec<u8>),
-    ) -> MaySend {
+        write: impl FnOnce(&mut WriteTraffic<'_, S::Data>, &mut Vec<u8>) -> Result<(), TransformError>,
+    ) -> Result<MaySend, TransformError> {
         loop {
             match self.side.process(unread).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    write(&mut traffic, wire);
-                    return MaySend::Now;
+                    return write(&mut traffic, wire).map(|()| MaySend::Now);
                 }
                 Ok(ConnectionState::EncodeTlsData(mut encode)) => append_encoded(wire, &mut encode),
                 Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
-                Ok(ConnectionState::PeerClosed) => {}
-                Ok(ConnectionState::BlockedHandshake) => return MaySend::Later,
-                Ok(_) => return MaySend::NoMore,
+                Ok(ConnectionState::PeerClosed) => self.is_ended = true,
+                Ok(ConnectionState::BlockedHandshake) => return Ok(MaySend::Later),
+                Ok(_) => return Ok(MaySend::NoMore),
                 Err(error) => {
-                    refused(&error);
                     self.is_broken = true;
-                    return MaySend::NoMore;
+                    return Err(refused(&error));
                 }
             }
         }
     }
 
-    fn send(&mut self, bytes: &[u8], unread: &mut [u8], wire: &mut Vec<u8>) {
-        if self.write(unread, wire, |traffic, wire| seal(traffic, bytes, wire)) == MaySend::Later {
+    fn send(&mut self, bytes: &[u8], unread: &mut [u8], wire: &mut Vec<u8>) -> Result<(), TransformError> {
+        if self.write(unread, wire, |traffic, wire| seal(traffic, bytes, wire))? == MaySend::Later {
             self.waiting.extend_from_slice(bytes);
         }
+        Ok(())
     }
 }
 
@@ -156,12 +165,17 @@ enum MaySend {
     NoMore,
 }
 
-fn seal<D>(traffic: &mut WriteTraffic<'_, D>, bytes: &[u8], wire: &mut Vec<u8>) {
+/// An error once a connection has sealed as much as its keys are good for.
+fn seal<D>(
+    traffic: &mut WriteTraffic<'_, D>,
+    bytes: &[u8],
+    wire: &mut Vec<u8>,
+) -> Result<(), TransformError> {
     if bytes.is_empty() {
-        return;
+        return Ok(());
     }
     let room = bytes.len() + bytes.len().div_ceil(RECORD_MAX) * RECORD_OVERHEAD;
-    append(wire, room, |out| traffic.encrypt(bytes, out).map_err(|error| too_small(&error)));
+    append(wire, room, |out| traffic.encrypt(bytes, out).map_err(|error| too_small(&error)))
 }
 
 fn refused(error: &rustls::Error) -> TransformError {
@@ -170,7 +184,8 @@ fn refused(error: &rustls::Error) -> TransformError {
 }
 
 fn append_encoded<D>(out: &mut Vec<u8>, encode: &mut EncodeTlsData<'_, D>) {
-    append(out, RECORD_OVERHEAD, |out| match encode.encode(out) {
+    // What is encoded already is there already.
+    let _ = append(out, RECORD_OVERHEAD, |out| match encode.encode(out) {
         Ok(written) => Ok(written),
         Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
         Err(EncodeError::AlreadyEncoded) => Err(None),
@@ -185,15 +200,25 @@ fn too_small(error: &EncryptError) -> Option<usize> {
 }
 
 /// Appends what `write` writes, which asks for more room if it has too little, or gives up.
-fn append(out: &mut Vec<u8>, room: usize, mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>) {
+fn append(
+    out: &mut Vec<u8>,
+    room: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+) -> Result<(), TransformError> {
     let start = out.len();
     let mut room = room;
     loop {
         out.resize(start + room, 0);
         match write(&mut out[start..]) {
-            Ok(written) => return out.truncate(start + written),
+            Ok(written) => {
+                out.truncate(start + written);
+                return Ok(());
+            }
             Err(Some(required)) if required > room => room = required,
-            Err(_) => return out.truncate(start),
+            Err(_) => {
+                out.truncate(start);
+                return Err(TransformError);
+            }
         }
     }
 }
@@ -213,13 +238,16 @@ impl<S: Side> Transform for Session<S> {
         if self.is_broken {
             return Err(TransformError);
         }
+        if self.is_ended {
+            return Ok(Inbound { consumed: wire.len(), plain: 0, is_end: true });
+        }
         let opened = guarded(|| {
             PLAIN.with_borrow_mut(|plain| {
                 plain.clear();
                 let consumed = self.open(wire, plain, reply)?;
                 // Opened records are shorter than sealed ones: they fit in what was consumed.
                 wire.get_mut(..plain.len()).ok_or(TransformError)?.copy_from_slice(plain);
-                let inbound = Inbound { consumed, plain: plain.len() };
+                let inbound = Inbound { consumed, plain: plain.len(), is_end: self.is_ended };
                 plain.shrink_to(BUFFER_KEPT);
                 Ok(inbound)
             })
@@ -230,9 +258,15 @@ impl<S: Side> Transform for Session<S> {
         opened
     }
 
-    fn outbound(&mut self, plain: &[IoSlice<'_>], unread: &mut [u8], wire: &mut Vec<u8>) {
+    fn outbound(
+        &mut self,
+        plain: &[IoSlice<'_>],
+        unread: &mut [u8],
+        wire: &mut Vec<u8>,
+    ) -> Result<(), TransformError> {
         if self.is_over {
-            return;
+            // An end or an alert was said: whatever comes behind it is for nobody.
+            return Ok(());
         }
         let sealed = guarded(|| {
             if let [one] = plain {
@@ -241,22 +275,26 @@ impl<S: Side> Transform for Session<S> {
             PLAIN.with_borrow_mut(|joined| {
                 joined.clear();
                 plain.iter().for_each(|piece| joined.extend_from_slice(piece));
-                self.send(joined, unread, wire);
+                let sealed = self.send(joined, unread, wire);
                 joined.shrink_to(BUFFER_KEPT);
-            });
+                sealed
+            })
         });
-        self.is_over |= sealed.is_none();
+        let sealed = sealed.unwrap_or(Err(TransformError));
+        self.is_over |= sealed.is_err();
+        sealed
     }
 
     fn finish(&mut self, unread: &mut [u8], wire: &mut Vec<u8>) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        guarded(|| {
+        // Where it cannot be said, the end of the socket says it.
+        let _ = guarded(|| {
             self.write(unread, wire, |traffic, wire| {
                 append(wire, RECORD_OVERHEAD, |out| {
                     traffic.queue_close_notify(out).map_err(|error| too_small(&error))
-                });
+                })
             })
         });
     }

@@ -14,11 +14,12 @@ struct End {
     session: Box<dyn Transform>,
     carry: Vec<u8>,
     plain: Vec<u8>,
+    has_ended: bool,
 }
 
 impl End {
     fn new(session: Box<dyn Transform>) -> Self {
-        Self { session, carry: Vec::new(), plain: Vec::new() }
+        Self { session, carry: Vec::new(), plain: Vec::new(), has_ended: false }
     }
 
     /// Takes bytes in as the engine does; returns what it answers.
@@ -31,6 +32,7 @@ impl End {
                 assert!(step.plain <= step.consumed && step.consumed <= wire.len());
                 self.plain.extend_from_slice(&wire[..step.plain]);
                 self.carry = wire.split_off(step.consumed);
+                self.has_ended |= step.is_end;
                 (reply, Ok(()))
             }
             Err(error) => (reply, Err(error)),
@@ -40,7 +42,8 @@ impl End {
     fn send(&mut self, pieces: &[&[u8]]) -> Vec<u8> {
         let mut wire = Vec::new();
         let pieces: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        self.session.outbound(&pieces, &mut self.carry, &mut wire);
+        // A connection that seals no more has nothing to say.
+        let _ = self.session.outbound(&pieces, &mut self.carry, &mut wire);
         wire
     }
 }
@@ -149,8 +152,13 @@ fn an_end_is_told_before_it_comes() {
     let mut last = Vec::new();
     server.session.finish(&mut server.carry, &mut last);
     assert!(!last.is_empty());
+    assert!(!client.has_ended);
     client.receive(&last).1.unwrap();
+    assert!(client.has_ended);
     assert_eq!(server.send(&[b"more"]), b"", "nothing more leaves");
+    // Whatever follows is ignored, and kept nowhere.
+    client.receive(&[0; 100_000]).1.unwrap();
+    assert!(client.carry.is_empty() && client.plain.is_empty());
 }
 
 /// What is sent when, and which bytes of it were changed, is left to chance. Half of a message waits now and then while the server
@@ -206,4 +214,18 @@ fn nothing_that_a_peer_sends_makes_the_library_panic() {
     }
     drop(std::panic::take_hook());
     assert_eq!(PANICS.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_came_before_a_mistake_is_delivered() {
+    let (mut client, mut server) = pair(Trust::Roots, "localhost");
+    let hello = client.send(&[b"x"]);
+    exchange(&mut client, &mut server, hello, usize::MAX);
+    let mut wire = client.send(&[b" and y"]);
+    let mut bad = client.send(&[b" and z"]);
+    bad[8] ^= 1;
+    wire.extend(bad);
+    let (alert, outcome) = server.receive(&wire);
+    assert_eq!((outcome, alert.is_empty(), &server.plain[..]), (Ok(()), false, &b"x and y"[..]));
+    assert!(server.receive(b"?").1.is_err());
 }

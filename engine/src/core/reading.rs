@@ -124,6 +124,9 @@ impl Core {
                     buf.set_len(step.plain);
                     self.tell(handle, Event::Data { slot: handle.slot(), buf });
                 }
+                if step.is_end {
+                    self.end(handle, Cause::Eof);
+                }
             }
             _ => self.refuse_input(handle),
         }

@@ -7,6 +7,9 @@ use crate::event::{Cause, Event};
 use crate::output::{Job, Piece, Refused, Segment, Source};
 use crate::slot::{Cold, Flags, Handle, NO_TURN, Slot};
 
+/// Why a connection ends whose transform seals no more.
+const UNSEALED: Cause = Cause::Io(io::ErrorKind::InvalidData);
+
 impl Core {
     pub(crate) fn send(&mut self, slot: Slot, segment: Segment) -> Result<(), Refused> {
         if !self.out.in_range(&segment) {
@@ -43,6 +46,7 @@ impl Core {
         let cold = hot.cold();
         let before = cold.tail.bytes();
         let Cold { tail, transform, carry, .. } = cold;
+        let mut is_sealed = true;
         match (segment, transform) {
             (Segment::Arena(range), None) => {
                 tail.push_bytes(&self.out.arena[range.start as usize..range.end as usize]);
@@ -56,11 +60,14 @@ impl Core {
                     Segment::Shared(bytes, range) => &bytes[range.start as usize..range.end as usize],
                 };
                 self.pieces.clear();
-                transform.outbound(&[IoSlice::new(plain)], carry, &mut self.pieces);
+                is_sealed = transform.outbound(&[IoSlice::new(plain)], carry, &mut self.pieces).is_ok();
                 tail.push_bytes(&self.pieces);
             }
         }
         self.tail_bytes += tail.bytes() - before;
+        if !is_sealed {
+            self.out_failed(handle, UNSEALED);
+        }
     }
 
     /// Queues bytes that need no transform any more, behind what is queued.
@@ -112,10 +119,13 @@ impl Core {
                 piece => plain.push(IoSlice::new(self.out.slice(piece))),
             }
         }
-        transform.outbound(&plain, carry, &mut wire);
+        let is_sealed = transform.outbound(&plain, carry, &mut wire).is_ok();
         let end = wire.len();
         self.out.wire = wire;
         self.out.replace(turn, start..end);
+        if !is_sealed {
+            self.out_failed(handle, UNSEALED);
+        }
     }
 
     pub(crate) fn finish_writing(&mut self, slot: Slot) {

@@ -55,13 +55,17 @@ impl Transform for Records {
             }
             consumed += 1 + len;
         }
-        Ok(Inbound { consumed, plain })
+        Ok(Inbound { consumed, plain, is_end: false })
     }
 
-    fn outbound(&mut self, plain: &[std::io::IoSlice<'_>], _unread: &mut [u8], wire: &mut Vec<u8>) {
-        for piece in plain {
-            self.seal(piece, wire);
-        }
+    fn outbound(
+        &mut self,
+        plain: &[std::io::IoSlice<'_>],
+        _unread: &mut [u8],
+        wire: &mut Vec<u8>,
+    ) -> Result<(), TransformError> {
+        plain.iter().for_each(|piece| self.seal(piece, wire));
+        Ok(())
     }
 
     fn finish(&mut self, _unread: &mut [u8], wire: &mut Vec<u8>) {

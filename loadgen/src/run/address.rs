@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 /// A WebSocket URL taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Speaks TLS.
+    pub is_secure: bool,
     /// Resolved, the first address.
     pub address: SocketAddr,
     /// For the `Host` header.
@@ -18,15 +20,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes `ws://host:port/path?query` apart and resolves its host.
+    /// Takes `ws://host:port/path?query` (or `wss://`) apart and resolves its host.
     ///
     /// # Errors
     /// Not such a URL, or the host has no address.
     pub fn resolve(url: &str) -> Result<Self> {
-        let Some(rest) = url.strip_prefix("ws://") else {
-            if url.starts_with("wss://") {
-                bail!("{url}: TLS is not supported yet; test the plain listener behind it with ws://");
-            }
+        let (is_secure, port) = if url.starts_with("wss://") { (true, 443) } else { (false, 80) };
+        let Some(rest) = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://")) else {
             bail!("{url} is not a WebSocket URL; write it as ws://127.0.0.1:8080/path");
         };
         ensure!(!rest.contains('#'), "{url}: a WebSocket URL has no fragment (RFC 6455 3)");
@@ -37,12 +37,19 @@ impl Endpoint {
             None => (target, None),
         };
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let with_port = if has_port { host.to_owned() } else { format!("{host}:{port}") };
         let mut addresses =
             with_port.to_socket_addrs().with_context(|| format!("{url}: the host has no address"))?;
         let address = addresses.next().with_context(|| format!("{url}: the host has no address"))?;
         let path = if path.len() > 1 { path.trim_end_matches('/') } else { "" };
-        Ok(Self { address, host: host.to_owned(), path: path.to_owned(), query })
+        Ok(Self { is_secure, address, host: host.to_owned(), path: path.to_owned(), query })
+    }
+
+    /// The host without its port: what its certificate has to be for.
+    pub(crate) fn name(&self) -> &str {
+        let without_port = self.host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let name = without_port.map_or(self.host.as_str(), |(name, _)| name);
+        name.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// The request target for a document or path below this URL's, with a token if there is one.
@@ -104,7 +111,9 @@ mod tests {
     #[test]
     fn what_is_no_url_says_how_one_looks() {
         assert!(Endpoint::resolve("127.0.0.1:80").unwrap_err().to_string().contains("ws://"));
-        assert!(Endpoint::resolve("wss://127.0.0.1").unwrap_err().to_string().contains("TLS"));
+        let secure = Endpoint::resolve("wss://127.0.0.1/a").unwrap();
+        assert_eq!((secure.is_secure, secure.address.port(), secure.name()), (true, 443, "127.0.0.1"));
+        assert_eq!(Endpoint::resolve("wss://[::1]:9").unwrap().name(), "::1");
     }
 
     #[test]

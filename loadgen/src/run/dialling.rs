@@ -10,6 +10,7 @@ use pinwire_engine::Segment;
 use pinwire_protocol::close::REDIRECT_PREFIX;
 use pinwire_protocol::ws::handshake::{ClientRequest, append_request, request_key};
 use pinwire_protocol::ws::{self, Decoder, Role};
+use pinwire_tls::client_session;
 use socket2::{Domain, Socket, Type};
 
 use crate::results::Measure;
@@ -133,6 +134,13 @@ impl Worker {
         };
         let slot =
             self.engine.adopt(OwnedFd::from(socket), endpoint.address).context("no room for a connection")?;
+        if endpoint.is_secure {
+            let Some(config) = self.given.tls.clone() else {
+                self.cut(client, "sent to wss:// from ws://: give a wss:// URL too");
+                return Ok(());
+            };
+            self.engine.set_transform(slot, client_session(config, endpoint.name())?);
+        }
         self.remember_slot(slot, client);
         let upgrading = self.upgrade(client, &endpoint)?;
         let state = &mut self.clients[client as usize];

@@ -14,6 +14,7 @@ mod process;
 mod schedule;
 pub(crate) mod server;
 mod session;
+pub(crate) mod tls;
 mod tokens;
 mod watch;
 mod worker;

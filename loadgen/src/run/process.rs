@@ -21,6 +21,7 @@ use crate::run::counts::StageCounts;
 use crate::run::desk::{Desk, Outcome, Report, Reporter, Standing};
 use crate::run::layout;
 use crate::run::server::{SETTLE, ServerWatch};
+use crate::run::tls;
 use crate::run::tokens::Tokens;
 use crate::run::worker::{Assignment, Worker};
 use crate::run::{Conductor, Faults, Phase, Seat, Second, Status, Watch};
@@ -100,6 +101,8 @@ impl Process {
         let all_clients: u64 = all.iter().map(|group| u64::from(group.members)).sum();
         let mut random = fastrand::Rng::with_seed(scenario.generator.seed);
         let tokens = Arc::new(Tokens::new(&scenario.target.auth, &scenario.target.region, &mut random)?);
+        let is_secure = endpoints.iter().chain(&home).any(|endpoint| endpoint.is_secure);
+        let tls = is_secure.then(|| tls::client(&scenario.target.trust)).transpose()?;
         let sources: Arc<[_]> = sources(&scenario.generator.sources)?.into();
         let started = OffsetDateTime::now_utc();
         // Runs must not meet in a document: the name is of this run, the same in all its processes.
@@ -135,6 +138,7 @@ impl Process {
                 scenario: Arc::clone(scenario),
                 endpoints: endpoints.clone(),
                 home: home.clone(),
+                tls: tls.clone(),
                 sources: Arc::clone(&sources),
                 tokens: Arc::clone(&tokens),
                 groups,

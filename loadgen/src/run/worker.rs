@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use pinwire_engine::{Cause, Engine, Event, ReadBuf, Slot};
 use pinwire_protocol::ws::Scratch;
+use pinwire_tls::ClientConfig;
 
 use crate::procfs::{ThreadTime, own_thread_time};
 use crate::results::{Correctness, GeneratorThread, Measure};
@@ -80,6 +81,8 @@ pub(crate) struct Assignment {
     pub(crate) endpoints: Vec<Endpoint>,
     /// Where documents are opened first, of `redirect`.
     pub(crate) home: Option<Endpoint>,
+    /// What TLS connections are made by, if there are any.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) sources: Arc<[Ipv4Addr]>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) groups: Vec<Group>,

@@ -167,8 +167,11 @@ pub enum RawMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// `ws://host:port/path`; several are taken in turn. For documents the name is appended to the path.
+    /// `ws://host:port/path`, or `wss://` for TLS; several are taken in turn. For documents the name is appended to the path.
     pub urls: Vec<String>,
+    /// Which servers are believed that speak TLS.
+    #[serde(default)]
+    pub trust: Trust,
     /// How clients show who they are.
     pub auth: Auth,
     /// Prefix of document names; a run adds its own random part, so that runs do not meet.
@@ -183,6 +186,19 @@ pub struct Target {
     pub deflate: bool,
     /// `regionCode` of minted tokens.
     pub region: String,
+}
+
+/// See [`Target::trust`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Trust {
+    /// Those that this host's certificates vouch for.
+    #[default]
+    Host,
+    /// Those that the certificates in this PEM file vouch for, or in the PEM text that this is.
+    Roots(String),
+    /// All.
+    Anybody,
 }
 
 /// See [`Target::auth`].

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::scenario::{
     Arrivals, Auth, Clients, Dialect, Driver, GeneratorSettings, Kind, Load, RawMode, Scenario, StagePlan,
-    Target,
+    Target, Trust,
 };
 
 /// All of them.
@@ -102,6 +102,7 @@ pub fn preset(name: &str) -> Option<Scenario> {
         kind,
         target: Target {
             urls: vec!["ws://127.0.0.1:8080".into()],
+            trust: Trust::Host,
             auth: Auth::None,
             document_prefix: "load-".into(),
             headers: Vec::new(),

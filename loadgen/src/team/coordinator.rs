@@ -20,8 +20,9 @@ use crate::merge::{self, Part};
 use crate::preflight::Findings;
 use crate::results::{Interval, Results};
 use crate::run::server::ServerWatch;
+use crate::run::tls::read_roots;
 use crate::run::{Faults, Phase, Seat, Second, Status, Watch};
-use crate::scenario::{Auth, Scenario};
+use crate::scenario::{Auth, Scenario, Trust};
 use crate::team::clock::{Estimate, ROUNDS};
 use crate::team::greeting;
 use crate::team::wire::{FromAgent, MESSAGE_MAX, Outlet, SILENCE_MAX, SILENT, Stream, Task, ToAgent, read};
@@ -251,6 +252,9 @@ impl Team {
         scenario.server = None;
         if let Auth::Key(file) = &mut scenario.target.auth {
             *file = std::fs::read_to_string(&*file).with_context(|| format!("the key file {file}"))?;
+        }
+        if let Trust::Roots(file) = &mut scenario.target.trust {
+            *file = read_roots(file)?;
         }
         let hosts: Vec<String> = self.members.iter().map(|member| member.host.clone()).collect();
         let of = self.members.len() as u32;

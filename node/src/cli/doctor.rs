@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::serve::{SourceArgs, Unusable};
-use crate::config::DEFAULT_MAX_CONNECTIONS;
+use crate::config::{DEFAULT_MAX_CONNECTIONS, Driver};
 use crate::doctor::{Host, Wanted, examine, exit_status};
 
 /// Flags of `doctor`.
@@ -54,13 +54,21 @@ impl DoctorArgs {
 
     fn wanted(&self) -> anyhow::Result<Wanted> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-        let default = Wanted { connections: DEFAULT_MAX_CONNECTIONS.into(), rings_per_thread: 1, threads };
+        let default = Wanted {
+            connections: DEFAULT_MAX_CONNECTIONS.into(),
+            rings_per_thread: 1,
+            threads,
+            driver: Driver::Auto,
+            has_tls: false,
+        };
         let wanted = if self.sources.is_given() {
             let config = self.sources.sources().resolve().map_err(Unusable)?.config;
             Wanted {
                 connections: config.max_connections.into(),
                 rings_per_thread: config.rings_per_thread.into(),
                 threads: config.threads as u64,
+                driver: config.driver,
+                has_tls: config.tls.is_some(),
             }
         } else {
             default

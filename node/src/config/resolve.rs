@@ -36,6 +36,7 @@ impl Sources {
             _ => LogFormat::Human,
         };
         check_together(&mut written);
+        check_addresses(&mut written);
         if !written.problems.is_empty() {
             return Err(written.problems);
         }
@@ -252,6 +253,15 @@ fn secret(file: &Path) -> Result<Vec<u8>, String> {
 
 fn is_open_to_all(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+/// One address can be listened on once.
+fn check_addresses(written: &mut Written) {
+    let plain = written.draft.listen.clone();
+    let both = written.draft.tls.listen.clone().into_iter().filter(|address| plain.contains(address));
+    for address in both.filter(|address| !address.ends_with(":0")).collect::<Vec<_>>() {
+        written.wrong("tls.listen", format!("names {address}, which `listen` names too"));
+    }
 }
 
 /// What values say to each other.

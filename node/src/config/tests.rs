@@ -109,6 +109,22 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["outbound_per_thread: is less than buffers.outbound_per_connection"],
     ),
     ("tokens.leeway = \"1500ms\"", "", &["tokens.leeway: has to be whole seconds"]),
+    (
+        "tls.listen = [\"127.0.0.1:1234\"]",
+        "",
+        &["tls.listen: names 127.0.0.1:1234, which `listen` names too"],
+    ),
+    ("tls.listen = [\"127.0.0.1:1\"]", "", &["tls.certificates: has to name a file for tls.listen"]),
+    (
+        "tls = { listen = [\"127.0.0.1:1\"], certificates = [\"secret\"] }",
+        "",
+        &["tls.keys: names 0 files, tls.certificates 1"],
+    ),
+    (
+        "tls = { listen = [\"127.0.0.1:1\"], certificates = [\"secret\"], keys = [\"secret\"] }",
+        "",
+        &["tls.certificates: secret holds no certificate"],
+    ),
     // What the key files hold.
     (
         "",

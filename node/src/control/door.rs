@@ -1,5 +1,6 @@
 //! The way from a data thread to the HTTP thread.
 
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -17,6 +18,21 @@ pub struct HandOver {
     pub peer: SocketAddr,
     /// What its bytes go through, where it speaks TLS.
     pub carried: Option<Carried>,
+}
+
+impl HandOver {
+    /// A last answer as the socket is to send it, and its end.
+    #[must_use]
+    pub fn sealed(&mut self, answer: Vec<u8>) -> Vec<u8> {
+        let Some((mut transform, mut unread)) = self.carried.take().map(Carried::into_parts) else {
+            return answer;
+        };
+        let mut wire = Vec::new();
+        if transform.outbound(&[IoSlice::new(&answer)], &mut unread, &mut wire).is_ok() {
+            transform.finish(&mut unread, &mut wire);
+        }
+        wire
+    }
 }
 
 /// Hands connections to the HTTP thread. Cheap to clone; each data thread has its own.

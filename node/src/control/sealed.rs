@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const READ: usize = 32 << 10;
 /// Bytes taken of a write at a time.
 const WRITE: usize = 16 << 10;
+/// Received bytes that may wait for the rest of a message: more than a record of TLS and a message of its handshake.
+const WIRE_MAX: usize = 128 << 10;
 
 /// See the module's documentation.
 pub(crate) struct Sealed<S> {
@@ -23,12 +25,17 @@ pub(crate) struct Sealed<S> {
     /// Sealed bytes that the socket did not take yet.
     outgoing: Vec<u8>,
     is_finished: bool,
+    /// The peer said that nothing follows.
+    has_ended: bool,
 }
 
 impl<S> Sealed<S> {
     pub(crate) fn new(stream: S, carried: Carried) -> Self {
-        let (transform, wire) = carried.into_parts();
-        Self { stream, transform, wire, plain: Vec::new(), outgoing: Vec::new(), is_finished: false }
+        let (mut transform, mut wire) = carried.into_parts();
+        let mut outgoing = Vec::new();
+        // Nothing in there is whole; but the peer's end may have come before the socket did, and is told again.
+        let has_ended = transform.inbound(&mut wire, &mut outgoing).is_ok_and(|step| step.is_end);
+        Self { stream, transform, wire, plain: Vec::new(), outgoing, is_finished: false, has_ended }
     }
 }
 
@@ -52,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        while this.plain.is_empty() {
+        while this.plain.is_empty() && !this.has_ended {
             let start = this.wire.len();
             this.wire.resize(start + READ, 0);
             let mut room = ReadBuf::new(&mut this.wire[start..]);
@@ -71,6 +78,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sealed<S> {
             let step = step.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             this.plain.extend_from_slice(&this.wire[..step.plain]);
             this.wire.drain(..step.consumed);
+            this.has_ended = step.is_end;
+            if this.wire.len() > WIRE_MAX {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
         }
         let count = this.plain.len().min(buf.remaining());
         buf.put_slice(&this.plain[..count]);
@@ -84,7 +95,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
         let this = &mut *self;
         ready!(this.poll_outgoing(cx))?;
         let taken = &buf[..buf.len().min(WRITE)];
-        this.transform.outbound(&[io::IoSlice::new(taken)], &mut this.wire, &mut this.outgoing);
+        let sealed = this.transform.outbound(&[io::IoSlice::new(taken)], &mut this.wire, &mut this.outgoing);
+        sealed.map_err(|error| io::Error::new(io::ErrorKind::BrokenPipe, error))?;
         // It is taken whatever the socket says now: the next call tells.
         let _ = this.poll_outgoing(cx)?;
         Poll::Ready(Ok(taken.len()))

@@ -86,6 +86,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shutdown = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watch(cx, shutdown)
     }
 }

@@ -133,13 +133,9 @@ fn take_over(
 }
 
 /// One write that must not wait; whoever does not get it sees a closed connection.
-fn refuse(handed: HandOver) {
-    if handed.carried.is_some() {
-        // Nothing that TLS would understand can be said in one write.
-        return;
-    }
+fn refuse(mut handed: HandOver) {
+    let answer = handed.sealed(busy_answer(retry_after_secs(RETRY_WHEN_BUSY, problem::random())));
     let stream = StdTcpStream::from(handed.fd);
-    let answer = busy_answer(retry_after_secs(RETRY_WHEN_BUSY, problem::random()));
     if stream.set_nonblocking(true).is_ok() {
         let _ = io::Write::write(&mut &stream, &answer);
     }

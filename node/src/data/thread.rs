@@ -41,6 +41,8 @@ pub(crate) struct Shared {
 const RETRY: Duration = Duration::from_millis(1);
 /// Sends for which a turn's list keeps room: one turn that speaks to every connection is not paid for ever.
 const SENDS_KEPT: usize = 4096;
+/// Connections before their upgrade that a full thread still speaks TLS with.
+const GUESTS_TOLD_WHY: usize = 256;
 /// Connections and documents from which on memory is given back when most of them have left.
 const WORTH_GIVING_BACK: usize = 256;
 /// When it is given back: later than clients wait before they dial again.
@@ -146,8 +148,10 @@ impl DataThread {
         loop {
             let deadline = self.next_deadline();
             engine.wait(deadline).await;
+            let start = Instant::now();
             engine.poll();
             self.turn(&mut engine);
+            self.times.turn.note(start.elapsed());
             if self.is_done() {
                 return;
             }
@@ -172,6 +176,7 @@ impl DataThread {
             self.event(engine, event, now);
         }
         while let Some(slot) = self.guests.next_late(now) {
+            self.detaching.remove(&slot);
             engine.close(slot);
         }
         // 3. Other threads.
@@ -190,7 +195,6 @@ impl DataThread {
         self.submit_jobs();
         self.outgoing.flush();
         self.give_memory_back(now);
-        self.times.turn.note(now.elapsed());
     }
 
     /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
@@ -238,6 +242,12 @@ impl DataThread {
         match event {
             Event::Accepted { slot, peer, listener } => {
                 if (listener as usize) < self.shared.config.tls_addresses() {
+                    // Some who are refused anyway are told why; more than that are refused before their handshake costs
+                    // anything.
+                    let is_refused = self.is_full() || self.stopping_since.is_some();
+                    if is_refused && self.guests.len() >= GUESTS_TOLD_WHY {
+                        return engine.close(slot);
+                    }
                     // A connection that could not be sealed would be in plain text.
                     let Some(session) = self.shared.live.tls_session() else { return engine.close(slot) };
                     engine.set_transform(slot, session);
@@ -276,6 +286,7 @@ impl DataThread {
             Event::Detached { slot, fd, carried } => self.hand_over(slot, fd, carried),
             Event::DetachFailed { slot, error } => {
                 tracing::warn!(%error, "a connection could not be handed to the HTTP thread");
+                self.guests.remove(slot);
                 self.detaching.remove(&slot);
                 engine.close(slot);
             }
@@ -285,6 +296,10 @@ impl DataThread {
     }
 
     fn ended(&mut self, engine: &mut Engine, slot: Slot, cause: Cause) {
+        if self.detaching.contains_key(&slot) && cause == Cause::Eof {
+            // A request and then the end: the HTTP thread answers, and sees the end by itself.
+            return;
+        }
         if self.guests.remove(slot).is_some() {
             self.detaching.remove(&slot);
             return engine.close(slot);
@@ -395,6 +410,10 @@ impl DataThread {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections
+    }
+
     /// Refusals that no app needs to read are HTTP, before the upgrade: status and the least wait.
     fn refusal(&self, upgrade: &Upgrade, now: Instant) -> Option<(u16, Duration)> {
         let admit = |limiter: &AddressLimiter| limiter.admit(upgrade.client, Asking::Connect, now);
@@ -402,10 +421,9 @@ impl DataThread {
             return Some((429, too_many.retry_after));
         }
         let opening = &upgrade.opening;
-        let is_full = self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections;
         let is_overrun =
             self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
-        (is_full || is_overrun || self.stopping_since.is_some()).then_some((503, BUSY_WAIT))
+        (self.is_full() || is_overrun || self.stopping_since.is_some()).then_some((503, BUSY_WAIT))
     }
 
     /// Answers a guest for good; its deadline closes it if the peer does not.
@@ -420,12 +438,11 @@ impl DataThread {
     fn hand_over(&mut self, slot: Slot, fd: OwnedFd, carried: Option<Carried>) {
         self.guests.remove(slot);
         let Some((peer, read)) = self.detaching.remove(&slot) else { return };
-        if let Err(refused) = self.http.try_hand_over(HandOver { fd, read, peer, carried })
-            && refused.carried.is_none()
-        {
+        if let Err(mut refused) = self.http.try_hand_over(HandOver { fd, read, peer, carried }) {
             let wait = retry_after_secs(BUSY_WAIT, self.random());
+            let answer = refused.sealed(busy_answer(wait));
             // A fresh socket's buffer takes this much; if not, the client sees the close alone.
-            let _ = TcpStream::from(refused.fd).write_all(&busy_answer(wait));
+            let _ = TcpStream::from(refused.fd).write_all(&answer);
         }
     }
 

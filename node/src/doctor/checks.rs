@@ -1,6 +1,7 @@
 //! The checks.
 
 use super::{Finding, Host, Outcome};
+use crate::config::Driver;
 
 /// What the host is to be good for.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +12,10 @@ pub struct Wanted {
     pub rings_per_thread: u64,
     /// Data threads.
     pub threads: u64,
+    /// How they are to talk to the kernel.
+    pub driver: Driver,
+    /// Whether TLS is spoken.
+    pub has_tls: bool,
 }
 
 /// Connections that the node lets the kernel keep between two accepts.
@@ -18,15 +23,20 @@ const BACKLOG: u64 = 4096;
 /// Bytes of memory that a connection takes on its host, kernel and node together, beside what its documents take: measured,
 /// see `docs/planning.md`, and rounded up.
 const BYTES_PER_CONNECTION: u64 = 6 << 10;
+/// The same of a session of TLS, measured with TLS 1.3 on idle connections.
+const BYTES_PER_TLS_SESSION: u64 = 5 << 10;
 /// Descriptors that a process needs for everything else.
 const OTHER_FILES: u64 = 100;
+
+const URING_MEND: &str = "sysctl -w kernel.io_uring_disabled=0; in a container a seccomp profile that allows \
+    io_uring_setup, io_uring_enter and io_uring_register";
 
 /// Makes every check.
 #[must_use]
 pub fn examine(host: &Host, wanted: &Wanted) -> Vec<Finding> {
     vec![
         kernel(host),
-        uring(host),
+        uring(host, wanted),
         files(host, wanted),
         accept_queue(host),
         syn_backlog(host),
@@ -63,13 +73,19 @@ fn kernel(host: &Host) -> Finding {
         .mend("a kernel of 6.10 or later lets the node use io_uring")
 }
 
-fn uring(host: &Host) -> Finding {
+fn uring(host: &Host, wanted: &Wanted) -> Finding {
     match &host.no_uring {
+        _ if wanted.driver == Driver::Epoll => {
+            finding("io-uring", Outcome::Good, "is not to be used: the configuration says epoll")
+        }
+        Some(why) if wanted.driver == Driver::Uring => finding(
+            "io-uring",
+            Outcome::Fail,
+            format!("the configuration says uring, and there is none: {why}"),
+        )
+        .mend(format!("driver = \"auto\", or: {URING_MEND}")),
         None => finding("io-uring", Outcome::Good, "works, with all that the node needs of it"),
-        Some(why) => finding("io-uring", Outcome::Warn, format!("epoll is used: {why}")).mend(
-            "sysctl -w kernel.io_uring_disabled=0; in a container a seccomp profile that allows io_uring_setup, \
-             io_uring_enter and io_uring_register",
-        ),
+        Some(why) => finding("io-uring", Outcome::Warn, format!("epoll is used: {why}")).mend(URING_MEND),
     }
 }
 
@@ -77,7 +93,7 @@ fn files(host: &Host, wanted: &Wanted) -> Finding {
     let (soft, hard) = host.files;
     let soft = soft.unwrap_or(u64::MAX);
     // With io_uring each ring has a table of its own of as many entries as the process may have descriptors.
-    let is_uring = host.no_uring.is_none();
+    let is_uring = host.no_uring.is_none() && wanted.driver != Driver::Epoll;
     let holds = match is_uring {
         true => soft.saturating_mul(wanted.rings_per_thread).saturating_mul(wanted.threads),
         false => soft.saturating_sub(OTHER_FILES),
@@ -186,7 +202,8 @@ fn memory(host: &Host, wanted: &Wanted) -> Finding {
         Some(limit) if limit < total => (limit, "the cgroup's limit"),
         _ => (total, "the host's memory"),
     };
-    let needed = wanted.connections * BYTES_PER_CONNECTION;
+    let each = BYTES_PER_CONNECTION + if wanted.has_tls { BYTES_PER_TLS_SESSION } else { 0 };
+    let needed = wanted.connections * each;
     let found = format!(
         "{whose} is {} MiB; {} idle connections take about {} MiB, kernel and node together",
         limit >> 20,
@@ -200,7 +217,7 @@ fn memory(host: &Host, wanted: &Wanted) -> Finding {
     let outcome = if needed > limit / 10 * 8 { Outcome::Fail } else { Outcome::Warn };
     finding("memory", outcome, found).mend(format!(
         "more memory, or max_connections = {}; `pinwire-loadgen plan` counts documents too",
-        limit / 2 / BYTES_PER_CONNECTION
+        limit / 2 / each
     ))
 }
 

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::config::Driver;
 
-const WANTED: Wanted = Wanted { connections: 100_000, rings_per_thread: 1, threads: 4 };
+const WANTED: Wanted =
+    Wanted { connections: 100_000, rings_per_thread: 1, threads: 4, driver: Driver::Auto, has_tls: false };
 
 /// A host on which everything is good, changed by the files given.
 fn host(directory: &tempfile::TempDir, changes: &[(&str, &str)]) -> Host {
@@ -109,9 +111,13 @@ fn descriptors_are_counted_by_ring_or_by_process() {
     host.files = (Some(20_000), Some(20_000));
     let wanted = Wanted { connections: 80_000, ..WANTED };
     assert_eq!(of(&examine(&host, &wanted), "files").outcome, Outcome::Good, "four rings of 20,000");
+    let by_choice = Wanted { driver: Driver::Epoll, ..wanted };
+    assert_eq!(of(&examine(&host, &by_choice), "files").outcome, Outcome::Fail, "a process of 20,000");
     host.no_uring = Some("sysctl kernel.io_uring_disabled is 2".to_owned());
     let findings = examine(&host, &wanted);
     assert_eq!(of(&findings, "io-uring").found, "epoll is used: sysctl kernel.io_uring_disabled is 2");
+    let insists = Wanted { driver: Driver::Uring, ..wanted };
+    assert_eq!(of(&examine(&host, &insists), "io-uring").outcome, Outcome::Fail);
     let files = of(&findings, "files");
     assert_eq!(files.outcome, Outcome::Fail);
     let mend = files.mend.as_ref().unwrap();
