@@ -28,7 +28,8 @@ impl SourceArgs {
     /// Whether anything was given.
     #[must_use]
     pub fn is_given(&self) -> bool {
-        self.config.is_some() || !self.set.is_empty()
+        let sources = self.sources();
+        sources.file.is_some() || !sources.settings.is_empty() || sources.has_variables()
     }
 
     /// The sources, this process's environment among them.
@@ -126,7 +127,7 @@ fn warn(warnings: &[Problem]) {
 
 /// Reads the configuration again. One that cannot be used changes nothing; a key that needs a restart keeps its value.
 fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) {
-    let new = match sources.resolve() {
+    let (new, changes) = match sources.resolve_again(current) {
         Ok(new) => new,
         Err(problems) => {
             for problem in problems {
@@ -137,7 +138,6 @@ fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) {
         }
     };
     warn(&new.warnings);
-    let changes = new.changes(current);
     for change in &changes {
         if change.is_live {
             tracing::info!(key = change.key, before = change.before, now = change.now, "reloaded");
@@ -152,5 +152,5 @@ fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) {
     node.update(&new.config);
     tracing::info!(changes = changes.len(), keys = new.config.keys.iter().count(), "configuration reloaded");
     // What needs a restart is told again at each reload, until there is one.
-    *current = current.with_live_of(new);
+    *current = new;
 }

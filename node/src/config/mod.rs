@@ -168,14 +168,6 @@ impl Resolved {
         pages::dump_json(&self.written)
     }
 
-    /// This configuration with what a running node takes over of another one.
-    #[must_use]
-    pub fn with_live_of(&self, new: Self) -> Self {
-        let mut written = new.written;
-        written.keep_what_needs_a_restart(&self.written);
-        Self { written, ..new }
-    }
-
     /// What differs from `before`.
     #[must_use]
     pub fn changes(&self, before: &Self) -> Vec<Change> {

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::draft::TlsFiles;
 use super::sources::{Problem, Sources, Written};
-use super::{Advertised, Certificates, Config, Driver, Region, Resolved, Tls};
+use super::{Advertised, Certificates, Change, Config, Driver, Region, Resolved, Tls};
 use crate::log::LogFormat;
 
 /// Below this a shared secret can be guessed by trying.
@@ -29,20 +29,34 @@ impl Sources {
     /// # Errors
     /// Everything that keeps a node from starting with this.
     pub fn resolve(&self) -> Result<Resolved, Vec<Problem>> {
-        let mut written = self.read();
-        let config = config(&mut written);
-        let log_format = match written.draft.log_format.as_str() {
-            "json" => LogFormat::Json,
-            _ => LogFormat::Human,
-        };
-        check_together(&mut written);
-        check_addresses(&mut written);
-        if !written.problems.is_empty() {
-            return Err(written.problems);
-        }
-        let log = written.draft.log.clone();
-        Ok(Resolved { config, log, log_format, warnings: std::mem::take(&mut written.warnings), written })
+        finish(self.read())
     }
+
+    /// Reads everything again for a node that runs: what it can take over, the rest as it is; and all that differs.
+    ///
+    /// # Errors
+    /// Everything that would keep a node from starting with this.
+    pub fn resolve_again(&self, running: &Resolved) -> Result<(Resolved, Vec<Change>), Vec<Problem>> {
+        let mut written = self.read();
+        let changes = finish(written.clone())?.changes(running);
+        written.keep_what_needs_a_restart(&running.written);
+        Ok((finish(written)?, changes))
+    }
+}
+
+fn finish(mut written: Written) -> Result<Resolved, Vec<Problem>> {
+    let config = config(&mut written);
+    let log_format = match written.draft.log_format.as_str() {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Human,
+    };
+    check_together(&mut written);
+    check_addresses(&mut written);
+    if !written.problems.is_empty() {
+        return Err(written.problems);
+    }
+    let log = written.draft.log.clone();
+    Ok(Resolved { config, log, log_format, warnings: std::mem::take(&mut written.warnings), written })
 }
 
 fn config(written: &mut Written) -> Config {

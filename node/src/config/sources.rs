@@ -91,6 +91,13 @@ pub(super) struct Written {
 }
 
 impl Sources {
+    /// Whether a variable sets a key.
+    #[must_use]
+    pub fn has_variables(&self) -> bool {
+        let is_key = |name: &String| KEYS.iter().any(|key| key.variable() == *name && key.name != "log");
+        self.variables.iter().any(|(name, _)| is_key(name))
+    }
+
     pub(super) fn read(&self) -> Written {
         let mut written = Written {
             draft: Draft::default(),

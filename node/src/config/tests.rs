@@ -263,13 +263,15 @@ fn what_a_running_node_takes_over_is_told_from_what_needs_a_restart() {
     let place = Place::new();
     let running = place.sources(GOOD).resolve().unwrap();
     let changed = format!("threads = 3\naddress_limits.enabled = false\n{GOOD}");
-    let new = place.sources(&changed).resolve().unwrap();
-    let changes: Vec<(&str, bool)> =
-        new.changes(&running).iter().map(|change| (change.key, change.is_live)).collect();
-    assert_eq!(changes, [("threads", false), ("address_limits.enabled", true)]);
-    let now = running.with_live_of(new);
-    let left: Vec<&str> =
-        place.sources(&changed).resolve().unwrap().changes(&now).iter().map(|change| change.key).collect();
+    let sources = place.sources(&changed);
+    let (now, changes) = sources.resolve_again(&running).unwrap();
+    let told =
+        |changes: Vec<Change>| changes.iter().map(|change| (change.key, change.is_live)).collect::<Vec<_>>();
+    assert_eq!(told(changes), [("threads", false), ("address_limits.enabled", true)]);
+    assert_eq!(now.config.threads, running.config.threads);
+    assert_eq!(now.config.address_limits, None);
+    let (_, left) = sources.resolve_again(&now).unwrap();
+    let left: Vec<&str> = left.iter().map(|change| change.key).collect();
     assert_eq!(left, ["threads"], "it is told again until there is a restart");
 }
 
