@@ -331,7 +331,10 @@ pub(crate) fn limits(args: &PlanArgs, needs: &Needs) -> Vec<String> {
                 .into(),
         );
     }
-    limits.push("TLS is not in it: the node has none, a proxy's share is the proxy's.".into());
+    limits.push(
+        "TLS is not in it: a session takes about 4 KiB of the node's memory, a proxy's share is the proxy's."
+            .into(),
+    );
     if args.document_bytes == 0 {
         limits.push("Documents are taken to be empty: give --document-bytes.".into());
     }

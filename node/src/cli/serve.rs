@@ -150,7 +150,11 @@ fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) {
         tracing::error!("{error:#}");
     }
     node.update(&new.config);
-    tracing::info!(changes = changes.len(), keys = new.config.keys.iter().count(), "configuration reloaded");
+    tracing::info!(
+        changes = changes.len(),
+        keys = new.config.keys.iter().count(),
+        "configuration reloaded, files of keys and certificates too"
+    );
     // What needs a restart is told again at each reload, until there is one.
     *current = new;
 }

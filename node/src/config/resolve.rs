@@ -14,7 +14,7 @@ use pinwire_token::{Jwks, Key, KeySet, Policy};
 use tracing_subscriber::EnvFilter;
 
 use super::draft::TlsFiles;
-use super::sources::{Problem, Sources, Written};
+use super::sources::{Problem, Sources, Written, read_file};
 use super::{Advertised, Certificates, Change, Config, Driver, Region, Resolved, Tls};
 use crate::log::LogFormat;
 
@@ -45,6 +45,9 @@ impl Sources {
 }
 
 fn finish(mut written: Written) -> Result<Resolved, Vec<Problem>> {
+    if written.is_unreadable {
+        return Err(written.problems);
+    }
     let config = config(&mut written);
     let log_format = match written.draft.log_format.as_str() {
         "json" => LogFormat::Json,
@@ -153,6 +156,14 @@ fn tls(written: &mut Written) -> Option<Tls> {
     }
     let mut certificates = Certificates::default();
     for (chain, key) in chains.iter().zip(&keys) {
+        let of_chain = read_file(Path::new(chain)).err().map(|what| ("tls.certificates", chain, what));
+        let of_key = read_file(Path::new(key)).err().map(|what| ("tls.keys", key, what));
+        if of_chain.is_some() || of_key.is_some() {
+            for (name, file, what) in of_chain.into_iter().chain(of_key) {
+                written.wrong(name, format!("{file} {what}"));
+            }
+            continue;
+        }
         match certificates.add(Path::new(chain), Path::new(key)) {
             Ok(()) => {}
             Err(CertificateError::Chain(file, what)) => {
@@ -234,7 +245,7 @@ fn keys(written: &mut Written) -> KeySet {
         }
     }
     for file in jwks_files {
-        let jwks = fs::read(&file).map_err(|error| format!("cannot be read: {error}"));
+        let jwks = read_file(Path::new(&file));
         match jwks.and_then(|json| Jwks::parse(&json).map_err(|error| format!("is no usable JWKS: {error}")))
         {
             Ok(jwks) => {
@@ -252,7 +263,7 @@ fn keys(written: &mut Written) -> KeySet {
 
 /// A shared secret without the line end that editors leave.
 fn secret(file: &Path) -> Result<Vec<u8>, String> {
-    let mut secret = fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut secret = read_file(file)?;
     while secret.last().is_some_and(|last| matches!(last, b'\n' | b'\r')) {
         secret.pop();
     }
@@ -278,6 +289,8 @@ fn check_addresses(written: &mut Written) {
     }
 }
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// What values say to each other.
 fn check_together(written: &mut Written) {
     let draft = written.draft.clone();
@@ -290,6 +303,14 @@ fn check_together(written: &mut Written) {
     }
     if let Err(error) = EnvFilter::try_new(&draft.log) {
         written.wrong("log", format!("`{}` is no filter: {error}", draft.log));
+    }
+    // The library takes a slip for a module, and then logs nothing else.
+    let is_level = |part: &str| LEVELS.contains(&part.to_ascii_lowercase().as_str());
+    for part in draft.log.split(',').map(str::trim) {
+        if !part.contains('=') && !part.contains('[') && !is_level(part) {
+            let levels = LEVELS.join(", ");
+            written.wrong("log", format!("`{part}` is no level; write one of {levels}, or MODULE=LEVEL"));
+        }
     }
     if draft.tokens.leeway.subsec_nanos() != 0 {
         written.wrong("tokens.leeway", "has to be whole seconds");

@@ -88,6 +88,8 @@ pub(super) struct Written {
     pub(super) problems: Vec<Problem>,
     /// What does not.
     pub(super) warnings: Vec<Problem>,
+    /// The file cannot be understood at all: nothing else is to be said.
+    pub(super) is_unreadable: bool,
 }
 
 impl Sources {
@@ -104,14 +106,20 @@ impl Sources {
             origins: vec![Origin::Default; KEYS.len()],
             problems: Vec::new(),
             warnings: Vec::new(),
+            is_unreadable: false,
         };
         if let Some(path) = &self.file {
-            match std::fs::read_to_string(path) {
+            match read_text(path) {
                 Ok(text) => File { path, text: &text }.read_into(&mut written),
-                Err(error) => {
+                Err(what) => {
                     let place = Origin::File { path: path.clone(), line: 1, column: 1 };
-                    written.problem(place, "", format!("cannot be read: {error}"));
+                    written.problem(place, "", what);
+                    written.is_unreadable = true;
                 }
+            }
+            if written.is_unreadable {
+                // Whatever else is missing stands in there.
+                return written;
             }
         }
         let mut variables = self.variables.clone();
@@ -121,13 +129,12 @@ impl Sources {
             let place = Origin::Variable(name.clone());
             match KEYS.iter().position(|key| key.variable() == name) {
                 Some(at) => written.set_text(at, &value, place),
+                // Others' variables begin so too: only what looks like a slip is told.
                 None => {
-                    let meant = meant_by_variable(&name);
-                    let what = meant.map_or_else(
-                        || "no key has this variable; it is ignored".to_owned(),
-                        |meant| format!("no key has this variable, and it is ignored; is {meant} meant?"),
-                    );
-                    written.warnings.push(Problem { place, key: String::new(), what });
+                    if let Some(meant) = meant_by_variable(&name) {
+                        let what = format!("no key has this variable, and it is ignored; is {meant} meant?");
+                        written.warnings.push(Problem { place, key: String::new(), what });
+                    }
                 }
             }
         }
@@ -145,6 +152,25 @@ impl Sources {
     }
 }
 
+/// Files of a configuration, and those that it names, are small.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// The bytes of a file that is one: a pipe would be waited for, a device read for ever.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
+    if !metadata.is_file() {
+        return Err("cannot be read: it is no regular file".to_owned());
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(format!("cannot be read: it has more than {} MiB", FILE_BYTES_MAX >> 20));
+    }
+    std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    String::from_utf8(read_file(path)?).map_err(|_| "cannot be read: it is no UTF-8 text".to_owned())
+}
+
 fn meant_by_variable(wrong: &str) -> Option<String> {
     let distance = |variable: &String| strsim::damerau_levenshtein(wrong, variable);
     let nearest = KEYS.iter().map(keys::Key::variable).min_by_key(distance)?;
@@ -154,7 +180,9 @@ fn meant_by_variable(wrong: &str) -> Option<String> {
 fn unknown(name: &str) -> String {
     match keys::meant_by(name) {
         Some(meant) => format!("there is no such key; is {meant} meant?"),
-        None => "there is no such key; `pinwire-node config dump` shows all".to_owned(),
+        None => {
+            "there is no such key; `pinwire-node config schema` and docs/configuration.md have all".to_owned()
+        }
     }
 }
 
@@ -212,9 +240,12 @@ struct File<'a> {
 impl File<'_> {
     fn read_into(&self, written: &mut Written) {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
+        // What follows the first is most often its doing.
+        if let Some(error) = errors.first() {
             let place = self.place(error.span().map_or(0, |span| span.start));
             written.problem(place, "", error.message().trim().replace('\n', ", "));
+            written.is_unreadable = true;
+            return;
         }
         self.table(table.get_ref(), "", written);
     }

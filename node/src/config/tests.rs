@@ -54,7 +54,7 @@ const GOOD: &str = "region = \"eu-central-1\"\n[tokens]\nsecret_file = \"secret\
 const MISTAKES: &[(&str, &str, &[&str])] = &[
     // What the file says.
     ("max_conections = 5", "", &["node.toml:1:1: max_conections: ", "is max_connections meant?"]),
-    ("colour = 5", "", &["node.toml:1:1: colour: there is no such key", "config dump"]),
+    ("colour = 5", "", &["node.toml:1:1: colour: there is no such key", "config schema"]),
     (
         "websockets.max_frame = 5",
         "",
@@ -95,6 +95,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["public_url: ", "write wss://eu-central-1.example.net"],
     ),
     ("trusted_proxies = [\"10.0.0.0/33\"]", "", &["trusted_proxies: `10.0.0.0/33` is no address or network"]),
+    ("log = \"eror\"", "", &["log: `eror` is no level; write one of off, error, warn"]),
     ("license_regions = [\"a\", \"a\"]", "", &["license_regions: names one twice"]),
     ("log = \"pinwire_node=loud\"", "", &["log: `pinwire_node=loud` is no filter"]),
     ("websocket.max_frame = \"32MiB\"", "", &["websocket.max_frame: is more than websocket.max_message"]),
@@ -336,4 +337,19 @@ fn urls_follow_the_bound_address_until_one_is_advertised() {
     region.advertised = Some(Advertised { authority: "eu-central-1.example.net".into(), tls: true });
     assert_eq!(region.ws_url(bound), "wss://eu-central-1.example.net");
     assert_eq!(region.http_url(bound), "https://eu-central-1.example.net");
+}
+
+#[test]
+fn what_is_no_small_regular_file_is_not_read() {
+    let place = Place::new();
+    for (file, word) in [("/dev/zero", "no regular file"), ("/", "no regular file")] {
+        let told = place.problems(&GOOD.replace("\"secret\"", &format!("\"{file}\""))).join("\n");
+        assert!(told.contains(word), "{told}");
+    }
+    place.write("large", &"x".repeat(5 << 20));
+    assert!(place.problems(&GOOD.replace("\"secret\"", "\"large\"")).join("\n").contains("more than 4 MiB"));
+    // Whatever else is missing stands in what cannot be read.
+    let unreadable = Sources { file: Some("/nowhere.toml".into()), ..Sources::default() };
+    assert_eq!(unreadable.resolve().unwrap_err().len(), 1);
+    assert_eq!(place.problems("threads = [\nregion = \"eu\"").len(), 1, "one mistake, one problem");
 }
