@@ -90,6 +90,10 @@ fn check(sources: &SourceArgs, out: &mut impl Write) -> anyhow::Result<()> {
 
 impl InitArgs {
     fn run(&self, out: &mut impl Write) -> anyhow::Result<()> {
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.region.is_empty() || !self.region.chars().all(is_name) {
+            anyhow::bail!("--region `{}` has something besides small letters, digits and -", self.region);
+        }
         let secret_file = self.file.with_extension("secret");
         let name = secret_file.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.context("the file to write has no name")?;

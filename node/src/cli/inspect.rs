@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use pinwire_protocol::close::CloseCode;
+use pinwire_protocol::document::name::{NameRules, is_valid_name};
 use pinwire_token::{Access, Claims, Jwks, Key, KeySet, Policy, Rejection, Request, authorize, verify};
 use serde_json::{Value, json};
 
@@ -113,6 +114,7 @@ struct Judge {
     policy: Policy,
     region: Option<String>,
     known_db_codes: Vec<String>,
+    names: NameRules,
 }
 
 impl VerifyArgs {
@@ -130,6 +132,9 @@ impl VerifyArgs {
                 bail!("refused with {}: {rejection}{why}", CloseCode::InvalidToken.code());
             }
         };
+        if let Some(document) = self.document.as_deref().filter(|name| !is_valid_name(name, &judge.names)) {
+            bail!("refused with {}: `{document}` is no document's name", CloseCode::InvalidName.code());
+        }
         let request = Request {
             origin: self.origin.as_deref(),
             document: self.document.as_deref(),
@@ -154,7 +159,8 @@ impl VerifyArgs {
         }
         if !keys.is_empty() {
             let known_db_codes = KNOWN_DB_CODES.map(str::to_owned).to_vec();
-            return Ok(Judge { keys, policy: Policy::default(), region: None, known_db_codes });
+            let (policy, names) = (Policy::default(), NameRules::default());
+            return Ok(Judge { keys, policy, region: None, known_db_codes, names });
         }
         if !self.sources.is_given() {
             bail!("nothing to check it with; give --config FILE, --secret S or --jwks FILE");
@@ -165,6 +171,7 @@ impl VerifyArgs {
             policy: config.policy,
             region: Some(config.region.name),
             known_db_codes: config.known_db_codes,
+            names: config.names,
         })
     }
 }
@@ -273,6 +280,7 @@ mod tests {
         let token = mint(r#"{"documents":["draft-*"],"allowed_domain_1":"example.com"}"#);
         let check = |more: &[&str]| verified(&[&[token.as_str(), "--secret", SECRET], more].concat());
         assert_eq!(check(&["--document", "draft-1", "--origin", "https://example.com"]), Ok(()));
+        assert!(check(&["--document", "a b"]).unwrap_err().contains("4007: `a b` is no document's name"));
         assert!(check(&["--document", "final"]).unwrap_err().contains("4003: document not allowed"));
         assert!(
             check(&["--origin", "https://evil.example"]).unwrap_err().contains("4003: origin not allowed")
