@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pinwire_shard::Stats;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::Instant;
 
 use super::Histogram;
 use crate::data::{Envelope, Mailbox};
@@ -38,22 +39,42 @@ pub(crate) struct Times {
     pub(crate) turn: Histogram,
 }
 
+/// How old an answer may be. Whoever asks more often costs the data threads nothing more.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Every thread's numbers, in order; `None` of one that did not answer in time.
+type Reports = Arc<[Option<Report>]>;
+
 /// The way to ask data threads. They start after whoever asks: until then there are none.
 #[derive(Debug, Default)]
-pub(crate) struct Threads(OnceLock<Arc<[Mailbox]>>);
+pub(crate) struct Threads {
+    mailboxes: OnceLock<Arc<[Mailbox]>>,
+    /// When they were asked last, and what they said. Locked while they are asked, so that all who wait share one answer.
+    last: Mutex<Option<(Instant, Reports)>>,
+}
 
 impl Threads {
     /// From now on there are these. Called once.
     pub(crate) fn started(&self, mailboxes: &Arc<[Mailbox]>) {
-        let _ = self.0.set(Arc::clone(mailboxes));
+        let _ = self.mailboxes.set(Arc::clone(mailboxes));
     }
 
-    /// Every thread's numbers, in order; `None` of one that does not answer in time.
-    pub(crate) async fn reports(&self) -> Vec<Option<Report>> {
-        let mailboxes = self.0.get().map_or(&[][..], |mailboxes| mailboxes);
+    /// The threads' numbers, of now or a moment ago.
+    pub(crate) async fn reports(&self) -> Reports {
+        let mut last = self.last.lock().await;
+        if let Some((_, reports)) = last.as_ref().filter(|(asked, _)| asked.elapsed() < FRESH) {
+            return Arc::clone(reports);
+        }
+        let reports: Reports = self.ask_all().await.into();
+        *last = Some((Instant::now(), Arc::clone(&reports)));
+        reports
+    }
+
+    async fn ask_all(&self) -> Vec<Option<Report>> {
+        let mailboxes = self.mailboxes.get().map_or(&[][..], |mailboxes| mailboxes);
         let asked: Vec<_> = mailboxes.iter().map(ask).collect();
         let mut reports = Vec::with_capacity(asked.len());
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         for answer in asked {
             let answer = match answer {
                 Some(answer) => tokio::time::timeout_at(deadline, answer).await.ok().and_then(Result::ok),

@@ -1,14 +1,12 @@
 //! `serve` and `config` as operators use them: the program itself, its files, its signals.
 
-mod rig;
-
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use rig::{Home, Serving, run};
+use crate::rig::{Home, Serving, run};
 
 #[test]
 fn what_init_writes_serves_at_once_with_the_secret_beside_it() {

@@ -1,7 +1,5 @@
 //! TLS as clients see it: the program itself, with certificates in files.
 
-mod rig;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +11,7 @@ use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Sc
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
-use rig::{Home, PATIENCE, Serving};
+use crate::rig::{Home, PATIENCE, Serving};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 

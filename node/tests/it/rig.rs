@@ -1,5 +1,4 @@
 //! The program, a directory with its files, and what it says.
-#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,13 +1,11 @@
 //! What operators are given for Prometheus, Grafana and systemd fits what a node says and needs.
 
-mod rig;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use rig::{Home, Serving};
+use crate::rig::{Home, Serving, run};
 
 fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -100,7 +98,7 @@ fn the_systemd_unit_is_sound_and_confined() {
 fn manual_pages_and_completions_come_from_the_command_line() {
     let home = Home::new();
     let pages = home.config().with_file_name("man");
-    assert_eq!(rig::run(&["manual", pages.to_str().unwrap()]).0, 0);
+    assert_eq!(run(&["manual", pages.to_str().unwrap()]).0, 0);
     for page in
         ["pinwire-node.1", "pinwire-node-serve.1", "pinwire-node-config-check.1", "pinwire-node-doctor.1"]
     {
@@ -108,7 +106,7 @@ fn manual_pages_and_completions_come_from_the_command_line() {
         assert!(text.contains(".SH NAME"), "{page}");
     }
     for shell in ["bash", "zsh", "fish"] {
-        let (status, text) = rig::run(&["completions", shell]);
+        let (status, text) = run(&["completions", shell]);
         assert!(status == 0 && text.contains("doctor"), "{shell}");
     }
 }

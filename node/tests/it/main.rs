@@ -1,0 +1,6 @@
+//! The program as operators and clients meet it.
+
+mod ops;
+mod rig;
+mod serve;
+mod tls;
