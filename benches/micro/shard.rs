@@ -11,8 +11,8 @@ use pinwire_protocol::document::name::NameRules;
 use pinwire_protocol::document::{awareness, ywebsocket};
 use pinwire_protocol::ws::{Frame, Limits, Opcode, append_frame};
 use pinwire_shard::{
-    Access, App, AppLimits, DocumentName, Effect, Grant, Opening, Outbox, Policy, Segment, Settings, Shard,
-    SocketAction, ticks,
+    Access, App, AppLimits, DocumentName, Effect, Grant, Kept, Opening, Outbox, Policy, Segment, Settings,
+    Shard, SocketAction, ticks,
 };
 
 pub(crate) const CASES: &[Case] = &[
@@ -121,7 +121,7 @@ impl Node {
                 Effect::Verify { conn, ticket, .. } => {
                     self.shard.verdict(conn, ticket, Ok(Arc::clone(&self.grant)));
                 }
-                Effect::Open(document, _) => self.shard.opened(document, Ok(None)),
+                Effect::Open(document, _) => self.shard.opened(document, Ok(Kept::default())),
                 Effect::Store(document) => {
                     let position = self.shard.submit(document).map(|(position, _)| position);
                     if let Some(position) = position {

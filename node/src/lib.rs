@@ -13,5 +13,6 @@ pub mod memory;
 mod metrics;
 mod node;
 pub mod signals;
+pub mod store;
 
 pub use node::{Node, StartError};

@@ -17,11 +17,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::apps::Apps;
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
-use crate::data::{
-    Authority, DataThread, Envelope, Mailbox, MemoryStore, Parts, Rules, Shared, THREADS_MAX, Worker,
-};
+use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
 use crate::live::Live;
 use crate::metrics::Threads;
+use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 
 /// How long HTTP requests that run may take when the node stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
@@ -39,6 +38,7 @@ pub struct Node {
     control: Option<Control>,
     health: Arc<Health>,
     live: Arc<Live>,
+    store: Option<StoreThreads>,
 }
 
 /// Why a node does not start.
@@ -56,6 +56,9 @@ pub enum StartError {
     /// A data thread cannot start.
     #[error("data thread {0} cannot start: {1}")]
     DataThread(usize, #[source] io::Error),
+    /// The session store cannot be used.
+    #[error("the session store does not open: {0}")]
+    Store(#[from] pinwire_store::RecoverError),
     /// The system refused a thread or random numbers.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -84,6 +87,10 @@ impl Node {
         let health = Arc::new(Health::default());
         let live = Arc::new(Live::new(&config, epoch)?);
         let asked = Arc::new(Threads::default());
+        let store = match &config.store {
+            StoreConfig::Memory => None,
+            StoreConfig::File(file) => Some(store::start(file, &health)?),
+        };
         let services = Services {
             region: config.region.name.clone(),
             live: Arc::clone(&live),
@@ -99,6 +106,7 @@ impl Node {
             health: Arc::clone(&health),
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
+            store: store.as_ref().map(|store| Arc::clone(&store.stats)),
         };
         let (http, control) = control::start(services, config.http)?;
         let rules = Arc::new(Rules {
@@ -114,9 +122,10 @@ impl Node {
             active,
             connections: AtomicU32::new(0),
         });
-        let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, listeners)?;
+        let way = store.as_ref().and_then(StoreThreads::way);
+        let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, way.as_ref(), listeners)?;
         asked.started(&mailboxes);
-        Ok(Self { address, mailboxes, threads, control: Some(control), health, live })
+        Ok(Self { address, mailboxes, threads, control: Some(control), health, live, store })
     }
 
     /// Where the first listener listens.
@@ -142,6 +151,9 @@ impl Node {
         }
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
+        }
+        if let Some(store) = self.store.take() {
+            store.stop();
         }
     }
 }
@@ -193,6 +205,7 @@ fn start_data_threads(
     shared: &Arc<Shared>,
     rules: &Arc<Rules>,
     http: &HttpDoor,
+    store: Option<&Way>,
     listeners: Vec<Vec<TcpListener>>,
 ) -> Result<DataPlane, StartError> {
     let cores = allowed_cores()?;
@@ -214,6 +227,7 @@ fn start_data_threads(
             rules: Arc::clone(rules),
             http: http.clone(),
             worker: worker.clone(),
+            store: store.cloned(),
             listeners,
         };
         let ready = ready.clone();
@@ -256,6 +270,8 @@ struct Starting {
     rules: Arc<Rules>,
     http: HttpDoor,
     worker: Worker,
+    /// To the store on disk, if there is one.
+    store: Option<Way>,
     listeners: Vec<TcpListener>,
 }
 
@@ -311,11 +327,16 @@ impl Starting {
             self.verdict_seed,
             buffers.costly_checks_per_turn,
         );
+        let Some(mailbox) = mailboxes.get(number).cloned() else { return };
+        let store: Box<dyn SessionStore> = match self.store {
+            Some(way) => Box::new(FileStore::new(self.number, mailbox, way)),
+            None => Box::<MemoryStore>::default(),
+        };
         let parts = Parts {
             number: self.number,
             shard: Shard::new(self.settings, 0, 0),
             authority,
-            store: Box::<MemoryStore>::default(),
+            store,
             mailboxes,
             worker: self.worker,
             http: self.http,

@@ -8,7 +8,7 @@ use crate::document::yjs::{self, EMPTY_UPDATE};
 use crate::document::{Ack, Document, Joiner};
 use crate::limits::{
     FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, STEP_1_WORK, TAIL_SENT_MAX,
-    TAIL_WHILE_COMPACTING, UNSTORED_MAX,
+    TAIL_WHILE_COMPACTING, UNSTORED_MAX, UNSTORED_OF_THREAD_MAX,
 };
 use crate::mail::Body;
 use crate::shard::Shard;
@@ -126,9 +126,11 @@ impl Shard {
         if document.coverage.absorb_all(&mut ranges.0).leaves_gap || has_skips {
             document.log.note_gap();
         }
+        let before = document.log.head();
         document.log.append(tag, update);
-        document.rejecting = document.unstored() > UNSTORED_MAX;
         let head = document.log.head();
+        self.out.unstored += u64::from(head.wrapping_sub(before));
+        document.rejecting = document.unstored() > UNSTORED_MAX || self.out.unstored > UNSTORED_OF_THREAD_MAX;
         self.out.stats.updates += 1;
         self.mark_dirty(index);
         Outcome::Appended(head)

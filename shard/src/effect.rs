@@ -38,6 +38,15 @@ pub struct DocumentName {
     pub name: Box<str>,
 }
 
+/// What the session store kept of a document.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// The compacted past, as one update.
+    pub base: Option<Arc<[u8]>>,
+    /// Updates since, in the order in which they were stored.
+    pub tail: Vec<Box<[u8]>>,
+}
+
 /// Something other than bytes for a socket.
 #[derive(Debug)]
 pub enum Effect {
@@ -60,8 +69,8 @@ pub enum Effect {
     Store(DocumentRef),
     /// Run the job on a worker: answer with [`Shard::compacted`](crate::Shard::compacted).
     Compact(DocumentRef, Compaction),
-    /// The document ended: give up the claim, drop the session.
-    Closed(DocumentName),
+    /// The document ended, or was refused: give up the claim, end the session.
+    Closed(DocumentRef, DocumentName),
     /// A reader took nothing for long: answer with [`Shard::backlog`](crate::Shard::backlog), the number given back, how
     /// many bytes wait now.
     Backlog(Slot, u32),

@@ -49,12 +49,17 @@ impl Shard {
     pub fn stored(&mut self, document: DocumentRef, position: Position) {
         let index = document.index;
         let Some(document) = self.document_at(document) else { return };
-        if (position.wrapping_sub(document.stored) as i32) > 0 {
+        let newly = position.wrapping_sub(document.stored);
+        let is_news = (newly as i32) > 0;
+        if is_news {
             document.stored = position;
         }
         let is_back = document.rejecting && document.unstored() == 0;
         if is_back {
             document.rejecting = false;
+        }
+        if is_news {
+            self.out.unstored -= u64::from(newly);
         }
         self.mark_dirty(index);
         if is_back {

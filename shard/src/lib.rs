@@ -35,7 +35,7 @@ mod ywebsocket;
 
 pub use app::{App, AppLimits};
 pub use conn::Traveller;
-pub use effect::{ConnRef, DocumentName, DocumentRef, Effect, Outbox, Segment, Slot, SocketAction};
+pub use effect::{ConnRef, DocumentName, DocumentRef, Effect, Kept, Outbox, Segment, Slot, SocketAction};
 pub use grant::{Access, Grant, Opening, Policy, Verdict};
 pub use limits::{Settings, ticks};
 pub use mail::{Body, Mail, RemoteSession};

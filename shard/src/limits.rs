@@ -55,6 +55,8 @@ pub(crate) const FOLD_ENTRIES_MAX: u32 = 64;
 pub(crate) const TAIL_SENT_MAX: u32 = 32_768;
 /// Bytes of a document that wait for the session store; beyond it edits are dropped until the store is back.
 pub(crate) const UNSTORED_MAX: u32 = 8 << 20;
+/// The same, all documents of a thread together.
+pub(crate) const UNSTORED_OF_THREAD_MAX: u64 = 256 << 20;
 
 /// Payloads from this size on are shared between sends, not copied.
 pub(crate) const SHARED_MIN: usize = 16 << 10;

@@ -1,16 +1,13 @@
 //! Documents come and go, and so do their members.
 
 use crate::conn::{Peer, Phase, Session, SessionDialect};
-use crate::document::log::Log;
 use crate::document::{Document, Member, State};
-use crate::effect::{DocumentName, DocumentRef, Effect};
+use crate::effect::{DocumentName, DocumentRef, Effect, Kept};
 use crate::grant::Access;
 use crate::shard::{DOCUMENT_KEY, Shard};
 use crate::slab::reserve_one;
 use crate::{AppLimits, apps::AppId};
 use pinwire_protocol::close::{Close, CloseCode};
-use pinwire_protocol::document::update;
-use std::sync::Arc;
 
 /// What [`Shard::open_session`] came to.
 pub(crate) enum Opened {
@@ -83,9 +80,9 @@ impl Shard {
         Ok(index)
     }
 
-    /// The claim and the session store answered [`Effect::Open`]: what the session held so far as one update, or how those
-    /// who wait are refused.
-    pub fn opened(&mut self, document: DocumentRef, session: Result<Option<Arc<[u8]>>, Close>) {
+    /// The claim and the session store answered [`Effect::Open`]: what the session held so far, or how those who wait are
+    /// refused.
+    pub fn opened(&mut self, document: DocumentRef, session: Result<Kept, Close>) {
         let grace_ms = self.out.now_ms + self.out.settings.grace_ms;
         let Some(found) = self.document_at(document) else { return };
         let pending = found.pending.take().unwrap_or_default();
@@ -95,19 +92,10 @@ impl Shard {
                 self.remove_document(document.index);
                 Some(close)
             }
-            Ok(base) => {
-                if let Some(base) = base {
-                    let mut absorb = found.coverage.absorb();
-                    let scanned = update::scan(&base, &update::Bounds::default(), &mut absorb);
-                    let leaves_gap = absorb.leaves_gap;
-                    if let Ok(summary) = scanned {
-                        found.log = Log::with_base(Some(base));
-                        if leaves_gap || summary.has_skips {
-                            found.log.note_gap();
-                        }
-                    }
-                }
+            Ok(kept) => {
+                let unreadable = found.restore(kept);
                 found.state = State::Grace { until_ms: grace_ms };
+                self.out.stats.entries_dropped += unreadable;
                 self.schedule_document(document.index);
                 None
             }
@@ -190,6 +178,7 @@ impl Shard {
 
     fn remove_document(&mut self, index: u32) {
         let Some(document) = self.documents.remove(index) else { return };
+        self.out.unstored -= u64::from(document.unstored());
         if let Ok(entry) = self.by_name.find_entry(document.hash, |found| *found == index) {
             entry.remove();
         }
@@ -197,6 +186,7 @@ impl Shard {
             app.release_document();
         }
         self.apps.release(document.app);
-        self.out.effects.push_back(Effect::Closed(document.name));
+        let closed = DocumentRef { index, serial: document.serial };
+        self.out.effects.push_back(Effect::Closed(closed, document.name));
     }
 }

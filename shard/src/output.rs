@@ -28,6 +28,8 @@ pub(crate) struct Output {
     /// Milliseconds on the monotonic clock, and seconds of Unix time, of this turn.
     pub(crate) now_ms: u64,
     pub(crate) now_unix: u64,
+    /// Bytes of all documents that the session store does not have yet.
+    pub(crate) unstored: u64,
     /// Connections in [`Phase::Held`].
     pub(crate) held_refusals: usize,
     /// Bytes of direct replies since the current input began.
@@ -59,6 +61,7 @@ impl Output {
             stats: Stats::default(),
             now_ms,
             now_unix,
+            unstored: 0,
             held_refusals: 0,
             replied: 0,
             scratch: Scratch::new(),

@@ -8,7 +8,7 @@ use pinwire_protocol::document::sync::SyncMessage;
 use pinwire_protocol::document::ywebsocket;
 use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Scratch};
 use pinwire_shard::{
-    Access, App, AppLimits, DocumentRef, Effect, Grant, Opening, Policy, Segment, Settings, Shard,
+    Access, App, AppLimits, DocumentRef, Effect, Grant, Kept, Opening, Policy, Segment, Settings, Shard,
     SocketAction, Verdict, ticks,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -238,7 +238,7 @@ impl Node {
                     self.shards[thread].verdict(conn, ticket, verdict);
                 }
                 Effect::Open(document, _) if self.opens_wait => self.unopened.push((thread, document)),
-                Effect::Open(document, _) => self.shards[thread].opened(document, Ok(None)),
+                Effect::Open(document, _) => self.shards[thread].opened(document, Ok(Kept::default())),
                 Effect::Store(document) => {
                     let position = self.shards[thread].submit(document).map(|(position, _)| position);
                     match position {

@@ -36,7 +36,18 @@ pub(super) struct Draft {
     pub(super) deflate: Deflate,
     pub(super) deadlines: Deadlines,
     pub(super) buffers: Buffers,
+    pub(super) store: Store,
     pub(super) http: HttpLimits,
+}
+
+/// The table `store`.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pub(super) path: String,
+    pub(super) fsync: String,
+    pub(super) fsync_interval: Duration,
+    pub(super) retention: Duration,
+    pub(super) unclaimed: Duration,
 }
 
 /// The table `tls`.
@@ -92,6 +103,13 @@ impl Default for Draft {
             deflate: Deflate::default(),
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
+            store: Store {
+                path: String::new(),
+                fsync: "interval".to_owned(),
+                fsync_interval: Duration::from_secs(1),
+                retention: Duration::ZERO,
+                unclaimed: Duration::from_secs(3600),
+            },
             http: HttpLimits::default(),
         }
     }

@@ -50,6 +50,10 @@ const fn seconds(from: u64, to: u64) -> RangeInclusive<Duration> {
     Duration::from_secs(from)..=Duration::from_secs(to)
 }
 
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
 const fn key(name: &'static str, field: Field, reload: Reload, about: &'static str) -> Key {
     Key { name, field, reload, about }
 }
@@ -158,6 +162,16 @@ pub(super) static KEYS: &[Key] = &[
         "Good tokens that a thread remembers, so that a client that comes back costs no signature."),
     key("buffers.costly_checks_per_turn", Count(|d| &mut d.buffers.costly_checks_per_turn, 1..=10_000), Restart,
         "Signatures with public keys that a thread checks in one turn of its loop."),
+    key("store.path", File(|d| &mut d.store.path), Restart,
+        "A folder in which documents are kept on disk, so that an acknowledged update survives the process. It is made if it is not there, and belongs to one node at a time. Empty: updates last as long as the process."),
+    key("store.fsync", Choice(|d| &mut d.store.fsync, &["interval", "always", "never"]), Restart,
+        "When what was written is on the disk and survives the power. `interval`: every `store.fsync_interval`. `always`: before an update is acknowledged. `never`: when the system likes. All three survive the process, however it ends."),
+    key("store.fsync_interval", Time(|d| &mut d.store.fsync_interval, millis(10)..=Duration::from_secs(3600)), Restart,
+        "What a power failure costs at most, where `store.fsync` is `interval`."),
+    key("store.retention", Time(|d| &mut d.store.retention, seconds(0, 3650 * 86_400)), Restart,
+        "How long a document is kept after its session ended, 10 s after its last member left. 0: it ends with its session."),
+    key("store.unclaimed", Time(|d| &mut d.store.unclaimed, seconds(10, 3650 * 86_400)), Restart,
+        "How long documents that were open when a node ended are kept for their clients to come back to; `store.retention` if that is longer."),
     key("http.metrics", Switch(|d| &mut d.http.metrics), Restart,
         "Answer `/metrics` to whoever asks. It says how much is going on, not who does what."),
     key("http.queue", Entries(|d| &mut d.http.queue, 1..=65_536), Restart,

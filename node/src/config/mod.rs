@@ -32,6 +32,7 @@ use pinwire_token::{KeySet, Policy};
 use serde_json::Value;
 
 use crate::log::LogFormat;
+use crate::store::StoreConfig;
 
 pub use pages::{markdown, schema, template};
 pub use sources::{Origin, Problem, Sources};
@@ -86,6 +87,8 @@ pub struct Config {
     pub buffers: Buffers,
     /// permessage-deflate; `None` never negotiates it.
     pub deflate: Option<Deflate>,
+    /// Where sessions are kept.
+    pub store: StoreConfig,
     /// Plain HTTP on the same port.
     pub http: HttpLimits,
 }
@@ -123,6 +126,7 @@ impl Config {
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
             deflate: Some(Deflate::default()),
+            store: StoreConfig::Memory,
             http: HttpLimits::default(),
         }
     }

@@ -4,19 +4,21 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
+use pinwire_store::Fsync;
 use pinwire_tls::CertificateError;
 use pinwire_token::{Jwks, Key, KeySet, Policy};
 use tracing_subscriber::EnvFilter;
 
-use super::draft::TlsFiles;
+use super::draft::{Store, TlsFiles};
 use super::sources::{Problem, Sources, Written, read_file};
 use super::{Advertised, Certificates, Change, Config, Driver, Region, Resolved, Tls};
 use crate::log::LogFormat;
+use crate::store::{FileStoreConfig, StoreConfig};
 
 /// Below this a shared secret can be guessed by trying.
 const SECRET_BYTES_MIN: usize = 32;
@@ -97,8 +99,33 @@ fn config(written: &mut Written) -> Config {
         deadlines: draft.deadlines,
         buffers: draft.buffers,
         deflate: draft.compress.then_some(draft.deflate),
+        store: store(written),
         http: draft.http,
     }
+}
+
+fn store(written: &mut Written) -> StoreConfig {
+    let Store { path, fsync, fsync_interval, retention, unclaimed } = written.draft.store.clone();
+    if path.is_empty() {
+        for (name, is_set) in
+            [("store.retention", !retention.is_zero()), ("store.fsync", fsync != "interval")]
+        {
+            if is_set {
+                written.wrong(name, "is of no use without store.path");
+            }
+        }
+        return StoreConfig::Memory;
+    }
+    let folder = PathBuf::from(path);
+    if folder.exists() && !folder.is_dir() {
+        written.wrong("store.path", format!("{} is a file; name a folder", folder.display()));
+    }
+    let fsync = match fsync.as_str() {
+        "always" => Fsync::Always,
+        "never" => Fsync::Never,
+        _ => Fsync::Interval(fsync_interval),
+    };
+    StoreConfig::File(FileStoreConfig { folder, fsync, retention, unclaimed })
 }
 
 fn listen(written: &mut Written) -> Vec<SocketAddr> {

@@ -36,22 +36,49 @@ impl Status {
     }
 }
 
-/// The state of this node, as one word that any thread may set and read.
+/// Something that a node relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// The session store cannot be written.
+    Journal = 1,
+    /// It can, and cannot be tidied up.
+    Table = 2,
+}
+
+/// The state of this node, as words that any thread may set and read.
 #[derive(Debug, Default)]
-pub struct Health(AtomicU8);
+pub struct Health {
+    status: AtomicU8,
+    /// A bit for each [`Cause`] that is away.
+    away: AtomicU8,
+}
 
 impl Health {
     /// The state now.
     pub fn status(&self) -> Status {
-        let now = self.0.load(Ordering::Relaxed);
-        Status::ALL.into_iter().find(|status| *status as u8 == now).unwrap_or(Status::Degraded)
+        let now = self.status.load(Ordering::Relaxed);
+        match Status::ALL.into_iter().find(|status| *status as u8 == now).unwrap_or(Status::Degraded) {
+            Status::Healthy if self.away.load(Ordering::Relaxed) != 0 => Status::Degraded,
+            status => status,
+        }
     }
 
     /// Changes the state; answers what it was.
     pub fn set(&self, status: Status) -> Status {
         let before = self.status();
-        self.0.store(status as u8, Ordering::Relaxed);
+        self.status.store(status as u8, Ordering::Relaxed);
         before
+    }
+
+    /// Something that the node relies on is away; true if that is news. Healthy nodes are degraded until it is back.
+    pub fn suffer(&self, cause: Cause) -> bool {
+        self.away.fetch_or(cause as u8, Ordering::Relaxed) & cause as u8 == 0
+    }
+
+    /// It is back; true if that is news.
+    pub fn clear(&self, cause: Cause) -> bool {
+        self.away.fetch_and(!(cause as u8), Ordering::Relaxed) & cause as u8 != 0
     }
 }
 
@@ -87,5 +114,18 @@ mod tests {
             assert_eq!(health.status(), next);
         }
         assert_eq!(Health::default().status(), Status::Healthy);
+    }
+
+    #[test]
+    fn a_node_is_degraded_until_everything_is_back() {
+        let health = Health::default();
+        assert!(health.suffer(Cause::Journal) && health.suffer(Cause::Table) && !health.suffer(Cause::Table));
+        assert!(health.clear(Cause::Journal) && !health.clear(Cause::Journal));
+        assert_eq!(health.status(), Status::Degraded);
+        health.set(Status::Draining);
+        assert_eq!(health.status(), Status::Draining);
+        health.set(Status::Healthy);
+        assert!(health.clear(Cause::Table));
+        assert_eq!(health.status(), Status::Healthy);
     }
 }

@@ -16,5 +16,6 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         max_connections: services.max_connections,
     };
     let reports = threads.reports().await;
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&node, &reports)).into_response()
+    let store = services.store.as_ref().map(|store| store.snapshot());
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&node, &reports, store.as_ref())).into_response()
 }

@@ -42,9 +42,10 @@ use pinwire_protocol::document::name::NameRules;
 
 use crate::live::Live;
 use crate::metrics::Threads;
+use crate::store::StoreStats;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
-pub use health::{Health, Status};
+pub use health::{Cause, Health, Status};
 pub use pins::{ActiveDocuments, LocalPins, Located, Pins, Wanted};
 pub use retry::retry_after_secs;
 pub use thread::{Control, start};
@@ -73,6 +74,8 @@ pub struct Services {
     pub max_connections: u32,
     /// Where numbers come from, if `/metrics` is answered.
     pub(crate) threads: Option<Arc<Threads>>,
+    /// Numbers about the store on disk, if there is one.
+    pub(crate) store: Option<Arc<StoreStats>>,
 }
 
 /// A future that a trait object returns; it runs on the control thread.

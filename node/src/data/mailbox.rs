@@ -13,6 +13,7 @@ use pinwire_shard::{DocumentRef, Mail, Traveller};
 use tokio::sync::oneshot;
 
 use crate::metrics::Report;
+use crate::store::StoreEvent;
 
 /// Envelopes that wait for one thread.
 const CAPACITY: usize = 4096;
@@ -28,6 +29,8 @@ pub(crate) enum Envelope {
     Orphan { token: u64 },
     /// A worker's result.
     Compacted { document: DocumentRef, result: Compacted },
+    /// The session store's answers.
+    Store(Vec<StoreEvent>),
     /// Somebody wants the thread's numbers.
     Report(oneshot::Sender<Box<Report>>),
     /// Close everything and end.

@@ -6,17 +6,13 @@
 //! | `handshake.rs` | connections before their upgrade |
 //! | `authority.rs` | verdicts on tokens |
 //! | `mailbox.rs` | the door between threads |
-//! | `store.rs` | the session store and its implementation in memory |
 //! | `worker.rs` | the thread that compacts logs |
 
 mod authority;
 mod handshake;
 mod mailbox;
-mod store;
 mod thread;
 mod worker;
-
-pub use store::{MemoryStore, SessionStore, StoreEvent};
 
 pub(crate) use authority::{Authority, Rules};
 pub(crate) use mailbox::{Envelope, Mailbox};

@@ -16,7 +16,6 @@ use pinwire_shard::{DocumentRef, Effect, Opening, Segment, Shard, SocketAction, 
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
-use super::store::{SessionStore, StoreEvent};
 use super::worker::{Job, Worker};
 use crate::config::Config;
 use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_after_secs};
@@ -24,6 +23,7 @@ use crate::limits::{AddressLimiter, Asking};
 use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Report, Times};
+use crate::store::{SessionStore, StoreEvent};
 
 /// What the data threads of a node share.
 #[derive(Debug)]
@@ -223,7 +223,8 @@ impl DataThread {
         if has_work {
             return Some(now);
         }
-        let retry = (self.outgoing.flush() || !self.jobs.is_empty()).then(|| now + RETRY);
+        let is_left = self.outgoing.flush() | self.store.flush();
+        let retry = (is_left || !self.jobs.is_empty()).then(|| now + RETRY);
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
         let give_back = self.left.map(|(left, _)| left + GIVE_BACK_AFTER);
@@ -484,7 +485,11 @@ impl DataThread {
                     self.orphans.insert(token);
                 }
             },
-            Envelope::Compacted { document, result } => self.shard.compacted(document, result),
+            Envelope::Compacted { document, result } => {
+                self.store.rebase(document, &result);
+                self.shard.compacted(document, result);
+            }
+            Envelope::Store(events) => events.into_iter().for_each(|event| self.store.receive(event)),
             Envelope::Report(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(Box::new(self.report()));
@@ -577,9 +582,12 @@ impl DataThread {
                 let reply = self.mailbox.clone();
                 self.jobs.push_back(Box::new(Job { document, compaction, reply }));
             }
-            Effect::Closed(name) => {
+            Effect::Closed(document, name) => {
                 self.shared.active.remove(&full_name(&name));
-                self.store.end(&name);
+                // Whom a stopping node sends away comes back to what was there.
+                if self.stopping_since.is_none() {
+                    self.store.end(document);
+                }
             }
             Effect::Backlog(slot, noted) => {
                 let backlog = engine.backlog(Slot::from_index(slot));

@@ -8,6 +8,7 @@ use prometheus::{Encoder, TextEncoder};
 use super::process::Process;
 use super::{Histogram, Report};
 use crate::control::Status;
+use crate::store::Snapshot;
 
 /// What the text is served as.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -56,10 +57,11 @@ const CLOSES: &[Reason] = &[
 ];
 
 /// The text of all that is known.
-pub(crate) fn text(node: &Node, threads: &[Option<Report>]) -> String {
+pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&Snapshot>) -> String {
     let mut families = node_families(node);
     families.extend(thread_families(threads));
     families.extend(time_families(threads));
+    families.extend(store.into_iter().flat_map(store_families));
     families.extend(process_families(&Process::read()));
     let mut text = Vec::new();
     // Writing to memory does not fail, and the families are well-formed: a test encodes them all.
@@ -157,6 +159,43 @@ fn time_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
     ]
 }
 
+fn store_families(store: &Snapshot) -> Vec<MetricFamily> {
+    let one = |name: &str, help: &str, value: u64| {
+        let value = value as f64;
+        let (kind, metric) = if name.ends_with("_total") {
+            (MetricType::COUNTER, counter(Vec::new(), value))
+        } else {
+            (MetricType::GAUGE, gauge(Vec::new(), value))
+        };
+        family(name, help, kind, vec![metric])
+    };
+    vec![
+        one("pinwire_store_appends_total", "Runs of updates appended to the store's journal.", store.appends),
+        one("pinwire_store_appended_bytes_total", "Bytes of them.", store.appended_bytes),
+        one("pinwire_store_failures_total", "What the disk refused the store.", store.failures),
+        one("pinwire_store_damages_total", "Damaged records and rows that the store found.", store.damages),
+        one(
+            "pinwire_store_removed_documents_total",
+            "Documents removed from the store: their time was over, or they were erased.",
+            store.removed,
+        ),
+        one("pinwire_store_documents", "Documents in the store's table.", store.documents),
+        one("pinwire_store_gathered_bytes", "Bytes that wait for a checkpoint.", store.gathered_bytes),
+        one(
+            "pinwire_store_failing",
+            "1 while the store cannot be written; edits are not acknowledged then.",
+            store.is_failing.into(),
+        ),
+        histogram("pinwire_store_commit_seconds", "Making safe what came in.", &store.commit),
+        histogram(
+            "pinwire_store_checkpoint_seconds",
+            "Moving the journal into the table.",
+            &store.checkpoint,
+        ),
+        histogram("pinwire_store_load_seconds", "Loading a document.", &store.load),
+    ]
+}
+
 fn process_families(process: &Process) -> Vec<MetricFamily> {
     let one = |name: &str, help: &str, kind: MetricType, value: Option<f64>| {
         let metric = |value| match kind {
@@ -244,7 +283,7 @@ mod tests {
         report.stats.closes = 5;
         report.stats.idle = 2;
         report.times.token.note(Duration::from_micros(3));
-        let text = text(&node(), &[Some(report), None]);
+        let text = text(&node(), &[Some(report), None], None);
         for line in [
             "pinwire_build_info{region=\"eu-central-1\",version=\"0.1.0\"} 1",
             "pinwire_status{status=\"degraded\"} 1",
@@ -267,7 +306,7 @@ mod tests {
 
     #[test]
     fn names_and_labels_follow_the_conventions() {
-        let text = text(&node(), &[Some(Report::default())]);
+        let text = text(&node(), &[Some(Report::default())], Some(&Snapshot::default()));
         for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
             let [_, _, name, kind] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
             assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");

@@ -6,7 +6,7 @@ pub mod log;
 pub mod yjs;
 
 use crate::apps::AppId;
-use crate::effect::{ConnRef, DocumentName};
+use crate::effect::{ConnRef, DocumentName, Kept};
 use crate::limits::{GATHER_BYTES_MAX, GATHER_MEMBERS_MIN, GATHER_US_MAX};
 use crate::mail::RemoteSession;
 use crate::wheel::Tick;
@@ -15,6 +15,7 @@ use awareness::{Awareness, Version};
 use coverage::Coverage;
 use log::{Log, Position};
 use pinwire_protocol::document::state_vector::StateVector;
+use pinwire_protocol::document::update;
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +155,48 @@ impl Document {
     pub(crate) fn drop_empty_pending(&mut self) {
         if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
             self.pending = None;
+        }
+    }
+
+    /// Begins with what the session store kept; returns how many updates of it are none.
+    pub(crate) fn restore(&mut self, kept: Kept) -> u64 {
+        let mut unreadable = 0;
+        if let Some(base) = kept.base {
+            match self.absorb(&base) {
+                Some(has_gap) => {
+                    self.log = Log::with_base(Some(base));
+                    self.note_gap(has_gap);
+                }
+                None => unreadable += 1,
+            }
+        }
+        for update in kept.tail {
+            match self.absorb(&update) {
+                Some(has_gap) => {
+                    self.log.append(log::NOBODY, &update);
+                    self.note_gap(has_gap);
+                }
+                None => unreadable += 1,
+            }
+        }
+        self.flushed = self.log.head();
+        self.submitted = self.flushed;
+        self.stored = self.flushed;
+        unreadable
+    }
+
+    /// Notes what an update covers; true if it leaves a gap or has one inside, `None` if it is no update.
+    fn absorb(&mut self, update: &[u8]) -> Option<bool> {
+        update::scan(update, &update::Bounds::default(), &mut ()).ok()?;
+        let mut absorb = self.coverage.absorb();
+        let scanned = update::scan(update, &update::Bounds::default(), &mut absorb);
+        let leaves_gap = absorb.leaves_gap;
+        scanned.ok().map(|summary| leaves_gap || summary.has_skips)
+    }
+
+    fn note_gap(&mut self, has_gap: bool) {
+        if has_gap {
+            self.log.note_gap();
         }
     }
 

@@ -10,8 +10,7 @@ use super::wire::Received;
 use super::world::{Event, Input, PING_MS, PONG_MS, SILENT_MS, SLOW_READER_MS, World};
 use pinwire_protocol::close::Close;
 use pinwire_shard::document::yjs;
-use pinwire_shard::{DocumentName, DocumentRef, Effect, Segment, SocketAction};
-use std::sync::Arc;
+use pinwire_shard::{DocumentName, DocumentRef, Effect, Kept, Segment, SocketAction};
 
 impl World {
     pub(super) fn turn(&mut self, thread: usize) {
@@ -260,7 +259,7 @@ impl World {
                     }
                 }
             }
-            Effect::Closed(name) => {
+            Effect::Closed(_, name) => {
                 let id = self.id(&name);
                 if !self.plan.store_keeps {
                     self.model.drop_session(&id);
@@ -333,19 +332,22 @@ impl World {
         }
     }
 
-    pub(super) fn load(&mut self, id: &DocumentId, refused: bool) -> Result<Option<Arc<[u8]>>, Close> {
+    /// What the store has of a document: some of it compacted, the rest as it came.
+    pub(super) fn load(&mut self, id: &DocumentId, refused: bool) -> Result<Kept, Close> {
         if refused {
             return Err(Close::try_again(500));
         }
         let updates = &self.model.record(id).updates;
-        if updates.is_empty() {
-            return Ok(None);
+        let (compacted, rest) = updates.split_at(self.rng.usize(0..=updates.len()));
+        let tail = rest.iter().map(|update| update.clone().into_boxed_slice()).collect();
+        if compacted.is_empty() {
+            return Ok(Kept { base: None, tail });
         }
-        match yjs::merge_tiered(&updates.iter().map(Vec::as_slice).collect::<Vec<_>>()) {
-            Ok(merged) => Ok(Some(merged.into())),
+        match yjs::merge_tiered(&compacted.iter().map(Vec::as_slice).collect::<Vec<_>>()) {
+            Ok(merged) => Ok(Kept { base: Some(merged.into()), tail }),
             Err(_) => {
                 self.model.violate(format!("{id:?}: what was stored does not merge"));
-                Ok(None)
+                Ok(Kept::default())
             }
         }
     }

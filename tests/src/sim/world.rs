@@ -9,7 +9,7 @@ use pinwire_protocol::close::Close;
 use pinwire_protocol::document::name::NameRules;
 use pinwire_protocol::ws::Limits;
 use pinwire_shard::document::yjs::Compacted;
-use pinwire_shard::{App, ConnRef, DocumentRef, Mail, Settings, Shard, Traveller, Verdict, ticks};
+use pinwire_shard::{App, ConnRef, DocumentRef, Kept, Mail, Settings, Shard, Traveller, Verdict, ticks};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(super) enum Input {
     Ended(SocketId),
     Drained(SocketId),
     Verdict(ConnRef, u64, Verdict),
-    Opened(DocumentRef, Result<Option<Arc<[u8]>>, Close>),
+    Opened(DocumentRef, Result<Kept, Close>),
     Stored(DocumentRef, u32),
     Compacted(DocumentRef, Compacted),
     Mail(usize, Mail),

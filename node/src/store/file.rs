@@ -1,0 +1,151 @@
+//! A data thread's side of the store on disk: requests go to the journal's thread, answers come through the mailbox.
+//!
+//! When the queue is full the data thread keeps what does not fit, in order; the shard's bounds on what is not stored yet
+//! bound that too.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use pinwire_shard::document::log::Position;
+use pinwire_shard::document::yjs::Compacted;
+use pinwire_shard::{DocumentName, DocumentRef};
+use pinwire_store::Updates;
+use tokio::sync::oneshot;
+
+use super::{SessionStore, StoreEvent, full_name};
+use crate::data::Mailbox;
+
+/// Something to be done by the journal's thread.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A session begins; the answer goes to this thread.
+    Open { document: DocumentRef, name: Arc<str>, reply: Mailbox },
+    /// Updates came.
+    Append { thread: u16, document: DocumentRef, name: Arc<str>, position: Position, updates: Updates },
+    /// Compaction made one update of everything before a position.
+    Rebase { name: Arc<str>, upto: Position, base: Arc<[u8]>, left: Updates },
+    /// The session ended.
+    End { name: Arc<str> },
+    /// It never began: the document could not be loaded.
+    Abandon { name: Arc<str> },
+    /// A data thread, to be answered this way.
+    Answer { thread: u16, reply: Mailbox },
+    /// Remove documents for good.
+    Erase { which: Erased, reply: oneshot::Sender<Result<usize, String>> },
+}
+
+/// Which documents are removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Erased {
+    /// The one of this whole name.
+    Document(String),
+    /// All of a tenant's app.
+    App { tenant: String, app: String },
+}
+
+/// The way to the journal's thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Way(pub(super) SyncSender<Request>);
+
+impl Way {
+    /// Removes documents for good and says how many. One that is open has to be ended before.
+    pub(crate) async fn erase(&self, which: Erased) -> Result<usize, String> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(Request::Erase { which, reply }).map_err(|_| "the store is behind".to_owned())?;
+        answer.await.map_err(|_| "the store has stopped".to_owned())?
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct FileStore {
+    thread: u16,
+    reply: Mailbox,
+    way: Way,
+    /// What did not fit into the queue.
+    kept: VecDeque<Request>,
+    /// Documents of this thread that have a session, or are about to.
+    names: HashMap<DocumentRef, Arc<str>>,
+    events: VecDeque<StoreEvent>,
+}
+
+impl FileStore {
+    pub(crate) fn new(thread: u16, reply: Mailbox, way: Way) -> Self {
+        let (kept, names, events) = (VecDeque::new(), HashMap::new(), VecDeque::new());
+        let mut store = Self { thread, reply: reply.clone(), way, kept, names, events };
+        store.send(Request::Answer { thread, reply });
+        store
+    }
+
+    fn send(&mut self, request: Request) {
+        self.kept.push_back(request);
+        self.flush();
+    }
+}
+
+impl SessionStore for FileStore {
+    fn open(&mut self, document: DocumentRef, name: &DocumentName) {
+        let name = full_name(name);
+        self.names.insert(document, Arc::clone(&name));
+        let reply = self.reply.clone();
+        self.send(Request::Open { document, name, reply });
+    }
+
+    fn append(
+        &mut self,
+        document: DocumentRef,
+        position: Position,
+        updates: &mut dyn Iterator<Item = &[u8]>,
+    ) {
+        let Some(name) = self.names.get(&document).map(Arc::clone) else { return };
+        let (thread, updates) = (self.thread, updates.collect());
+        self.send(Request::Append { thread, document, name, position, updates });
+    }
+
+    fn rebase(&mut self, document: DocumentRef, compacted: &Compacted) {
+        let Some(base) = compacted.base.as_ref().map(Arc::clone) else { return };
+        let Some(name) = self.names.get(&document).map(Arc::clone) else { return };
+        let left = compacted.left.iter().map(|update| &**update).collect();
+        self.send(Request::Rebase { name, upto: compacted.upto, base, left });
+    }
+
+    fn end(&mut self, document: DocumentRef) {
+        if let Some(name) = self.names.remove(&document) {
+            self.send(Request::End { name });
+        }
+    }
+
+    fn next_event(&mut self) -> Option<StoreEvent> {
+        self.events.pop_front()
+    }
+
+    fn receive(&mut self, event: StoreEvent) {
+        if let StoreEvent::Opened(document, Err(_)) = &event
+            && let Some(name) = self.names.remove(document)
+        {
+            // What is there stays: it could only not be read.
+            self.send(Request::Abandon { name });
+        }
+        self.events.push_back(event);
+    }
+
+    fn flush(&mut self) -> bool {
+        while let Some(request) = self.kept.pop_front() {
+            match self.way.0.try_send(request) {
+                Ok(()) => {}
+                Err(TrySendError::Full(request)) => {
+                    self.kept.push_front(request);
+                    return true;
+                }
+                // The thread has ended: nothing is acknowledged any more.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+        self.kept.shrink_to(KEPT);
+        false
+    }
+}
+
+/// Requests for which a data thread keeps room.
+const KEPT: usize = 64;

@@ -1,0 +1,92 @@
+//! The session store: where a document's updates are safe, and with them their acknowledgements.
+//!
+//! A data thread calls a [`SessionStore`], which answers with positions, at once or later; the shard acknowledges to writers
+//! what is stored and keeps everybody else's fan-out independent of it.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `memory` | keeps nothing beside the shard's own log |
+//! | `file` | a data thread's side of the store on disk |
+//! | `journal` | the thread that writes the journal, and answers what is safe |
+//! | `table` | the thread that has the table: loads, checkpoints, what is over |
+//! | `stats` | numbers about both |
+
+mod file;
+mod journal;
+mod memory;
+mod stats;
+mod table;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pinwire_protocol::close::Close;
+use pinwire_shard::document::log::Position;
+use pinwire_shard::document::yjs::Compacted;
+use pinwire_shard::{DocumentName, DocumentRef, Kept};
+use pinwire_store::Fsync;
+
+pub use memory::MemoryStore;
+
+pub(crate) use file::{FileStore, Way};
+pub(crate) use journal::{StoreThreads, start};
+pub(crate) use stats::{Snapshot, StoreStats};
+
+/// What a store has to say.
+#[derive(Debug)]
+pub enum StoreEvent {
+    /// A session was opened: everything it held, or how its clients are refused.
+    Opened(DocumentRef, Result<Kept, Close>),
+    /// Everything before this position is safe.
+    Stored(DocumentRef, Position),
+}
+
+/// Where sessions are kept. Called from one data thread, which it must not block.
+pub trait SessionStore: fmt::Debug {
+    /// Opens the session of a document; answered by [`StoreEvent::Opened`].
+    fn open(&mut self, document: DocumentRef, name: &DocumentName);
+    /// Keeps updates; answered by [`StoreEvent::Stored`] for `position`, or a later one, once they are safe.
+    fn append(&mut self, document: DocumentRef, position: Position, updates: &mut dyn Iterator<Item = &[u8]>);
+    /// Compaction made one update of everything before a position.
+    fn rebase(&mut self, document: DocumentRef, compacted: &Compacted);
+    /// The document is gone from this thread: its session ended, or never began.
+    fn end(&mut self, document: DocumentRef);
+    /// The next answer.
+    fn next_event(&mut self) -> Option<StoreEvent>;
+    /// An answer that came through the thread's mailbox.
+    fn receive(&mut self, event: StoreEvent);
+    /// Hands over what could not be handed over at once; true if something is left.
+    fn flush(&mut self) -> bool {
+        false
+    }
+}
+
+/// Which store a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// An acknowledged update lasts as long as the process.
+    #[default]
+    Memory,
+    /// It lasts as long as the disk.
+    File(FileStoreConfig),
+}
+
+/// A store on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStoreConfig {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// When what was written is also on the disk.
+    pub fsync: Fsync,
+    /// How long a document is kept after its session ended; zero: not at all.
+    pub retention: Duration,
+    /// How long documents that were open when a process ended wait for their clients.
+    pub unclaimed: Duration,
+}
+
+/// A document's name as the store knows it.
+fn full_name(name: &DocumentName) -> Arc<str> {
+    format!("{}::{}::{}", name.tenant, name.app, name.name).into()
+}
