@@ -1,5 +1,6 @@
 //! Integration tests, simulator and rigs.
 
+pub mod kills;
 pub mod node;
 pub mod shards;
 pub mod sim;

@@ -125,7 +125,7 @@ fn store(written: &mut Written) -> StoreConfig {
         "never" => Fsync::Never,
         _ => Fsync::Interval(fsync_interval),
     };
-    StoreConfig::File(FileStoreConfig { folder, fsync, retention, unclaimed })
+    StoreConfig::File(FileStoreConfig { fsync, retention, unclaimed, ..FileStoreConfig::new(folder) })
 }
 
 fn listen(written: &mut Written) -> Vec<SocketAddr> {

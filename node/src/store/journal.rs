@@ -67,7 +67,9 @@ impl StoreThreads {
 /// The store does not open, or the system refuses a thread.
 pub(crate) fn start(config: &FileStoreConfig, health: &Arc<Health>) -> Result<StoreThreads, RecoverError> {
     let start = Instant::now();
-    let options = Options { fsync: config.fsync, ..Options::default() };
+    let FileStoreConfig { fsync, checkpoint_bytes, .. } = *config;
+    let options = Options { fsync, checkpoint_bytes, ..Options::default() };
+    survive_limits_of_file_sizes();
     let recovered = recover(&config.folder, Box::new(Files), options, unix_now())?;
     let Recovered { store, table, lock, records, damages } = recovered;
     for damage in &damages {
@@ -125,6 +127,15 @@ pub(crate) fn start(config: &FileStoreConfig, health: &Arc<Health>) -> Result<St
         spawn("store-table", Box::new(move || table.run()))?,
     ];
     Ok(StoreThreads { way: Some(Way(way)), threads, is_stopping, stats })
+}
+
+/// A limit on the size of files (`ulimit -f`) is to be met as a full disk is: by an error, not by the signal that ends a
+/// process.
+fn survive_limits_of_file_sizes() {
+    let noted = Arc::new(AtomicBool::new(false));
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, noted) {
+        tracing::warn!(%error, "a limit on the size of files would end this node");
+    }
 }
 
 /// Runs `say` if this is news.

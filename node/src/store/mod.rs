@@ -26,7 +26,7 @@ use pinwire_protocol::close::Close;
 use pinwire_shard::document::log::Position;
 use pinwire_shard::document::yjs::Compacted;
 use pinwire_shard::{DocumentName, DocumentRef, Kept};
-use pinwire_store::Fsync;
+use pinwire_store::{Fsync, Options};
 
 pub use memory::MemoryStore;
 
@@ -84,6 +84,18 @@ pub struct FileStoreConfig {
     pub retention: Duration,
     /// How long documents that were open when a process ended wait for their clients.
     pub unclaimed: Duration,
+    /// Bytes of the journal from which on they are moved into the table.
+    pub checkpoint_bytes: u64,
+}
+
+impl FileStoreConfig {
+    /// In this folder; on the disk once a second; a document ends with its session.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        let Options { fsync, checkpoint_bytes, .. } = Options::default();
+        let unclaimed = Duration::from_secs(3600);
+        Self { folder, fsync, retention: Duration::ZERO, unclaimed, checkpoint_bytes }
+    }
 }
 
 /// A document's name as the store knows it.

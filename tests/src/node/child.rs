@@ -20,6 +20,7 @@ pub struct TestNode {
     child: Child,
     stdin: Option<ChildStdin>,
     address: SocketAddr,
+    is_killed: bool,
 }
 
 /// What a node uses.
@@ -50,6 +51,20 @@ impl TestNode {
     /// It does not start.
     #[must_use]
     pub fn start(program: &str, options: &Options) -> Self {
+        let mut node = Self::spawn(program, options);
+        let mut line = String::new();
+        let stdout = node.child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        node.address = line.trim().parse().unwrap_or_else(|_| panic!("no address: {line:?}"));
+        node
+    }
+
+    /// Starts a process without waiting for the node in it, which has no address yet.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn spawn(program: &str, options: &Options) -> Self {
         let options = serde_json::to_string(options).expect("plain data");
         let mut child = Command::new(program)
             .arg(options)
@@ -59,10 +74,8 @@ impl TestNode {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the child starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let address = line.trim().parse().unwrap_or_else(|_| panic!("no address: {line:?}"));
-        Self { stdin: child.stdin.take(), child, address }
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { stdin: child.stdin.take(), child, address, is_killed: false }
     }
 
     /// Where it listens.
@@ -125,6 +138,22 @@ impl TestNode {
             .collect()
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as a power failure would: at once, whatever it does.
+    ///
+    /// # Panics
+    /// It has ended before.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child");
+        self.is_killed = true;
+    }
+
     /// Tells the node to stop, without waiting.
     pub fn tell_to_stop(&mut self) {
         self.stdin = None;
@@ -147,6 +176,9 @@ impl TestNode {
 impl Drop for TestNode {
     fn drop(&mut self) {
         self.stdin = None;
+        if self.is_killed {
+            return;
+        }
         if std::thread::panicking() {
             let _ = self.child.kill();
             let _ = self.child.wait();

@@ -13,7 +13,7 @@ mod yjs;
 pub use child::{Bystanders, Measure, TestNode, beside_others, run_child};
 pub use client::{Received, TestClient};
 pub use http::{Answer, get, upgrade_request};
-pub use options::{Driver, Options};
+pub use options::{Driver, Fsync, Options, Store};
 pub use token::{SECRET, claims, forge, token, token_with};
 pub use yjs::{
     Covered, announcement, append, deletion, edit, hocuspocus, step1, update_of, ywebsocket_update,

@@ -1,9 +1,11 @@
 //! What a test wants of its node, as it travels to the child process.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pinwire_node::config::{self, AddressLimits, Config};
+use pinwire_node::store::{FileStoreConfig, StoreConfig};
 use pinwire_token::{Key, KeySet};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +54,53 @@ pub struct Options {
     pub http_connections: usize,
     /// A public key (PEM) instead of the shared secret.
     pub public_key: Option<String>,
+    /// Documents are kept here.
+    pub store: Option<Store>,
+}
+
+/// A store on disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Store {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// When it is on the disk.
+    pub fsync: Fsync,
+    /// How long a document outlives its session.
+    pub retention_secs: u64,
+    /// Bytes of the journal from which on a checkpoint is made.
+    pub checkpoint_bytes: u64,
+}
+
+/// See `store.fsync` of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fsync {
+    /// When the system likes.
+    Never,
+    /// Every 100 ms.
+    Interval,
+    /// Before an acknowledgement.
+    Always,
+}
+
+impl Store {
+    /// In this folder, with checkpoints so small that there are many.
+    #[must_use]
+    pub fn busy(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), fsync: Fsync::Never, retention_secs: 0, checkpoint_bytes: 64 << 10 }
+    }
+
+    fn config(&self) -> StoreConfig {
+        StoreConfig::File(FileStoreConfig {
+            fsync: match self.fsync {
+                Fsync::Never => pinwire_store::Fsync::Never,
+                Fsync::Interval => pinwire_store::Fsync::Interval(Duration::from_millis(100)),
+                Fsync::Always => pinwire_store::Fsync::Always,
+            },
+            retention: Duration::from_secs(self.retention_secs),
+            checkpoint_bytes: self.checkpoint_bytes,
+            ..FileStoreConfig::new(self.folder.clone())
+        })
+    }
 }
 
 impl Default for Options {
@@ -75,6 +124,7 @@ impl Default for Options {
             http_queue: http.queue,
             http_connections: http.max_connections,
             public_key: None,
+            store: None,
         }
     }
 }
@@ -109,6 +159,7 @@ impl Options {
             usages_per_minute: usages,
             ..AddressLimits::default()
         });
+        config.store = self.store.as_ref().map_or(StoreConfig::Memory, Store::config);
         config.http.queue = self.http_queue;
         config.http.max_connections = self.http_connections;
         config
