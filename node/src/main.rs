@@ -33,6 +33,7 @@ const EXIT_ERROR: u8 = 2;
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let done = match &cli.command {
         Command::Doctor(args) => return args.run(),
+        Command::Store(args) => return args.run(),
         Command::Dev(args) => {
             let format = cli.log_format.unwrap_or(log::LogFormat::Human);
             log::Log::start(format, &log::filter_of_environment()).context("PINWIRE_LOG")?;

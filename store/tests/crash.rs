@@ -20,14 +20,22 @@ use proptest::prelude::*;
 struct Refusals {
     writes: AtomicBool,
     syncs: AtomicBool,
+    /// Something that was written is not there any more.
+    has_lost: AtomicBool,
 }
 
-/// The system's files, until told to refuse. A refused write leaves half of what it should have written.
+/// The system's files, until told to refuse. A refused write leaves half of what it should have written; a refused sync loses
+/// what was written since the last.
 #[derive(Clone, Debug, Default)]
 struct Fickle(Arc<Refusals>);
 
 #[derive(Debug)]
-struct FickleFile(Box<dyn DiskFile>, Arc<Refusals>);
+struct FickleFile {
+    file: Box<dyn DiskFile>,
+    refusals: Arc<Refusals>,
+    len: u64,
+    synced: u64,
+}
 
 fn refused() -> io::Error {
     io::Error::from(io::ErrorKind::StorageFull)
@@ -35,7 +43,8 @@ fn refused() -> io::Error {
 
 impl Disk for Fickle {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(FickleFile(Files.create(path)?, Arc::clone(&self.0))))
+        let (file, refusals) = (Files.create(path)?, Arc::clone(&self.0));
+        Ok(Box::new(FickleFile { file, refusals, len: 0, synced: 0 }))
     }
 
     fn sync_names(&self, folder: &Path) -> io::Result<()> {
@@ -49,19 +58,26 @@ impl Disk for Fickle {
 
 impl DiskFile for FickleFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.1.writes.load(Ordering::Relaxed) {
-            self.0.append(&bytes[..bytes.len() / 2])?;
-            return Err(refused());
-        }
-        self.0.append(bytes)
+        let is_refused = self.refusals.writes.load(Ordering::Relaxed);
+        let written = if is_refused { &bytes[..bytes.len() / 2] } else { bytes };
+        self.file.append(written)?;
+        self.len += written.len() as u64;
+        if is_refused { Err(refused()) } else { Ok(()) }
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.0.truncate(len)
+        self.len = len;
+        self.file.truncate(len)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.1.syncs.load(Ordering::Relaxed) { Err(refused()) } else { Ok(()) }
+        if self.refusals.syncs.load(Ordering::Relaxed) {
+            self.refusals.has_lost.store(true, Ordering::Relaxed);
+            self.truncate(self.synced)?;
+            return Err(refused());
+        }
+        self.synced = self.len;
+        Ok(())
     }
 }
 
@@ -119,6 +135,8 @@ struct World {
     committed: BTreeMap<u8, Document>,
     /// What came since then, whatever became of it.
     uncommitted: Vec<(u8, u32)>,
+    /// Everything that ever came.
+    ever: Vec<(u8, u32)>,
     next: u32,
     now: Duration,
 }
@@ -143,6 +161,7 @@ impl World {
             documents: BTreeMap::new(),
             committed: BTreeMap::new(),
             uncommitted: Vec::new(),
+            ever: Vec::new(),
             next: 0,
             now: Duration::ZERO,
         };
@@ -177,6 +196,7 @@ impl World {
                 known.log.push((position, number));
                 known.kept.insert(number);
                 self.uncommitted.push((document, number));
+                self.ever.push((document, number));
                 let updates = Updates::from_iter([&number.to_le_bytes()[..]]);
                 self.store().append(&name(document), position, &updates, now);
             }
@@ -243,6 +263,7 @@ impl World {
         if self.store().commit(now).is_ok() {
             self.committed = self.documents.clone();
             self.uncommitted.clear();
+            self.disk.0.has_lost.store(false, Ordering::Relaxed);
         }
     }
 
@@ -284,6 +305,14 @@ impl World {
                     known.kept.remove(&number);
                     known.possible.insert(number);
                 }
+            }
+        }
+        // As if the power had failed as well: without `always` that may cost what was not on the disk yet.
+        if self.disk.0.has_lost.swap(false, Ordering::Relaxed) {
+            for (document, number) in &self.ever {
+                let known = self.documents.entry(*document).or_default();
+                known.kept.clear();
+                known.possible.insert(*number);
             }
         }
         for (document, number) in self.uncommitted.drain(..) {

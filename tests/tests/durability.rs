@@ -139,6 +139,16 @@ fn a_full_disk_holds_acknowledgements_back_and_loses_nobody() {
         }
     }
     eventually("the node is degraded", || body(&node, "/health").contains("degraded"));
+    // It was tried, and is not acknowledged.
+    client.message(&hocuspocus::step1("doc"));
+    loop {
+        let message = client.binary();
+        let (_, body) = hocuspocus::body(&message).unwrap();
+        assert!(!matches!(body, wire::Body::SyncStatus { .. }), "{body:?}");
+        if update_of(&message).is_some() {
+            break;
+        }
+    }
     // New documents open, too.
     let mut other = TestClient::join(&node, "other");
     other.message(&ywebsocket_update(&append(2, 0, "third")));

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod inspect;
 pub mod manual;
 pub mod serve;
+pub mod store;
 pub mod token;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -39,6 +40,8 @@ pub enum Command {
     Config(config::ConfigArgs),
     /// Work with tokens.
     Token(TokenArgs),
+    /// Look at the documents that a node left on disk, while none uses them.
+    Store(store::StoreArgs),
     /// Print a shell's completions, for packagers.
     #[command(hide = true)]
     Completions(manual::CompletionsArgs),

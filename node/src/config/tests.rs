@@ -126,6 +126,11 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         "",
         &["tls.certificates: secret holds no certificate"],
     ),
+    // Documents on disk.
+    ("store.retention = \"1d\"", "", &["store.retention: is of no use without store.path"]),
+    ("store.fsync = \"always\"", "", &["store.fsync: is of no use without store.path"]),
+    ("store = { path = \"d\", fsync = \"often\" }", "", &["store.fsync: one of interval, always, never"]),
+    ("store.path = \"secret\"", "", &["store.path: ", "secret is a file; name a folder"]),
     // What the key files hold.
     (
         "",

@@ -149,3 +149,69 @@ impl SessionStore for FileStore {
 
 /// Requests for which a data thread keeps room.
 const KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use pinwire_engine::{Config, Driver};
+    use pinwire_protocol::close::Close;
+    use pinwire_shard::Kept;
+
+    use super::*;
+
+    const DOCUMENT: DocumentRef = DocumentRef { index: 3, serial: 1 };
+
+    /// Calls `test` with a data thread's side whose queue holds two requests, and the other end of it.
+    fn with_store(test: impl FnOnce(FileStore, Receiver<Request>) + 'static) {
+        let config = Config { driver: Driver::Epoll, ..Config::default() };
+        pinwire_engine::run(config, move |engine| async move {
+            let (way, requests) = sync_channel(2);
+            let mailbox = Mailbox::new(engine.waker(), engine.door());
+            let mut store = FileStore::new(0, mailbox, Way(way));
+            assert!(matches!(requests.try_recv(), Ok(Request::Answer { .. })));
+            let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "doc".into() };
+            store.open(DOCUMENT, &name);
+            assert!(matches!(requests.try_recv(), Ok(Request::Open { name, .. }) if &*name == "t::a::doc"));
+            test(store, requests);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_loaded_is_kept() {
+        with_store(|mut store, requests| {
+            store.receive(StoreEvent::Opened(DOCUMENT, Err(Close::try_again(1))));
+            assert!(matches!(store.next_event(), Some(StoreEvent::Opened(DOCUMENT, Err(_)))));
+            // The shard drops it then.
+            store.end(DOCUMENT);
+            assert!(matches!(requests.try_recv(), Ok(Request::Abandon { .. })));
+            assert!(requests.try_recv().is_err());
+        });
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_queue_follows_in_order() {
+        with_store(|mut store, requests| {
+            store.receive(StoreEvent::Opened(DOCUMENT, Ok(Kept::default())));
+            for position in 1..=5 {
+                store.append(DOCUMENT, position, &mut [b"update".as_slice()].into_iter());
+            }
+            store.end(DOCUMENT);
+            let mut positions = Vec::new();
+            while store.flush() {
+                positions.extend(requests.try_iter());
+            }
+            positions.extend(requests.try_iter());
+            let positions: Vec<u32> = positions
+                .iter()
+                .map(|request| match request {
+                    Request::Append { position, .. } => *position,
+                    Request::End { .. } => 0,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(positions, [1, 2, 3, 4, 5, 0]);
+        });
+    }
+}

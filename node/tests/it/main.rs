@@ -3,4 +3,5 @@
 mod ops;
 mod rig;
 mod serve;
+mod store;
 mod tls;

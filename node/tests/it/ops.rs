@@ -52,7 +52,9 @@ fn every_alert_is_explained_and_tested() {
 #[test]
 fn rules_and_dashboard_name_metrics_that_a_node_has() {
     let home = Home::new();
-    let (_, text) = Serving::start(&home.config()).get("/metrics", "");
+    let store = format!("store.path={}", home.config().with_file_name("documents").display());
+    let settings = ["listen=127.0.0.1:0", "threads=1", store.as_str()];
+    let (_, text) = Serving::start_with(&home.config(), &settings).get("/metrics", "");
     let known = metrics(&text);
     for path in ["ops/prometheus/alerts.yml", "ops/grafana/pinwire.json", "docs/metrics.md"] {
         let named = metrics(&fs::read_to_string(root().join(path)).unwrap());
