@@ -99,6 +99,7 @@ impl Node {
             health: Arc::clone(&health),
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
+            page: config.page.clone(),
         };
         let (http, control) = control::start(services, config.http)?;
         let rules = Arc::new(Rules {

@@ -31,6 +31,7 @@ use pinwire_protocol::document::name::NameRules;
 use pinwire_token::{KeySet, Policy};
 use serde_json::Value;
 
+use crate::control::Page;
 use crate::log::LogFormat;
 
 pub use pages::{markdown, schema, template};
@@ -88,6 +89,8 @@ pub struct Config {
     pub deflate: Option<Deflate>,
     /// Plain HTTP on the same port.
     pub http: HttpLimits,
+    /// The built-in page, which only `dev` serves.
+    pub page: Option<Page>,
 }
 
 impl Config {
@@ -124,6 +127,7 @@ impl Config {
             buffers: Buffers::default(),
             deflate: Some(Deflate::default()),
             http: HttpLimits::default(),
+            page: None,
         }
     }
 }

@@ -98,6 +98,7 @@ fn config(written: &mut Written) -> Config {
         buffers: draft.buffers,
         deflate: draft.compress.then_some(draft.deflate),
         http: draft.http,
+        page: None,
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`routes`] | which request gets which answer, CORS |
 //! | [`caller`] | who asks: address, token |
 //! | [`discovery`], [`usage`], [`health`], [`metrics`] | the answers |
+//! | [`page`] | the built-in page of `dev` |
 //! | [`problem`], [`retry`] | the answers that are errors, and when to come back |
 //! | [`pins`] | where a document is active |
 //!
@@ -22,6 +23,7 @@ mod discovery;
 mod door;
 mod health;
 mod metrics;
+mod page;
 mod pins;
 mod problem;
 mod retry;
@@ -45,6 +47,7 @@ use crate::metrics::Threads;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
 pub use health::{Health, Status};
+pub use page::Page;
 pub use pins::{ActiveDocuments, LocalPins, Located, Pins, Wanted};
 pub use retry::retry_after_secs;
 pub use thread::{Control, start};
@@ -73,6 +76,8 @@ pub struct Services {
     pub max_connections: u32,
     /// Where numbers come from, if `/metrics` is answered.
     pub(crate) threads: Option<Arc<Threads>>,
+    /// The built-in page, if it is served.
+    pub page: Option<Page>,
 }
 
 /// A future that a trait object returns; it runs on the control thread.
