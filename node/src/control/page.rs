@@ -194,3 +194,115 @@ fn plain(status: StatusCode, text: &'static str) -> Response {
 fn typed(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::try_from(*value).unwrap())
+        };
+        let mut map = HeaderMap::new();
+        for (name, value) in fields.iter().map(field) {
+            map.append(name, value);
+        }
+        map
+    }
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for own in [
+            "127.0.0.1:1234",
+            "127.0.0.1",
+            "127.1.2.3:80",
+            "[::1]:1234",
+            "[::1]",
+            "localhost:1234",
+            "LOCALHOST",
+        ] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for foreign in [
+            "",
+            ":1234",
+            "localhost:",
+            "localhost:99999",
+            "localhost:1234; script-src *",
+            "localhost.",
+            "localhost.example:1234",
+            "evil.example",
+            "127.0.0.1.evil.example:1234",
+            "127.0.0.1@evil.example",
+            "192.0.2.1:1234",
+            "0.0.0.0:1234",
+            "[::]:1234",
+            "2130706433",
+        ] {
+            assert!(!is_loopback(foreign), "{foreign}");
+        }
+        assert_eq!(loopback_host(&headers(&[("host", "localhost:1"), ("host", "evil.example")])), None);
+        assert_eq!(loopback_host(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn the_page_is_for_clients_that_ask_for_html() {
+        let wanted =
+            |accept: &str| match page_or_health(&headers(&[("accept", accept), ("host", "localhost:1")])) {
+                Wanted::Health => "health",
+                Wanted::Page(_) => "page",
+                Wanted::Elsewhere => "elsewhere",
+            };
+        for accept in ["text/html", "application/xhtml+xml, TEXT/HTML;q=0.9, */*", "text/html;level=1"] {
+            assert_eq!(wanted(accept), "page", "{accept}");
+        }
+        for accept in ["*/*", "application/json", "text/*", "text/html5", ""] {
+            assert_eq!(wanted(accept), "health", "{accept}");
+        }
+        let rebound = headers(&[("accept", "text/html"), ("host", "evil.example:1")]);
+        assert!(matches!(page_or_health(&rebound), Wanted::Elsewhere));
+        assert!(matches!(page_or_health(&headers(&[("host", "evil.example:1")])), Wanted::Health));
+    }
+
+    #[test]
+    fn a_browser_gets_the_token_for_the_page_itself_and_no_other() {
+        let host = "localhost:1234";
+        for asking in [
+            &[][..],
+            &[("sec-fetch-site", "same-origin")],
+            &[("sec-fetch-site", "none")],
+            &[("sec-fetch-site", "same-origin"), ("origin", "http://localhost:1234")],
+        ] {
+            assert!(is_asked_by_the_page(&headers(asking), host), "{asking:?}");
+        }
+        for asking in [
+            &[("sec-fetch-site", "cross-site")][..],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "something else")],
+            &[("origin", "null")],
+            &[("origin", "https://localhost:1234")],
+            &[("origin", "http://localhost:12345")],
+            &[("sec-fetch-site", "same-origin"), ("origin", "http://127.0.0.1:1234")],
+        ] {
+            assert!(!is_asked_by_the_page(&headers(asking), host), "{asking:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_the_page_names_is_served() {
+        for (file, _, text) in FILES.iter().copied().chain([("index.html", "", DOCUMENT)]) {
+            let quoted = text.split(['"', '\'']).filter_map(|part| {
+                part.strip_prefix("page/").or(part.strip_prefix("./")).filter(|name| name.contains('.'))
+            });
+            for name in quoted.filter(|name| *name != "node.json") {
+                assert!(FILES.iter().any(|(known, ..)| *known == name), "{file} names {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_token_is_in_no_debug_output() {
+        let page = Page { token: "secret".to_owned() };
+        assert!(!format!("{page:?}").contains("secret"));
+    }
+}
