@@ -57,6 +57,7 @@ new EditorView({
     keymap.of(yUndoManagerKeymap),
     basicSetup,
     EditorView.lineWrapping,
+    EditorView.theme({}, { dark: matchMedia('(prefers-color-scheme: dark)').matches }),
     EditorView.contentAttributes.of({ 'aria-label': `Text of ${name}` }),
     yCollab(text, provider.awareness, { undoManager }),
   ],

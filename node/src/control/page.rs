@@ -150,7 +150,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// What browsers say of a request's origin, where they say it: `Sec-Fetch-Site` (`none` is a person's own doing), `Origin`.
-/// A program that is no browser says nothing, and could read memory and terminal of this user anyway.
+/// Programs that are no browser say nothing and are not kept out: `dev` is for a machine of one's own.
 fn is_asked_by_the_page(headers: &HeaderMap, host: &str) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
