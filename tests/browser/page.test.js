@@ -238,6 +238,7 @@ test('the page is accessible, light and dark, alone and with others, connected a
   for (const name of ['Shared space', 'You', 'People', 'Connect your app']) {
     await ann.tab.getByRole('region', { name, exact: true }).waitFor()
   }
+  await ann.tab.getByRole('application', { name: 'Shared space' }).waitFor()
   await ann.tab.getByRole('status').getByText('Connected').waitFor()
   await ben.tab.getByRole('log', { name: 'Who came and went' }).getByText('Ann is here').waitFor({ state: 'attached' })
   await ben.point(0.5, 0.5)
