@@ -107,6 +107,7 @@ impl Node {
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
             store: store.as_ref().map(|store| Arc::clone(&store.stats)),
+            page: config.page.clone(),
         };
         let (http, control) = control::start(services, config.http)?;
         let rules = Arc::new(Rules {

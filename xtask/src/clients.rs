@@ -1,6 +1,7 @@
 //! Real Yjs clients from npm against the release build of the node.
 
-use crate::shell::{command, root, status_within, target_dir};
+use crate::scripts::Scripts;
+use crate::shell::{command, target_dir};
 use crate::tally::Tally;
 use crate::{setup, unit};
 use anyhow::{Context, Result, bail};
@@ -102,50 +103,18 @@ fn parse(args: &[String]) -> Result<Selection> {
 
 fn run_against(driver: &str, threads: &str, files: &[String], tls: Option<&Path>) -> Result<Tally> {
     let name = if tls.is_some() { "tls" } else { driver };
-    let report = target_dir().join(format!("clients-{name}-{threads}.tap"));
-    let _ = fs::remove_file(&report);
-    let mut node = command("node");
-    node.current_dir(root().join("tests/clients"))
-        .arg("--test")
-        .arg(format!("--test-concurrency={CONCURRENCY}"))
-        .args(["--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=tap"])
-        .arg(format!("--test-reporter-destination={}", report.display()))
-        .args(files)
-        .env("PINWIRE_NODE", unit::release_binary("pinwire-node"))
-        .env("PINWIRE_DRIVER", driver)
-        .env("PINWIRE_THREADS", threads);
+    let mut scripts = Scripts::new("tests/clients", &format!("clients-{name}-{threads}"), CONCURRENCY);
+    scripts.command.args(files).env("PINWIRE_DRIVER", driver).env("PINWIRE_THREADS", threads);
     if let Some(directory) = tls {
-        node.env("PINWIRE_TLS_DIR", directory).env("NODE_EXTRA_CA_CERTS", directory.join("node.crt"));
+        let certificate = directory.join("node.crt");
+        scripts.command.env("PINWIRE_TLS_DIR", directory).env("NODE_EXTRA_CA_CERTS", certificate);
     }
-    let status = status_within(&mut node, RUN_LIMIT)?;
-    let report = fs::read_to_string(&report).context("the clients' report")?;
-    let tally = read_tap(&report).context("the clients' report has no totals")?;
-    if tally == Tally::default() || (!status.success() && tally.failed == 0) {
-        bail!("the client tests ended with {status}, {tally}");
-    }
-    Ok(tally)
-}
-
-/// The totals at the end of a TAP report of `node --test`. A skipped or unfinished test counts as failed.
-fn read_tap(report: &str) -> Option<Tally> {
-    let total = |name: &str| -> Option<u64> {
-        report.lines().rev().find_map(|line| line.strip_prefix(&format!("# {name} ")))?.trim().parse().ok()
-    };
-    let passed = total("pass")?;
-    let failed = total("fail")? + total("cancelled")? + total("skipped")? + total("todo")?;
-    Some(Tally { passed, failed })
+    scripts.run(RUN_LIMIT)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn skipped_client_tests_count_as_failed() {
-        let report = "ok 1 - one\n1..4\n# tests 4\n# suites 0\n# pass 2\n# fail 1\n# cancelled 0\n# skipped 1\n# todo 0\n";
-        assert_eq!(read_tap(report), Some(Tally { passed: 2, failed: 2 }));
-        assert_eq!(read_tap("1..0\n"), None);
-    }
 
     #[test]
     fn arguments_narrow_the_matrix() {

@@ -2,12 +2,14 @@
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod autobahn;
+mod browser;
 mod clients;
 mod defects;
 mod docs;
 mod fuzz;
 mod instructions;
 mod lint;
+mod scripts;
 mod setup;
 mod shell;
 mod tally;
@@ -32,6 +34,7 @@ cargo xtask TASK [ARGUMENTS]
   instructions  micro benchmarks against benches/instructions.toml; `--write` keeps new figures
   autobahn  the Autobahn cases against the bench server, on both drivers
   clients   real Yjs clients: [--driver uring|epoll] [--threads N] [TEST FILE...]
+  browser   the built-in page and the example editor in headless Chromium: [TEST FILE...]
   fuzz      fuzz targets from the kept corpus: [--seconds N] [TARGET...]
   defects   plant each defect of tests/defects and see its test fail: [--tests-pass] [NAME...]
 ";
@@ -48,6 +51,7 @@ const STAGES: &[(&str, Task)] = &[
     ("instructions", instructions::run),
     ("autobahn", autobahn::run),
     ("clients", clients::run),
+    ("browser", browser::run),
     ("fuzz", fuzz::run),
     ("defects", defects::run),
 ];

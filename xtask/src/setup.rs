@@ -4,10 +4,10 @@ use crate::shell::{cargo, command, root, run as run_command, stdout, tools_dir, 
 use crate::tally::Tally;
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The oldest Node.js whose test runner knows `--test-concurrency`.
-const NODE_MIN: (u32, u32) = (20, 10);
+/// The oldest Node.js that builds the example editor (with Vite).
+const NODE_MIN: (u32, u32) = (20, 19);
 
 /// Programs, and the Debian packages that bring them.
 const PROGRAMS: &[(&str, &[&str], &str)] = &[
@@ -20,7 +20,11 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("openssl", &["version"], "openssl"),
     ("systemd-analyze", &["--version"], "systemd"),
     ("promtool", &["--version"], "prometheus"),
+    ("sh", &["-c", "command -v certutil"], "libnss3-tools"),
 ];
+
+/// Programs that are Chromium, the first that is there taken.
+const BROWSERS: &[&str] = &["chromium", "google-chrome", "google-chrome-stable", "chromium-browser"];
 
 /// Cargo subcommands, and the crates that bring them.
 const CARGO_TOOLS: &[(&str, &str)] = &[("nextest", "cargo-nextest"), ("deny", "cargo-deny")];
@@ -32,6 +36,8 @@ pub(crate) fn run(_args: &[String]) -> Result<Tally> {
         install_cargo_tool(subcommand, package)?;
     }
     install_client_packages()?;
+    install_browser()?;
+    install_browser_packages()?;
     Ok(Tally::default())
 }
 
@@ -45,10 +51,32 @@ fn install_programs() -> Result<()> {
     if !works("apt-get", &["--version"]) {
         bail!("please install: {}", missing.join(", "));
     }
-    println!("installing {}", missing.join(", "));
+    install(&missing)
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    println!("installing {}", packages.join(", "));
     apt_get(&["update", "--quiet"])?;
     let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
-    apt_get(&[&install, missing.as_slice()].concat())
+    apt_get(&[&install, packages].concat())
+}
+
+/// The path of a Chromium that runs here.
+pub(crate) fn install_browser() -> Result<PathBuf> {
+    if let Some(browser) = find_browser() {
+        return Ok(browser);
+    }
+    if !works("apt-get", &["--version"]) {
+        bail!("please install Chromium");
+    }
+    install(&["chromium"])?;
+    find_browser().context("the package chromium brought no Chromium that runs")
+}
+
+fn find_browser() -> Option<PathBuf> {
+    let name = BROWSERS.iter().find(|name| works(name, &["--version"]))?;
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|program| program.is_file())
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {
@@ -89,14 +117,26 @@ pub(crate) fn install_cargo_tool(subcommand: &str, package: &str) -> Result<()> 
     Ok(())
 }
 
-/// `npm ci`, unless what the lock file names is installed.
+/// The stock clients of `tests/clients`.
 pub(crate) fn install_client_packages() -> Result<()> {
-    let clients = root().join("tests/clients");
-    let installed = clients.join("node_modules/.package-lock.json");
-    if is_newer(&installed, &clients.join("package-lock.json")) {
+    install_packages("tests/clients")
+}
+
+/// What drives the browser, and what the example editor is built with.
+pub(crate) fn install_browser_packages() -> Result<()> {
+    install_packages("tests/browser")?;
+    install_packages("examples/editor")
+}
+
+/// `npm ci`, unless what the lock file names is installed.
+fn install_packages(directory: &str) -> Result<()> {
+    let packages = root().join(directory);
+    let installed = packages.join("node_modules/.package-lock.json");
+    if is_newer(&installed, &packages.join("package-lock.json")) {
         return Ok(());
     }
-    run_command(command("npm").arg("ci").current_dir(&clients)).context("installing the clients")
+    run_command(command("npm").arg("ci").current_dir(&packages))
+        .with_context(|| format!("installing the packages of {directory}"))
 }
 
 fn is_newer(one: &Path, other: &Path) -> bool {

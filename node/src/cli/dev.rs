@@ -14,6 +14,7 @@ use serde_json::json;
 use super::DriverArg;
 use super::token::{DefaultClaims, GENEROUS, random_hex, unix_now};
 use crate::config::{Config, DEFAULT_MAX_CONNECTIONS, Region};
+use crate::control::Page;
 
 /// Flags of `dev`.
 #[derive(Debug, Args)]
@@ -78,6 +79,7 @@ impl Dev {
         config.policy.default_limits = GENEROUS;
         let claims = DefaultClaims { region: &config.region.name, ..DefaultClaims::lasting(TOKEN_SECONDS) };
         let token = mint(&SigningKey::from_secret(secret.as_bytes())?, &claims.at(unix_now())?)?;
+        config.page = Some(Page { token: token.clone() });
         Ok(Self { config, secret, token, json: args.json })
     }
 
@@ -114,6 +116,7 @@ impl Dev {
             "\
 Pinwire is ready: one region in memory, reachable from this machine only.
 
+  Page       {http}/   (open it in two windows)
   WebSocket  {ws}
   HTTP       {http}
   Secret     {secret}
@@ -252,10 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn the_instructions_name_both_clients_discovery_and_where_state_lives() {
+    fn the_instructions_name_the_page_both_clients_discovery_and_where_state_lives() {
         let dev = Dev::resolve(&args("127.0.0.1:0")).unwrap();
         let text = dev.instructions("127.0.0.1:4321".parse().unwrap());
         for part in [
+            "  Page       http://127.0.0.1:4321/ ",
             "new WebsocketProvider('ws://127.0.0.1:4321', 'my-document'",
             "new HocuspocusProvider({ url: 'ws://127.0.0.1:4321'",
             "'http://127.0.0.1:4321/discovery?documentName=my-document'",

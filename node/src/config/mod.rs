@@ -31,6 +31,7 @@ use pinwire_protocol::document::name::NameRules;
 use pinwire_token::{KeySet, Policy};
 use serde_json::Value;
 
+use crate::control::Page;
 use crate::log::LogFormat;
 use crate::store::StoreConfig;
 
@@ -91,6 +92,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Plain HTTP on the same port.
     pub http: HttpLimits,
+    /// The built-in page, which only `dev` serves.
+    pub page: Option<Page>,
 }
 
 impl Config {
@@ -128,6 +131,7 @@ impl Config {
             deflate: Some(Deflate::default()),
             store: StoreConfig::Memory,
             http: HttpLimits::default(),
+            page: None,
         }
     }
 }

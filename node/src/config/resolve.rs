@@ -101,6 +101,7 @@ fn config(written: &mut Written) -> Config {
         deflate: draft.compress.then_some(draft.deflate),
         store: store(written),
         http: draft.http,
+        page: None,
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`routes`] | which request gets which answer, CORS |
 //! | [`caller`] | who asks: address, token |
 //! | [`discovery`], [`usage`], [`health`], [`metrics`] | the answers |
+//! | [`page`] | the built-in page of `dev` |
 //! | [`problem`], [`retry`] | the answers that are errors, and when to come back |
 //! | [`pins`] | where a document is active |
 //!
@@ -22,6 +23,7 @@ mod discovery;
 mod door;
 mod health;
 mod metrics;
+mod page;
 mod pins;
 mod problem;
 mod retry;
@@ -46,6 +48,7 @@ use crate::store::StoreStats;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
 pub use health::{Cause, Health, Status};
+pub use page::Page;
 pub use pins::{ActiveDocuments, LocalPins, Located, Pins, Wanted};
 pub use retry::retry_after_secs;
 pub use thread::{Control, start};
@@ -76,6 +79,8 @@ pub struct Services {
     pub(crate) threads: Option<Arc<Threads>>,
     /// Numbers about the store on disk, if there is one.
     pub(crate) store: Option<Arc<StoreStats>>,
+    /// The built-in page, if it is served.
+    pub page: Option<Page>,
 }
 
 /// A future that a trait object returns; it runs on the control thread.

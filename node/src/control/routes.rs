@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::problem::Problem;
-use super::{Services, discovery, health, metrics, usage};
+use super::{Services, discovery, health, metrics, page, usage};
 
 pub(crate) type Shared = State<Arc<Services>>;
 
@@ -21,8 +21,11 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
         .route("/health", get(health::answer).options(preflight))
         .method_not_allowed_fallback(async || Problem::Method)
         .route_layer(map_response(readable_by_pages));
-    Router::new()
-        .route("/", get(health::answer))
+    let start = match services.page {
+        Some(_) => page::router(),
+        None => Router::new().route("/", get(health::answer)),
+    };
+    start
         .route("/metrics", get(metrics::answer))
         .method_not_allowed_fallback(async || Problem::Method)
         .merge(for_browsers)

@@ -94,6 +94,7 @@ fn services() -> (Services, Arc<ActiveDocuments>, Arc<Apps>) {
         max_connections: 100,
         threads: None,
         store: None,
+        page: None,
     };
     (services, active, apps)
 }

@@ -13,13 +13,13 @@ import { withinPatience } from './wait.js'
 const LOG_LINES_KEPT = 200
 
 /**
- * What a node is started with: `dev`, or `serve` with TLS where PINWIRE_TLS_DIR names a directory with node.crt and node.key,
- * which this process has to trust (NODE_EXTRA_CA_CERTS). `more` is what `dev` says by itself when it is ready.
+ * What a node is started with: `dev`, or `serve` with TLS where `certificates` names a directory with node.crt and node.key,
+ * which clients have to trust (as this process does with NODE_EXTRA_CA_CERTS). `more` is what `dev` says by itself when it is
+ * ready.
  */
-function commandLine(program, threads, driver) {
-  const certificates = process.env.PINWIRE_TLS_DIR
+function commandLine(program, { threads, driver, listen, certificates }) {
   if (certificates === undefined) {
-    const args = ['dev', '--listen', '127.0.0.1:0', '--threads', String(threads), '--driver', driver, '--json']
+    const args = ['dev', '--listen', listen, '--threads', String(threads), '--driver', driver, '--json']
     return { args, more: {}, cleanUp: () => {} }
   }
   const dir = mkdtempSync(join(tmpdir(), 'pinwire-'))
@@ -29,7 +29,7 @@ function commandLine(program, threads, driver) {
   const token = execFileSync(program, ['token', 'mint', '--secret', secret], { encoding: 'utf8' }).trim()
   const settings = {
     listen: '',
-    'tls.listen': '127.0.0.1:0',
+    'tls.listen': listen,
     'tls.certificates': join(certificates, 'node.crt'),
     'tls.keys': join(certificates, 'node.key'),
     threads,
@@ -42,16 +42,21 @@ function commandLine(program, threads, driver) {
 }
 
 /**
- * Starts the program named by PINWIRE_NODE on a free port, with the driver and thread count of PINWIRE_DRIVER and
- * PINWIRE_THREADS unless given. Resolves when the node says it is ready.
+ * Starts the program named by PINWIRE_NODE, on a free port unless given, with the driver and thread count of PINWIRE_DRIVER
+ * and PINWIRE_THREADS unless given. Resolves when the node says it is ready.
  */
-export async function startNode({ threads, driver } = {}) {
+export async function startNode({
+  threads,
+  driver,
+  listen = '127.0.0.1:0',
+  certificates = process.env.PINWIRE_TLS_DIR,
+} = {}) {
   const program = process.env.PINWIRE_NODE
   assert.ok(program, 'PINWIRE_NODE must name the pinwire-node program (cargo xtask clients sets it)')
   threads ??= Number(process.env.PINWIRE_THREADS ?? 2)
   driver ??= process.env.PINWIRE_DRIVER ?? 'uring'
 
-  const { args, more, cleanUp } = commandLine(program, threads, driver)
+  const { args, more, cleanUp } = commandLine(program, { threads, driver, listen, certificates })
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const log = []
   createInterface({ input: child.stderr }).on('line', line => {
@@ -85,6 +90,13 @@ export async function startNode({ threads, driver } = {}) {
     log,
     tokens: minter(ready),
     running: () => child.exitCode === null && child.signalCode === null,
+    /** Ends it with SIGKILL, as a crash does. */
+    async kill() {
+      child.kill('SIGKILL')
+      await withinPatience(exited, 'the node to end after SIGKILL')
+      process.off('exit', reap)
+      cleanUp()
+    },
     async stop() {
       child.kill('SIGTERM')
       const [code, signal] = await withinPatience(exited, 'the node to end after SIGTERM')
