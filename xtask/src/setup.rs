@@ -5,6 +5,7 @@ use crate::tally::Tally;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// The oldest Node.js whose test runner knows `--test-concurrency`.
 const NODE_MIN: (u32, u32) = (20, 10);
@@ -20,7 +21,18 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("openssl", &["version"], "openssl"),
     ("systemd-analyze", &["--version"], "systemd"),
     ("promtool", &["--version"], "prometheus"),
+    ("objdump", &["--version"], "binutils"),
+    ("perl", DEBHELPER, "debhelper"),
+    ("lintian", &["--version"], "lintian"),
+    ("man", &["--version"], "man-db"),
+    ("fish", &["--version"], "fish"),
+    ("zsh", &["--version"], "zsh"),
+    ("curl", &["--version"], "curl"),
+    ("ip", &["-V"], "iproute2"),
 ];
+
+/// For perl: debhelper's own programs succeed in a package's tree only.
+pub(crate) const DEBHELPER: &[&str] = &["-MDebian::Debhelper::Dh_Version", "-e", "1"];
 
 /// Cargo subcommands, and the crates that bring them.
 const CARGO_TOOLS: &[(&str, &str)] = &[("nextest", "cargo-nextest"), ("deny", "cargo-deny")];
@@ -52,15 +64,17 @@ fn install_programs() -> Result<()> {
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {
-    let is_root = stdout(command("id").arg("-u"))?.trim() == "0";
-    let mut apt = if is_root {
-        command("apt-get")
-    } else {
-        let mut sudo = command("sudo");
-        sudo.args(["--non-interactive", "apt-get"]);
-        sudo
-    };
-    run_command(apt.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+    run_command(as_root("env")?.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(args))
+}
+
+/// A command with root's rights.
+pub(crate) fn as_root(program: &str) -> Result<Command> {
+    if stdout(command("id").arg("-u"))?.trim() == "0" {
+        return Ok(command(program));
+    }
+    let mut sudo = command("sudo");
+    sudo.args(["--non-interactive", program]);
+    Ok(sudo)
 }
 
 fn check_node_version() -> Result<()> {

@@ -34,6 +34,7 @@ use serde_json::Value;
 use crate::log::LogFormat;
 
 pub use pages::{markdown, schema, template};
+pub use resolve::secret_of;
 pub use sources::{Origin, Problem, Sources};
 
 pub use pinwire_tls::Certificates;
