@@ -14,7 +14,8 @@ pub(super) fn check(script: &str) -> Result<()> {
     for line in script.replace("\\\n", " ").lines() {
         for part in line.split(['|', ';', '&', '(', ')']) {
             let words: Vec<&str> = part.split_whitespace().collect();
-            let is_before = |word: &&&str| word.contains('=') || matches!(**word, "sudo" | "timeout" | "time");
+            let is_before =
+                |word: &&&str| word.contains('=') || matches!(**word, "sudo" | "timeout" | "time");
             let before = words.iter().take_while(is_before).count();
             check_command(&words[before..]).with_context(|| format!("`{}`", part.trim()))?;
         }
@@ -25,7 +26,10 @@ pub(super) fn check(script: &str) -> Result<()> {
 fn check_command(words: &[&str]) -> Result<()> {
     match words {
         ["cargo", "xtask", task, ..] => {
-            ensure!(crate::HELP.lines().any(|line| line.split_whitespace().next() == Some(task)), "no such task");
+            ensure!(
+                crate::HELP.lines().any(|line| line.split_whitespace().next() == Some(task)),
+                "no such task"
+            );
         }
         ["cargo", "measure", name, ..] => {
             let manifest = fs::read_to_string(root().join("benches/Cargo.toml"))?;
@@ -60,7 +64,8 @@ fn check_flags(program: &str, given: &[&str]) -> Result<()> {
     let help = help.with_context(|| format!("{program} has no help; `cargo xtask build` makes it"))?;
     for word in given.iter().filter(|word| word.starts_with("--") && word.len() > 2) {
         let flag = word.split('=').next().unwrap_or(word);
-        let is_known = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).any(|known| known == flag);
+        let is_known =
+            help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).any(|known| known == flag);
         ensure!(is_known, "{program} does not know {flag}");
     }
     Ok(())
@@ -72,7 +77,8 @@ mod tests {
 
     #[test]
     fn tasks_and_measurements_that_are_named_exist() {
-        check("cd x && FOO=1 cargo xtask fuzz --seconds 600\ncargo measure density -- \\\n  --driver uring").unwrap();
+        check("cd x && FOO=1 cargo xtask fuzz --seconds 600\ncargo measure density -- \\\n  --driver uring")
+            .unwrap();
         assert!(check("cargo xtask surprise").is_err());
         assert!(check("cargo measure surprise").is_err());
         assert!(check("if true; then").is_err(), "it has to parse");

@@ -62,10 +62,16 @@ impl Page {
                     Some("on a machine") => page.is_on_a_machine = true,
                     Some(other) => {
                         let reason = other.strip_prefix("not run: ");
-                        page_not_run =
-                            Some(reason.with_context(|| format!("no directive: page {other}")).with_context(place)?.to_owned());
+                        page_not_run = Some(
+                            reason
+                                .with_context(|| format!("no directive: page {other}"))
+                                .with_context(place)?
+                                .to_owned(),
+                        );
                     }
-                    None => pending.take(directive.trim(), script, number, &mut page.steps).with_context(place)?,
+                    None => {
+                        pending.take(directive.trim(), script, number, &mut page.steps).with_context(place)?
+                    }
                 }
             } else if let Some(kind) = line.trim_start().strip_prefix("```") {
                 let body = block(&mut lines).with_context(place)?;
@@ -103,7 +109,9 @@ impl Pending {
             self.step.says.push(text.to_owned());
         } else if let Some(reason) = directive.strip_prefix("not run: ") {
             self.step.not_run = Some(reason.to_owned());
-        } else if let Some((text, by)) = directive.strip_prefix("replace ").and_then(|rest| rest.split_once(" by ")) {
+        } else if let Some((text, by)) =
+            directive.strip_prefix("replace ").and_then(|rest| rest.split_once(" by "))
+        {
             self.replacements.push((text.to_owned(), by.to_owned()));
         } else {
             bail!("no directive: {directive}; xtask/src/blocks/page.rs lists them");

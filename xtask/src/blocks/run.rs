@@ -89,7 +89,8 @@ pub(crate) fn judge(step: &Step, outcome: Option<&Outcome>) -> Option<String> {
     }
     let lines: Vec<&str> = said.lines().collect();
     let shown: Vec<&str> = step.shown.iter().map(String::as_str).collect();
-    (!shown.is_empty() && !agree(&shown, &lines)).then(|| format!("said something else than the page:\n{said}"))
+    (!shown.is_empty() && !agree(&shown, &lines))
+        .then(|| format!("said something else than the page:\n{said}"))
 }
 
 /// Whether lines are those that a page shows, where a line `...` stands for any lines and `...` in a line for any text.
@@ -144,7 +145,13 @@ mod tests {
         let step = |script: &str| Step { script: script.to_owned(), ..Step::default() };
         let mut service = step("echo ready; cat /dev/zero >/dev/null");
         service.service = Some("ready".to_owned());
-        let steps = vec![service, step("word=hello; cd /"), step("echo $word $PWD; grep -c ready $service"), step("false; echo no"), step("echo never")];
+        let steps = vec![
+            service,
+            step("word=hello; cd /"),
+            step("echo $word $PWD; grep -c ready $service"),
+            step("false; echo no"),
+            step("echo never"),
+        ];
         let page = Page { steps, ..Page::default() };
         let outcomes = run(Command::new("bash").args(["-c", &script(&page).unwrap()])).unwrap();
         assert_eq!(outcomes[&2].said, "hello /\n1\n");

@@ -27,7 +27,7 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
     fs::create_dir_all(&tree).with_context(|| format!("cannot make {}", tree.display()))?;
     lay_out(&tree)?;
     let options = "noautodbgsym parallel=2";
-    run(command("debian/rules").arg("binary").current_dir(&tree).env("DEB_BUILD_OPTIONS", options))?;
+    stdout(command("debian/rules").arg("binary").current_dir(&tree).env("DEB_BUILD_OPTIONS", options))?;
     PROGRAMS.iter().map(|name| package_file(name)).collect()
 }
 

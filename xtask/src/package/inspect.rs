@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
 /// What the programs may be linked with: the C library and the compiler's, which every system has.
-const LIBRARIES: &[&str] = &["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
+const LIBRARIES: &[&str] =
+    &["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
 /// The oldest glibc that packages are to run with, that of Debian 12. A build on a system with a newer one needs that.
 const GLIBC_MAX: (u32, u32) = (2, 36);
 
@@ -16,7 +17,7 @@ type Check = fn(&Path, &str) -> Result<()>;
 
 pub(super) fn all(packages: &[PathBuf]) -> Result<Tally> {
     const CHECKS: &[(&str, Check)] =
-        &[("libraries", libraries), ("glibc", glibc), ("contents", contents), ("scripts", scripts), ("lintian", lintian)];
+        &[("libraries", libraries), ("glibc", glibc), ("contents", contents), ("lintian", lintian)];
     let mut tally = Tally::default();
     for (package, name) in packages.iter().zip(PROGRAMS) {
         for (what, check) in CHECKS {
@@ -104,18 +105,6 @@ fn entry(line: &str) -> Option<(&str, &str)> {
     let (mode, rest) = line.split_at_checked("-rwxr-xr-x root/root".len())?;
     let path = rest.split_whitespace().nth(3)?;
     Some((mode, path.strip_prefix('.')?))
-}
-
-/// Maintainer scripts can be read by the shell that runs them.
-fn scripts(package: &Path, name: &str) -> Result<()> {
-    let folder = super::deb::directory().join("control").join(name);
-    stdout(command("dpkg-deb").arg("--control").arg(package).arg(&folder))?;
-    for script in ["preinst", "postinst", "prerm", "postrm"].map(|script| folder.join(script)) {
-        if script.exists() {
-            stdout(command("sh").arg("-n").arg(&script))?;
-        }
-    }
-    Ok(())
 }
 
 /// Everything that lintian warns of is mended, or overridden with a reason in `ops/debian`.

@@ -19,13 +19,16 @@ const HOST: &str = "eu-central-1.example.net";
 /// What `npm install` of the README brings, from what the clients' tests have.
 const MODULES: &[&str] = &["isomorphic.js", "lib0", "ws", "y-protocols", "y-websocket-3", "yjs"];
 
-/// Every file and folder but those that come and go by themselves: of package managers, logs, and the page's own.
-const FILES: &str = "find / -xdev \\( -path /srv -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp \
-    -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/cache -o -path /var/log -o -path /var/tmp \
-    -o -path /etc/letsencrypt -o -path /root \\) -prune -o -print; getent passwd; getent group";
+/// Files and folders of the system, but for those that package managers and logs keep and the page makes itself; users, groups.
+const FILES: &str = "find /etc /opt /usr /var -xdev \\( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd \\
+    -o -path /var/cache -o -path /var/log -o -path /var/tmp -o -path /etc/letsencrypt \\) -prune -o -print; \\
+    getent passwd; getent group";
 
 pub(super) fn live(packages: &[PathBuf]) -> Result<Tally> {
-    ensure!(!works("getent", &["passwd", "pinwire"]), "this host has a user pinwire: its package is tried elsewhere");
+    ensure!(
+        !works("getent", &["passwd", "pinwire"]),
+        "this host has a user pinwire: its package is tried elsewhere"
+    );
     let mut tally = Tally::default();
     let machine = Machine::start().context("a machine of its own")?;
     furnish(&machine, packages)?;
@@ -47,7 +50,9 @@ fn furnish(machine: &Machine, packages: &[PathBuf]) -> Result<()> {
         let name = package.file_name().unwrap_or_default().to_string_lossy();
         machine.put(package, &format!("{FOLDER}/{name}"))?;
     }
-    machine.sh(&format!("echo '127.0.0.1 {HOST}' >>/etc/hosts; rm -f /usr/sbin/policy-rc.d"))?;
+    // Images for containers forbid packages to start services, and an index of all manual pages takes seconds each time.
+    let allow = "rm -f /usr/sbin/policy-rc.d /var/lib/man-db/auto-update";
+    machine.sh(&format!("echo '127.0.0.1 {HOST}' >>/etc/hosts; {allow}"))?;
     let tls = certificate()?;
     for file in ["fullchain.pem", "privkey.pem"] {
         machine.put(&tls.join(file), &format!("/etc/letsencrypt/live/{HOST}/{file}"))?;
@@ -55,7 +60,11 @@ fn furnish(machine: &Machine, packages: &[PathBuf]) -> Result<()> {
     install_client_packages()?;
     let modules = target_dir().join("package/two-clients.tar");
     let mut tar = command("tar");
-    tar.args(["--transform", "s,^y-websocket-3,y-websocket,", "-cf"]).arg(&modules).arg("-C").arg(root().join("tests/clients/node_modules")).args(MODULES);
+    tar.args(["--transform", "s,^y-websocket-3,y-websocket,", "-cf"])
+        .arg(&modules)
+        .arg("-C")
+        .arg(root().join("tests/clients/node_modules"))
+        .args(MODULES);
     run(&mut tar)?;
     machine.put(&modules, &format!("{FOLDER}/two-clients/modules.tar"))?;
     let script = target_dir().join("package/two-clients.mjs");
@@ -69,7 +78,8 @@ fn furnish(machine: &Machine, packages: &[PathBuf]) -> Result<()> {
 /// The program that the README writes.
 fn two_clients() -> Result<String> {
     let readme = fs::read_to_string(root().join("README.md"))?;
-    let program = readme.split_once("cat > two-clients.mjs <<'EOF'\n").and_then(|(_, rest)| rest.split_once("\nEOF\n"));
+    let program =
+        readme.split_once("cat > two-clients.mjs <<'EOF'\n").and_then(|(_, rest)| rest.split_once("\nEOF\n"));
     Ok(format!("{}\n", program.context("README.md writes two-clients.mjs")?.0))
 }
 
@@ -77,7 +87,19 @@ fn certificate() -> Result<PathBuf> {
     let folder = target_dir().join("package/tls");
     fs::create_dir_all(&folder)?;
     let mut openssl = command("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    // No authority: clients in Rust refuse one as a server.
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     openssl.args(["-subj", "/CN=A machine", "-addext", &format!("subjectAltName=DNS:{HOST}")]);
     openssl.arg("-keyout").arg(folder.join("privkey.pem")).arg("-out").arg(folder.join("fullchain.pem"));
     let log = File::create(folder.join("openssl.log"))?;

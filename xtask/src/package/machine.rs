@@ -1,8 +1,8 @@
 //! A machine of its own for what changes one: this host's files with a layer in memory over them, namespaces, systemd as its
 //! first process. When it is dropped nothing of it is left.
 
-use crate::shell::target_dir;
 use crate::setup::as_root;
+use crate::shell::target_dir;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -48,7 +48,10 @@ impl Machine {
             if matches!(String::from_utf8_lossy(&state.stdout).trim(), "running" | "degraded") {
                 return Ok(());
             }
-            #[expect(clippy::disallowed_methods, reason = "systemctl cannot wait for a systemd that is not there yet")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "systemctl cannot wait for a systemd that is not there yet"
+            )]
             std::thread::sleep(Duration::from_millis(50));
         }
         bail!("systemd did not start in {} s", START_LIMIT.as_secs())

@@ -31,7 +31,8 @@ pub(super) fn of(programs: &[&str]) -> Result<String> {
 
 /// Name and version of each library, with its licence.
 fn linked(programs: &[&str]) -> Result<BTreeMap<String, String>> {
-    let mut tree = cargo(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}\t{l}"]);
+    let mut tree =
+        cargo(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}\t{l}"]);
     for program in programs {
         tree.args(["--package", program]);
     }
@@ -41,9 +42,8 @@ fn linked(programs: &[&str]) -> Result<BTreeMap<String, String>> {
         let mut words = package.split(' ');
         let (name, version) = (words.next()?, words.next()?.trim_start_matches('v'));
         // What stands in this workspace is no library of others.
-        (!name.starts_with("pinwire-")).then(|| {
-            (format!("{name} {version}"), license.trim_end_matches(" (*)").to_owned())
-        })
+        (!name.starts_with("pinwire-"))
+            .then(|| (format!("{name} {version}"), license.trim_end_matches(" (*)").to_owned()))
     };
     Ok(listed.lines().filter_map(line).collect())
 }
@@ -66,7 +66,8 @@ fn texts_in(home: &Path) -> Result<BTreeSet<String>> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         if path.is_file() && NAMES.iter().any(|begin| name.starts_with(begin)) {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             texts.insert(text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim().to_owned());
         }
     }
