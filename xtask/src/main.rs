@@ -31,7 +31,7 @@ cargo xtask TASK [ARGUMENTS]
   docs      write the generated pages; `docs --check` compares them
   unit      unit, property and integration tests (nextest), then doctests
   build     release build of the node, the load generator and the bench server
-  blocks    every shell block of the documentation, run or checked: [PAGE...]
+  blocks    every shell block of the documentation, run or checked: [--write] [PAGE...]
   package   the Debian packages: built, inspected, and installed, used and removed on a machine of their own
   instructions  micro benchmarks against benches/instructions.toml; `--write` keeps new figures
   autobahn  the Autobahn cases against the bench server, on both drivers

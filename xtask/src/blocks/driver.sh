@@ -6,14 +6,19 @@ exec 2>&1
 services=()
 current=none
 
-finish() {
-    status=$?
-    printf '\1end %s %s\n' "$current" "$status"
+stop_services() {
     for service in "${services[@]}"; do
         # With all that it started.
         kill -TERM -- "-$service" 2>/dev/null || true
     done
     wait
+    services=()
+}
+
+finish() {
+    status=$?
+    printf '\1end %s %s\n' "$current" "$status"
+    stop_services
     return "$status"
 }
 trap finish EXIT
@@ -31,7 +36,7 @@ serve() {
     current=$1
     printf '\1begin %s\n' "$1"
     service=$(mktemp)
-    "step_$1" >"$service" &
+    "step_$1" >"$service" 2>&1 &
     services+=($!)
     for _ in {1..600}; do
         if grep -qF -- "$2" "$service"; then
