@@ -62,7 +62,7 @@ fn run_page(file: &Path, writes: bool) -> Result<Tally> {
     let mut tally = Tally::default();
     for step in page.steps.iter().filter(|step| step.not_run.is_some()) {
         let checked = check::check(&step.script);
-        tally.record(report(file, step.line, checked.err().map(|error| format!("{error:#}"))));
+        tally.record(report(file, step.line, checked.err().map(|error| format!("{error:#}")).as_deref()));
     }
     if page.is_on_a_machine || page.steps.iter().all(|step| step.not_run.is_some()) {
         return Ok(tally);
@@ -78,7 +78,7 @@ fn run_page(file: &Path, writes: bool) -> Result<Tally> {
         write(file, &page, &outcomes)?;
     }
     for (at, step) in page.steps.iter().enumerate().filter(|(_, step)| step.not_run.is_none()) {
-        tally.record(report(file, step.line, run::judge(step, outcomes.get(&at))));
+        tally.record(report(file, step.line, run::judge(step, outcomes.get(&at)).as_deref()));
     }
     println!("{}: {tally}, {:.1} s", file.display(), start.elapsed().as_secs_f64());
     Ok(tally)
@@ -102,8 +102,8 @@ fn write(file: &Path, page: &Page, outcomes: &BTreeMap<usize, run::Outcome>) -> 
 }
 
 /// Says what is wrong with a step, and gives whether nothing is.
-pub(crate) fn report(file: &Path, line: usize, wrong: Option<String>) -> bool {
-    if let Some(wrong) = &wrong {
+pub(crate) fn report(file: &Path, line: usize, wrong: Option<&str>) -> bool {
+    if let Some(wrong) = wrong {
         println!("{}:{line}: {wrong}", file.display());
     }
     wrong.is_none()

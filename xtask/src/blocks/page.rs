@@ -70,7 +70,9 @@ impl Page {
                         );
                     }
                     None => {
-                        pending.take(directive.trim(), script, number, &mut page.steps).with_context(place)?
+                        pending
+                            .take(directive.trim(), script, number, &mut page.steps)
+                            .with_context(place)?;
                     }
                 }
             } else if let Some(kind) = line.trim_start().strip_prefix("```") {

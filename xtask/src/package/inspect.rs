@@ -47,7 +47,7 @@ fn libraries(_package: &Path, name: &str) -> Result<()> {
 /// What the package says that it needs is no less than the program's symbols do, and no more than Debian 12 has.
 fn glibc(package: &Path, name: &str) -> Result<()> {
     let symbols = stdout(command("objdump").arg("-T").arg(program(name)))?;
-    let versions = symbols.split("GLIBC_").skip(1).filter_map(|rest| version(rest));
+    let versions = symbols.split("GLIBC_").skip(1).filter_map(version);
     let needed = versions.max().context("no symbol of glibc")?;
     let depends = stdout(command("dpkg-deb").arg("--field").arg(package).arg("Depends"))?;
     let declared = depends.split_once("libc6 (>= ").and_then(|(_, rest)| version(rest));

@@ -36,11 +36,11 @@ pub(super) fn live(packages: &[PathBuf]) -> Result<Tally> {
     tally += follow(&machine)?;
     let left: Vec<String> = files(&machine)?.difference(&before).cloned().collect();
     let wrong = (!left.is_empty()).then(|| format!("after the last step there is left: {}", left.join(", ")));
-    tally.record(blocks::report(Path::new(PAGE), 0, wrong));
+    tally.record(blocks::report(Path::new(PAGE), 0, wrong.as_deref()));
     drop(machine);
     let is_untouched = !works("getent", &["passwd", "pinwire"]) && !Path::new("/etc/pinwire").exists();
     let wrong = (!is_untouched).then(|| "this host has been changed".to_owned());
-    tally.record(blocks::report(Path::new(PAGE), 0, wrong));
+    tally.record(blocks::report(Path::new(PAGE), 0, wrong.as_deref()));
     Ok(tally)
 }
 
@@ -121,7 +121,11 @@ fn follow(machine: &Machine) -> Result<Tally> {
     let outcomes = blocks::run::run(&mut bash)?;
     let mut tally = Tally::default();
     for (at, step) in page.steps.iter().enumerate().filter(|(_, step)| step.not_run.is_none()) {
-        tally.record(blocks::report(Path::new(PAGE), step.line, blocks::run::judge(step, outcomes.get(&at))));
+        tally.record(blocks::report(
+            Path::new(PAGE),
+            step.line,
+            blocks::run::judge(step, outcomes.get(&at)).as_deref(),
+        ));
     }
     Ok(tally)
 }
