@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::manual::{CompletionsArgs, ManualArgs};
 use crate::plan::PlanArgs;
 use crate::scenario::presets::{NAMES, preset};
 use crate::scenario::{
@@ -51,6 +52,12 @@ pub enum Command {
     Compare(CompareArgs),
     /// What hosts need for so many connections: memory, cores, network, settings.
     Plan(PlanArgs),
+    /// Print a shell's completions, for packagers.
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
+    /// Write manual pages into a directory, for packagers.
+    #[command(hide = true)]
+    Manual(ManualArgs),
 }
 
 /// Flags of `agent`.

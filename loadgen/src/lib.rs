@@ -17,6 +17,7 @@ pub mod compare;
 pub mod environment;
 pub mod expression;
 pub mod histogram;
+pub mod manual;
 pub mod merge;
 pub mod outcome;
 pub mod plan;

@@ -43,6 +43,11 @@ fn main() -> ExitCode {
             print!("{text}");
             Exit::Good
         }),
+        Some(Command::Completions(args)) => {
+            args.run();
+            Ok(Exit::Good)
+        }
+        Some(Command::Manual(args)) => args.run().map(|()| Exit::Good),
         None => start(&cli.run),
     };
     match done {

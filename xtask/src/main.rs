@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
 mod autobahn;
+mod blocks;
 mod browser;
 mod clients;
 mod defects;
@@ -9,6 +10,7 @@ mod docs;
 mod fuzz;
 mod instructions;
 mod lint;
+mod package;
 mod scripts;
 mod setup;
 mod shell;
@@ -30,12 +32,15 @@ cargo xtask TASK [ARGUMENTS]
   tidy      house rules: layering, unsafe, bans in tests, file map, no machine paths
   docs      write the generated pages; `docs --check` compares them
   unit      unit, property and integration tests (nextest), then doctests
-  build     release build of the node and the bench server
+  build     release build of the node, the load generator and the bench server
+  blocks    every shell block of the documentation, run or checked: [--write] [PAGE...]
+  package   the Debian packages: built, inspected, and installed, used and removed on a machine of their own
   instructions  micro benchmarks against benches/instructions.toml; `--write` keeps new figures
   autobahn  the Autobahn cases against the bench server, on both drivers
   clients   real Yjs clients: [--driver uring|epoll] [--threads N] [TEST FILE...]
   browser   the built-in page and the example editor in headless Chromium: [TEST FILE...]
   fuzz      fuzz targets from the kept corpus: [--seconds N] [TARGET...]
+  deb       build the Debian packages (not a stage)
   defects   plant each defect of tests/defects and see its test fail: [--tests-pass] [NAME...]
 ";
 
@@ -48,6 +53,8 @@ const STAGES: &[(&str, Task)] = &[
     ("docs", docs::run),
     ("unit", unit::run),
     ("build", unit::build),
+    ("blocks", blocks::run),
+    ("package", package::run),
     ("instructions", instructions::run),
     ("autobahn", autobahn::run),
     ("clients", clients::run),
@@ -73,6 +80,7 @@ fn dispatch(task: &str, args: &[String]) -> (Tally, Result<()>) {
     match task {
         "test" => run_stages(STAGES),
         "tidy" => run_stages(&[("tidy", tidy::run)]),
+        "deb" => run_stages(&[("deb", package::deb)]),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             (Tally::default(), Ok(()))

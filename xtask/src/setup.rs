@@ -5,6 +5,7 @@ use crate::tally::Tally;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The oldest Node.js that builds the example editor (with Vite).
 const NODE_MIN: (u32, u32) = (20, 19);
@@ -18,13 +19,25 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("npm", &["--version"], "npm"),
     ("valgrind", &["--version"], "valgrind"),
     ("openssl", &["version"], "openssl"),
+    ("prlimit", &["--version"], "util-linux"),
     ("systemd-analyze", &["--version"], "systemd"),
     ("promtool", &["--version"], "prometheus"),
     ("sh", &["-c", "command -v certutil"], "libnss3-tools"),
+    ("objdump", &["--version"], "binutils"),
+    ("perl", DEBHELPER, "debhelper"),
+    ("lintian", &["--version"], "lintian"),
+    ("man", &["--version"], "man-db"),
+    ("fish", &["--version"], "fish"),
+    ("zsh", &["--version"], "zsh"),
+    ("curl", &["--version"], "curl"),
+    ("ip", &["-V"], "iproute2"),
 ];
 
 /// Programs that are Chromium, the first that is there taken.
 const BROWSERS: &[&str] = &["chromium", "google-chrome", "google-chrome-stable", "chromium-browser"];
+
+/// For perl: debhelper's own programs succeed in a package's tree only.
+pub(crate) const DEBHELPER: &[&str] = &["-MDebian::Debhelper::Dh_Version", "-e", "1"];
 
 /// Cargo subcommands, and the crates that bring them.
 const CARGO_TOOLS: &[(&str, &str)] = &[("nextest", "cargo-nextest"), ("deny", "cargo-deny")];
@@ -80,15 +93,17 @@ fn find_browser() -> Option<PathBuf> {
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {
-    let is_root = stdout(command("id").arg("-u"))?.trim() == "0";
-    let mut apt = if is_root {
-        command("apt-get")
-    } else {
-        let mut sudo = command("sudo");
-        sudo.args(["--non-interactive", "apt-get"]);
-        sudo
-    };
-    run_command(apt.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+    run_command(as_root("env")?.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(args))
+}
+
+/// A command with root's rights.
+pub(crate) fn as_root(program: &str) -> Result<Command> {
+    if stdout(command("id").arg("-u"))?.trim() == "0" {
+        return Ok(command(program));
+    }
+    let mut sudo = command("sudo");
+    sudo.args(["--non-interactive", program]);
+    Ok(sudo)
 }
 
 fn check_node_version() -> Result<()> {

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -534,6 +535,8 @@ fn cause_name(cause: Cause) -> String {
         Cause::Eof => "ended without a close frame".into(),
         Cause::Reset => "reset".into(),
         Cause::TimedOut => "timed out".into(),
+        // What the engine calls bytes that TLS refused.
+        Cause::Io(ErrorKind::InvalidData) => "TLS refused: is this a wss:// port, and --ca right?".into(),
         Cause::Io(kind) => kind.to_string(),
     }
 }

@@ -37,9 +37,12 @@ struct InitArgs {
     /// The file to write.
     #[arg(default_value = "pinwire.toml")]
     file: PathBuf,
-    /// The region of the node.
+    /// The region of the node; an empty one is for the reader of the file to fill in.
     #[arg(long, default_value = "local-1")]
     region: String,
+    /// Sets a key in the file; may be given more than once. Lists are separated by commas.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -91,7 +94,7 @@ fn check(sources: &SourceArgs, out: &mut impl Write) -> anyhow::Result<()> {
 impl InitArgs {
     fn run(&self, out: &mut impl Write) -> anyhow::Result<()> {
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.region.is_empty() || !self.region.chars().all(is_name) {
+        if !self.region.chars().all(is_name) {
             anyhow::bail!("--region `{}` has something besides small letters, digits and -", self.region);
         }
         let secret_file = self.file.with_extension("secret");
@@ -100,10 +103,11 @@ impl InitArgs {
         if let Some(there) = [&self.file, &secret_file].into_iter().find(|file| file.exists()) {
             anyhow::bail!("{} is there already, and is left as it is", there.display());
         }
+        let text = template(&self.region, &name, &self.set).map_err(Unusable)?;
         let secret = random_hex::<32>().context("the system gives no random numbers for a secret")?;
         // The secret first: without it the file is of no use.
         create(&secret_file, 0o600, &format!("{secret}\n"))?;
-        if let Err(error) = create(&self.file, 0o644, &template(&self.region, &name)) {
+        if let Err(error) = create(&self.file, 0o644, &text) {
             let _ = fs::remove_file(&secret_file);
             return Err(error);
         }

@@ -16,7 +16,7 @@ use crate::log::LogFormat;
 
 /// A self-hosted, geo-distributed WebSocket data plane for Yjs documents.
 #[derive(Debug, Parser)]
-#[command(name = "pinwire-node", version, about)]
+#[command(name = "pinwire-node", version, after_long_help = AFTER)]
 pub struct Cli {
     /// How log lines on stderr look [default: human, or what the configuration says]; PINWIRE_LOG sets what is logged, as in
     /// `info,pinwire_node=debug`.
@@ -26,6 +26,14 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
+
+const AFTER: &str = "\
+Exit status: 0 good; 1 warnings (doctor), or a second signal ended the node; 2 an error, of the command line or the \
+configuration too.
+
+Files: /etc/pinwire/pinwire.toml and pinwire.secret are the configuration and the secret for tokens of a node that the Debian \
+package brought; `config init` writes such files. Every key of the configuration stands in docs/configuration.md, with the \
+package below /usr/share/doc/pinwire-node.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use sd_notify::NotifyState;
 use serde_json::json;
 
 use crate::config::{Config, Problem, Resolved, Sources};
@@ -74,13 +75,19 @@ impl ServeArgs {
         let node = Node::start(resolved.config.clone()).map_err(explain).context("the node cannot start")?;
         tracing::warn!("documents live in this process's memory: they end with it");
         self.announce(&resolved.config, node.address()).context("stdout")?;
+        tell_systemd(&[NotifyState::Ready]);
         let signal = loop {
             match signals.wait() {
                 Wish::End(signal) => break signal,
-                Wish::Reload => reload(&sources, &mut resolved, &node, &log),
+                Wish::Reload => {
+                    tell_systemd(&[NotifyState::Reloading]);
+                    let status = reload(&sources, &mut resolved, &node, &log);
+                    tell_systemd(&[NotifyState::Status(status), NotifyState::Ready]);
+                }
             }
         };
         tracing::info!(signal, "stopping");
+        tell_systemd(&[NotifyState::Stopping]);
         signals.end_on_next().context("signals")?;
         node.stop();
         tracing::info!("stopped");
@@ -125,8 +132,16 @@ fn warn(warnings: &[Problem]) {
     }
 }
 
-/// Reads the configuration again. One that cannot be used changes nothing; a key that needs a restart keeps its value.
-fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) {
+/// Tells systemd, where it started this process and waits for that (`Type=notify`).
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd cannot be told of the node's state");
+    }
+}
+
+/// Reads the configuration again. One that cannot be used changes nothing; a key that needs a restart keeps its value. What
+/// came of it is for `systemctl status`.
+fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) -> &'static str {
     let (new, changes) = match sources.resolve_again(current) {
         Ok(new) => new,
         Err(problems) => {
@@ -134,7 +149,7 @@ fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) {
                 tracing::error!("configuration: {problem}");
             }
             tracing::error!("nothing was reloaded");
-            return;
+            return "the last reload failed and changed nothing: see the log";
         }
     };
     warn(&new.warnings);
@@ -157,4 +172,5 @@ fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) {
     );
     // What needs a restart is told again at each reload, until there is one.
     *current = new;
+    "reloaded"
 }

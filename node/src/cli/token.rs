@@ -10,7 +10,7 @@ use pinwire_token::mint::merge;
 use pinwire_token::{Limits, SigningKey, mint};
 use serde_json::{Value, json};
 
-use crate::config::{DEV_REGION, KNOWN_DB_CODES};
+use crate::config::{DEV_REGION, KNOWN_DB_CODES, secret_of};
 
 /// Flags of `token mint`.
 #[derive(Debug, Args)]
@@ -41,6 +41,9 @@ struct KeyArgs {
     /// Shared secret (HS256).
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     secret: Option<String>,
+    /// A file with it, as a configuration names in tokens.secret_file: so it does not show in process lists.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
     /// Private key in PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA).
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -77,6 +80,11 @@ impl KeyArgs {
             let place = || format!("--key {}", file.display());
             let pem = fs::read_to_string(file).with_context(place)?;
             return SigningKey::from_private_pem(&pem).with_context(place);
+        }
+        if let Some(file) = &self.secret_file {
+            let place = || format!("--secret-file {}", file.display());
+            let secret = secret_of(file).map_err(anyhow::Error::msg).with_context(place)?;
+            return SigningKey::from_secret(&secret).with_context(place);
         }
         SigningKey::from_secret(self.secret.as_deref().unwrap_or_default().as_bytes()).context("--secret")
     }

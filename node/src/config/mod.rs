@@ -36,6 +36,7 @@ use crate::log::LogFormat;
 use crate::store::StoreConfig;
 
 pub use pages::{markdown, schema, template};
+pub use resolve::secret_of;
 pub use sources::{Origin, Problem, Sources};
 
 pub use pinwire_tls::Certificates;

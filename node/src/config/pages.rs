@@ -4,15 +4,22 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::Change;
 use super::draft::Draft;
 use super::keys::{Field, KEYS, Key, Reload};
-use super::sources::Written;
+use super::sources::{Origin, Written};
+use super::{Change, Problem, Sources};
 
-/// A file to begin with: what has to be set is set, everything else stands there as a comment with its default.
-#[must_use]
-pub fn template(region: &str, secret_file: &str) -> String {
-    let draft = Draft::default();
+/// A file to begin with: the region, the secret and what `settings` (`KEY=VALUE`) say is set, everything else stands there as a
+/// comment with its default.
+///
+/// # Errors
+/// What is wrong with the settings.
+pub fn template(region: &str, secret_file: &str, settings: &[String]) -> Result<String, Vec<Problem>> {
+    let own = [format!("region={region}"), format!("tokens.secret_file={secret_file}")];
+    let written = Sources { settings: [&own, settings].concat(), ..Sources::default() }.read();
+    if !written.problems.is_empty() {
+        return Err(written.problems);
+    }
     let mut page = String::from(
         "# Configuration of a Pinwire node. `pinwire-node config check --config FILE` finds what is wrong with it; what stands\n\
          # behind # is the default. Keys marked `live` are taken over by a running node on SIGHUP.\n",
@@ -28,14 +35,11 @@ pub fn template(region: &str, secret_file: &str) -> String {
             for line in wrapped(&format!("{}{live}", key.about)) {
                 let _ = writeln!(page, "# {line}");
             }
-            let _ = match key.name {
-                "region" => writeln!(page, "{name} = \"{region}\""),
-                "tokens.secret_file" => writeln!(page, "{name} = \"{secret_file}\""),
-                _ => writeln!(page, "# {name} = {}", key.field.show(&draft)),
-            };
+            let comment = if written.origin(key.name) == Origin::Default { "# " } else { "" };
+            let _ = writeln!(page, "{comment}{name} = {}", key.field.show(&written.draft));
         }
     }
-    page
+    Ok(page)
 }
 
 /// What is in force, as TOML, each value with its origin behind it.

@@ -259,7 +259,7 @@ fn keys(written: &mut Written) -> KeySet {
         );
     }
     if !secret_file.is_empty() {
-        match secret(Path::new(&secret_file)) {
+        match secret_of(Path::new(&secret_file)) {
             Ok(secret) => match Key::from_secret(&secret) {
                 Ok(key) => keys.add(key),
                 Err(error) => written.wrong("tokens.secret_file", format!("{secret_file}: {error}")),
@@ -290,7 +290,11 @@ fn keys(written: &mut Written) -> KeySet {
 }
 
 /// A shared secret without the line end that editors leave.
-fn secret(file: &Path) -> Result<Vec<u8>, String> {
+/// The secret that a file holds.
+///
+/// # Errors
+/// What is wrong with the file, to be read after its name.
+pub fn secret_of(file: &Path) -> Result<Vec<u8>, String> {
     let mut secret = read_file(file)?;
     while secret.last().is_some_and(|last| matches!(last, b'\n' | b'\r')) {
         secret.pop();

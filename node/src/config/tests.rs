@@ -252,7 +252,7 @@ fn a_dump_is_a_configuration_that_gives_the_same() {
 #[test]
 fn the_template_is_good_and_its_comments_are_the_defaults() {
     let place = Place::new();
-    let template = template("eu-central-1", "secret");
+    let template = template("eu-central-1", "secret", &[]).unwrap();
     let plain = place.sources(&template).resolve().unwrap();
     assert_eq!(plain.warnings, []);
     let is_setting = |line: &&str| line.starts_with("# ") && line.contains(" = ");
@@ -262,6 +262,19 @@ fn the_template_is_good_and_its_comments_are_the_defaults() {
     assert_eq!(all.changes(&plain), []);
     let set = all.dump().lines().filter(|line| line.ends_with("# default")).count();
     assert_eq!(set, 0, "each key stands in the template");
+}
+
+#[test]
+fn a_template_has_what_it_is_told_to_set_and_refuses_what_no_key_takes() {
+    let settings = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let text = template("", "secret", &settings(&["tls.listen=[::]:443", "deadlines.ping=90s"])).unwrap();
+    for line in
+        ["region = \"\"", "listen = [\"[::]:443\"]", "ping = \"1m30s\"", "# listen = [\"127.0.0.1:1234\"]"]
+    {
+        assert!(text.lines().any(|written| written == line), "{line} in\n{text}");
+    }
+    let problems = template("", "secret", &settings(&["tls.listn=[::]:443", "threads=many"])).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems:?}");
 }
 
 #[test]
