@@ -1,5 +1,6 @@
 //! The Pinwire node: effects to kernel, HTTP, tokens and the command line.
 
+pub mod admin;
 pub mod apps;
 pub mod cli;
 pub mod config;
@@ -14,4 +15,4 @@ mod metrics;
 mod node;
 pub mod signals;
 
-pub use node::{Node, StartError};
+pub use node::{Node, Start, StartError};

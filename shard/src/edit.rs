@@ -127,6 +127,7 @@ impl Shard {
             document.log.note_gap();
         }
         document.log.append(tag, update);
+        document.activity.note(now_ms, update.len());
         document.rejecting = document.unstored() > UNSTORED_MAX;
         let head = document.log.head();
         self.out.stats.updates += 1;
@@ -400,7 +401,7 @@ mod tests {
     #[test]
     fn a_log_is_not_folded_while_a_compaction_is_under_way() {
         let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "d".into() };
-        let mut document = Document::new(0, name, 0, 1);
+        let mut document = Document::new(0, name, 0, 1, 0);
         document.log.append(1, &[1, 1, 7, 0, 4, 1, 1, b't', 1, b'a', 0]);
         (document.flushed, document.submitted) = (document.log.head(), document.log.head());
         document.compacting = true;

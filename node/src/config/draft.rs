@@ -37,6 +37,7 @@ pub(super) struct Draft {
     pub(super) deadlines: Deadlines,
     pub(super) buffers: Buffers,
     pub(super) http: HttpLimits,
+    pub(super) admin: AdminFiles,
 }
 
 /// The table `tls`.
@@ -45,6 +46,19 @@ pub(super) struct TlsFiles {
     pub(super) listen: Vec<String>,
     pub(super) certificates: Vec<String>,
     pub(super) keys: Vec<String>,
+}
+
+/// The table `admin`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AdminFiles {
+    pub(super) listen: Vec<String>,
+    pub(super) allow_plaintext: bool,
+    pub(super) socket: String,
+    pub(super) token_file: String,
+    pub(super) certificates: Vec<String>,
+    pub(super) keys: Vec<String>,
+    pub(super) client_ca: String,
+    pub(super) audit_log: String,
 }
 
 /// The table `tokens`.
@@ -93,6 +107,7 @@ impl Default for Draft {
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
             http: HttpLimits::default(),
+            admin: AdminFiles { listen: vec!["127.0.0.1:9180".to_owned()], ..AdminFiles::default() },
         }
     }
 }

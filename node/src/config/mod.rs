@@ -10,9 +10,10 @@
 //! | `values` | how values are read and shown |
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
-//! | `resolve` | from what is written to a [`Config`] |
+//! | `resolve`, `admin` | from what is written to a [`Config`] |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
+mod admin;
 mod draft;
 mod keys;
 mod pages;
@@ -33,6 +34,7 @@ use serde_json::Value;
 
 use crate::log::LogFormat;
 
+pub use admin::{Admin, AdminTls};
 pub use pages::{markdown, schema, template};
 pub use sources::{Origin, Problem, Sources};
 
@@ -88,6 +90,8 @@ pub struct Config {
     pub deflate: Option<Deflate>,
     /// Plain HTTP on the same port.
     pub http: HttpLimits,
+    /// The admin listener, if there is one.
+    pub admin: Option<Admin>,
 }
 
 impl Config {
@@ -124,6 +128,7 @@ impl Config {
             buffers: Buffers::default(),
             deflate: Some(Deflate::default()),
             http: HttpLimits::default(),
+            admin: None,
         }
     }
 }
@@ -166,6 +171,12 @@ impl Resolved {
     #[must_use]
     pub fn dump_json(&self) -> Value {
         pages::dump_json(&self.written)
+    }
+
+    /// SHA-256 of every value, in hexadecimal: the same for nodes that are configured alike, wherever that is written.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        crate::admin::hex_digest(pages::values(&self.written).as_bytes())
     }
 
     /// What differs from `before`.
