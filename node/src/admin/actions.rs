@@ -32,7 +32,15 @@ const FINDS: u32 = 3;
 const LOG_SECONDS_MAX: u32 = 86_400;
 
 /// Closes a connection. Whether its client comes back depends on the client and the code.
-#[utoipa::path(post, path = "/v1/connections/{id}/close", operation_id = "close_connection", tag = "actions", params(ConnectionPath), request_body = CloseRequest, responses((status = 200, body = ConnectionClosed), NotFound, BodyErrors, Errors))]
+#[utoipa::path(
+    post,
+    path = "/v1/connections/{id}/close",
+    operation_id = "close_connection",
+    tag = "actions",
+    params(ConnectionPath),
+    request_body = CloseRequest,
+    responses((status = 200, body = ConnectionClosed, description = "It was told to close."), NotFound, BodyErrors, Errors)
+)]
 pub(super) async fn close_connection(
     State(services): Shared,
     Extension(who): Extension<Who>,
@@ -60,7 +68,15 @@ pub(super) async fn close_connection(
 
 /// Ends a document: closes the connections of its members, and forgets it. Stock clients come back at once and bring what they
 /// have: so a document that is worked on is there again soon, with whatever they know of it.
-#[utoipa::path(post, path = "/v1/documents/{tenant}/{app}/{name}/end", operation_id = "end_document", tag = "actions", params(DocumentPath), request_body = CloseRequest, responses((status = 200, body = DocumentEnded), NotFound, Conflict, BodyErrors, Errors))]
+#[utoipa::path(
+    post,
+    path = "/v1/documents/{tenant}/{app}/{name}/end",
+    operation_id = "end_document",
+    tag = "actions",
+    params(DocumentPath),
+    request_body = CloseRequest,
+    responses((status = 200, body = DocumentEnded, description = "It is gone."), NotFound, Conflict, BodyErrors, Errors)
+)]
 pub(super) async fn end_document(
     State(services): Shared,
     Extension(who): Extension<Who>,
@@ -92,7 +108,15 @@ pub(super) async fn end_document(
 }
 
 /// Sends a stateless message to the members of a document. Those who speak y-websocket cannot be sent one.
-#[utoipa::path(post, path = "/v1/documents/{tenant}/{app}/{name}/messages", operation_id = "send_message", tag = "actions", params(DocumentPath), request_body = MessageRequest, responses((status = 200, body = MessageSent), NotFound, BodyErrors, Errors))]
+#[utoipa::path(
+    post,
+    path = "/v1/documents/{tenant}/{app}/{name}/messages",
+    operation_id = "send_message",
+    tag = "actions",
+    params(DocumentPath),
+    request_body = MessageRequest,
+    responses((status = 200, body = MessageSent, description = "It was sent."), NotFound, BodyErrors, Errors)
+)]
 pub(super) async fn send_message(
     State(services): Shared,
     Extension(who): Extension<Who>,
@@ -122,13 +146,26 @@ fn strings(name: &DocumentName) -> (String, String, String) {
 }
 
 /// What is logged.
-#[utoipa::path(get, path = "/v1/log", operation_id = "log", tag = "log", responses((status = 200, body = Log), Conflict, Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/log",
+    operation_id = "log",
+    tag = "log",
+    responses((status = 200, body = Log, description = "What is logged now."), Conflict, Errors)
+)]
 pub(super) async fn log(State(services): Shared) -> Result<Json<Log>, Problem> {
     Ok(Json(tell_log(&its_log(&services)?.state())))
 }
 
 /// Logs something else, for a while or until the configuration is read again.
-#[utoipa::path(put, path = "/v1/log", operation_id = "set_log", tag = "log", request_body = LogRequest, responses((status = 200, body = Log), Conflict, BodyErrors, Errors))]
+#[utoipa::path(
+    put,
+    path = "/v1/log",
+    operation_id = "set_log",
+    tag = "log",
+    request_body = LogRequest,
+    responses((status = 200, body = Log, description = "What is logged now."), Conflict, BodyErrors, Errors)
+)]
 pub(super) async fn set_log(
     State(services): Shared,
     Extension(who): Extension<Who>,
@@ -166,7 +203,13 @@ pub(super) async fn set_log(
 }
 
 /// Logs what is configured again.
-#[utoipa::path(delete, path = "/v1/log", operation_id = "reset_log", tag = "log", responses((status = 200, body = Log), Conflict, Errors))]
+#[utoipa::path(
+    delete,
+    path = "/v1/log",
+    operation_id = "reset_log",
+    tag = "log",
+    responses((status = 200, body = Log, description = "What is logged now."), Conflict, Errors)
+)]
 pub(super) async fn reset_log(
     State(services): Shared,
     Extension(who): Extension<Who>,

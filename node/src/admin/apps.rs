@@ -29,7 +29,14 @@ pub(super) struct ListParameters {
 }
 
 /// Apps that this node has seen tokens of and not forgotten since, and what they use here.
-#[utoipa::path(get, path = "/v1/apps", operation_id = "apps", tag = "apps", params(ListParameters), responses((status = 200, body = AppPage), Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/apps",
+    operation_id = "apps",
+    tag = "apps",
+    params(ListParameters),
+    responses((status = 200, body = AppPage, description = "A page."), Errors)
+)]
 pub(super) async fn list(
     State(services): Shared,
     Parameters(asked): Parameters<ListParameters>,

@@ -41,7 +41,14 @@ pub(super) struct ListParameters {
 
 /// Connections, a page at a time. Going from page to page finds each connection that is there the whole time, and stays on
 /// its thread, exactly once.
-#[utoipa::path(get, path = "/v1/connections", operation_id = "connections", tag = "connections", params(ListParameters), responses((status = 200, body = ConnectionPage), Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/connections",
+    operation_id = "connections",
+    tag = "connections",
+    params(ListParameters),
+    responses((status = 200, body = ConnectionPage, description = "A page."), Errors)
+)]
 pub(super) async fn list(
     State(services): Shared,
     Parameters(asked): Parameters<ListParameters>,
@@ -75,7 +82,14 @@ pub(super) struct ConnectionPath {
 }
 
 /// A connection.
-#[utoipa::path(get, path = "/v1/connections/{id}", operation_id = "connection", tag = "connections", params(ConnectionPath), responses((status = 200, body = Connection), NotFound, Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/connections/{id}",
+    operation_id = "connection",
+    tag = "connections",
+    params(ConnectionPath),
+    responses((status = 200, body = Connection, description = "The connection."), NotFound, Errors)
+)]
 pub(super) async fn one(
     State(services): Shared,
     InPath(path): InPath<ConnectionPath>,

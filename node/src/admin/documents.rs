@@ -48,7 +48,14 @@ pub(super) struct ListParameters {
 /// Active documents, a page at a time. Without `sort`, going from page to page finds each document that is there the whole time
 /// exactly once. With it, each page is of its own moment, and a document that rises or falls meanwhile may be found twice
 /// or not at all.
-#[utoipa::path(get, path = "/v1/documents", operation_id = "documents", tag = "documents", params(ListParameters), responses((status = 200, body = DocumentPage), Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/documents",
+    operation_id = "documents",
+    tag = "documents",
+    params(ListParameters),
+    responses((status = 200, body = DocumentPage, description = "A page."), Errors)
+)]
 pub(super) async fn list(
     State(services): Shared,
     Parameters(asked): Parameters<ListParameters>,
@@ -112,7 +119,14 @@ pub(super) struct MembersParameters {
 }
 
 /// An active document, and some of its members.
-#[utoipa::path(get, path = "/v1/documents/{tenant}/{app}/{name}", operation_id = "document", tag = "documents", params(DocumentPath, MembersParameters), responses((status = 200, body = DocumentDetail), NotFound, Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/documents/{tenant}/{app}/{name}",
+    operation_id = "document",
+    tag = "documents",
+    params(DocumentPath, MembersParameters),
+    responses((status = 200, body = DocumentDetail, description = "The document."), NotFound, Errors)
+)]
 pub(super) async fn one(
     State(services): Shared,
     InPath(path): InPath<DocumentPath>,

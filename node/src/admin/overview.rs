@@ -12,14 +12,26 @@ use crate::control;
 use crate::metrics::{Histogram, Process as Measured, Report};
 
 /// The node in numbers.
-#[utoipa::path(get, path = "/v1/node", operation_id = "node", tag = "node", responses((status = 200, body = Node), Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/node",
+    operation_id = "node",
+    tag = "node",
+    responses((status = 200, body = Node, description = "The node."), Errors)
+)]
 pub(super) async fn node(State(services): Shared) -> Json<Node> {
     let reports = services.plane.reports().await;
     Json(of_node(&services, &reports))
 }
 
 /// The data threads in numbers.
-#[utoipa::path(get, path = "/v1/threads", operation_id = "threads", tag = "node", responses((status = 200, body = Threads), Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/threads",
+    operation_id = "threads",
+    tag = "node",
+    responses((status = 200, body = Threads, description = "The threads."), Errors)
+)]
 pub(super) async fn threads(State(services): Shared) -> Json<Threads> {
     let reports = services.plane.reports().await;
     let is_partial = reports.iter().any(Option::is_none);

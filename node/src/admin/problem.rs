@@ -60,11 +60,13 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
-    /// The body cannot be taken: 413 or 415.
+    /// The body cannot be taken: 413, 415 or 422.
     pub(super) fn body(status: StatusCode, detail: impl Into<String>) -> Self {
         let error = match status {
             StatusCode::PAYLOAD_TOO_LARGE => "too_large",
             StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+            // JSON, but not what is wanted.
+            StatusCode::UNPROCESSABLE_ENTITY => "invalid_body",
             _ => return Self::malformed(detail),
         };
         Self::new(status, error, detail)

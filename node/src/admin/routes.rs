@@ -36,26 +36,26 @@ const PAGE_MAX: usize = 1000;
 pub(super) enum Errors {
     /// The request cannot be understood.
     #[response(status = 400, content_type = "application/problem+json")]
-    Malformed(#[to_schema] Body),
+    Malformed(Body),
     /// Not the node's bearer token, or none.
     #[response(status = 401, content_type = "application/problem+json")]
-    Unauthenticated(#[to_schema] Body),
+    Unauthenticated(Body),
     /// What the answer lies in is away, or slow.
     #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(#[to_schema] Body),
+    Unavailable(Body),
 }
 
 /// What was asked for is not there.
 #[derive(IntoResponses)]
 #[response(status = 404, content_type = "application/problem+json")]
 #[expect(dead_code, reason = "only described")]
-pub(super) struct NotFound(#[to_schema] Body);
+pub(super) struct NotFound(Body);
 
 /// Not as things stand now.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]
 #[expect(dead_code, reason = "only described")]
-pub(super) struct Conflict(#[to_schema] Body);
+pub(super) struct Conflict(Body);
 
 /// Answers that a request with a body may get.
 #[derive(IntoResponses)]
@@ -63,13 +63,13 @@ pub(super) struct Conflict(#[to_schema] Body);
 pub(super) enum BodyErrors {
     /// The body is too long.
     #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(#[to_schema] Body),
+    TooLarge(Body),
     /// The body is not said to be JSON.
     #[response(status = 415, content_type = "application/problem+json")]
-    MediaType(#[to_schema] Body),
+    MediaType(Body),
     /// The request can be understood, and means nothing.
     #[response(status = 422, content_type = "application/problem+json")]
-    Parameter(#[to_schema] Body),
+    Parameter(Body),
 }
 
 fn resources() -> OpenApiRouter<Arc<Services>> {
@@ -91,7 +91,7 @@ fn resources() -> OpenApiRouter<Arc<Services>> {
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(components(schemas(stream_types::Snapshot, stream_types::Change)))]
+#[openapi(components(schemas(stream_types::Snapshot, stream_types::Change, Body)))]
 struct Description;
 
 /// The description of the API, OpenAPI 3.1.
@@ -140,28 +140,90 @@ async fn not_stored(response: Response) -> Response {
 #[serde(deny_unknown_fields)]
 struct SinceParameters {
     /// Those after this number: `next` of the page before, or 0.
+    #[param(maximum = 9223372036854775807_u64)]
     since: Option<u64>,
     /// How many at most, 100 without it.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
+impl SinceParameters {
+    /// Bounded as the description says, which knows no larger whole numbers.
+    fn since(&self) -> Result<u64, Problem> {
+        match self.since {
+            Some(since) if i64::try_from(since).is_err() => Err(Problem::malformed("since is too large")),
+            since => Ok(since.unwrap_or(0)),
+        }
+    }
+}
+
 /// What happened on the node: the last 1,024 events, and apart from them the last 1,024 stateless messages of clients.
-#[utoipa::path(get, path = "/v1/events", operation_id = "events", tag = "events", params(SinceParameters), responses((status = 200, body = EventPage), Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    operation_id = "events",
+    tag = "events",
+    params(SinceParameters),
+    responses((status = 200, body = EventPage, description = "A page."), Errors)
+)]
 async fn events(
     State(services): Shared,
     Parameters(asked): Parameters<SinceParameters>,
 ) -> Result<Json<EventPage>, Problem> {
     let limit = page_size(asked.limit, PAGE_MAX)?;
-    Ok(Json(services.events.since(asked.since.unwrap_or(0), limit)))
+    Ok(Json(services.events.since(asked.since()?, limit)))
 }
 
 /// What operators had done, or tried to: the last 1,024 records. `admin.audit_log` names a file that has all.
-#[utoipa::path(get, path = "/v1/audit", operation_id = "audit", tag = "events", params(SinceParameters), responses((status = 200, body = AuditPage), Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    operation_id = "audit",
+    tag = "events",
+    params(SinceParameters),
+    responses((status = 200, body = AuditPage, description = "A page."), Errors)
+)]
 async fn audit(
     State(services): Shared,
     Parameters(asked): Parameters<SinceParameters>,
 ) -> Result<Json<AuditPage>, Problem> {
     let limit = page_size(asked.limit, PAGE_MAX)?;
-    Ok(Json(services.audit.since(asked.since.unwrap_or(0), limit)))
+    Ok(Json(services.audit.since(asked.since()?, limit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// `PINWIRE_UPDATE_PAGES=1` writes the page anew.
+    #[test]
+    fn the_page_of_the_documentation_is_the_description() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+        let now = description().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("PINWIRE_UPDATE_PAGES").is_some() {
+            fs::write(path, &now).unwrap();
+        }
+        let page = fs::read_to_string(path).unwrap();
+        assert!(page == now, "PINWIRE_UPDATE_PAGES=1 writes it anew");
+    }
+
+    #[test]
+    fn every_operation_and_each_of_its_answers_is_described() {
+        let description = serde_json::to_value(description()).unwrap();
+        let paths = description["paths"].as_object().unwrap();
+        assert_eq!(paths.len(), 14);
+        for (path, item) in paths {
+            assert!(path.starts_with("/v1/"), "{path}");
+            for (method, operation) in item.as_object().unwrap() {
+                let has = |field: &str| operation[field].as_str().is_some_and(|text| !text.is_empty());
+                assert!(has("operationId") && has("summary"), "{method} {path}");
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    assert!(response["description"].is_string(), "{method} {path} {status}");
+                }
+                assert!(operation["responses"]["401"].is_object(), "{method} {path}");
+            }
+        }
+    }
 }

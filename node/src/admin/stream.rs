@@ -54,8 +54,14 @@ pub(super) struct StreamParameters {
 
 /// Server-sent events: `snapshot` with how things are (a `Snapshot`), then each second `change` with what is different (a
 /// `Change`). At most 16 consoles are served at the same time.
-#[utoipa::path(get, path = "/v1/stream", operation_id = "stream", tag = "stream", params(StreamParameters),
-    responses((status = 200, content_type = "text/event-stream", body = String, description = "`event: snapshot` with a Snapshot as its data, then `event: change` with a Change each second"), Errors))]
+#[utoipa::path(
+    get,
+    path = "/v1/stream",
+    operation_id = "stream",
+    tag = "stream",
+    params(StreamParameters),
+    responses((status = 200, content_type = "text/event-stream", body = String, description = "`event: snapshot` with a Snapshot as its data, then `event: change` with a Change each second"), Errors)
+)]
 pub(super) async fn stream(
     State(services): Shared,
     Parameters(asked): Parameters<StreamParameters>,

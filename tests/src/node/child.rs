@@ -7,7 +7,9 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use pinwire_node::Node;
+use pinwire_node::admin::AdminAddress;
 
+use super::admin::AdminClient;
 use super::client::TestClient;
 use super::{Options, PATIENCE, eventually, pause};
 
@@ -20,6 +22,7 @@ pub struct TestNode {
     child: Child,
     stdin: Option<ChildStdin>,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
 }
 
 /// What a node uses.
@@ -61,14 +64,26 @@ impl TestNode {
             .expect("the child starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let address = line.trim().parse().unwrap_or_else(|_| panic!("no address: {line:?}"));
-        Self { stdin: child.stdin.take(), child, address }
+        let mut addresses = line
+            .split_whitespace()
+            .map(|address| address.parse().unwrap_or_else(|_| panic!("no address: {line:?}")));
+        let address = addresses.next().unwrap_or_else(|| panic!("no address: {line:?}"));
+        Self { admin: addresses.next(), stdin: child.stdin.take(), child, address }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The way to its admin API.
+    ///
+    /// # Panics
+    /// It was started without [`Options::admin`].
+    #[must_use]
+    pub fn admin(&self) -> AdminClient {
+        AdminClient::new(self.admin.expect("an admin listener"))
     }
 
     /// What it uses now.
@@ -244,7 +259,11 @@ pub fn run_child() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let _ = writeln!(std::io::stdout(), "{}", node.address());
+    let admin = node.admin_addresses().iter().map(|address| match address {
+        AdminAddress::Tcp(address, _) => format!(" {address}"),
+        AdminAddress::Unix(_) => String::new(),
+    });
+    let _ = writeln!(std::io::stdout(), "{}{}", node.address(), admin.collect::<String>());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     node.stop();
     ExitCode::SUCCESS

@@ -3,10 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use pinwire_node::admin::AdminToken;
 use pinwire_node::config::{self, AddressLimits, Config};
 use pinwire_token::{Key, KeySet};
 use serde::{Deserialize, Serialize};
 
+use super::admin::ADMIN_TOKEN;
 use super::token::SECRET;
 
 /// How the node talks to the kernel.
@@ -52,6 +54,8 @@ pub struct Options {
     pub http_connections: usize,
     /// A public key (PEM) instead of the shared secret.
     pub public_key: Option<String>,
+    /// Whether the admin API is listened for.
+    pub admin: bool,
 }
 
 impl Default for Options {
@@ -75,6 +79,7 @@ impl Default for Options {
             http_queue: http.queue,
             http_connections: http.max_connections,
             public_key: None,
+            admin: false,
         }
     }
 }
@@ -111,6 +116,13 @@ impl Options {
         });
         config.http.queue = self.http_queue;
         config.http.max_connections = self.http_connections;
+        config.admin = self.admin.then(|| config::Admin {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            socket: None,
+            token: Some(AdminToken::new(ADMIN_TOKEN.as_bytes())),
+            tls: None,
+            audit_log: None,
+        });
         config
     }
 }
