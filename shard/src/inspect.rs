@@ -162,10 +162,10 @@ impl fmt::Debug for ConnectionView<'_> {
 }
 
 impl ConnectionView<'_> {
-    /// The token's `sub`, once admitted.
+    /// The token's `sub`, once admitted; also while it is being closed and counts for no app any more.
     #[must_use]
     pub fn subject(&self) -> Option<String> {
-        self.app.map(|_| self.conn.subject.to_string())
+        Some(self.conn.subject.to_string()).filter(|subject| !subject.is_empty())
     }
 
     /// Where it is in its life.

@@ -247,7 +247,9 @@ fn a_connection_is_closed_as_asked_and_one_that_comes_back_is_another() {
                 let after = find();
                 assert!(after.iter().any(|found| found.id != before.id), "{after:?}");
                 client.close(1001);
-                eventually("the old one is gone", || find().iter().all(|found| found.id != before.id));
+                drop(client);
+                let of_it = format!("/v1/connections/{}", before.id);
+                eventually("the old one is gone", || admin.ask("GET", &of_it, None).0 == 404);
                 assert_eq!(problem(admin, "POST", &path, Some(&json!({}))).error, "not_found");
                 again.close(1000);
             }

@@ -220,3 +220,84 @@ fn message(event: &'static str, data: &impl serde::Serialize) -> Message {
     // These types have nothing that JSON cannot say.
     Message::default().event(event).json_data(data).unwrap_or_else(|_| Message::default().event(event))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::{Access, Clock, Events, Plane};
+    use pinwire_admin_api::events::What;
+
+    fn services() -> (watch::Sender<Option<Duration>>, Arc<Services>) {
+        let (stop, stopping) = watch::channel(None);
+        let nobody = crate::config::Admin {
+            listen: Vec::new(),
+            socket: None,
+            token: None,
+            tls: None,
+            audit_log: None,
+        };
+        let services = Services {
+            region: "eu-central-1".to_owned(),
+            max_connections: 1,
+            clock: Clock::since(std::time::Instant::now()),
+            health: Arc::default(),
+            apps: Arc::default(),
+            plane: Plane::new(Arc::default()),
+            events: Arc::new(Events::default()),
+            audit: Arc::default(),
+            access: Arc::new(Access::new(&nobody).unwrap()),
+            log: None,
+            digest: Arc::default(),
+            stopping,
+            streams: Streams::default(),
+        };
+        (stop, Arc::new(services))
+    }
+
+    fn console(services: &Arc<Services>) -> Console {
+        Console {
+            order: Order::Edits,
+            documents: 1,
+            stopping: services.stopping.clone(),
+            seen: None,
+            _seat: services.streams.seat().unwrap(),
+            services: Arc::clone(services),
+        }
+    }
+
+    /// What a console is told next, as it goes over the wire.
+    async fn told(console: Console) -> (String, Console) {
+        let (message, console) = console.next().await.unwrap();
+        (format!("{:?}", message.unwrap()), console)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_console_misses_seconds_and_no_events_and_is_told_so() {
+        let (_stop, services) = services();
+        let (first, console) = told(console(&services)).await;
+        assert!(first.contains("snapshot"), "{first}");
+        services.events.note(What::LogChanged { filter: "early".to_owned() });
+        let (second, console) = told(console).await;
+        assert!(second.contains("early") && second.contains("skipped\\\":0"), "{second}");
+        services.events.note(What::LogChanged { filter: "meanwhile".to_owned() });
+        // Its socket takes nothing for a while: it asks for no more.
+        tokio::time::advance(Duration::from_millis(5_500)).await;
+        let (third, console) = told(console).await;
+        assert!(third.contains("meanwhile") && third.contains("skipped\\\":4"), "{third}");
+        for _ in 0..5_000 {
+            services.events.note(What::Stopping);
+        }
+        let (fourth, _) = told(console).await;
+        assert!(!fourth.contains("events_lost\\\":0"), "{fourth}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_the_node_and_gives_its_place_back() {
+        let (stop, services) = services();
+        let (_, console) = told(console(&services)).await;
+        assert_eq!(services.streams.seats.load(Ordering::Relaxed), 1);
+        stop.send_replace(Some(Duration::ZERO));
+        assert!(console.next().await.is_none());
+        assert_eq!(services.streams.seats.load(Ordering::Relaxed), 0);
+    }
+}
