@@ -1,6 +1,7 @@
 //! The apps that this node has seen, shared by the data threads (which count) and HTTP (which reports).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pinwire_shard::App;
@@ -16,7 +17,8 @@ pub struct Apps {
 
 #[derive(Debug, Default)]
 struct Inner {
-    apps: HashMap<Box<str>, Arc<App>>,
+    /// By `{tenant}::{app}`.
+    apps: BTreeMap<Box<str>, Arc<App>>,
     /// Size at which the next sweep is due.
     sweep_at: usize,
 }
@@ -46,6 +48,21 @@ impl Apps {
     /// The app, if it is known.
     pub fn get(&self, tenant: &str, app: &str) -> Option<Arc<App>> {
         self.lock().apps.get(format!("{tenant}::{app}").as_str()).cloned()
+    }
+
+    /// At most `limit` apps whose key begins with `prefix`, in the order of their keys, behind `after` if that is given.
+    pub fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<Arc<App>> {
+        let from = match after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(prefix),
+        };
+        let inner = self.lock();
+        let behind = inner.apps.range::<str, _>((from, Bound::Unbounded));
+        behind
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .take(limit)
+            .map(|(_, app)| Arc::clone(app))
+            .collect()
     }
 
     /// Apps known.
@@ -87,6 +104,21 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &apps.get("t", "a").unwrap()));
         assert!(!Arc::ptr_eq(&first, &apps.enter("t", "b")));
         assert_eq!((first.tenant(), first.id()), ("t", "a"));
+    }
+
+    #[test]
+    fn pages_are_in_order_and_can_be_narrowed_to_a_tenant() {
+        let apps = Apps::new();
+        for (tenant, app) in [("u", "a"), ("t", "c"), ("t", "a"), ("t", "b"), ("tt", "a")] {
+            apps.enter(tenant, app);
+        }
+        let names = |page: Vec<Arc<App>>| -> Vec<String> {
+            page.iter().map(|app| format!("{}::{}", app.tenant(), app.id())).collect()
+        };
+        assert_eq!(names(apps.page("t::", None, 2)), ["t::a", "t::b"]);
+        assert_eq!(names(apps.page("t::", Some("t::b"), 2)), ["t::c"]);
+        assert_eq!(names(apps.page("", Some("t::c"), 9)), ["tt::a", "u::a"]);
+        assert_eq!(names(apps.page("v", None, 9)), [""; 0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The Pinwire node: effects to kernel, HTTP, tokens and the command line.
 
+pub mod admin;
 pub mod apps;
 pub mod cli;
 pub mod config;
@@ -15,4 +16,4 @@ mod node;
 pub mod signals;
 pub mod store;
 
-pub use node::{Node, StartError};
+pub use node::{Node, Start, StartError};

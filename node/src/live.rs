@@ -66,7 +66,7 @@ impl Live {
     /// Connections that are there keep what they were made by.
     fn speak_tls(&self, config: &Config) {
         let Some(tls) = &config.tls else { return };
-        match server_config(&tls.certificates, &self.ticketer) {
+        match server_config(&tls.certificates, &self.ticketer, None) {
             Ok(config) => self.tls.store(Some(config)),
             Err(error) => tracing::error!(%error, "TLS stays as it was"),
         }

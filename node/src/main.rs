@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use pinwire_node::Node;
 use pinwire_node::cli::dev::{Dev, DevArgs};
 use pinwire_node::cli::{Cli, Command, TokenCommand};
 use pinwire_node::log;
 use pinwire_node::memory;
 use pinwire_node::signals::{Signals, Wish};
+use pinwire_node::{Node, Start};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,8 +36,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Store(args) => return args.run(),
         Command::Dev(args) => {
             let format = cli.log_format.unwrap_or(log::LogFormat::Human);
-            log::Log::start(format, &log::filter_of_environment()).context("PINWIRE_LOG")?;
-            dev(args)
+            let log = log::Log::start(format, &log::filter_of_environment()).context("PINWIRE_LOG")?;
+            dev(args, log)
         }
         Command::Serve(args) => args.run(cli.log_format),
         Command::Config(args) => args.run(),
@@ -55,11 +55,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-fn dev(args: &DevArgs) -> anyhow::Result<()> {
+fn dev(args: &DevArgs, log: log::Log) -> anyhow::Result<()> {
     let dev = Dev::resolve(args)?;
     let mut signals = Signals::catch().context("signals")?;
-    let node = Node::start(dev.config.clone()).context("the node cannot start")?;
-    dev.announce(node.address()).context("stdout")?;
+    let start = Start { log: Some(log), digest: None };
+    let node = Node::start_with(dev.config.clone(), start).context("the node cannot start")?;
+    dev.announce(node.address(), node.admin_addresses()).context("stdout")?;
     let signal = match signals.wait() {
         Wish::End(signal) => signal,
         // There is nothing to reload, and the terminal is gone.

@@ -9,16 +9,19 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use pinwire_admin_api::events::What;
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
 use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
 use crate::apps::Apps;
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
 use crate::live::Live;
+use crate::log::Log;
 use crate::metrics::Threads;
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 
@@ -36,9 +39,19 @@ pub struct Node {
     mailboxes: Arc<[Mailbox]>,
     threads: Vec<JoinHandle<()>>,
     control: Option<Control>,
+    admin: Option<Operators>,
     health: Arc<Health>,
     live: Arc<Live>,
     store: Option<StoreThreads>,
+}
+
+/// What a node is started with besides its configuration: what operators are shown and may change.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// The log of the process.
+    pub log: Option<Log>,
+    /// [`Resolved::digest`](crate::config::Resolved::digest) of the configuration.
+    pub digest: Option<String>,
 }
 
 /// Why a node does not start.
@@ -47,6 +60,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// The admin API cannot be listened for.
+    #[error("cannot listen for the admin API on {0}")]
+    Admin(#[from] ListenError),
     /// The configuration names no address.
     #[error("no address to listen on")]
     NoAddress,
@@ -59,6 +75,9 @@ pub enum StartError {
     /// The session store cannot be used.
     #[error("the session store does not open: {0}")]
     Store(#[from] pinwire_store::RecoverError),
+    /// TLS cannot be spoken with what is configured.
+    #[error("TLS: {0}")]
+    Tls(#[from] pinwire_tls::Error),
     /// The system refused a thread or random numbers.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -76,11 +95,20 @@ impl Node {
     /// # Errors
     /// [`StartError`]; nothing runs then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Start::default())
+    }
+
+    /// The same, with more to tell operators.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub fn start_with(config: Config, start: Start) -> Result<Self, StartError> {
         if config.threads > THREADS_MAX {
             return Err(StartError::TooManyThreads(config.threads));
         }
         let listeners = listen(&config)?;
         let address = bound_address(&listeners)?;
+        let doorway = config.admin.as_ref().map(Doorway::open).transpose()?;
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
@@ -110,6 +138,21 @@ impl Node {
             page: config.page.clone(),
         };
         let (http, control) = control::start(services, config.http)?;
+        let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
+        let admin = doorway.map(|doorway| {
+            doorway.serve(
+                start,
+                Around {
+                    region: config.region.name.clone(),
+                    max_connections: config.max_connections,
+                    epoch,
+                    health: Arc::clone(&health),
+                    apps: Arc::clone(&apps),
+                    threads: Arc::clone(&asked),
+                },
+            )
+        });
+        let admin = admin.transpose()?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -122,11 +165,15 @@ impl Node {
             live: Arc::clone(&live),
             active,
             connections: AtomicU32::new(0),
+            events,
         });
         let way = store.as_ref().and_then(StoreThreads::way);
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, way.as_ref(), listeners)?;
         asked.started(&mailboxes);
-        Ok(Self { address, mailboxes, threads, control: Some(control), health, live, store })
+        if let Some(admin) = &admin {
+            admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
+        }
+        Ok(Self { address, mailboxes, threads, control: Some(control), admin, health, live, store })
     }
 
     /// Where the first listener listens.
@@ -135,14 +182,33 @@ impl Node {
         self.address
     }
 
-    /// Takes over what a running node can of another configuration: keys, what tokens must say, limits.
-    pub fn update(&self, config: &Config) {
+    /// Where the admin API is listened for, TCP first.
+    #[must_use]
+    pub fn admin_addresses(&self) -> &[AdminAddress] {
+        self.admin.as_ref().map_or(&[], Operators::addresses)
+    }
+
+    /// What happened is told there, where operators may ask.
+    #[must_use]
+    pub fn events(&self) -> Option<&Arc<Events>> {
+        self.admin.as_ref().map(Operators::events)
+    }
+
+    /// Takes over what a running node can of another configuration: keys, what tokens must say, limits. `digest` is its
+    /// [`Resolved::digest`](crate::config::Resolved::digest).
+    pub fn update(&self, config: &Config, digest: String) {
         self.live.update(config);
+        if let (Some(operators), Some(admin)) = (&self.admin, &config.admin) {
+            operators.update(admin, digest);
+        }
     }
 
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
     pub fn stop(mut self) {
         self.health.set(control::Status::Draining);
+        if let Some(admin) = &self.admin {
+            admin.events().note(What::Stopping);
+        }
         for mailbox in self.mailboxes.iter() {
             mailbox.push_waiting(Envelope::Stop);
         }
@@ -152,6 +218,9 @@ impl Node {
         }
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.stop(HTTP_PATIENCE);
         }
         if let Some(store) = self.store.take() {
             store.stop();

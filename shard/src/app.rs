@@ -44,6 +44,8 @@ pub struct App {
     /// Minute number in the high half, operations leased in it in the low half: one word, so that a new minute
     /// starts atomically.
     operations: AtomicU64,
+    /// What it may use, by the token seen last: connections, documents, users of a document, operations of a minute.
+    limits: [AtomicU32; 4],
 }
 
 impl App {
@@ -56,6 +58,7 @@ impl App {
             connections: AtomicU32::new(0),
             documents: AtomicU32::new(0),
             operations: AtomicU64::new(0),
+            limits: std::array::from_fn(|_| AtomicU32::new(u32::MAX)),
         }
     }
 
@@ -81,6 +84,38 @@ impl App {
     #[must_use]
     pub fn documents(&self) -> u32 {
         self.documents.load(Ordering::Relaxed)
+    }
+
+    /// What it may use, by the token seen last on any thread.
+    #[must_use]
+    pub fn limits(&self) -> AppLimits {
+        let [connections, documents, users, operations] =
+            self.limits.each_ref().map(|limit| limit.load(Ordering::Relaxed));
+        AppLimits {
+            max_connections: connections,
+            max_documents: documents,
+            max_users_per_document: users,
+            operations_per_minute: operations,
+        }
+    }
+
+    pub(crate) fn note_limits(&self, limits: &AppLimits) {
+        let AppLimits { max_connections, max_documents, max_users_per_document, operations_per_minute } =
+            *limits;
+        let now = [max_connections, max_documents, max_users_per_document, operations_per_minute];
+        for (known, limit) in self.limits.iter().zip(now) {
+            // A line that many threads read is written to only where it changes.
+            if known.load(Ordering::Relaxed) != limit {
+                known.store(limit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Operations of `minute` that threads have leased: those done, and those that they may still do without asking.
+    #[must_use]
+    pub fn operations(&self, minute: u32) -> u32 {
+        let word = self.operations.load(Ordering::Relaxed);
+        if (word >> 32) as u32 == minute { word as u32 } else { 0 }
     }
 
     /// The name of one of this app's documents in the whole system.

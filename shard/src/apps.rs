@@ -35,6 +35,7 @@ impl Apps {
 
     /// The app's number, kept until [`Self::release`].
     pub(crate) fn acquire(&mut self, app: &Arc<App>, limits: AppLimits) -> AppId {
+        app.note_limits(&limits);
         let name = (app.tenant().into(), app.id().into());
         let known = &mut self.known;
         let id = *self.by_name.entry(name).or_insert_with(|| {

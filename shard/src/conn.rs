@@ -10,6 +10,7 @@
 
 use crate::apps::AppId;
 use crate::grant::{Access, Verdict};
+use crate::inspect::ConnId;
 use crate::mail::RemoteSession;
 use crate::refusals::RefusalKey;
 use crate::subject::Subject;
@@ -45,7 +46,10 @@ pub(crate) struct Conn {
     pub(crate) subject: Subject,
     /// There while the connection is being admitted, while something is held, and on Hocuspocus sockets.
     pub(crate) cold: Option<Box<Cold>>,
+    /// With [`Self::opened`] its [`ConnId`]: kept when it moves, since no two threads give the same.
     pub(crate) serial: u32,
+    /// When it was opened, on whichever thread.
+    pub(crate) opened: Tick,
     /// The app it counts for, once admitted, else [`NONE`].
     pub(crate) app: AppId,
     /// The one session of a y-websocket connection, else [`NONE`].
@@ -59,7 +63,6 @@ pub(crate) struct Conn {
     /// Unix second at which the session ends with its token, or 0.
     pub(crate) expires: u32,
     pub(crate) phase: Phase,
-    pub(crate) deflate: bool,
     /// What the peer sends is held for later.
     pub(crate) stalled: bool,
     /// A ping of ours is unanswered.
@@ -141,6 +144,7 @@ impl Conn {
             subject: Subject::default(),
             cold: Some(Box::new(cold)),
             serial,
+            opened: now,
             app: NONE,
             session: NONE,
             due: 0,
@@ -149,11 +153,20 @@ impl Conn {
             last_data: now,
             expires: 0,
             phase: Phase::First,
-            deflate,
             stalled: false,
             pinged: false,
             settled: false,
         }
+    }
+
+    /// Its name on the whole node.
+    pub(crate) fn id(&self) -> ConnId {
+        ConnId { opened: self.opened, serial: self.serial }
+    }
+
+    /// permessage-deflate was negotiated.
+    pub(crate) fn deflate(&self) -> bool {
+        self.decoder.deflate()
     }
 
     /// True while earlier bytes wait for the socket.

@@ -128,6 +128,7 @@ impl Shard {
         }
         let before = document.log.head();
         document.log.append(tag, update);
+        document.activity.note(now_ms, update.len());
         let head = document.log.head();
         self.out.unstored += u64::from(head.wrapping_sub(before));
         document.rejecting = document.unstored() > UNSTORED_MAX || self.out.unstored > UNSTORED_OF_THREAD_MAX;
@@ -402,7 +403,7 @@ mod tests {
     #[test]
     fn a_log_is_not_folded_while_a_compaction_is_under_way() {
         let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "d".into() };
-        let mut document = Document::new(0, name, 0, 1);
+        let mut document = Document::new(0, name, 0, 1, 0);
         document.log.append(1, &[1, 1, 7, 0, 4, 1, 1, b't', 1, b'a', 0]);
         (document.flushed, document.submitted) = (document.log.head(), document.log.head());
         document.compacting = true;

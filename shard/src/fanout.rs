@@ -309,7 +309,7 @@ fn broadcast_updates(out: &mut Output, document: &mut Document, behind: &mut Vec
                     behind.push(member.session);
                     continue;
                 }
-                let deflate = conn.deflate;
+                let deflate = conn.deflate();
                 if broadcast.entries.iter().any(|entry| entry.writer != tag) {
                     conn.last_data = now;
                 }
@@ -451,7 +451,7 @@ fn send_awareness(
     let Some(conn) = out.conns.get_mut(slot) else { return };
     conn.last_data = now;
     let is_private = dialect == SessionDialect::PrivateKey;
-    let class = class(dialect, conn.deflate && !is_private && body.len() <= COMPRESS_MAX);
+    let class = class(dialect, conn.deflate() && !is_private && body.len() <= COMPRESS_MAX);
     let framed = classes[class].get_or_insert_with(|| {
         out.frame(class % 2 == 1, |out| {
             if class >= 2 {

@@ -565,6 +565,10 @@ pub(crate) fn write_sync_status(out: &mut Vec<u8>, applied: bool) {
     write_without_key(out, |out| wire::append_sync_status(out, "", applied));
 }
 
+pub(crate) fn write_stateless(out: &mut Vec<u8>, payload: &str) {
+    write_without_key(out, |out| wire::append_stateless(out, "", payload));
+}
+
 /// Appends what an encoder writes behind the key: an empty key is one byte, which is taken out again.
 fn write_without_key(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();

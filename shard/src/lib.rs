@@ -20,9 +20,11 @@ mod effect;
 mod fanout;
 mod grant;
 mod hocuspocus;
+mod inspect;
 mod limits;
 mod mail;
 mod members;
+mod operator;
 mod output;
 mod refusals;
 mod remote;
@@ -37,8 +39,14 @@ pub use app::{App, AppLimits};
 pub use conn::Traveller;
 pub use effect::{ConnRef, DocumentName, DocumentRef, Effect, Kept, Outbox, Segment, Slot, SocketAction};
 pub use grant::{Access, Grant, Opening, Policy, Verdict};
+pub use inspect::{
+    ConnId, ConnectionFilter, ConnectionState, ConnectionView, Dialect, DocumentFacts, DocumentFilter,
+    DocumentState, MemberView, NoConnId, Place, Rates,
+};
 pub use limits::{Settings, ticks};
 pub use mail::{Body, Mail, RemoteSession};
+pub use operator::{Ended, Told};
 pub use shard::Shard;
 pub use slab::Slab;
 pub use stats::Stats;
+pub use wheel::TICK_MS;

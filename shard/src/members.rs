@@ -72,7 +72,8 @@ impl Shard {
             .map_err(|active| Close::document_limit(limits.max_documents.into(), active.into()))?;
         let app = self.apps.acquire(&counted, limits);
         let serial = self.serial();
-        let index = self.documents.insert(Document::new(app, name.clone(), hash, serial));
+        let document = Document::new(app, name.clone(), hash, serial, self.out.now());
+        let index = self.documents.insert(document);
         let documents = &self.documents;
         let rehash = |index: &u32| documents.get(*index).map_or(0, |document| document.hash);
         self.by_name.insert_unique(hash, index, rehash);
@@ -176,7 +177,7 @@ impl Shard {
         self.schedule_document(index);
     }
 
-    fn remove_document(&mut self, index: u32) {
+    pub(crate) fn remove_document(&mut self, index: u32) {
         let Some(document) = self.documents.remove(index) else { return };
         self.out.unstored -= u64::from(document.unstored());
         if let Ok(entry) = self.by_name.find_entry(document.hash, |found| *found == index) {

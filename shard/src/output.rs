@@ -93,7 +93,7 @@ impl Output {
             return;
         }
         conn.last_data = now;
-        let may_compress = conn.deflate;
+        let may_compress = conn.deflate();
         let mut message = std::mem::take(&mut self.message);
         message.clear();
         write(&mut message);
@@ -137,8 +137,7 @@ impl Output {
         write_head: impl Fn(&mut Vec<u8>),
         tail: &Arc<[u8]>,
     ) {
-        let compressible =
-            self.conns.get(slot).is_some_and(|conn| conn.deflate) && tail.len() <= COMPRESS_MAX;
+        let compressible = self.conns.get(slot).is_some_and(Conn::deflate) && tail.len() <= COMPRESS_MAX;
         if tail.len() < SHARED_MIN || compressible {
             return self.message(slot, |out| {
                 write_head(out);

@@ -114,7 +114,7 @@ impl Shard {
             taken: Vec::new(),
             next_tag: 1,
             is_replaying: false,
-            next_serial: 1,
+            next_serial: settings.thread.into(),
             placement: FixedState::with_seed(settings.placement_seed),
             scratch: Scratch::new(),
             ranges: crate::edit::UpdateRanges::default(),
@@ -175,7 +175,8 @@ impl Shard {
 
     fn consume(&mut self, slot: Slot, input: &mut [u8]) {
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        let idle = ws::Decoder::new(ws::Role::Server, false);
+        // What is sent meanwhile asks it about compression.
+        let idle = ws::Decoder::new(ws::Role::Server, conn.deflate());
         let mut decoder = std::mem::replace(&mut conn.decoder, idle);
         let mut scratch = std::mem::take(&mut self.scratch);
         let limits =
@@ -383,8 +384,9 @@ impl Shard {
         self.placement.hash_one((&*name.tenant, &*name.app, &*name.name))
     }
 
+    /// A number that no other connection or document of the node has: each thread takes every n-th.
     pub(crate) fn serial(&mut self) -> u32 {
-        self.next_serial = self.next_serial.wrapping_add(1);
+        self.next_serial = self.next_serial.wrapping_add(self.out.settings.threads.max(1).into());
         self.next_serial
     }
 
@@ -408,7 +410,6 @@ impl Shard {
         let mut conn = traveller.conn;
         conn.app = self.apps.acquire(&traveller.app, traveller.limits);
         conn.phase = if conn.hocuspocus_mut().is_some() { Phase::Open } else { Phase::First };
-        conn.serial = self.serial();
         conn.settled = true;
         conn.due = 0;
         conn.deadline = self.out.now() + ticks(SILENT_MS);

@@ -144,6 +144,33 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// The values in use among the `places` indices from `from` on.
+    pub fn range(&self, from: u32, places: u32) -> impl Iterator<Item = (u32, &T)> {
+        let end = from.saturating_add(places).min(self.end());
+        let mut next = from;
+        std::iter::from_fn(move || {
+            while next < end {
+                let (page, item) = Self::split(next);
+                let Some(page) = self.pages.get(page).and_then(Option::as_ref) else {
+                    next += (Self::PAGE - item) as u32;
+                    continue;
+                };
+                let index = next;
+                next += 1;
+                if let Some(value) = &page.items[item] {
+                    return Some((index, value));
+                }
+            }
+            None
+        })
+    }
+
+    /// No index from here on is in use.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        (self.pages.len() * Self::PAGE) as u32
+    }
+
     /// Every index in use with its value.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.pages.iter().enumerate().flat_map(|(number, page)| {
@@ -178,6 +205,8 @@ mod tests {
             }
             prop_assert_eq!(slab.len(), model.len());
             prop_assert!(slab.iter().map(|(i, v)| (i, *v)).eq(model.iter().map(|(i, v)| (*i, *v))));
+            let pieces = (0..slab.end()).step_by(7).flat_map(|from| slab.range(from, 7));
+            prop_assert!(pieces.eq(slab.iter()));
             for index in model.keys() {
                 slab.remove(*index);
             }

@@ -87,7 +87,7 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-fn in_words(error: &pem::Error, wanted: &str) -> String {
+pub(crate) fn in_words(error: &pem::Error, wanted: &str) -> String {
     match error {
         pem::Error::Io(error) => format!("cannot be read: {error}"),
         pem::Error::NoItemsFound => format!("holds no {wanted} in PEM"),

@@ -4,13 +4,16 @@
 //! | --- | --- |
 //! | `session` | one connection |
 //! | `server`, `certificates` | what servers are made by: certificates from files, chosen by the name that clients ask for |
+//! | `authorities` | clients that show certificates |
 //! | `client` | what clients are made by |
 
+mod authorities;
 mod certificates;
 mod client;
 mod server;
 mod session;
 
+pub use authorities::{Authorities, first_name};
 pub use certificates::{CertificateError, Certificates};
 pub use client::{ClientError, Trust, client_config, client_session};
 pub use rustls::server::ProducesTickets;

@@ -11,7 +11,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, UnbufferedServerConnection};
 
 use crate::session::Session;
-use crate::{Certificates, provider};
+use crate::{Authorities, Certificates, provider};
 
 /// WebSockets are upgraded from HTTP/1.1; a client that speaks nothing else is told so in the handshake.
 const ALPN: &[u8] = b"http/1.1";
@@ -24,18 +24,21 @@ pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     aws_lc_rs::Ticketer::new()
 }
 
-/// What connections are made by. With the same `ticketer`, tickets survive a change of certificates.
+/// What connections are made by; with `clients`, those who connect show certificates too. With the same `ticketer`, tickets survive a change of certificates.
 ///
 /// # Errors
 /// The library does not take its own defaults.
 pub fn server_config(
     certificates: &Arc<Certificates>,
     ticketer: &Arc<dyn ProducesTickets>,
+    clients: Option<&Authorities>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::<Certificates>::clone(certificates));
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = match clients {
+        Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::<Certificates>::clone(certificates));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::clone(ticketer);

@@ -57,7 +57,7 @@ fn pair(trust: impl FnOnce(String) -> Trust, host: &str) -> (End, End) {
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let mut certificates = Certificates::default();
     certificates.add(&chain, &key).unwrap();
-    let server = server_config(&Arc::new(certificates), &ticketer().unwrap()).unwrap();
+    let server = server_config(&Arc::new(certificates), &ticketer().unwrap(), None).unwrap();
     let client = client_config(&trust(made.cert.pem())).unwrap();
     (End::new(client_session(client, host).unwrap()), End::new(server_session(server).unwrap()))
 }

@@ -13,7 +13,8 @@ use serde_json::json;
 
 use super::DriverArg;
 use super::token::{DefaultClaims, GENEROUS, random_hex, unix_now};
-use crate::config::{Config, DEFAULT_MAX_CONNECTIONS, Region};
+use crate::admin::{AdminAddress, AdminToken};
+use crate::config::{Admin, Config, DEFAULT_MAX_CONNECTIONS, Region};
 use crate::control::Page;
 
 /// Flags of `dev`.
@@ -49,6 +50,7 @@ pub struct Dev {
     pub config: Config,
     secret: String,
     token: String,
+    admin_token: String,
     json: bool,
 }
 
@@ -80,21 +82,30 @@ impl Dev {
         let claims = DefaultClaims { region: &config.region.name, ..DefaultClaims::lasting(TOKEN_SECONDS) };
         let token = mint(&SigningKey::from_secret(secret.as_bytes())?, &claims.at(unix_now())?)?;
         config.page = Some(Page { token: token.clone() });
-        Ok(Self { config, secret, token, json: args.json })
+        let admin_token = random_secret()?;
+        config.admin = Some(Admin {
+            listen: vec![SocketAddr::new(args.listen.ip(), 0)],
+            socket: None,
+            token: Some(AdminToken::new(admin_token.as_bytes())),
+            tls: None,
+            audit_log: None,
+        });
+        Ok(Self { config, secret, token, admin_token, json: args.json })
     }
 
-    /// Says on stdout that the node is ready, once it is; `bound` is where it really listens.
+    /// Says on stdout that the node is ready, once it is; `bound` is where it really listens, `admin` where the admin API does.
     ///
     /// # Errors
     /// Stdout cannot be written.
-    pub fn announce(&self, bound: SocketAddr) -> io::Result<()> {
+    pub fn announce(&self, bound: SocketAddr, admin: &[AdminAddress]) -> io::Result<()> {
+        let admin = admin.first().map(ToString::to_string).unwrap_or_default();
         let mut out = io::stdout().lock();
-        let text = if self.json { self.json_line(bound) } else { self.instructions(bound) };
+        let text = if self.json { self.json_line(bound, &admin) } else { self.instructions(bound, &admin) };
         out.write_all(text.as_bytes())?;
         out.flush()
     }
 
-    fn json_line(&self, bound: SocketAddr) -> String {
+    fn json_line(&self, bound: SocketAddr, admin: &str) -> String {
         let region: &Region = &self.config.region;
         let line = json!({
             "pid": std::process::id(),
@@ -102,16 +113,18 @@ impl Dev {
                 "region": region.name,
                 "ws_url": region.ws_url(bound),
                 "http_url": region.http_url(bound),
+                "admin_url": admin,
             }],
             "token": self.token,
             "secret": self.secret,
+            "admin_token": self.admin_token,
         });
         format!("{line}\n")
     }
 
-    fn instructions(&self, bound: SocketAddr) -> String {
+    fn instructions(&self, bound: SocketAddr, admin: &str) -> String {
         let (ws, http) = (self.config.region.ws_url(bound), self.config.region.http_url(bound));
-        let Self { secret, token, .. } = self;
+        let Self { secret, token, admin_token, .. } = self;
         format!(
             "\
 Pinwire is ready: one region in memory, reachable from this machine only.
@@ -121,6 +134,8 @@ Pinwire is ready: one region in memory, reachable from this machine only.
   HTTP       {http}
   Secret     {secret}
   Token      {token}
+  Admin API  {admin}
+  Its token  {admin_token}
 
 y-websocket:
 
@@ -143,6 +158,10 @@ Hocuspocus:
 Where is a document open?
 
   curl -H 'Authorization: Bearer {token}' '{http}/discovery?documentName=my-document'
+
+What is going on?
+
+  curl -H 'Authorization: Bearer {admin_token}' {admin}/v1/node
 
 Tokens of your own: pinwire-node token mint --secret {secret} --claims '{{\"sub\": \"ann\"}}'
 
@@ -221,7 +240,7 @@ mod tests {
     #[test]
     fn the_json_line_is_one_line_with_what_scripts_rely_on() {
         let dev = Dev::resolve(&args("127.0.0.1:0")).unwrap();
-        let line = dev.json_line("127.0.0.1:4321".parse().unwrap());
+        let line = dev.json_line("127.0.0.1:4321".parse().unwrap(), "http://127.0.0.1:4322");
         assert_eq!(line.matches('\n').count(), 1);
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["pid"], std::process::id());
@@ -230,6 +249,8 @@ mod tests {
         assert_eq!(value["regions"][0]["region"], dev.config.region.name.as_str());
         assert_eq!(value["token"], dev.token.as_str());
         assert_eq!(value["secret"], dev.secret.as_str());
+        assert_eq!(value["regions"][0]["admin_url"], "http://127.0.0.1:4322");
+        assert_eq!(value["admin_token"], dev.admin_token.as_str());
     }
 
     #[test]
@@ -257,14 +278,16 @@ mod tests {
     #[test]
     fn the_instructions_name_the_page_both_clients_discovery_and_where_state_lives() {
         let dev = Dev::resolve(&args("127.0.0.1:0")).unwrap();
-        let text = dev.instructions("127.0.0.1:4321".parse().unwrap());
+        let text = dev.instructions("127.0.0.1:4321".parse().unwrap(), "http://127.0.0.1:4322");
         for part in [
             "  Page       http://127.0.0.1:4321/ ",
             "new WebsocketProvider('ws://127.0.0.1:4321', 'my-document'",
             "new HocuspocusProvider({ url: 'ws://127.0.0.1:4321'",
             "'http://127.0.0.1:4321/discovery?documentName=my-document'",
             "memory",
+            "http://127.0.0.1:4322/v1/node",
             dev.token.as_str(),
+            dev.admin_token.as_str(),
         ] {
             assert!(text.contains(part), "{part}");
         }

@@ -1,18 +1,19 @@
 //! `serve`: a node as operators run it, from a configuration.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use pinwire_admin_api::events::What;
 use sd_notify::NotifyState;
 use serde_json::json;
 
-use crate::config::{Config, Problem, Resolved, Sources};
+use crate::admin::ListenError;
+use crate::config::{Change, Config, Problem, Resolved, Sources};
 use crate::log::{Log, LogFormat};
 use crate::signals::{Signals, Wish};
-use crate::{Node, StartError};
+use crate::{Node, Start, StartError};
 
 /// Where a configuration comes from, as flags.
 #[derive(Debug, Args)]
@@ -72,9 +73,12 @@ impl ServeArgs {
         let log = Log::start(format.unwrap_or(resolved.log_format), &resolved.log)?;
         warn(&resolved.warnings);
         let mut signals = Signals::catch().context("signals")?;
-        let node = Node::start(resolved.config.clone()).map_err(explain).context("the node cannot start")?;
+        let start = Start { log: Some(log.clone()), digest: Some(resolved.digest()) };
+        let node = Node::start_with(resolved.config.clone(), start)
+            .map_err(explain)
+            .context("the node cannot start")?;
         tracing::warn!("documents live in this process's memory: they end with it");
-        self.announce(&resolved.config, node.address()).context("stdout")?;
+        self.announce(&resolved.config, &node).context("stdout")?;
         tell_systemd(&[NotifyState::Ready]);
         let signal = loop {
             match signals.wait() {
@@ -94,13 +98,20 @@ impl ServeArgs {
         Ok(())
     }
 
-    fn announce(&self, config: &Config, bound: SocketAddr) -> io::Result<()> {
+    fn announce(&self, config: &Config, node: &Node) -> io::Result<()> {
+        let bound = node.address();
+        for address in node.admin_addresses() {
+            tracing::info!(%address, "admin API");
+        }
         let (ws, http) = (config.region.ws_url(bound), config.region.http_url(bound));
         tracing::info!(region = config.region.name, %bound, ws_url = ws, "ready");
         if !self.json {
             return Ok(());
         }
-        let region = json!({ "region": config.region.name, "ws_url": ws, "http_url": http });
+        let mut region = json!({ "region": config.region.name, "ws_url": ws, "http_url": http });
+        if let Some(admin) = node.admin_addresses().first() {
+            region["admin_url"] = admin.to_string().into();
+        }
         let line = json!({ "pid": std::process::id(), "regions": [region] });
         let mut out = io::stdout().lock();
         writeln!(out, "{line}")?;
@@ -108,9 +119,23 @@ impl ServeArgs {
     }
 }
 
+fn note_reload(node: &Node, changes: &[Change]) {
+    let names = |changes: Vec<&Change>| changes.iter().map(|change| change.key.to_owned()).collect();
+    let Some(events) = node.events() else { return };
+    events.note(What::Reloaded {
+        changed: names(changes.iter().collect()),
+        needs_restart: names(changes.iter().filter(|change| !change.is_live).collect()),
+    });
+}
+
 /// What operators can do about it.
 fn explain(error: StartError) -> anyhow::Error {
-    let StartError::Listen(address, cause) = &error else { return error.into() };
+    let (address, cause) = match &error {
+        StartError::Listen(address, cause) | StartError::Admin(ListenError::Tcp(address, cause)) => {
+            (address, cause)
+        }
+        _ => return error.into(),
+    };
     let mend = match cause.kind() {
         io::ErrorKind::AddrInUse => {
             format!("something else listens there; `ss -ltnp sport = :{}` says what", address.port())
@@ -145,8 +170,12 @@ fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) -> 
     let (new, changes) = match sources.resolve_again(current) {
         Ok(new) => new,
         Err(problems) => {
-            for problem in problems {
+            for problem in &problems {
                 tracing::error!("configuration: {problem}");
+            }
+            if let Some(events) = node.events() {
+                let problems = problems.iter().map(ToString::to_string).collect();
+                events.note(What::ReloadRefused { problems });
             }
             tracing::error!("nothing was reloaded");
             return "the last reload failed and changed nothing: see the log";
@@ -164,7 +193,8 @@ fn reload(sources: &Sources, current: &mut Resolved, node: &Node, log: &Log) -> 
     if let Err(error) = log.set_filter(&new.log) {
         tracing::error!("{error:#}");
     }
-    node.update(&new.config);
+    node.update(&new.config, new.digest());
+    note_reload(node, &changes);
     tracing::info!(
         changes = changes.len(),
         keys = new.config.keys.iter().count(),

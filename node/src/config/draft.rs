@@ -38,6 +38,7 @@ pub(super) struct Draft {
     pub(super) buffers: Buffers,
     pub(super) store: Store,
     pub(super) http: HttpLimits,
+    pub(super) admin: AdminFiles,
 }
 
 /// The table `store`.
@@ -56,6 +57,19 @@ pub(super) struct TlsFiles {
     pub(super) listen: Vec<String>,
     pub(super) certificates: Vec<String>,
     pub(super) keys: Vec<String>,
+}
+
+/// The table `admin`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AdminFiles {
+    pub(super) listen: Vec<String>,
+    pub(super) allow_plaintext: bool,
+    pub(super) socket: String,
+    pub(super) token_file: String,
+    pub(super) certificates: Vec<String>,
+    pub(super) keys: Vec<String>,
+    pub(super) client_ca: String,
+    pub(super) audit_log: String,
 }
 
 /// The table `tokens`.
@@ -111,6 +125,7 @@ impl Default for Draft {
                 unclaimed: Duration::from_secs(3600),
             },
             http: HttpLimits::default(),
+            admin: AdminFiles { listen: vec!["127.0.0.1:9180".to_owned()], ..AdminFiles::default() },
         }
     }
 }

@@ -182,6 +182,22 @@ pub(super) static KEYS: &[Key] = &[
         "From the last answer to the next whole request head."),
     key("http.answer_deadline", Time(|d| &mut d.http.answer_deadline, seconds(1, 3600)), Restart,
         "From a whole request head to the end of its answer."),
+    key("admin.listen", Texts(|d| &mut d.admin.listen), Restart,
+        "Addresses and ports on which the admin API is listened for, once there is `admin.token_file` or `admin.client_ca`; without one nobody listens there."),
+    key("admin.allow_plaintext", Switch(|d| &mut d.admin.allow_plaintext), Restart,
+        "Listen there on addresses that other hosts can reach, without TLS. The token then crosses the network in the clear unless something in front of the node encrypts."),
+    key("admin.socket", File(|d| &mut d.admin.socket), Restart,
+        "A Unix socket on which the admin API is listened for. Only the node's user (and root) can open it, and need no token."),
+    key("admin.token_file", File(|d| &mut d.admin.token_file), Live,
+        "A file with the bearer token that callers of the admin API send: all of it but line ends at its end, at least 32 bytes. It is read again at each reload."),
+    key("admin.certificates", Files(|d| &mut d.admin.certificates), Live,
+        "PEM files with a certificate each for the admin API, which then speaks TLS. They are read again at each reload."),
+    key("admin.keys", Files(|d| &mut d.admin.keys), Live,
+        "PEM files with the private keys of these certificates, in the same order."),
+    key("admin.client_ca", File(|d| &mut d.admin.client_ca), Live,
+        "A PEM file with certificates that vouch for operators: who has none that one of them signed does not get through the handshake. With `admin.token_file` both are asked for."),
+    key("admin.audit_log", File(|d| &mut d.admin.audit_log), Live,
+        "A file to which a line of JSON is appended for each action of an operator. What cannot be recorded there is not done."),
 ];
 
 impl Key {

@@ -10,9 +10,10 @@
 //! | `values` | how values are read and shown |
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
-//! | `resolve` | from what is written to a [`Config`] |
+//! | `resolve`, `admin` | from what is written to a [`Config`] |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
+mod admin;
 mod draft;
 mod keys;
 mod pages;
@@ -35,6 +36,7 @@ use crate::control::Page;
 use crate::log::LogFormat;
 use crate::store::StoreConfig;
 
+pub use admin::{Admin, AdminTls};
 pub use pages::{markdown, schema, template};
 pub use resolve::secret_of;
 pub use sources::{Origin, Problem, Sources};
@@ -95,6 +97,8 @@ pub struct Config {
     pub http: HttpLimits,
     /// The built-in page, which only `dev` serves.
     pub page: Option<Page>,
+    /// The admin listener, if there is one.
+    pub admin: Option<Admin>,
 }
 
 impl Config {
@@ -133,6 +137,7 @@ impl Config {
             store: StoreConfig::Memory,
             http: HttpLimits::default(),
             page: None,
+            admin: None,
         }
     }
 }
@@ -175,6 +180,12 @@ impl Resolved {
     #[must_use]
     pub fn dump_json(&self) -> Value {
         pages::dump_json(&self.written)
+    }
+
+    /// SHA-256 of every value, in hexadecimal: the same for nodes that are configured alike, wherever that is written.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        crate::admin::hex_digest(pages::values(&self.written).as_bytes())
     }
 
     /// What differs from `before`.

@@ -58,6 +58,11 @@ pub(super) fn dump(written: &Written) -> String {
     page
 }
 
+/// Every value, a line each, wherever it was set.
+pub(super) fn values(written: &Written) -> String {
+    KEYS.iter().map(|key| format!("{} = {}\n", key.name, key.field.show(&written.draft))).collect()
+}
+
 /// The same as JSON: a list of `key`, `value` (as TOML), `origin`, `reload`.
 pub(super) fn dump_json(written: &Written) -> Value {
     let entry = |key: &Key| {

@@ -12,12 +12,12 @@ use pinwire_protocol::document::name::NameRules;
 use pinwire_store::Fsync;
 use pinwire_tls::CertificateError;
 use pinwire_token::{Jwks, Key, KeySet, Policy};
-use tracing_subscriber::EnvFilter;
 
+use super::admin;
 use super::draft::{Store, TlsFiles};
 use super::sources::{Problem, Sources, Written, read_file};
 use super::{Advertised, Certificates, Change, Config, Driver, Region, Resolved, Tls};
-use crate::log::LogFormat;
+use crate::log::{self, LogFormat};
 use crate::store::{FileStoreConfig, StoreConfig};
 
 /// Below this a shared secret can be guessed by trying.
@@ -65,6 +65,7 @@ fn finish(mut written: Written) -> Result<Resolved, Vec<Problem>> {
 }
 
 fn config(written: &mut Written) -> Config {
+    let admin = admin::resolve(written);
     let draft = written.draft.clone();
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Config {
@@ -102,6 +103,7 @@ fn config(written: &mut Written) -> Config {
         store: store(written),
         http: draft.http,
         page: None,
+        admin,
     }
 }
 
@@ -150,7 +152,7 @@ fn listen(written: &mut Written) -> Vec<SocketAddr> {
     addresses
 }
 
-fn addresses(written: &mut Written, key: &str, texts: &[String]) -> Vec<SocketAddr> {
+pub(super) fn addresses(written: &mut Written, key: &str, texts: &[String]) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for text in texts {
         match text.parse::<SocketAddr>() {
@@ -177,15 +179,26 @@ fn tls(written: &mut Written) -> Option<Tls> {
     if chains.is_empty() {
         written.wrong("tls.certificates", "has to name a file for tls.listen");
     }
+    let certificates = certificates(written, ["tls.certificates", "tls.keys"], &chains, &keys)?;
+    Some(Tls { listen, certificates: Arc::new(certificates) })
+}
+
+/// Certificates and their keys, by the names of the keys that name their files; `None` if these do not go together.
+pub(super) fn certificates(
+    written: &mut Written,
+    [of_chains, of_keys]: [&'static str; 2],
+    chains: &[String],
+    keys: &[String],
+) -> Option<Certificates> {
     if chains.len() != keys.len() {
-        let what = format!("names {} files, tls.certificates {}: each has one", keys.len(), chains.len());
-        written.wrong("tls.keys", what);
+        let what = format!("names {} files, {of_chains} {}: each has one", keys.len(), chains.len());
+        written.wrong(of_keys, what);
         return None;
     }
     let mut certificates = Certificates::default();
-    for (chain, key) in chains.iter().zip(&keys) {
-        let of_chain = read_file(Path::new(chain)).err().map(|what| ("tls.certificates", chain, what));
-        let of_key = read_file(Path::new(key)).err().map(|what| ("tls.keys", key, what));
+    for (chain, key) in chains.iter().zip(keys) {
+        let of_chain = read_file(Path::new(chain)).err().map(|what| (of_chains, chain, what));
+        let of_key = read_file(Path::new(key)).err().map(|what| (of_keys, key, what));
         if of_chain.is_some() || of_key.is_some() {
             for (name, file, what) in of_chain.into_iter().chain(of_key) {
                 written.wrong(name, format!("{file} {what}"));
@@ -195,16 +208,16 @@ fn tls(written: &mut Written) -> Option<Tls> {
         match certificates.add(Path::new(chain), Path::new(key)) {
             Ok(()) => {}
             Err(CertificateError::Chain(file, what)) => {
-                written.wrong("tls.certificates", format!("{file} {what}"));
+                written.wrong(of_chains, format!("{file} {what}"));
             }
-            Err(CertificateError::Key(file, what)) => written.wrong("tls.keys", format!("{file} {what}")),
+            Err(CertificateError::Key(file, what)) => written.wrong(of_keys, format!("{file} {what}")),
         }
         if is_open_to_all(Path::new(key)) {
             let what = format!("{key} can be read by every user of this host; chmod 600 {key}");
-            written.doubtful("tls.keys", what);
+            written.doubtful(of_keys, what);
         }
     }
-    Some(Tls { listen, certificates: Arc::new(certificates) })
+    Some(certificates)
 }
 
 fn advertised(written: &mut Written) -> Option<Advertised> {
@@ -308,7 +321,7 @@ pub fn secret_of(file: &Path) -> Result<Vec<u8>, String> {
     Ok(secret)
 }
 
-fn is_open_to_all(file: &Path) -> bool {
+pub(super) fn is_open_to_all(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
@@ -321,8 +334,6 @@ fn check_addresses(written: &mut Written) {
     }
 }
 
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
 /// What values say to each other.
 fn check_together(written: &mut Written) {
     let draft = written.draft.clone();
@@ -333,16 +344,8 @@ fn check_together(written: &mut Written) {
         let what = format!("`{}` has something besides small letters, digits and -", draft.region);
         written.wrong("region", what);
     }
-    if let Err(error) = EnvFilter::try_new(&draft.log) {
-        written.wrong("log", format!("`{}` is no filter: {error}", draft.log));
-    }
-    // The library takes a slip for a module, and then logs nothing else.
-    let is_level = |part: &str| LEVELS.contains(&part.to_ascii_lowercase().as_str());
-    for part in draft.log.split(',').map(str::trim) {
-        if !part.contains('=') && !part.contains('[') && !is_level(part) {
-            let levels = LEVELS.join(", ");
-            written.wrong("log", format!("`{part}` is no level; write one of {levels}, or MODULE=LEVEL"));
-        }
+    if let Err(what) = log::check(&draft.log) {
+        written.wrong("log", what);
     }
     if draft.tokens.leeway.subsec_nanos() != 0 {
         written.wrong("tokens.leeway", "has to be whole seconds");

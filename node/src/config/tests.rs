@@ -131,6 +131,50 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ("store.fsync = \"always\"", "", &["store.fsync: is of no use without store.path"]),
     ("store = { path = \"d\", fsync = \"often\" }", "", &["store.fsync: one of interval, always, never"]),
     ("store.path = \"secret\"", "", &["store.path: ", "secret is a file; name a folder"]),
+    (
+        "admin.listen = [\"127.0.0.1:9181\"]",
+        "",
+        &["node.toml:1:7: admin.listen: without admin.token_file everybody", "openssl rand -hex 32"],
+    ),
+    ("admin.listen = [\"9180\"]", "", &["admin.listen: `9180` is no address with a port"]),
+    (
+        "admin = { listen = [\"0.0.0.0:9180\"], token_file = \"secret\" }",
+        "",
+        &[
+            "admin.listen: other hosts reach 0.0.0.0:9180",
+            "set admin.certificates",
+            "allow_plaintext = true in [admin]",
+        ],
+    ),
+    ("admin.token_file = \"short\"", "", &["admin.token_file: short holds a secret of 7 bytes"]),
+    (
+        "admin.token_file = \"pem\"",
+        "",
+        &["admin.token_file: pem holds something besides letters", "openssl rand"],
+    ),
+    ("admin.token_file = \"nowhere\"", "", &["admin.token_file: nowhere cannot be read: No such file"]),
+    ("admin.client_ca = \"secret\"", "", &["admin.client_ca: needs admin.certificates and admin.keys"]),
+    (
+        "admin = { certificates = [\"secret\"], token_file = \"secret\" }",
+        "",
+        &["admin.keys: names 0 files, admin.certificates 1"],
+    ),
+    (
+        "admin = { certificates = [\"secret\"], keys = [\"secret\"], client_ca = \"nowhere\" }",
+        "",
+        &["admin.certificates: secret holds no certificate", "admin.client_ca: nowhere cannot be read"],
+    ),
+    (
+        "admin = { certificates = [\"secret\"], keys = [\"secret\"], client_ca = \"secret\" }",
+        "",
+        &["admin.client_ca: secret holds no certificate"],
+    ),
+    (
+        "admin.socket = \"no/such/admin.sock\"",
+        "",
+        &["admin.socket: ", "is in no directory that there is; make it first"],
+    ),
+    ("admin.audit_log = \"no/such/audit\"", "", &["admin.audit_log: ", "is in no directory that there is"]),
     // What the key files hold.
     (
         "",
@@ -370,4 +414,32 @@ fn what_is_no_small_regular_file_is_not_read() {
     let unreadable = Sources { file: Some("/nowhere.toml".into()), ..Sources::default() };
     assert_eq!(unreadable.resolve().unwrap_err().len(), 1);
     assert_eq!(place.problems("threads = [\nregion = \"eu\"").len(), 1, "one mistake, one problem");
+}
+
+#[test]
+fn the_admin_api_is_listened_for_once_somebody_can_be_let_in() {
+    let place = Place::new();
+    let admin = |text: &str| place.sources(&format!("{text}\n{GOOD}")).resolve().unwrap().config.admin;
+    assert!(admin("").is_none());
+    let by_token = admin("admin.token_file = \"secret\"").unwrap();
+    assert_eq!(by_token.listen, ["127.0.0.1:9180".parse().unwrap()]);
+    assert!(by_token.token.is_some() && by_token.socket.is_none() && by_token.tls.is_none());
+    let by_socket = admin("admin.socket = \"admin.sock\"").unwrap();
+    assert_eq!((by_socket.listen.len(), by_socket.socket), (0, Some(place.path("admin.sock"))));
+    let open = "admin = { listen = [\"0.0.0.0:9180\"], token_file = \"secret\", allow_plaintext = true }";
+    assert!(admin(open).is_some());
+    let secret = fs::read_to_string(place.path("secret")).unwrap();
+    assert!(!format!("{:?}", admin(open)).contains(&secret));
+    let long = format!("admin.socket = \"{}\"", "x".repeat(100));
+    assert!(place.problems(&format!("{long}\n{GOOD}")).join("").contains("more than 90 bytes"));
+}
+
+#[test]
+fn nodes_that_are_configured_alike_have_the_same_digest() {
+    let place = Place::new();
+    let digest = |text: &str| place.sources(text).resolve().unwrap().digest();
+    let first = digest(GOOD);
+    assert_eq!(first.len(), 64);
+    assert_eq!(digest(&format!("# a remark\nlog = \"info\"\n{GOOD}")), first);
+    assert_ne!(digest(&format!("log = \"debug\"\n{GOOD}")), first);
 }

@@ -51,7 +51,9 @@ pub use health::{Cause, Health, Status};
 pub use page::Page;
 pub use pins::{ActiveDocuments, LocalPins, Located, Pins, Wanted};
 pub use retry::retry_after_secs;
+pub(crate) use socket::Socket;
 pub use thread::{Control, start};
+pub(crate) use thread::{Stopping, serve_connection};
 pub use usage::{Current, LocalUsage, Usage};
 
 /// What HTTP answers are made from.

@@ -1,7 +1,7 @@
 //! The HTTP thread: takes sockets over, serves each under deadlines, stops when told.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdTcpStream};
+use std::net::TcpStream as StdTcpStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -72,7 +72,8 @@ impl Drop for Control {
     }
 }
 
-type Stopping = watch::Receiver<Option<Duration>>;
+/// Something is in there once the thread is to stop: for how long requests that run may go on.
+pub(crate) type Stopping = watch::Receiver<Option<Duration>>;
 
 async fn serve(
     mut door: mpsc::Receiver<HandOver>,
@@ -120,11 +121,11 @@ fn take_over(
             match carried {
                 None => {
                     let socket = Socket::new(stream, read, patience);
-                    connections.spawn(serve_connection(socket, peer, router, stopping, *limits));
+                    connections.spawn(serve_connection(socket, Peer(peer), router, stopping, *limits));
                 }
                 Some(carried) => {
                     let socket = Socket::new(Sealed::new(stream, carried), read, patience);
-                    connections.spawn(serve_connection(socket, peer, router, stopping, *limits));
+                    connections.spawn(serve_connection(socket, Peer(peer), router, stopping, *limits));
                 }
             }
         }
@@ -143,19 +144,20 @@ fn refuse(mut handed: HandOver) {
 
 const RETRY_WHEN_BUSY: Duration = Duration::from_secs(2);
 
-/// Serves one connection until its end, its deadline, or the thread's stop.
-pub(crate) async fn serve_connection<S>(
+/// Serves one connection until its end, its deadline, or the thread's stop. Each request carries `peer` among its extensions.
+pub(crate) async fn serve_connection<S, P>(
     socket: Socket<S>,
-    peer: SocketAddr,
+    peer: P,
     router: Router,
     mut stopping: Stopping,
     limits: HttpLimits,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    P: Clone + Send + Sync + 'static,
 {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer.clone());
         let answer = router.call(request.map(Body::new));
         async move { bounded(limits.answer_deadline, answer).await }
     });

@@ -12,6 +12,7 @@ use pinwire_shard::document::yjs::Compacted;
 use pinwire_shard::{DocumentRef, Mail, Traveller};
 use tokio::sync::oneshot;
 
+use super::inspect::Ask;
 use crate::metrics::Report;
 use crate::store::StoreEvent;
 
@@ -33,6 +34,8 @@ pub(crate) enum Envelope {
     Store(Vec<StoreEvent>),
     /// Somebody wants the thread's numbers.
     Report(oneshot::Sender<Box<Report>>),
+    /// The admin thread wants to know something, or to have it done.
+    Ask(Box<Ask>),
     /// Close everything and end.
     Stop,
 }

@@ -5,11 +5,13 @@
 //! | `thread.rs` | the turn: kernel events and mail in, bytes and mail out |
 //! | `handshake.rs` | connections before their upgrade |
 //! | `authority.rs` | verdicts on tokens |
+//! | `inspect.rs` | what the admin thread asks, and has done |
 //! | `mailbox.rs` | the door between threads |
 //! | `worker.rs` | the thread that compacts logs |
 
 mod authority;
 mod handshake;
+pub(crate) mod inspect;
 mod mailbox;
 mod thread;
 mod worker;

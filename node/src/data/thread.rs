@@ -15,8 +15,10 @@ use pinwire_shard::{DocumentRef, Effect, Opening, Segment, Shard, SocketAction, 
 
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
+use super::inspect;
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::worker::{Job, Worker};
+use crate::admin::Events;
 use crate::config::Config;
 use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_after_secs};
 use crate::limits::{AddressLimiter, Asking};
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) active: Arc<ActiveDocuments>,
     /// Upgraded connections of all threads.
     pub(crate) connections: AtomicU32,
+    /// What happens is told here, where somebody may ask.
+    pub(crate) events: Option<Arc<Events>>,
 }
 
 /// How long a turn may wait when another thread's mailbox is full or the worker is busy.
@@ -268,7 +272,7 @@ impl DataThread {
             Event::Overflow { slot } => self.give_up(number(slot), "its socket's bound"),
             Event::Departed { slot, token, carried } => self.departed(slot, token, carried),
             Event::MoveFailed { slot, error, .. } => {
-                tracing::warn!(%error, "a connection could not be moved to the thread of its document");
+                tracing::warn!(conn = %self.name(number(slot)), %error, "a connection could not be moved to the thread of its document");
                 self.shard.move_failed(number(slot));
             }
             Event::Arrived { slot, token } => match self.travellers.remove(&token) {
@@ -291,7 +295,7 @@ impl DataThread {
                 self.detaching.remove(&slot);
                 engine.close(slot);
             }
-            Event::Pressure { of } => log_pressure(of),
+            Event::Pressure { of } => self.pressure(of),
             Event::AcceptFailed { error } => tracing::warn!(%error, "accepting connections failed"),
         }
     }
@@ -305,7 +309,7 @@ impl DataThread {
             self.detaching.remove(&slot);
             return engine.close(slot);
         }
-        tracing::trace!(slot = slot.index(), ?cause, "a connection ended");
+        tracing::trace!(conn = %self.name(number(slot)), ?cause, "a connection ended");
         if let Some(arrival) = self.arrived.values_mut().find(|arrival| arrival.slot == slot) {
             arrival.has_ended = true;
             return;
@@ -315,8 +319,20 @@ impl DataThread {
 
     /// A connection cannot be kept within a bound: it is cut, since what it missed cannot be made up for.
     fn give_up(&mut self, slot: u32, bound: &str) {
-        tracing::debug!(slot, bound, "a connection was cut");
+        tracing::debug!(conn = %self.name(slot), bound, "a connection was cut");
         self.shard.ended(slot);
+    }
+
+    /// What the admin API calls a connection.
+    fn name(&self, slot: u32) -> String {
+        self.shard.id(slot).map_or_else(|| "none".to_owned(), |id| id.to_string())
+    }
+
+    fn pressure(&self, of: Pressure) {
+        tracing::warn!(?of, "no more connections can be taken for now; accepting goes on when one ends");
+        if let Some(events) = &self.shared.events {
+            events.pressure(self.number, of);
+        }
     }
 
     // Before the upgrade.
@@ -492,18 +508,20 @@ impl DataThread {
             Envelope::Store(events) => events.into_iter().for_each(|event| self.store.receive(event)),
             Envelope::Report(reply) => {
                 // Whoever asked may have gone.
-                let _ = reply.send(Box::new(self.report()));
+                let _ = reply.send(Box::new(self.report(engine)));
             }
+            Envelope::Ask(ask) => inspect::answer(*ask, &mut self.shard, self.number),
             Envelope::Stop => self.stop(engine, now),
         }
     }
 
-    fn report(&self) -> Report {
+    fn report(&self, engine: &Engine) -> Report {
         let (connections, documents) = self.shard.population();
         Report {
             connections,
             documents,
             guests: self.guests.len(),
+            driver: Some(engine.driver()),
             stats: self.shard.stats(),
             times: Times { token: *self.authority.times(), ..self.times.clone() },
         }
@@ -598,6 +616,9 @@ impl DataThread {
             }
             Effect::Stateless { document, subject, payload } => {
                 tracing::trace!(document = %document.name, %subject, bytes = payload.len(), "stateless message");
+                if let Some(events) = &self.shared.events {
+                    events.message(&document, &subject, &payload);
+                }
             }
         }
     }
@@ -633,7 +654,7 @@ impl DataThread {
                 // Who is gone misses nothing.
                 Ok(()) | Err(Refused::Ended) => {}
                 Err(refused) => {
-                    tracing::debug!(slot, %refused, "output refused");
+                    tracing::debug!(conn = %self.name(*slot), %refused, "output refused");
                     cut.push(*slot);
                 }
             }
@@ -701,8 +722,4 @@ fn number(slot: Slot) -> u32 {
 
 fn full_name(name: &pinwire_shard::DocumentName) -> String {
     format!("{}::{}::{}", name.tenant, name.app, name.name)
-}
-
-fn log_pressure(of: Pressure) {
-    tracing::warn!(?of, "no more connections can be taken for now; accepting goes on when one ends");
 }

@@ -14,4 +14,5 @@ mod report;
 
 pub(crate) use exposition::{CONTENT_TYPE, Node, text};
 pub(crate) use histogram::Histogram;
+pub(crate) use process::Process;
 pub(crate) use report::{Report, Threads, Times};

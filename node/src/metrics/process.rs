@@ -4,16 +4,16 @@ use std::fs;
 
 /// Numbers from `/proc/self`; `None` for what cannot be read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Process {
-    pub(super) resident_bytes: Option<f64>,
-    pub(super) cpu_seconds: Option<f64>,
-    pub(super) start_seconds: Option<f64>,
-    pub(super) open_files: Option<f64>,
-    pub(super) max_files: Option<f64>,
+pub(crate) struct Process {
+    pub(crate) resident_bytes: Option<f64>,
+    pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) start_seconds: Option<f64>,
+    pub(crate) open_files: Option<f64>,
+    pub(crate) max_files: Option<f64>,
 }
 
 impl Process {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // The command's name in brackets may hold anything, spaces and brackets too.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use pinwire_engine::DriverInUse;
 use pinwire_shard::Stats;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) documents: usize,
     /// Connections that are no WebSocket yet.
     pub(crate) guests: usize,
+    /// How the thread talks to the kernel.
+    pub(crate) driver: Option<DriverInUse>,
     /// Totals.
     pub(crate) stats: Stats,
     /// How long things took.
@@ -59,6 +62,11 @@ impl Threads {
         let _ = self.mailboxes.set(Arc::clone(mailboxes));
     }
 
+    /// The ways to the threads, in order.
+    pub(crate) fn mailboxes(&self) -> &[Mailbox] {
+        self.mailboxes.get().map_or(&[], |mailboxes| mailboxes)
+    }
+
     /// The threads' numbers, of now or a moment ago.
     pub(crate) async fn reports(&self) -> Reports {
         let mut last = self.last.lock().await;
@@ -71,8 +79,7 @@ impl Threads {
     }
 
     async fn ask_all(&self) -> Vec<Option<Report>> {
-        let mailboxes = self.mailboxes.get().map_or(&[][..], |mailboxes| mailboxes);
-        let asked: Vec<_> = mailboxes.iter().map(ask).collect();
+        let asked: Vec<_> = self.mailboxes().iter().map(ask).collect();
         let mut reports = Vec::with_capacity(asked.len());
         let deadline = Instant::now() + PATIENCE;
         for answer in asked {

@@ -106,6 +106,11 @@ impl Decoder {
         result
     }
 
+    /// Whether permessage-deflate was negotiated.
+    pub fn deflate(&self) -> bool {
+        self.deflate
+    }
+
     /// Whether the stream stands between two messages, with nothing held.
     pub fn is_idle(&self) -> bool {
         self.partial.is_none()

@@ -1,5 +1,6 @@
 //! A document: a log of updates, who reads it, and who is present.
 
+pub(crate) mod activity;
 pub mod awareness;
 pub mod coverage;
 pub mod log;
@@ -11,6 +12,8 @@ use crate::limits::{GATHER_BYTES_MAX, GATHER_MEMBERS_MIN, GATHER_US_MAX};
 use crate::mail::RemoteSession;
 use crate::wheel::Tick;
 use crate::{Access, AppLimits};
+use activity::Activity;
+pub use activity::Rates;
 use awareness::{Awareness, Version};
 use coverage::Coverage;
 use log::{Log, Position};
@@ -72,6 +75,9 @@ pub(crate) struct Document {
     pub(crate) name: DocumentName,
     pub(crate) hash: u64,
     pub(crate) serial: u32,
+    /// When it was opened here.
+    pub(crate) opened: Tick,
+    pub(crate) activity: Activity,
     pub(crate) due: Tick,
     pub(crate) state: State,
     pub(crate) log: Log,
@@ -122,12 +128,14 @@ impl Pending {
 }
 
 impl Document {
-    pub(crate) fn new(app: AppId, name: DocumentName, hash: u64, serial: u32) -> Self {
+    pub(crate) fn new(app: AppId, name: DocumentName, hash: u64, serial: u32, opened: Tick) -> Self {
         Self {
             app,
             name,
             hash,
             serial,
+            opened,
+            activity: Activity::default(),
             due: 0,
             state: State::Loading,
             log: Log::default(),

@@ -7,7 +7,9 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use pinwire_node::Node;
+use pinwire_node::admin::AdminAddress;
 
+use super::admin::AdminClient;
 use super::client::TestClient;
 use super::{Options, PATIENCE, eventually, pause};
 
@@ -21,6 +23,7 @@ pub struct TestNode {
     stdin: Option<ChildStdin>,
     address: SocketAddr,
     is_killed: bool,
+    admin: Option<SocketAddr>,
 }
 
 /// What a node uses.
@@ -55,7 +58,11 @@ impl TestNode {
         let mut line = String::new();
         let stdout = node.child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
-        node.address = line.trim().parse().unwrap_or_else(|_| panic!("no address: {line:?}"));
+        let mut addresses = line
+            .split_whitespace()
+            .map(|address| address.parse().unwrap_or_else(|_| panic!("no address: {line:?}")));
+        node.address = addresses.next().unwrap_or_else(|| panic!("no address: {line:?}"));
+        node.admin = addresses.next();
         node
     }
 
@@ -75,13 +82,22 @@ impl TestNode {
             .spawn()
             .expect("the child starts");
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        Self { stdin: child.stdin.take(), child, address, is_killed: false }
+        Self { stdin: child.stdin.take(), child, address, admin: None, is_killed: false }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The way to its admin API.
+    ///
+    /// # Panics
+    /// It was started without [`Options::admin`].
+    #[must_use]
+    pub fn admin(&self) -> AdminClient {
+        AdminClient::new(self.admin.expect("an admin listener"))
     }
 
     /// What it uses now.
@@ -276,7 +292,11 @@ pub fn run_child() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let _ = writeln!(std::io::stdout(), "{}", node.address());
+    let admin = node.admin_addresses().iter().map(|address| match address {
+        AdminAddress::Tcp(address, _) => format!(" {address}"),
+        AdminAddress::Unix(_) => String::new(),
+    });
+    let _ = writeln!(std::io::stdout(), "{}{}", node.address(), admin.collect::<String>());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     node.stop();
     ExitCode::SUCCESS

@@ -3,6 +3,7 @@
 //! A [`TestNode`] is a child process that runs `pinwire_node::Node`, so that its memory and descriptors can be measured and its
 //! end observed. A [`TestClient`] says exactly the bytes it is told to say, whether they make sense or not.
 
+mod admin;
 mod child;
 mod client;
 mod http;
@@ -10,6 +11,7 @@ mod options;
 mod token;
 mod yjs;
 
+pub use admin::{ADMIN_TOKEN, AdminClient, AdminStream};
 pub use child::{Bystanders, Measure, TestNode, beside_others, run_child};
 pub use client::{Received, TestClient};
 pub use http::{Answer, get, upgrade_request};

@@ -4,11 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pinwire_node::admin::AdminToken;
 use pinwire_node::config::{self, AddressLimits, Config};
 use pinwire_node::store::{FileStoreConfig, StoreConfig};
 use pinwire_token::{Key, KeySet};
 use serde::{Deserialize, Serialize};
 
+use super::admin::ADMIN_TOKEN;
 use super::token::SECRET;
 
 /// How the node talks to the kernel.
@@ -56,6 +58,8 @@ pub struct Options {
     pub public_key: Option<String>,
     /// Documents are kept here.
     pub store: Option<Store>,
+    /// Whether the admin API is listened for.
+    pub admin: bool,
 }
 
 /// A store on disk.
@@ -125,6 +129,7 @@ impl Default for Options {
             http_connections: http.max_connections,
             public_key: None,
             store: None,
+            admin: false,
         }
     }
 }
@@ -162,6 +167,13 @@ impl Options {
         config.store = self.store.as_ref().map_or(StoreConfig::Memory, Store::config);
         config.http.queue = self.http_queue;
         config.http.max_connections = self.http_connections;
+        config.admin = self.admin.then(|| config::Admin {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            socket: None,
+            token: Some(AdminToken::new(ADMIN_TOKEN.as_bytes())),
+            tls: None,
+            audit_log: None,
+        });
         config
     }
 }

@@ -1,0 +1,116 @@
+//! What happened on a node.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Some events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventPage {
+    /// The oldest first.
+    pub events: Vec<Event>,
+    /// The parameter `since` that gives what comes after these.
+    pub next: u64,
+    /// Events after `since` that are not kept any more.
+    pub lost: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Counts from 1 since the node's start.
+    pub sequence: u64,
+    /// When.
+    #[schema(format = DateTime)]
+    pub at: String,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum What {
+    /// The node started.
+    Started {
+        /// Of the program.
+        version: String,
+    },
+    /// The configuration was read again, and taken over.
+    Reloaded {
+        /// Keys with another value than before.
+        changed: Vec<String>,
+        /// Of these, those that keep their value until a restart.
+        needs_restart: Vec<String>,
+    },
+    /// The configuration was read again, and cannot be used.
+    ReloadRefused {
+        /// What is wrong with it.
+        problems: Vec<String>,
+    },
+    /// A data thread takes no more connections for now. Told once in a while, however often it happens.
+    Pressure {
+        /// Which thread.
+        thread: u16,
+        /// What there is no more of.
+        of: String,
+    },
+    /// Somebody asked with a bearer token that is not the node's, or none. Told once in a while, however often it happens.
+    Unauthenticated {
+        /// From where.
+        address: String,
+    },
+    /// A stateless message came from a client.
+    Message {
+        /// On whose document.
+        tenant: String,
+        /// Of which app.
+        app: String,
+        /// Which.
+        name: String,
+        /// The `sub` of the sender's token; missing where the sender's socket is on another thread than the document.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        /// What it says; missing if that is more than 4 KiB.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payload: Option<String>,
+        /// How long it is.
+        bytes: u64,
+    },
+    /// An operator closed a connection.
+    ConnectionClosed {
+        /// Its id.
+        connection: String,
+        /// With this code.
+        code: u16,
+    },
+    /// An operator ended a document.
+    DocumentEnded {
+        /// Whose.
+        tenant: String,
+        /// Of which app.
+        app: String,
+        /// Which.
+        name: String,
+        /// Sessions that it had.
+        members: u64,
+    },
+    /// An operator sent a stateless message to a document's members.
+    MessageSent {
+        /// Whose.
+        tenant: String,
+        /// Of which app.
+        app: String,
+        /// Which.
+        name: String,
+        /// Sessions that it was sent to.
+        members: u64,
+    },
+    /// Something else is logged now.
+    LogChanged {
+        /// What.
+        filter: String,
+    },
+    /// The node is about to stop.
+    Stopping,
+}

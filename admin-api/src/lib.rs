@@ -1,0 +1,25 @@
+//! What a node and its consoles tell each other: every type of the admin API, and nothing else.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | [`node`] | the node and its data threads in numbers |
+//! | [`documents`], [`connections`], [`apps`] | what is there, a page at a time |
+//! | [`actions`] | what an operator can have done, and the records of that |
+//! | [`events`] | what happened |
+//! | [`stream`] | what a console is sent each second |
+//! | [`problem`] | answers that are errors |
+//!
+//! Within `/v1/` fields are added, never removed or changed: who reads must not mind fields that it does not know. The files in
+//! `tests/golden` are what each type looks like.
+
+pub mod actions;
+pub mod apps;
+pub mod connections;
+pub mod documents;
+pub mod events;
+pub mod node;
+pub mod problem;
+pub mod stream;
+
+/// Version of the API, that of its description in OpenAPI. The first number stands in every path.
+pub const VERSION: &str = "1.0.0";

@@ -1,0 +1,151 @@
+//! The node and its data threads in numbers.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Of the program.
+    pub version: String,
+    /// The region that it serves.
+    pub region: String,
+    /// When it started.
+    #[schema(format = DateTime)]
+    pub started: String,
+    /// Seconds since then.
+    pub uptime_seconds: u64,
+    /// Whether new clients may come.
+    pub status: Status,
+    /// How its data threads talk to the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<Driver>,
+    /// SHA-256 of the configuration in force, in hexadecimal: nodes that are configured alike have the same. Missing where
+    /// there is no configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_digest: Option<String>,
+    /// Most connections of the node.
+    pub max_connections: u32,
+    /// Data threads.
+    pub threads: u32,
+    /// Sums over all data threads that answered.
+    pub totals: Counts,
+    /// What the kernel knows of the process.
+    pub process: Process,
+    /// A data thread did not answer in time: what is told lacks its part.
+    pub is_partial: bool,
+}
+
+/// Whether new clients may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Everything works.
+    Healthy,
+    /// Serves, but something it relies on is away.
+    Degraded,
+    /// Takes no new clients until load falls.
+    Overloaded,
+    /// Takes no new clients any more.
+    Draining,
+}
+
+/// How data threads talk to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// io_uring.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// What there is now, and totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// Upgraded connections, now.
+    pub connections: u64,
+    /// Active documents, now.
+    pub documents: u64,
+    /// Connections that are no WebSocket yet, now.
+    pub handshakes_pending: u64,
+    /// Data messages received.
+    pub messages_received: u64,
+    /// Messages queued for one connection or session.
+    pub messages_sent: u64,
+    /// Frames queued by fan-out, one for each member.
+    pub fan_out_frames: u64,
+    /// Updates appended to a document's log.
+    pub updates: u64,
+    /// Updates that brought nothing new.
+    pub updates_known: u64,
+    /// Connections refused before they had a session.
+    pub refusals: u64,
+    /// Connections closed by the node.
+    pub closes: u64,
+    /// Of those, for taking no byte.
+    pub closes_slow_reader: u64,
+    /// Of those, for not answering pings.
+    pub closes_idle: u64,
+    /// Of those, for bytes that break a protocol.
+    pub closes_invalid: u64,
+    /// Document logs compacted.
+    pub compactions: u64,
+    /// Log entries that the Yjs library failed on.
+    pub log_entries_dropped: u64,
+}
+
+/// What the kernel knows of the process; what it does not tell is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Process {
+    /// Resident memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
+    /// User and system time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Open file descriptors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// Most file descriptors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_files: Option<u64>,
+}
+
+/// All data threads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Threads {
+    /// In order.
+    pub threads: Vec<Thread>,
+    /// One did not answer in time.
+    pub is_partial: bool,
+}
+
+/// A data thread.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Thread {
+    /// Its number.
+    pub thread: u16,
+    /// It answered in time; the rest is missing if not.
+    pub is_up: bool,
+    /// How it talks to the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<Driver>,
+    /// Its part of the node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
+    /// A turn of its loop: how long what came meanwhile had to wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Times>,
+}
+
+/// How long something took, since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Times {
+    /// How often it was done.
+    pub count: u64,
+    /// Mean.
+    pub mean_seconds: f64,
+    /// 99 of 100 took no longer than this, rounded up to a power of two of microseconds.
+    pub p99_seconds: f64,
+}

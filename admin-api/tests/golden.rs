@@ -1,0 +1,341 @@
+//! What each type looks like in JSON: a file that consoles of every version have to be able to read. `PINWIRE_UPDATE_PAGES=1`
+//! writes the files anew; within `/v1/` that may only add to them.
+
+use std::fmt::Debug;
+use std::fs;
+
+use pinwire_admin_api::actions::*;
+use pinwire_admin_api::apps::*;
+use pinwire_admin_api::connections::*;
+use pinwire_admin_api::documents::*;
+use pinwire_admin_api::events::*;
+use pinwire_admin_api::node::*;
+use pinwire_admin_api::problem::Problem;
+use pinwire_admin_api::stream::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// `values` are what the file says, and the file says `values`.
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, values: Vec<T>) {
+    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let written = serde_json::to_string_pretty(&values).unwrap() + "\n";
+    if std::env::var_os("PINWIRE_UPDATE_PAGES").is_some() {
+        fs::write(&path, &written).unwrap();
+    }
+    let file = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(written, file, "PINWIRE_UPDATE_PAGES=1 writes {path} anew");
+    assert_eq!(serde_json::from_str::<Vec<T>>(&file).unwrap(), values);
+    // Consoles of today read what later nodes add.
+    let more = file.replacen("\n  {", "\n  {\n    \"added_later\": 1,", 1);
+    if file.contains("\n  {") && !name.ends_with("_request") {
+        assert_eq!(
+            serde_json::from_str::<Vec<T>>(&more).unwrap(),
+            values,
+            "{name} minds what it does not know"
+        );
+    }
+}
+
+const AT: &str = "2026-11-27T12:24:47.125Z";
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+fn counts() -> Counts {
+    Counts {
+        connections: 1,
+        documents: 2,
+        handshakes_pending: 3,
+        messages_received: 4,
+        messages_sent: 5,
+        fan_out_frames: 6,
+        updates: 7,
+        updates_known: 8,
+        refusals: 9,
+        closes: 10,
+        closes_slow_reader: 11,
+        closes_idle: 12,
+        closes_invalid: 13,
+        compactions: 14,
+        log_entries_dropped: 15,
+    }
+}
+
+fn node(status: Status) -> Node {
+    Node {
+        version: text("0.1.0"),
+        region: text("eu-central-1"),
+        started: text(AT),
+        uptime_seconds: 3600,
+        status,
+        driver: Some(Driver::IoUring),
+        config_digest: Some("0f".repeat(32)),
+        max_connections: 100_000,
+        threads: 2,
+        totals: counts(),
+        process: Process {
+            resident_bytes: Some(50_000_000),
+            cpu_seconds: Some(12.5),
+            open_files: Some(33),
+            max_files: Some(20_000),
+        },
+        is_partial: false,
+    }
+}
+
+fn thread() -> Thread {
+    let turn = Some(Times { count: 100, mean_seconds: 0.000_25, p99_seconds: 0.001_024 });
+    Thread { thread: 0, is_up: true, driver: Some(Driver::Epoll), counts: Some(counts()), turn }
+}
+
+fn silent() -> Thread {
+    Thread { thread: 1, is_up: false, driver: None, counts: None, turn: None }
+}
+
+fn document(state: DocumentState) -> Document {
+    Document {
+        tenant: text("acme"),
+        app: text("notes"),
+        name: text("minutes"),
+        state,
+        since: text(AT),
+        members: 3,
+        present: 2,
+        edits_per_second: 1.5,
+        bytes_per_second: 42.25,
+        log_bytes: 1234,
+        unstored_bytes: 10,
+        is_rejecting: false,
+        thread: 1,
+    }
+}
+
+fn name() -> DocumentName {
+    DocumentName { tenant: text("acme"), app: text("notes"), name: text("minutes") }
+}
+
+#[test]
+fn the_node_and_its_threads() {
+    let bare = Node {
+        driver: None,
+        config_digest: None,
+        process: Process::default(),
+        is_partial: true,
+        ..node(Status::Draining)
+    };
+    check("node", vec![node(Status::Healthy), node(Status::Degraded), node(Status::Overloaded), bare]);
+    check("threads", vec![Threads { threads: vec![thread(), silent()], is_partial: true }]);
+}
+
+#[test]
+fn documents() {
+    let all = [DocumentState::Loading, DocumentState::Live, DocumentState::Grace].map(document).to_vec();
+    let first = DocumentPage { documents: all, next: Some(text("1.500")), is_partial: false };
+    check("documents", vec![first, DocumentPage { documents: Vec::new(), next: None, is_partial: true }]);
+    check(
+        "document_sort",
+        vec![DocumentSort::Members, DocumentSort::Edits, DocumentSort::Bytes, DocumentSort::Log],
+    );
+    let member = Member {
+        connection: Some(text("13b-2a")),
+        subject: Some(text("ann")),
+        dialect: Dialect::YWebsocket,
+        since: Some(text(AT)),
+        is_read_only: true,
+        thread: 1,
+    };
+    let unknown = Member {
+        connection: None,
+        subject: None,
+        dialect: Dialect::Hocuspocus,
+        since: None,
+        is_read_only: false,
+        thread: 0,
+    };
+    let detail = DocumentDetail {
+        document: document(DocumentState::Live),
+        members: vec![member, unknown],
+        next: Some(text("17")),
+        is_partial: true,
+    };
+    let last = DocumentDetail { members: Vec::new(), next: None, is_partial: false, ..detail.clone() };
+    check("document", vec![detail, last]);
+}
+
+#[test]
+fn connections() {
+    let open = Connection {
+        id: text("13b-2a"),
+        thread: 1,
+        state: ConnectionState::Open,
+        since: text(AT),
+        tenant: Some(text("acme")),
+        app: Some(text("notes")),
+        subject: Some(text("ann")),
+        dialect: Some(Dialect::Hocuspocus),
+        documents: vec![text("minutes"), text("plan")],
+        document_count: 2,
+        is_compressed: true,
+        idle_seconds: 0.25,
+        backlog_bytes: 4096,
+    };
+    let waiting = Connection {
+        state: ConnectionState::Waiting,
+        tenant: None,
+        app: None,
+        subject: None,
+        dialect: None,
+        documents: Vec::new(),
+        document_count: 0,
+        ..open.clone()
+    };
+    let moving = Connection { state: ConnectionState::Moving, ..open.clone() };
+    let closing = Connection { state: ConnectionState::Closing, ..open.clone() };
+    let all = vec![open, waiting, moving, closing];
+    let page = ConnectionPage { connections: all, next: Some(text("0.100")), is_partial: false };
+    check(
+        "connections",
+        vec![page, ConnectionPage { connections: Vec::new(), next: None, is_partial: true }],
+    );
+}
+
+#[test]
+fn apps() {
+    let limited = Use { used: 3, limit: Some(100) };
+    let app = App {
+        tenant: text("acme"),
+        app: text("notes"),
+        connections: limited,
+        documents: limited,
+        operations: Use { used: 12, limit: None },
+        max_users_per_document: Some(50),
+    };
+    let unlimited = App { max_users_per_document: None, ..app.clone() };
+    let page = AppPage { apps: vec![app, unlimited], next: Some(text("acme::notes")) };
+    check("apps", vec![page, AppPage { apps: Vec::new(), next: None }]);
+}
+
+#[test]
+fn events() {
+    let DocumentName { tenant, app, name } = name();
+    let document = || (tenant.clone(), app.clone(), name.clone());
+    let message = |subject, payload| {
+        let (tenant, app, name) = document();
+        What::Message { tenant, app, name, subject, payload, bytes: 5 }
+    };
+    let all = [
+        What::Started { version: text("0.1.0") },
+        What::Reloaded { changed: vec![text("log"), text("threads")], needs_restart: vec![text("threads")] },
+        What::ReloadRefused { problems: vec![text("node.toml:1:1: colour: there is no such key")] },
+        What::Pressure { thread: 1, of: text("descriptors") },
+        What::Unauthenticated { address: text("192.0.2.1:5") },
+        message(Some(text("ann")), Some(text("hello"))),
+        message(None, None),
+        What::ConnectionClosed { connection: text("13b-2a"), code: 1000 },
+        {
+            let (tenant, app, name) = document();
+            What::DocumentEnded { tenant, app, name, members: 3 }
+        },
+        {
+            let (tenant, app, name) = document();
+            What::MessageSent { tenant, app, name, members: 3 }
+        },
+        What::LogChanged { filter: text("debug") },
+        What::Stopping,
+    ];
+    let event = |(what, sequence)| Event { sequence, at: text(AT), what };
+    let events = all.into_iter().zip(1..).map(event).collect();
+    check("events", vec![EventPage { events, next: 12, lost: 3 }]);
+}
+
+#[test]
+fn actions_and_their_records() {
+    let DocumentName { tenant, app, name } = name();
+    let document = || (tenant.clone(), app.clone(), name.clone());
+    let reason = || text("maintenance");
+    let bare = || Who { address: None, token: None, uid: None, certificate: None };
+    let all = [
+        (
+            Who { address: Some(text("192.0.2.1:5")), token: Some(text("2bb80d537b1da3e3")), ..bare() },
+            Action::CloseConnection { connection: text("13b-2a"), code: 1001, reason: reason() },
+            Outcome::Done,
+        ),
+        (
+            Who { uid: Some(1000), ..bare() },
+            {
+                let (tenant, app, name) = document();
+                Action::EndDocument { tenant, app, name, code: 1001, reason: reason() }
+            },
+            Outcome::Failed(text("nobody has this document open here")),
+        ),
+        (
+            Who { certificate: Some(text("ann.example 2bb80d537b1da3e3")), ..bare() },
+            {
+                let (tenant, app, name) = document();
+                Action::SendMessage { tenant, app, name, bytes: 5 }
+            },
+            Outcome::Done,
+        ),
+        (bare(), Action::SetLog { filter: Some(text("debug")), for_seconds: Some(60) }, Outcome::Done),
+        (bare(), Action::SetLog { filter: None, for_seconds: None }, Outcome::Done),
+    ];
+    let record =
+        |((who, what, outcome), sequence)| AuditRecord { sequence, at: text(AT), who, what, outcome };
+    let records = all.into_iter().zip(1..).map(record).collect();
+    check("audit", vec![AuditPage { records, next: 5, lost: 0 }]);
+    check(
+        "close_request",
+        vec![CloseRequest { code: Some(1001), reason: Some(reason()) }, CloseRequest::default()],
+    );
+    check("connection_closed", vec![ConnectionClosed { connection: text("13b-2a") }]);
+    check("document_ended", vec![DocumentEnded { members: 3 }]);
+    check("message_request", vec![MessageRequest { payload: text("hello") }]);
+    check("message_sent", vec![MessageSent { members: 2, unable: 1 }]);
+    let request = LogRequest { filter: text("debug"), for_seconds: Some(60) };
+    check("log_request", vec![request.clone(), LogRequest { for_seconds: None, ..request }]);
+    let log = Log { filter: text("debug"), configured: text("info"), until: Some(text(AT)) };
+    check("log", vec![log.clone(), Log { until: None, ..log }]);
+}
+
+#[test]
+fn the_stream() {
+    let event = || Event { sequence: 7, at: text(AT), what: What::Stopping };
+    let snapshot = Snapshot {
+        node: node(Status::Healthy),
+        threads: vec![thread(), silent()],
+        documents: vec![document(DocumentState::Live)],
+        events: vec![event()],
+    };
+    check("snapshot", vec![snapshot]);
+    let change = Change {
+        node: node(Status::Healthy),
+        threads: vec![thread()],
+        order: vec![name()],
+        documents: vec![document(DocumentState::Grace)],
+        events: vec![event()],
+        events_lost: 2,
+        skipped: 1,
+    };
+    check("change", vec![change]);
+}
+
+#[test]
+fn problems() {
+    let problem = Problem {
+        kind: text("about:blank"),
+        title: text("Unprocessable Content"),
+        status: 422,
+        error: text("invalid_parameter"),
+        detail: text("999 is no close code of the node"),
+        parameter: Some(text("code")),
+    };
+    check("problem", vec![problem.clone(), Problem { parameter: None, ..problem }]);
+}
+
+#[test]
+fn slips_in_requests_are_told() {
+    assert!(serde_json::from_str::<CloseRequest>(r#"{"cod":1000}"#).is_err());
+    assert!(serde_json::from_str::<MessageRequest>(r#"{"payload":"a","to":"b"}"#).is_err());
+    assert!(serde_json::from_str::<LogRequest>(r#"{"filter":"info","for":5}"#).is_err());
+}

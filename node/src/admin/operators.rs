@@ -1,0 +1,124 @@
+//! The admin API as the rest of the node sees it: opened before anything runs, served when it does, stopped at the end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use super::thread::{self, Admin};
+use super::{Access, AdminAddress, Audit, Clock, Events, Listeners, Plane, Services};
+use crate::apps::Apps;
+use crate::config;
+use crate::control::Health;
+use crate::metrics::Threads;
+use crate::{Start, StartError};
+
+/// Sockets that are listened on and not served yet.
+#[derive(Debug)]
+pub(crate) struct Doorway {
+    listeners: Listeners,
+    shared: Shared,
+}
+
+/// What the thread and the rest of the node share.
+#[derive(Clone, Debug)]
+struct Shared {
+    access: Arc<Access>,
+    audit: Arc<Audit>,
+    events: Arc<Events>,
+    digest: Arc<ArcSwapOption<String>>,
+}
+
+/// What of the node operators are shown.
+#[derive(Debug)]
+pub(crate) struct Around {
+    pub(crate) region: String,
+    pub(crate) max_connections: u32,
+    pub(crate) epoch: Instant,
+    pub(crate) health: Arc<Health>,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) threads: Arc<Threads>,
+}
+
+impl Doorway {
+    /// # Errors
+    /// Nobody can listen there, or not in TLS.
+    pub(crate) fn open(config: &config::Admin) -> Result<Self, StartError> {
+        let access = Arc::new(Access::new(config)?);
+        let listeners = Listeners::bind(&config.listen, config.socket.as_deref(), config.tls.is_some())?;
+        let shared = Shared {
+            access,
+            audit: Arc::new(Audit::new(config.audit_log.as_deref())),
+            events: Arc::default(),
+            digest: Arc::default(),
+        };
+        Ok(Self { listeners, shared })
+    }
+
+    /// Where what happens is told.
+    pub(crate) fn events(&self) -> &Arc<Events> {
+        &self.shared.events
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(crate) fn serve(self, start: Start, around: Around) -> Result<Operators, StartError> {
+        let Self { listeners, shared } = self;
+        shared.digest.store(start.digest.map(Arc::new));
+        let addresses = listeners.addresses();
+        let of_thread = shared.clone();
+        let services = |stopping| Services {
+            region: around.region,
+            max_connections: around.max_connections,
+            clock: Clock::since(around.epoch),
+            health: around.health,
+            apps: around.apps,
+            plane: Plane::new(around.threads),
+            events: of_thread.events,
+            audit: of_thread.audit,
+            access: of_thread.access,
+            log: start.log,
+            digest: of_thread.digest,
+            stopping,
+            streams: super::stream::Streams::default(),
+        };
+        Ok(Operators { thread: thread::start(listeners, services)?, addresses, shared })
+    }
+}
+
+/// The admin API of a running node.
+#[derive(Debug)]
+pub(crate) struct Operators {
+    thread: Admin,
+    addresses: Vec<AdminAddress>,
+    shared: Shared,
+}
+
+impl Operators {
+    /// Where it is listened for, TCP first.
+    pub(crate) fn addresses(&self) -> &[AdminAddress] {
+        &self.addresses
+    }
+
+    /// Where what happens is told.
+    pub(crate) fn events(&self) -> &Arc<Events> {
+        &self.shared.events
+    }
+
+    /// Takes another configuration over.
+    pub(crate) fn update(&self, config: &config::Admin, digest: String) {
+        let Shared { access, audit, digest: shown, .. } = &self.shared;
+        if let Err(error) = access.update(config) {
+            tracing::error!(%error, "who may ask the admin API stays as it was");
+        }
+        audit.write_to(config.audit_log.as_deref());
+        shown.store(Some(Arc::new(digest)));
+    }
+
+    /// Ends it; requests that run have this long.
+    pub(crate) fn stop(self, patience: Duration) {
+        self.thread.stop(patience);
+    }
+}

@@ -1,0 +1,191 @@
+//! `/v1/node` and `/v1/threads`: numbers.
+
+use axum::Json;
+use axum::extract::State;
+use pinwire_admin_api::node::{Counts, Driver, Node, Process, Status, Thread, Threads, Times};
+use pinwire_engine::DriverInUse;
+
+use super::problem::Problem;
+use super::routes::{Errors, Shared};
+use super::{Services, rfc3339};
+use crate::control;
+use crate::metrics::{Histogram, Process as Measured, Report};
+
+/// The node in numbers.
+#[utoipa::path(
+    get,
+    path = "/v1/node",
+    operation_id = "node",
+    tag = "node",
+    responses((status = 200, body = Node, description = "The node."), Errors)
+)]
+pub(super) async fn node(State(services): Shared) -> Json<Node> {
+    let reports = services.plane.reports().await;
+    Json(of_node(&services, &reports))
+}
+
+/// The data threads in numbers.
+#[utoipa::path(
+    get,
+    path = "/v1/threads",
+    operation_id = "threads",
+    tag = "node",
+    responses((status = 200, body = Threads, description = "The threads."), Errors)
+)]
+pub(super) async fn threads(State(services): Shared) -> Json<Threads> {
+    let reports = services.plane.reports().await;
+    let is_partial = reports.iter().any(Option::is_none);
+    Json(Threads { threads: of_threads(&reports), is_partial })
+}
+
+pub(super) fn of_node(services: &Services, reports: &[Option<Report>]) -> Node {
+    let mut totals = Counts::default();
+    reports.iter().flatten().for_each(|report| add(&mut totals, &counts(report)));
+    let drivers = reports.iter().flatten().filter_map(|report| report.driver);
+    Node {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        region: services.region.clone(),
+        started: rfc3339(services.clock.started),
+        uptime_seconds: services.clock.uptime().as_secs(),
+        status: match services.health.status() {
+            control::Status::Healthy => Status::Healthy,
+            control::Status::Degraded => Status::Degraded,
+            control::Status::Overloaded => Status::Overloaded,
+            control::Status::Draining => Status::Draining,
+        },
+        // Threads fall back one by one: the lesser is the node's.
+        driver: drivers.map(driver).max_by_key(|driver| *driver == Driver::Epoll),
+        config_digest: services.digest.load().as_deref().cloned(),
+        max_connections: services.max_connections,
+        threads: u32::try_from(services.plane.threads()).unwrap_or(u32::MAX),
+        totals,
+        process: process(&Measured::read()),
+        is_partial: reports.iter().any(Option::is_none),
+    }
+}
+
+pub(super) fn of_threads(reports: &[Option<Report>]) -> Vec<Thread> {
+    let thread = |(number, report): (usize, &Option<Report>)| Thread {
+        thread: u16::try_from(number).unwrap_or(u16::MAX),
+        is_up: report.is_some(),
+        driver: report.as_ref().and_then(|report| report.driver).map(driver),
+        counts: report.as_ref().map(counts),
+        turn: report.as_ref().map(|report| times(&report.times.turn)),
+    };
+    reports.iter().enumerate().map(thread).collect()
+}
+
+fn driver(in_use: DriverInUse) -> Driver {
+    match in_use {
+        DriverInUse::Uring => Driver::IoUring,
+        DriverInUse::Epoll => Driver::Epoll,
+    }
+}
+
+fn counts(report: &Report) -> Counts {
+    let stats = &report.stats;
+    Counts {
+        connections: report.connections as u64,
+        documents: report.documents as u64,
+        handshakes_pending: report.guests as u64,
+        messages_received: stats.messages_received,
+        messages_sent: stats.messages_sent,
+        fan_out_frames: stats.frames_fanned_out,
+        updates: stats.updates,
+        updates_known: stats.updates_known,
+        refusals: stats.refusals,
+        closes: stats.closes,
+        closes_slow_reader: stats.slow_readers,
+        closes_idle: stats.idle,
+        closes_invalid: stats.invalid,
+        compactions: stats.compactions,
+        log_entries_dropped: stats.entries_dropped,
+    }
+}
+
+fn add(sum: &mut Counts, more: &Counts) {
+    // Taken apart whole, so that a field that is added here cannot be forgotten.
+    let Counts {
+        connections,
+        documents,
+        handshakes_pending,
+        messages_received,
+        messages_sent,
+        fan_out_frames,
+        updates,
+        updates_known,
+        refusals,
+        closes,
+        closes_slow_reader,
+        closes_idle,
+        closes_invalid,
+        compactions,
+        log_entries_dropped,
+    } = *more;
+    sum.connections += connections;
+    sum.documents += documents;
+    sum.handshakes_pending += handshakes_pending;
+    sum.messages_received += messages_received;
+    sum.messages_sent += messages_sent;
+    sum.fan_out_frames += fan_out_frames;
+    sum.updates += updates;
+    sum.updates_known += updates_known;
+    sum.refusals += refusals;
+    sum.closes += closes;
+    sum.closes_slow_reader += closes_slow_reader;
+    sum.closes_idle += closes_idle;
+    sum.closes_invalid += closes_invalid;
+    sum.compactions += compactions;
+    sum.log_entries_dropped += log_entries_dropped;
+}
+
+fn times(histogram: &Histogram) -> Times {
+    let count = histogram.count();
+    let wanted = count - count / 100;
+    let bound = histogram.cumulative().find(|(_, within)| *within >= wanted);
+    let last = histogram.cumulative().last();
+    Times {
+        count,
+        mean_seconds: if count == 0 { 0.0 } else { histogram.sum_seconds() / count as f64 },
+        p99_seconds: if count == 0 { 0.0 } else { bound.or(last).map_or(0.0, |(seconds, _)| seconds) },
+    }
+}
+
+fn process(measured: &Measured) -> Process {
+    Process {
+        resident_bytes: measured.resident_bytes.map(|bytes| bytes as u64),
+        cpu_seconds: measured.cpu_seconds,
+        open_files: measured.open_files.map(|files| files as u64),
+        max_files: measured.max_files.map(|files| files as u64),
+    }
+}
+
+/// What there is no path for.
+pub(super) async fn nothing() -> Problem {
+    Problem::not_found("there is no such resource; /v1/openapi.json describes all of them")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_99th_of_100_is_found_in_its_bucket() {
+        let mut histogram = Histogram::default();
+        assert_eq!(times(&histogram), Times { count: 0, mean_seconds: 0.0, p99_seconds: 0.0 });
+        (0..99).for_each(|_| histogram.note(Duration::from_micros(100)));
+        histogram.note(Duration::from_millis(3));
+        assert_eq!(times(&histogram).p99_seconds, 128e-6);
+        histogram.note(Duration::from_millis(3));
+        histogram.note(Duration::from_millis(3));
+        assert_eq!(times(&histogram).p99_seconds, 4096e-6);
+        let far = times(&{
+            let mut far = Histogram::default();
+            far.note(Duration::from_secs(1000));
+            far
+        });
+        assert!(far.p99_seconds > 10.0 && far.mean_seconds == 1000.0, "{far:?}");
+    }
+}

@@ -1,0 +1,373 @@
+//! What the admin thread asks a data thread, and has done there.
+//!
+//! An answer goes through a bounded number of places and holds a bounded number of things, so that a turn takes no longer for
+//! it than for a burst of messages; whoever wants more asks again, from where the answer ended.
+
+use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use pinwire_protocol::close::Close;
+use pinwire_shard::{
+    ConnId, ConnRef, ConnectionFilter, ConnectionState, ConnectionView, Dialect, DocumentFacts,
+    DocumentFilter, DocumentName, Ended, MemberView, Place, Shard, Told,
+};
+use tokio::sync::oneshot::Sender;
+
+/// Places that one question goes through.
+const PLACES: u32 = 2048;
+/// Names of documents that are told of one connection.
+const DOCUMENTS_OF_A_CONNECTION: usize = 16;
+
+/// A question, and the way back. Whoever asked may have gone.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// Documents in no order.
+    Documents { from: u32, filter: Arc<DocumentFilter>, limit: usize, reply: Sender<Piece<DocumentRow>> },
+    /// The documents at the top of an order, behind `after` if that is given.
+    Top {
+        from: u32,
+        filter: Arc<DocumentFilter>,
+        order: Order,
+        after: Option<Rank>,
+        limit: usize,
+        reply: Sender<Piece<DocumentRow>>,
+    },
+    /// One document, and members of it behind the session `after`.
+    Document { name: DocumentName, after: Option<u32>, limit: usize, reply: Sender<Option<DocumentAnswer>> },
+    /// Connections.
+    Connections {
+        from: u32,
+        filter: Arc<ConnectionFilter>,
+        limit: usize,
+        reply: Sender<Piece<ConnectionRow>>,
+    },
+    /// What these are, in order.
+    Holders { connections: Vec<ConnRef>, reply: Sender<Vec<Option<Holder>>> },
+    /// Close a connection; was it there?
+    Close { connection: ConnRef, close: Close, reply: Sender<bool> },
+    /// End a document, if it is here.
+    End { name: DocumentName, close: Close, reply: Sender<Option<Ended>> },
+    /// Tell the members of a document, if it is here.
+    Tell { name: DocumentName, payload: Box<str>, reply: Sender<Option<Told>> },
+}
+
+/// Some of the things that a thread has, and where to go on, if there may be more.
+#[derive(Debug)]
+pub(crate) struct Piece<T> {
+    pub(crate) rows: Vec<T>,
+    pub(crate) next: Option<u32>,
+}
+
+/// A document on a thread.
+#[derive(Clone, Debug)]
+pub(crate) struct DocumentRow {
+    pub(crate) thread: u16,
+    pub(crate) name: DocumentName,
+    pub(crate) facts: DocumentFacts,
+}
+
+/// A document and some members.
+#[derive(Debug)]
+pub(crate) struct DocumentAnswer {
+    pub(crate) document: DocumentRow,
+    pub(crate) members: Vec<MemberRow>,
+    pub(crate) has_more: bool,
+}
+
+/// A member.
+#[derive(Clone, Debug)]
+pub(crate) struct MemberRow {
+    pub(crate) session: u32,
+    pub(crate) thread: u16,
+    pub(crate) dialect: Dialect,
+    pub(crate) read_only: bool,
+    /// Who it is, or what to ask its thread by.
+    pub(crate) holder: Result<Holder, ConnRef>,
+}
+
+/// Who holds a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    pub(crate) id: ConnId,
+    pub(crate) subject: Option<String>,
+}
+
+/// A connection on a thread.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionRow {
+    pub(crate) thread: u16,
+    pub(crate) at: ConnRef,
+    pub(crate) holder: Holder,
+    pub(crate) state: ConnectionState,
+    /// Tenant and app.
+    pub(crate) app: Option<(String, String)>,
+    pub(crate) dialect: Option<Dialect>,
+    pub(crate) documents: Vec<String>,
+    pub(crate) document_count: usize,
+    pub(crate) is_compressed: bool,
+    pub(crate) last_received: u32,
+    pub(crate) backlog: u32,
+}
+
+/// What documents are ordered by, the most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Order {
+    Members,
+    Edits,
+    Bytes,
+    Log,
+}
+
+impl Order {
+    fn value(self, facts: &DocumentFacts) -> f64 {
+        match self {
+            Self::Members => facts.members as f64,
+            Self::Edits => facts.rates.edits,
+            Self::Bytes => facts.rates.bytes,
+            Self::Log => facts.log_bytes as f64,
+        }
+    }
+}
+
+/// A place in an order: whoever has more comes first, and of equals the one on the lower thread and place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rank {
+    pub(crate) value: f64,
+    pub(crate) thread: u16,
+    pub(crate) index: u32,
+}
+
+impl Rank {
+    pub(crate) fn of(order: Order, row: &DocumentRow) -> Self {
+        Self { value: order.value(&row.facts), thread: row.thread, index: row.facts.index }
+    }
+}
+
+impl Eq for Rank {}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let by_place = (self.thread, self.index).cmp(&(other.thread, other.index));
+        other.value.total_cmp(&self.value).then(by_place)
+    }
+}
+
+/// Answers a question on thread `thread`.
+pub(crate) fn answer(ask: Ask, shard: &mut Shard, thread: u16) {
+    match ask {
+        Ask::Documents { from, filter, limit, reply } => {
+            let _ = reply.send(documents(shard, thread, from, &filter, limit));
+        }
+        Ask::Top { from, filter, order, after, limit, reply } => {
+            let _ = reply.send(top(shard, thread, from, &filter, order, (after, limit)));
+        }
+        Ask::Document { name, after, limit, reply } => {
+            let _ = reply.send(document(shard, thread, name, after, limit));
+        }
+        Ask::Connections { from, filter, limit, reply } => {
+            let _ = reply.send(connections(shard, thread, from, &filter, limit));
+        }
+        Ask::Holders { connections, reply } => {
+            let holder = |conn: ConnRef| shard.inspect_connection(conn).map(|view| holder(&view));
+            let _ = reply.send(connections.into_iter().map(holder).collect());
+        }
+        Ask::Close { connection, close, reply } => {
+            let _ = reply.send(shard.close_connection(connection, &close));
+        }
+        Ask::End { name, close, reply } => {
+            let _ = reply.send(shard.end_document(&name, &close));
+        }
+        Ask::Tell { name, payload, reply } => {
+            let _ = reply.send(shard.tell_members(&name, &payload));
+        }
+    }
+}
+
+fn documents(
+    shard: &Shard,
+    thread: u16,
+    from: u32,
+    filter: &DocumentFilter,
+    limit: usize,
+) -> Piece<DocumentRow> {
+    let mut rows = Vec::new();
+    let next = shard.inspect_documents(from, PLACES, filter, |name, facts| {
+        rows.push(DocumentRow { thread, name: name.clone(), facts });
+        until(rows.len() >= limit)
+    });
+    Piece { rows, next }
+}
+
+fn until(is_enough: bool) -> ControlFlow<()> {
+    if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// The first documents of an order, behind a place in it if that is given.
+#[derive(Debug)]
+pub(crate) struct Top<T> {
+    after: Option<Rank>,
+    limit: usize,
+    /// The last of them lies on top.
+    best: BinaryHeap<Ranked<T>>,
+}
+
+#[derive(Debug)]
+struct Ranked<T> {
+    rank: Rank,
+    what: T,
+}
+
+impl<T> PartialEq for Ranked<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank == other.rank
+    }
+}
+
+impl<T> Eq for Ranked<T> {}
+
+impl<T> PartialOrd for Ranked<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Ranked<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+impl<T> Top<T> {
+    pub(crate) fn new(after: Option<Rank>, limit: usize) -> Self {
+        Self { after, limit, best: BinaryHeap::new() }
+    }
+
+    /// Takes in what belongs there.
+    pub(crate) fn offer(&mut self, rank: Rank, what: T) {
+        let is_behind = self.after.is_none_or(|after| rank > after);
+        let is_among = self.best.len() < self.limit || self.best.peek().is_some_and(|last| rank < last.rank);
+        if is_behind && is_among {
+            self.best.push(Ranked { rank, what });
+            if self.best.len() > self.limit {
+                self.best.pop();
+            }
+        }
+    }
+
+    /// In order.
+    pub(crate) fn into_sorted(self) -> impl Iterator<Item = T> {
+        self.best.into_sorted_vec().into_iter().map(|ranked| ranked.what)
+    }
+}
+
+fn top(
+    shard: &Shard,
+    thread: u16,
+    from: u32,
+    filter: &DocumentFilter,
+    order: Order,
+    (after, limit): (Option<Rank>, usize),
+) -> Piece<DocumentRow> {
+    let mut top = Top::new(after, limit);
+    let next = shard.inspect_documents(from, PLACES, filter, |name, facts| {
+        let rank = Rank { value: order.value(&facts), thread, index: facts.index };
+        // A name is copied once it is known to be wanted.
+        top.offer(rank, (name, facts));
+        ControlFlow::Continue(())
+    });
+    let row =
+        |(name, facts): (&DocumentName, DocumentFacts)| DocumentRow { thread, name: name.clone(), facts };
+    Piece { rows: top.into_sorted().map(row).collect(), next }
+}
+
+fn document(
+    shard: &Shard,
+    thread: u16,
+    name: DocumentName,
+    after: Option<u32>,
+    limit: usize,
+) -> Option<DocumentAnswer> {
+    let facts = shard.inspect_document(&name)?;
+    let (members, has_more) = shard.inspect_members(facts.index, after, limit);
+    let member = |member: MemberView<'_>| {
+        let (at, holder) = match member.place {
+            Place::Here(view) => (thread, Ok(holder(&view))),
+            Place::Elsewhere(thread, conn) => (thread, Err(conn)),
+        };
+        let (session, dialect, read_only) = (member.session, member.dialect, member.read_only);
+        MemberRow { session, thread: at, dialect, read_only, holder }
+    };
+    let members = members.into_iter().map(member).collect();
+    Some(DocumentAnswer { document: DocumentRow { thread, name, facts }, members, has_more })
+}
+
+fn connections(
+    shard: &Shard,
+    thread: u16,
+    from: u32,
+    filter: &ConnectionFilter,
+    limit: usize,
+) -> Piece<ConnectionRow> {
+    let mut rows = Vec::new();
+    let next = shard.inspect_connections(from, PLACES, filter, |view| {
+        rows.push(connection(thread, &view));
+        until(rows.len() >= limit)
+    });
+    Piece { rows, next }
+}
+
+fn connection(thread: u16, view: &ConnectionView<'_>) -> ConnectionRow {
+    let (documents, document_count) = view.documents(DOCUMENTS_OF_A_CONNECTION);
+    ConnectionRow {
+        thread,
+        at: view.at,
+        holder: holder(view),
+        state: view.state(),
+        app: view.app.map(|app| (app.tenant().to_owned(), app.id().to_owned())),
+        dialect: view.dialect(),
+        documents,
+        document_count,
+        is_compressed: view.is_compressed(),
+        last_received: view.last_received(),
+        backlog: view.backlog(),
+    }
+}
+
+fn holder(view: &ConnectionView<'_>) -> Holder {
+    Holder { id: view.id, subject: view.subject() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_is_the_same_in_pages_as_in_one() {
+        let ranks: Vec<Rank> = (0..200_u32)
+            .map(|n| Rank { value: f64::from(n * 7919 % 23), thread: (n % 3) as u16, index: n })
+            .collect();
+        let page = |after, limit| {
+            let mut top = Top::new(after, limit);
+            ranks.iter().for_each(|rank| top.offer(*rank, *rank));
+            top.into_sorted().collect::<Vec<Rank>>()
+        };
+        let whole = page(None, ranks.len());
+        assert!(whole.is_sorted_by(|one, next| one.value >= next.value));
+        let mut in_pages = Vec::new();
+        loop {
+            let next = page(in_pages.last().copied(), 7);
+            if next.is_empty() {
+                break;
+            }
+            in_pages.extend(next);
+        }
+        assert_eq!(in_pages, whole);
+    }
+}
