@@ -31,6 +31,13 @@ pub struct DocumentEnded {
     pub members: u64,
 }
 
+/// Documents were removed from the store for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Erased {
+    /// How many.
+    pub documents: u64,
+}
+
 /// A stateless message for the members of a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +163,22 @@ pub enum Action {
         name: String,
         /// How long it is.
         bytes: u64,
+    },
+    /// Remove a document from the store for good.
+    EraseDocument {
+        /// Whose.
+        tenant: String,
+        /// Of which app.
+        app: String,
+        /// Which.
+        name: String,
+    },
+    /// Remove every document of an app from the store for good.
+    EraseApp {
+        /// Whose.
+        tenant: String,
+        /// Which.
+        app: String,
     },
     /// Log something else.
     SetLog {

@@ -31,6 +31,11 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum What {
+    /// Documents were removed from the store for good.
+    Erased {
+        /// How many.
+        documents: u64,
+    },
     /// The node started.
     Started {
         /// Of the program.

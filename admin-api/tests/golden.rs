@@ -279,17 +279,34 @@ fn actions_and_their_records() {
         ),
         (bare(), Action::SetLog { filter: Some(text("debug")), for_seconds: Some(60) }, Outcome::Done),
         (bare(), Action::SetLog { filter: None, for_seconds: None }, Outcome::Done),
+        (
+            bare(),
+            {
+                let (tenant, app, name) = document();
+                Action::EraseDocument { tenant, app, name }
+            },
+            Outcome::Done,
+        ),
+        (
+            bare(),
+            {
+                let (tenant, app, _) = document();
+                Action::EraseApp { tenant, app }
+            },
+            Outcome::Done,
+        ),
     ];
     let record =
         |((who, what, outcome), sequence)| AuditRecord { sequence, at: text(AT), who, what, outcome };
     let records = all.into_iter().zip(1..).map(record).collect();
-    check("audit", vec![AuditPage { records, next: 5, lost: 0 }]);
+    check("audit", vec![AuditPage { records, next: 7, lost: 0 }]);
     check(
         "close_request",
         vec![CloseRequest { code: Some(1001), reason: Some(reason()) }, CloseRequest::default()],
     );
     check("connection_closed", vec![ConnectionClosed { connection: text("13b-2a") }]);
     check("document_ended", vec![DocumentEnded { members: 3 }]);
+    check("erased", vec![Erased { documents: 3 }]);
     check("message_request", vec![MessageRequest { payload: text("hello") }]);
     check("message_sent", vec![MessageSent { members: 2, unable: 1 }]);
     let request = LogRequest { filter: text("debug"), for_seconds: Some(60) };

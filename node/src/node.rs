@@ -149,6 +149,7 @@ impl Node {
                     health: Arc::clone(&health),
                     apps: Arc::clone(&apps),
                     threads: Arc::clone(&asked),
+                    store: store.as_ref().map(StoreThreads::way),
                 },
             )
         });
@@ -167,7 +168,7 @@ impl Node {
             connections: AtomicU32::new(0),
             events,
         });
-        let way = store.as_ref().and_then(StoreThreads::way);
+        let way = store.as_ref().map(StoreThreads::way);
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, way.as_ref(), listeners)?;
         asked.started(&mailboxes);
         if let Some(admin) = &admin {

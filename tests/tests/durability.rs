@@ -2,12 +2,14 @@
 
 use std::process::Command;
 
+use pinwire_admin_api::actions::DocumentEnded;
 use pinwire_protocol::document::hocuspocus as wire;
 use pinwire_tests::kills;
 use pinwire_tests::node::{
     Covered, Fsync, Options, Store, TestClient, TestNode, append, deletion, eventually, get, hocuspocus,
     step1, token, update_of, ywebsocket_update,
 };
+use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_test-node");
 
@@ -191,4 +193,44 @@ fn a_document_is_read_only_while_too_much_of_it_waits_for_the_disk_and_then_comp
     node.kill();
     let node = TestNode::start(PROGRAM, &options);
     assert_eq!(content(&node, "doc").next(1), 12 * MIB as u32);
+}
+
+#[test]
+fn an_operator_removes_a_document_for_good_once_it_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store { retention_secs: 3600, ..Store::busy(folder.path()) };
+    let options = Options { admin: true, ..options(store) };
+    let node = TestNode::start(PROGRAM, &options);
+    let secret = "a secret that has to go";
+    let mut client = writer(&node, "doc");
+    client.message(&hocuspocus::update("doc", &append(1, 0, secret)));
+    let mut other = writer(&node, "other");
+    other.message(&hocuspocus::update("other", &append(1, 0, "hello")));
+    acknowledged(&mut client, 1);
+    acknowledged(&mut other, 1);
+    let erase = || node.admin().ask("DELETE", "/v1/store/documents/tenant/app/doc", None);
+    let (status, told) = erase();
+    assert!(status == 409 && told.contains("is open"), "{status} {told}");
+    let ended: DocumentEnded = node.admin().act("POST", "/v1/documents/tenant/app/doc/end", &json!({}));
+    assert_eq!(ended.members, 1);
+    drop(client);
+    // The store hears of the end in its own time.
+    let mut erased = erase();
+    eventually("it is removed", || {
+        if erased.0 == 409 {
+            erased = erase();
+        }
+        erased.0 != 409
+    });
+    assert_eq!(erased, (200, "{\"documents\":1}".to_owned()));
+    assert_eq!(erase(), (200, "{\"documents\":0}".to_owned()));
+    let holds = |text: &str| {
+        std::fs::read_dir(folder.path()).unwrap().any(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap_or_default();
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        })
+    };
+    eventually("no file has it", || !holds(secret));
+    assert!(holds("hello"));
+    assert_eq!(content(&node, "doc").next(1), 0);
 }

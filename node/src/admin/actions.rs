@@ -141,7 +141,7 @@ pub(super) async fn send_message(
     .await
 }
 
-fn strings(name: &DocumentName) -> (String, String, String) {
+pub(super) fn strings(name: &DocumentName) -> (String, String, String) {
     (name.tenant.to_string(), name.app.to_string(), name.name.to_string())
 }
 
@@ -242,7 +242,7 @@ fn tell_log(state: &log::State) -> Log {
 }
 
 /// Does something, with a record of it. It is done to the end even if whoever asked has gone meanwhile.
-async fn recorded<T, F>(
+pub(super) async fn recorded<T, F>(
     services: Arc<Services>,
     who: Who,
     what: Action,

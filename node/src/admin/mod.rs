@@ -13,7 +13,7 @@
 //! | `request`, `problem` | what requests say, and the answers that are errors |
 //! | `plane` | asking the data threads |
 //! | `overview`, `documents`, `connections`, `apps` | what there is |
-//! | `actions` | what an operator has done |
+//! | `actions`, `store` | what an operator has done |
 //! | `audit`, `events` | records of that, and of what else happened |
 //! | `stream` | what consoles are sent each second |
 
@@ -33,6 +33,7 @@ mod plane;
 mod problem;
 mod request;
 mod routes;
+mod store;
 mod stream;
 mod thread;
 
@@ -47,6 +48,7 @@ use tokio::sync::watch;
 use crate::apps::Apps;
 use crate::control::Health;
 use crate::log::Log;
+use crate::store::Way;
 
 pub use access::AdminToken;
 pub(crate) use access::{Access, hex_digest};
@@ -72,6 +74,8 @@ pub(crate) struct Services {
     pub(crate) audit: Arc<Audit>,
     pub(crate) access: Arc<Access>,
     pub(crate) log: Option<Log>,
+    /// To the store on disk, if there is one.
+    pub(crate) store: Option<Way>,
     /// Of the configuration in force.
     pub(crate) digest: Arc<ArcSwapOption<String>>,
     /// Something is in there once the node stops.

@@ -11,6 +11,7 @@ use crate::apps::Apps;
 use crate::config;
 use crate::control::Health;
 use crate::metrics::Threads;
+use crate::store::Way;
 use crate::{Start, StartError};
 
 /// Sockets that are listened on and not served yet.
@@ -38,6 +39,7 @@ pub(crate) struct Around {
     pub(crate) health: Arc<Health>,
     pub(crate) apps: Arc<Apps>,
     pub(crate) threads: Arc<Threads>,
+    pub(crate) store: Option<Way>,
 }
 
 impl Doorway {
@@ -80,6 +82,7 @@ impl Doorway {
             audit: of_thread.audit,
             access: of_thread.access,
             log: start.log,
+            store: around.store,
             digest: of_thread.digest,
             stopping,
             streams: super::stream::Streams::default(),

@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::request::{Parameters, page_size};
-use super::{Services, access, actions, apps, connections, documents, overview, stream};
+use super::{Services, access, actions, apps, connections, documents, overview, store, stream};
 
 pub(super) type Shared = State<Arc<Services>>;
 
@@ -87,6 +87,8 @@ fn resources() -> OpenApiRouter<Arc<Services>> {
         .routes(routes!(events))
         .routes(routes!(audit))
         .routes(routes!(actions::log, actions::set_log, actions::reset_log))
+        .routes(routes!(store::erase_document))
+        .routes(routes!(store::erase_app))
         .routes(routes!(stream::stream))
 }
 

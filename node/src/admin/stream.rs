@@ -247,6 +247,7 @@ mod tests {
             audit: Arc::default(),
             access: Arc::new(Access::new(&nobody).unwrap()),
             log: None,
+            store: None,
             digest: Arc::default(),
             stopping,
             streams: Streams::default(),

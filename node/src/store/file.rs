@@ -32,16 +32,29 @@ pub(crate) enum Request {
     /// A data thread, to be answered this way.
     Answer { thread: u16, reply: Mailbox },
     /// Remove documents for good.
-    Erase { which: Erased, reply: oneshot::Sender<Result<usize, String>> },
+    Erase { which: Which, reply: oneshot::Sender<Result<usize, EraseError>> },
+    /// Nobody will ask for anything any more.
+    Stop,
 }
 
 /// Which documents are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Erased {
+pub(crate) enum Which {
     /// The one of this whole name.
     Document(String),
     /// All of a tenant's app.
     App { tenant: String, app: String },
+}
+
+/// Why nothing was removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EraseError {
+    /// A document that is meant is open.
+    #[error("`{0}` is open; end it first")]
+    Open(String),
+    /// The store cannot do it now.
+    #[error("{0}; nothing was removed")]
+    Away(String),
 }
 
 /// The way to the journal's thread.
@@ -50,10 +63,11 @@ pub(crate) struct Way(pub(super) SyncSender<Request>);
 
 impl Way {
     /// Removes documents for good and says how many. One that is open has to be ended before.
-    pub(crate) async fn erase(&self, which: Erased) -> Result<usize, String> {
+    pub(crate) async fn erase(&self, which: Which) -> Result<usize, EraseError> {
+        let away = |what: &str| EraseError::Away(what.to_owned());
         let (reply, answer) = oneshot::channel();
-        self.0.try_send(Request::Erase { which, reply }).map_err(|_| "the store is behind".to_owned())?;
-        answer.await.map_err(|_| "the store has stopped".to_owned())?
+        self.0.try_send(Request::Erase { which, reply }).map_err(|_| away("the store is behind"))?;
+        answer.await.map_err(|_| away("the store has stopped"))?
     }
 }
 

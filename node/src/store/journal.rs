@@ -37,22 +37,23 @@ const CHECKPOINT_POLL: Duration = Duration::from_millis(20);
 /// The store's threads, and the ways to them.
 #[derive(Debug)]
 pub(crate) struct StoreThreads {
-    way: Option<Way>,
+    way: Way,
     threads: Vec<JoinHandle<()>>,
     is_stopping: Arc<AtomicBool>,
     pub(crate) stats: Arc<StoreStats>,
 }
 
 impl StoreThreads {
-    /// For a data thread, or whoever erases. `None` once the store was told to stop.
-    pub(crate) fn way(&self) -> Option<Way> {
+    /// For a data thread, or whoever erases.
+    pub(crate) fn way(&self) -> Way {
         self.way.clone()
     }
 
-    /// Waits until everything that was said is on the disk. To be called when all other ways are gone.
+    /// Waits until everything that was said is on the disk. To be called when the data threads have ended.
     pub(crate) fn stop(mut self) {
-        self.way = None;
         self.is_stopping.store(true, Ordering::Relaxed);
+        // Who does not take requests looks at the word above.
+        let _ = self.way.0.try_send(Request::Stop);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store panicked");
@@ -126,7 +127,7 @@ pub(crate) fn start(config: &FileStoreConfig, health: &Arc<Health>) -> Result<St
         spawn("store", Box::new(move || journal.run(lock)))?,
         spawn("store-table", Box::new(move || table.run()))?,
     ];
-    Ok(StoreThreads { way: Some(Way(way)), threads, is_stopping, stats })
+    Ok(StoreThreads { way: Way(way), threads, is_stopping, stats })
 }
 
 /// A limit on the size of files (`ulimit -f`) is to be met as a full disk is: by an error, not by the signal that ends a
@@ -202,12 +203,13 @@ impl JournalThread {
     /// Takes requests, waiting for the first; true if none will come any more.
     fn take(&mut self, wait: Duration) -> bool {
         match self.requests.recv_timeout(wait) {
+            Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
             Ok(request) => self.request(request),
-            Err(RecvTimeoutError::Timeout) => return false,
-            Err(RecvTimeoutError::Disconnected) => return true,
+            Err(RecvTimeoutError::Timeout) => return self.is_stopping.load(Ordering::Relaxed),
         }
         for _ in 1..BATCH {
             match self.requests.try_recv() {
+                Ok(Request::Stop) => return true,
                 Ok(request) => self.request(request),
                 Err(_) => break,
             }
@@ -256,6 +258,7 @@ impl JournalThread {
                 self.store.abandon(&name);
                 self.kept_jobs.push_back(Job::Abandon { name });
             }
+            Request::Stop => {}
             Request::Erase { which, reply } => {
                 self.is_checkpoint_wanted = true;
                 self.erasures.push(Job::Erase { which, reply });

@@ -30,7 +30,7 @@ use pinwire_store::{Fsync, Options};
 
 pub use memory::MemoryStore;
 
-pub(crate) use file::{FileStore, Way};
+pub(crate) use file::{EraseError, FileStore, Way, Which};
 pub(crate) use journal::{StoreThreads, start};
 pub(crate) use stats::{Snapshot, StoreStats};
 

@@ -12,7 +12,7 @@ use pinwire_shard::{DocumentRef, Kept};
 use pinwire_store::{Change, Checkpoint, Table, TableError, Which};
 use tokio::sync::oneshot;
 
-use super::file::Erased;
+use super::file::{self, EraseError};
 use super::stats::StoreStats;
 use super::{StoreEvent, journal};
 use crate::control::{Cause, Health};
@@ -28,7 +28,7 @@ pub(super) enum Job {
     /// Take what was gathered.
     Checkpoint(Checkpoint),
     /// Remove documents.
-    Erase { which: Erased, reply: oneshot::Sender<Result<usize, String>> },
+    Erase { which: file::Which, reply: oneshot::Sender<Result<usize, EraseError>> },
 }
 
 /// The thread's state.
@@ -208,14 +208,14 @@ impl TableThread {
         }
     }
 
-    fn erase(&mut self, which: &Erased) -> Result<usize, String> {
+    fn erase(&mut self, which: &file::Which) -> Result<usize, EraseError> {
         if !self.waiting.is_empty() {
-            return Err("the store cannot write now; nothing was removed".to_owned());
+            return Err(EraseError::Away("the store cannot write now".to_owned()));
         }
         let prefix;
         let which = match which {
-            Erased::Document(name) => Which::Named(name),
-            Erased::App { tenant, app } => {
+            file::Which::Document(name) => Which::Named(name),
+            file::Which::App { tenant, app } => {
                 prefix = format!("{tenant}::{app}::");
                 Which::Prefixed(&prefix)
             }
@@ -225,14 +225,14 @@ impl TableThread {
             Which::Prefixed(prefix) => name.starts_with(prefix),
         };
         if let Some(open) = self.open.iter().find(|name| is_meant(name)) {
-            return Err(format!("`{open}` is open; end it first"));
+            return Err(EraseError::Open(open.to_string()));
         }
         let Some(table) = &mut self.table else {
-            return Err("the store's table cannot be opened".to_owned());
+            return Err(EraseError::Away("the store's table cannot be opened".to_owned()));
         };
         let removed = table.erase(which).map_err(|error| {
             self.failed(&error);
-            error.to_string()
+            EraseError::Away(error.to_string())
         })?;
         self.stats.change(|stats| stats.removed += removed as u64);
         self.count();
