@@ -1,6 +1,7 @@
 //! Project tasks, run as `cargo xtask TASK`. `cargo xtask help` lists them.
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
+mod api;
 mod autobahn;
 mod clients;
 mod defects;
@@ -30,6 +31,7 @@ cargo xtask TASK [ARGUMENTS]
   unit      unit, property and integration tests (nextest), then doctests
   build     release build of the node and the bench server
   instructions  micro benchmarks against benches/instructions.toml; `--write` keeps new figures
+  api       the admin API against its description (schemathesis)
   autobahn  the Autobahn cases against the bench server, on both drivers
   clients   real Yjs clients: [--driver uring|epoll] [--threads N] [TEST FILE...]
   fuzz      fuzz targets from the kept corpus: [--seconds N] [TARGET...]
@@ -46,6 +48,7 @@ const STAGES: &[(&str, Task)] = &[
     ("unit", unit::run),
     ("build", unit::build),
     ("instructions", instructions::run),
+    ("api", api::run),
     ("autobahn", autobahn::run),
     ("clients", clients::run),
     ("fuzz", fuzz::run),

@@ -4,7 +4,7 @@ use crate::shell::{cargo, command, root, run as run_command, stdout, tools_dir, 
 use crate::tally::Tally;
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The oldest Node.js whose test runner knows `--test-concurrency`.
 const NODE_MIN: (u32, u32) = (20, 10);
@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("openssl", &["version"], "openssl"),
     ("systemd-analyze", &["--version"], "systemd"),
     ("promtool", &["--version"], "prometheus"),
+    ("python3", &["-c", "import ensurepip, venv"], "python3-venv"),
 ];
 
 /// Cargo subcommands, and the crates that bring them.
@@ -32,6 +33,7 @@ pub(crate) fn run(_args: &[String]) -> Result<Tally> {
         install_cargo_tool(subcommand, package)?;
     }
     install_client_packages()?;
+    install_schemathesis()?;
     Ok(Tally::default())
 }
 
@@ -97,6 +99,25 @@ pub(crate) fn install_client_packages() -> Result<()> {
         return Ok(());
     }
     run_command(command("npm").arg("ci").current_dir(&clients)).context("installing the clients")
+}
+
+/// The program that tests an HTTP API against its description, and the version that is known to find nothing here.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// Installs schemathesis into an environment of its own, unless it is there; gives its program.
+pub(crate) fn install_schemathesis() -> Result<PathBuf> {
+    let environment = tools_dir().join("schemathesis");
+    let program = environment.join("bin/schemathesis");
+    let installed = environment.join("installed");
+    if fs::read_to_string(&installed).is_ok_and(|version| version == SCHEMATHESIS) {
+        return Ok(program);
+    }
+    println!("installing {SCHEMATHESIS}");
+    run_command(command("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS];
+    run_command(command(environment.join("bin/python")).args(pip)).context("installing schemathesis")?;
+    fs::write(&installed, SCHEMATHESIS)?;
+    Ok(program)
 }
 
 fn is_newer(one: &Path, other: &Path) -> bool {
