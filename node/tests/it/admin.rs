@@ -146,10 +146,10 @@ fn a_reload_takes_another_token_over_and_tells_what_changed() {
         matches!(what, What::Reloaded { changed, needs_restart }
             if changed.len() == 2 && needs_restart == &["threads".to_owned()])
     };
-    assert!(told.iter().any(|what| reloaded(what)), "{told:?}");
+    assert!(told.iter().any(reloaded), "{told:?}");
     let refused =
         |what: &&What| matches!(what, What::ReloadRefused { problems } if problems[0].contains("colour"));
-    assert!(told.iter().any(|what| refused(what)), "{told:?}");
+    assert!(told.iter().any(refused), "{told:?}");
 }
 
 #[test]
