@@ -16,9 +16,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// `values` are what the file says, and the file says `values`.
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, values: Vec<T>) {
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, values: &[T]) {
     let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let written = serde_json::to_string_pretty(&values).unwrap() + "\n";
+    let written = serde_json::to_string_pretty(values).unwrap() + "\n";
     if std::env::var_os("PINWIRE_UPDATE_PAGES").is_some() {
         fs::write(&path, &written).unwrap();
     }
@@ -124,18 +124,18 @@ fn the_node_and_its_threads() {
         is_partial: true,
         ..node(Status::Draining)
     };
-    check("node", vec![node(Status::Healthy), node(Status::Degraded), node(Status::Overloaded), bare]);
-    check("threads", vec![Threads { threads: vec![thread(), silent()], is_partial: true }]);
+    check("node", &[node(Status::Healthy), node(Status::Degraded), node(Status::Overloaded), bare]);
+    check("threads", &[Threads { threads: vec![thread(), silent()], is_partial: true }]);
 }
 
 #[test]
 fn documents() {
     let all = [DocumentState::Loading, DocumentState::Live, DocumentState::Grace].map(document).to_vec();
     let first = DocumentPage { documents: all, next: Some(text("1.500")), is_partial: false };
-    check("documents", vec![first, DocumentPage { documents: Vec::new(), next: None, is_partial: true }]);
+    check("documents", &[first, DocumentPage { documents: Vec::new(), next: None, is_partial: true }]);
     check(
         "document_sort",
-        vec![DocumentSort::Members, DocumentSort::Edits, DocumentSort::Bytes, DocumentSort::Log],
+        &[DocumentSort::Members, DocumentSort::Edits, DocumentSort::Bytes, DocumentSort::Log],
     );
     let member = Member {
         connection: Some(text("13b-2a")),
@@ -160,7 +160,7 @@ fn documents() {
         is_partial: true,
     };
     let last = DocumentDetail { members: Vec::new(), next: None, is_partial: false, ..detail.clone() };
-    check("document", vec![detail, last]);
+    check("document", &[detail, last]);
 }
 
 #[test]
@@ -194,10 +194,7 @@ fn connections() {
     let closing = Connection { state: ConnectionState::Closing, ..open.clone() };
     let all = vec![open, waiting, moving, closing];
     let page = ConnectionPage { connections: all, next: Some(text("0.100")), is_partial: false };
-    check(
-        "connections",
-        vec![page, ConnectionPage { connections: Vec::new(), next: None, is_partial: true }],
-    );
+    check("connections", &[page, ConnectionPage { connections: Vec::new(), next: None, is_partial: true }]);
 }
 
 #[test]
@@ -213,7 +210,7 @@ fn apps() {
     };
     let unlimited = App { max_users_per_document: None, ..app.clone() };
     let page = AppPage { apps: vec![app, unlimited], next: Some(text("acme::notes")) };
-    check("apps", vec![page, AppPage { apps: Vec::new(), next: None }]);
+    check("apps", &[page, AppPage { apps: Vec::new(), next: None }]);
 }
 
 #[test]
@@ -246,7 +243,7 @@ fn events() {
     ];
     let event = |(what, sequence)| Event { sequence, at: text(AT), what };
     let events = all.into_iter().zip(1..).map(event).collect();
-    check("events", vec![EventPage { events, next: 12, lost: 3 }]);
+    check("events", &[EventPage { events, next: 12, lost: 3 }]);
 }
 
 #[test]
@@ -299,20 +296,20 @@ fn actions_and_their_records() {
     let record =
         |((who, what, outcome), sequence)| AuditRecord { sequence, at: text(AT), who, what, outcome };
     let records = all.into_iter().zip(1..).map(record).collect();
-    check("audit", vec![AuditPage { records, next: 7, lost: 0 }]);
+    check("audit", &[AuditPage { records, next: 7, lost: 0 }]);
     check(
         "close_request",
-        vec![CloseRequest { code: Some(1001), reason: Some(reason()) }, CloseRequest::default()],
+        &[CloseRequest { code: Some(1001), reason: Some(reason()) }, CloseRequest::default()],
     );
-    check("connection_closed", vec![ConnectionClosed { connection: text("13b-2a") }]);
-    check("document_ended", vec![DocumentEnded { members: 3 }]);
-    check("erased", vec![Erased { documents: 3 }]);
-    check("message_request", vec![MessageRequest { payload: text("hello") }]);
-    check("message_sent", vec![MessageSent { members: 2, unable: 1 }]);
+    check("connection_closed", &[ConnectionClosed { connection: text("13b-2a") }]);
+    check("document_ended", &[DocumentEnded { members: 3 }]);
+    check("erased", &[Erased { documents: 3 }]);
+    check("message_request", &[MessageRequest { payload: text("hello") }]);
+    check("message_sent", &[MessageSent { members: 2, unable: 1 }]);
     let request = LogRequest { filter: text("debug"), for_seconds: Some(60) };
-    check("log_request", vec![request.clone(), LogRequest { for_seconds: None, ..request }]);
+    check("log_request", &[request.clone(), LogRequest { for_seconds: None, ..request }]);
     let log = Log { filter: text("debug"), configured: text("info"), until: Some(text(AT)) };
-    check("log", vec![log.clone(), Log { until: None, ..log }]);
+    check("log", &[log.clone(), Log { until: None, ..log }]);
 }
 
 #[test]
@@ -324,7 +321,7 @@ fn the_stream() {
         documents: vec![document(DocumentState::Live)],
         events: vec![event()],
     };
-    check("snapshot", vec![snapshot]);
+    check("snapshot", &[snapshot]);
     let change = Change {
         node: node(Status::Healthy),
         threads: vec![thread()],
@@ -334,7 +331,7 @@ fn the_stream() {
         events_lost: 2,
         skipped: 1,
     };
-    check("change", vec![change]);
+    check("change", &[change]);
 }
 
 #[test]
@@ -347,7 +344,7 @@ fn problems() {
         detail: text("999 is no close code of the node"),
         parameter: Some(text("code")),
     };
-    check("problem", vec![problem.clone(), Problem { parameter: None, ..problem }]);
+    check("problem", &[problem.clone(), Problem { parameter: None, ..problem }]);
 }
 
 #[test]

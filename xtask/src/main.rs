@@ -1,6 +1,7 @@
 //! Project tasks, run as `cargo xtask TASK`. `cargo xtask help` lists them.
 #![allow(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
+mod api;
 mod autobahn;
 mod blocks;
 mod browser;
@@ -36,6 +37,7 @@ cargo xtask TASK [ARGUMENTS]
   blocks    every shell block of the documentation, run or checked: [--write] [PAGE...]
   package   the Debian packages: built, inspected, and installed, used and removed on a machine of their own
   instructions  micro benchmarks against benches/instructions.toml; `--write` keeps new figures
+  api       the admin API against its description (schemathesis)
   autobahn  the Autobahn cases against the bench server, on both drivers
   clients   real Yjs clients: [--driver uring|epoll] [--threads N] [TEST FILE...]
   browser   the built-in page and the example editor in headless Chromium: [TEST FILE...]
@@ -56,6 +58,7 @@ const STAGES: &[(&str, Task)] = &[
     ("blocks", blocks::run),
     ("package", package::run),
     ("instructions", instructions::run),
+    ("api", api::run),
     ("autobahn", autobahn::run),
     ("clients", clients::run),
     ("browser", browser::run),

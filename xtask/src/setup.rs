@@ -31,6 +31,7 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("zsh", &["--version"], "zsh"),
     ("curl", &["--version"], "curl"),
     ("ip", &["-V"], "iproute2"),
+    ("python3", &["-c", "import ensurepip, venv"], "python3-venv"),
 ];
 
 /// Programs that are Chromium, the first that is there taken.
@@ -51,6 +52,7 @@ pub(crate) fn run(_args: &[String]) -> Result<Tally> {
     install_client_packages()?;
     install_browser()?;
     install_browser_packages()?;
+    install_schemathesis()?;
     Ok(Tally::default())
 }
 
@@ -152,6 +154,25 @@ fn install_packages(directory: &str) -> Result<()> {
     }
     run_command(command("npm").arg("ci").current_dir(&packages))
         .with_context(|| format!("installing the packages of {directory}"))
+}
+
+/// The program that tests an HTTP API against its description, and the version that is known to find nothing here.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// Installs schemathesis into an environment of its own, unless it is there; gives its program.
+pub(crate) fn install_schemathesis() -> Result<PathBuf> {
+    let environment = tools_dir().join("schemathesis");
+    let program = environment.join("bin/schemathesis");
+    let installed = environment.join("installed");
+    if fs::read_to_string(&installed).is_ok_and(|version| version == SCHEMATHESIS) {
+        return Ok(program);
+    }
+    println!("installing {SCHEMATHESIS}");
+    run_command(command("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS];
+    run_command(command(environment.join("bin/python")).args(pip)).context("installing schemathesis")?;
+    fs::write(&installed, SCHEMATHESIS)?;
+    Ok(program)
 }
 
 fn is_newer(one: &Path, other: &Path) -> bool {

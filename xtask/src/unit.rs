@@ -50,7 +50,7 @@ fn nextest(args: &[String]) -> Result<Tally> {
 }
 
 /// The totals of a JUnit report: attributes of the `testsuites` element.
-fn read_junit(report: &str) -> Option<Tally> {
+pub(crate) fn read_junit(report: &str) -> Option<Tally> {
     let element = report.split_once("<testsuites ")?.1.split_once('>')?.0;
     let attribute = |name: &str| -> Option<u64> {
         element.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.parse().ok()

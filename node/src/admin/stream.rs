@@ -87,8 +87,11 @@ pub(super) async fn stream(
 pub(crate) struct Streams {
     seats: Arc<AtomicUsize>,
     /// The last look at the documents, by their order. Locked while it is taken, so that all who wait share it.
-    looks: Mutex<HashMap<Order, (Instant, Arc<[Document]>)>>,
+    looks: Mutex<HashMap<Order, Look>>,
 }
+
+/// When documents were looked at, and those at the top then.
+type Look = (Instant, Arc<[Document]>);
 
 /// A console's place among those that are served.
 #[derive(Debug)]
