@@ -313,7 +313,7 @@ fn a_template_has_what_it_is_told_to_set_and_refuses_what_no_key_takes() {
     let settings = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let text = template("", "secret", &settings(&["tls.listen=[::]:443", "deadlines.ping=90s"])).unwrap();
     for line in
-        ["region = \"\"", "listen = [\"[::]:443\"]", "ping = \"1m30s\"", "# listen = [\"127.0.0.1:1234\"]"]
+        ["region = \"\"", "listen = [\"[::]:443\"]", "ping = \"90s\"", "# listen = [\"127.0.0.1:1234\"]"]
     {
         assert!(text.lines().any(|written| written == line), "{line} in\n{text}");
     }

@@ -6,6 +6,14 @@ exec 2>&1
 services=()
 current=none
 
+# For hidden shell: bash goes on after a `!` that is false.
+fails() {
+    if "$@"; then
+        echo "should have failed: $*"
+        return 1
+    fi
+}
+
 stop_services() {
     for service in "${services[@]}"; do
         # With all that it started.

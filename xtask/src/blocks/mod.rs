@@ -74,9 +74,12 @@ fn run_page(file: &Path, writes: bool) -> Result<Tally> {
     bash.env("PATH", path()?).env("PAGE", root().join(file));
     bash.env("CARGO_TARGET_DIR", target_dir()).env_remove("CARGO_MANIFEST_DIR");
     let outcomes = run::run(&mut bash)?;
-    if writes {
+    let page = if writes {
         write(file, &page, &outcomes)?;
-    }
+        read(file)?
+    } else {
+        page
+    };
     for (at, step) in page.steps.iter().enumerate().filter(|(_, step)| step.not_run.is_none()) {
         tally.record(report(file, step.line, run::judge(step, outcomes.get(&at)).as_deref()));
     }

@@ -149,7 +149,7 @@ mod tests {
             service,
             step("word=hello; cd /"),
             step("echo $word $PWD; grep -c ready $service"),
-            step("false; echo no"),
+            step("fails false; fails true; echo no"),
             step("echo never"),
         ];
         let page = Page { steps, ..Page::default() };
