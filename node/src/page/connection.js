@@ -101,8 +101,8 @@ export class Connection extends EventTarget {
   }
 
   /**
-   * Step 1 with the node's own state vector: the answer is the way through the document and back, and brings next to
-   * nothing.
+   * Step 1: the answer is the way through the document and back. The first brings the document whole, each later one, with
+   * the state vector that the node sent, only what is new.
    */
   #probe() {
     this.#probedAt = performance.now()
