@@ -20,6 +20,7 @@ use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins
 use crate::data::{
     Authority, DataThread, Envelope, Mailbox, MemoryStore, Parts, Rules, Shared, THREADS_MAX, Worker,
 };
+use crate::jwks::{self, Fetching};
 use crate::live::Live;
 use crate::metrics::Threads;
 
@@ -39,6 +40,7 @@ pub struct Node {
     control: Option<Control>,
     health: Arc<Health>,
     live: Arc<Live>,
+    fetching: Fetching,
 }
 
 /// Why a node does not start.
@@ -84,6 +86,12 @@ impl Node {
         let health = Arc::new(Health::default());
         let live = Arc::new(Live::new(&config, epoch)?);
         let asked = Arc::new(Threads::default());
+        let key_numbers = Arc::new(jwks::Numbers::default());
+        let (of_live, of_health) = (Arc::clone(&live), Arc::clone(&health));
+        let shared_with_keys =
+            jwks::Shared { live: of_live, health: of_health, numbers: Arc::clone(&key_numbers) };
+        let fetching = jwks::start(&config.jwks, shared_with_keys)?;
+        fetching.wait_for_keys(&config.jwks);
         let services = Services {
             region: config.region.name.clone(),
             live: Arc::clone(&live),
@@ -99,6 +107,7 @@ impl Node {
             health: Arc::clone(&health),
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
+            key_numbers,
         };
         let (http, control) = control::start(services, config.http)?;
         let rules = Arc::new(Rules {
@@ -116,7 +125,8 @@ impl Node {
         });
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, listeners)?;
         asked.started(&mailboxes);
-        Ok(Self { address, mailboxes, threads, control: Some(control), health, live })
+        live.refetch().started(&mailboxes);
+        Ok(Self { address, mailboxes, threads, control: Some(control), health, live, fetching })
     }
 
     /// Where the first listener listens.
@@ -128,6 +138,7 @@ impl Node {
     /// Takes over what a running node can of another configuration: keys, what tokens must say, limits.
     pub fn update(&self, config: &Config) {
         self.live.update(config);
+        self.fetching.update(&config.jwks);
     }
 
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
@@ -381,7 +392,7 @@ fn settings(
         grace_ms: millis(deadlines.grace),
         gather_us_per_member: GATHER_US_PER_MEMBER,
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
-        end_on_expiry: false,
+        end_on_expiry: config.end_sessions,
     })
 }
 

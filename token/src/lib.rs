@@ -33,6 +33,6 @@ pub use mint::{MintError, SigningKey, mint};
 pub use pattern::DocumentPatterns;
 pub use verdicts::Verdicts;
 pub use verify::{
-    MAX_TOKEN_BYTES, Malformed, Policy, Rejection, Verified, claims_error, is_costly, read_unverified,
-    verify, verify_by,
+    MAX_TOKEN_BYTES, Malformed, Policy, Rejection, Verified, claims_error, header_error, is_costly,
+    read_unverified, verify, verify_by,
 };

@@ -181,6 +181,14 @@ pub fn verify_by<'a>(
     Ok(Verified { claims: into_claims(raw, policy)?, key })
 }
 
+/// What makes the header of a token [`Malformed::Header`], likewise.
+#[must_use]
+pub fn header_error(token: &str) -> Option<String> {
+    let header = decode(Parts::split(token).ok()?.header).ok()?;
+    let said = serde_json::from_slice::<RawHeader<'_>>(&header).err()?.to_string();
+    Some(said.rsplit_once(" at line ").map_or(&*said, |(what, _)| what).to_owned())
+}
+
 /// What a token says, whoever signed it and whenever. For showing it: nothing may be granted by this.
 ///
 /// # Errors

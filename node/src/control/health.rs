@@ -21,7 +21,7 @@ pub enum Status {
     Healthy,
     /// Serves, but something it relies on is away.
     Degraded,
-    /// Takes no new clients until load falls.
+    /// Takes no new clients for now: too much load, or no key yet to check tokens with.
     Overloaded,
     /// Takes no new clients any more.
     Draining,
@@ -38,13 +38,23 @@ impl Status {
 
 /// The state of this node, as one word that any thread may set and read.
 #[derive(Debug, Default)]
-pub struct Health(AtomicU8);
+pub struct Health(AtomicU8, Keys);
+
+/// The state of what tokens are checked with.
+#[derive(Debug, Default)]
+struct Keys(AtomicU8);
 
 impl Health {
     /// The state now.
     pub fn status(&self) -> Status {
-        let now = self.0.load(Ordering::Relaxed);
+        // The worse one: they are ordered so.
+        let now = self.0.load(Ordering::Relaxed).max(self.1.0.load(Ordering::Relaxed));
         Status::ALL.into_iter().find(|status| *status as u8 == now).unwrap_or(Status::Degraded)
+    }
+
+    /// Whether keys can be fetched, and whether there are any.
+    pub(crate) fn set_keys(&self, status: Status) {
+        self.1.0.store(status as u8, Ordering::Relaxed);
     }
 
     /// Changes the state; answers what it was.

@@ -40,6 +40,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
 
+use crate::jwks::Numbers;
 use crate::live::Live;
 use crate::metrics::Threads;
 
@@ -73,6 +74,8 @@ pub struct Services {
     pub max_connections: u32,
     /// Where numbers come from, if `/metrics` is answered.
     pub(crate) threads: Option<Arc<Threads>>,
+    /// Numbers of keys by URL.
+    pub(crate) key_numbers: Arc<Numbers>,
 }
 
 /// A future that a trait object returns; it runs on the control thread.

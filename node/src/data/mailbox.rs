@@ -30,6 +30,8 @@ pub(crate) enum Envelope {
     Compacted { document: DocumentRef, result: Compacted },
     /// Somebody wants the thread's numbers.
     Report(oneshot::Sender<Box<Report>>),
+    /// A round of requests for keys has ended: tokens that wait for it are looked at in this turn.
+    Keys,
     /// Close everything and end.
     Stop,
 }

@@ -22,9 +22,11 @@ pub fn check_url(text: &str, allow_http: bool) -> Result<Uri, String> {
     match uri.scheme_str() {
         Some("https") => Ok(uri),
         Some("http") if allow_http || is_this_host(authority.host()) => Ok(uri),
-        Some("http") => Err("is without TLS: whoever is on the way could put keys of their own in; write https://, or \
+        Some("http") => {
+            Err("is without TLS: whoever is on the way could put keys of their own in; write https://, or \
                              tokens.jwks_allow_http = true"
-            .to_owned()),
+                .to_owned())
+        }
         other => Err(format!("begins with {}; only https:// is fetched", other.unwrap_or("no scheme"))),
     }
 }
@@ -54,7 +56,8 @@ pub(super) fn follow(from: &Uri, location: &str, allow_http: bool) -> Result<Uri
     };
     // A fragment stays with the client (RFC 9110 10.2.2).
     let target = target.split('#').next().unwrap_or_default();
-    let uri = check_url(target, allow_http).map_err(|what| format!("it redirects to {target:.200}, which {what}"))?;
+    let uri = check_url(target, allow_http)
+        .map_err(|what| format!("it redirects to {target:.200}, which {what}"))?;
     if scheme == "https" && uri.scheme_str() != Some("https") {
         return Err(format!("it redirects to {target:.200}, out of TLS"));
     }

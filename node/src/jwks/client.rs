@@ -75,8 +75,11 @@ impl Client {
             .with_no_client_auth();
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         // Rounds are minutes apart: a connection kept for the next one would most often be closed by then. No proxy is looked for.
         let http = HttpClient::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         Ok(Self { http, allow_http: sources.allow_http, deadline: sources.deadline })
@@ -126,7 +129,9 @@ impl Client {
 }
 
 async fn read(headers: HeaderMap, body: Incoming) -> Result<Answer, String> {
-    if let Some(encoding) = text(&headers, &header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+    if let Some(encoding) =
+        text(&headers, &header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")
+    {
         return Err(format!("the answer is encoded ({encoding:.40}), which was not asked for"));
     }
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|error| {

@@ -9,6 +9,7 @@
 //! | `cache` | the same in a file, across restarts |
 //! | `refetch` | how tokens with an unknown key ask for a round, and learn how it ended |
 //! | `numbers` | what metrics tell |
+//! | `once` | one request to each URL, for tools |
 //! | `thread` | the thread that joins them |
 //!
 //! A round asks every URL at once. Data threads never wait for one: a token whose key is unknown is put aside.
@@ -17,11 +18,10 @@ mod address;
 mod cache;
 mod client;
 mod numbers;
+mod once;
 mod refetch;
 mod schedule;
 mod sets;
-#[cfg(test)]
-mod tests;
 mod thread;
 
 use std::path::PathBuf;
@@ -31,11 +31,11 @@ use axum::http::Uri;
 use rustls::pki_types::CertificateDer;
 
 pub use address::{check_url, shown};
-pub(crate) use client::{Answer, Client, Fetched};
-pub(crate) use numbers::Numbers;
-pub(crate) use refetch::{Refetch, Waiting};
-pub(crate) use sets::{describe, load_cache};
-pub(crate) use thread::{Fetching, start};
+pub(crate) use numbers::{Numbers, Snapshot};
+pub use once::{Tried, fetch_once};
+pub(crate) use refetch::{Outcome, Refetch, Waiting};
+pub(crate) use sets::{describe, load_cache, merge};
+pub(crate) use thread::{Fetching, Shared, start};
 
 /// Where keys are fetched, and how.
 #[derive(Debug, Clone)]

@@ -35,6 +35,11 @@ impl Schedule {
         Self { refresh, min_interval, last: None, due: now, failures: 0, is_asked: false }
     }
 
+    /// Other times, and perhaps other URLs: a round is due.
+    pub(super) fn restart(&mut self, refresh: Duration, min_interval: Duration, now: Instant) {
+        *self = Self { last: self.last, ..Self::new(refresh, min_interval, now) };
+    }
+
     /// A token has an unknown key.
     pub(super) fn ask(&mut self) {
         self.is_asked = true;
