@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("openssl", &["version"], "openssl"),
     ("systemd-analyze", &["--version"], "systemd"),
     ("promtool", &["--version"], "prometheus"),
+    ("faketime", &["--version"], "faketime"),
 ];
 
 /// Cargo subcommands, and the crates that bring them.

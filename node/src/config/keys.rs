@@ -97,7 +97,7 @@ pub(super) static KEYS: &[Key] = &[
     key("tokens.jwks_files", Files(|d| &mut d.tokens.jwks_files), Live,
         "JWKS files with keys that tokens are signed with (RS256, ES256, EdDSA, HS256). They are read again at each reload."),
     key("tokens.jwks_urls", Texts(|d| &mut d.tokens.jwks.urls), Live,
-        "URLs of JWKS with public keys that tokens are signed with (RS256, ES256, EdDSA), as identity providers publish them: `https://`, or `http://` on this host. See [keys.md](keys.md)."),
+        "URLs of JWKS with public keys that tokens are signed with (RS256, ES256, EdDSA), as identity providers publish them: `https://`, or `http://` on this host. See docs/keys.md."),
     key("tokens.jwks_cache", File(|d| &mut d.tokens.jwks.cache), Live,
         "A file in which the last good answers of these URLs are kept, as in `/var/lib/pinwire/jwks.json`: with it a node starts while they are down. Empty: they are kept in memory only."),
     key("tokens.jwks_ca_file", File(|d| &mut d.tokens.jwks.ca_file), Live,

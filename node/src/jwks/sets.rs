@@ -57,16 +57,14 @@ impl Good {
 }
 
 impl Sets {
-    /// Keeps what is known of URLs that stay; the others are new, or forgotten.
-    pub(super) fn set_urls(&mut self, urls: &[Uri]) {
+    /// Keeps what is known of URLs that stay; the others are new, or forgotten. Those whose keys are forgotten are given back.
+    pub(super) fn set_urls(&mut self, urls: &[Uri]) -> Vec<Uri> {
         let mut before = std::mem::take(&mut self.0);
         for url in urls {
             let known = before.iter().position(|set| set.url == *url).map(|at| before.swap_remove(at));
             self.0.push(known.unwrap_or_else(|| Set { url: url.clone(), good: None, is_failing: false }));
         }
-        for gone in before.iter().filter(|gone| gone.good.is_some()) {
-            tracing::info!(url = shown(&gone.url), "keys of this URL are used no more");
-        }
+        before.into_iter().filter(|gone| gone.good.is_some()).map(|gone| gone.url).collect()
     }
 
     /// Takes sets from the cache for URLs of which nothing better is known.
@@ -89,29 +87,22 @@ impl Sets {
         self.0.iter().map(|set| (set.url.clone(), etag(set))).collect()
     }
 
-    /// Takes an answer. What changed is logged: keys that came and went, the first failure of a row, and its end.
-    pub(super) fn note(&mut self, url: &Uri, answer: Result<Answer, String>, now: Instant) -> Noted {
-        let Some(set) = self.0.iter_mut().find(|set| set.url == *url) else { return Noted::Failed };
-        let url = shown(url);
+    /// Takes an answer: what it means, and what is to be told once that is in force.
+    pub(super) fn note(
+        &mut self,
+        url: &Uri,
+        answer: Result<Answer, String>,
+        now: Instant,
+    ) -> (Noted, Vec<News>) {
+        let Some(set) = self.0.iter_mut().find(|set| set.url == *url) else {
+            return (Noted::Failed, Vec::new());
+        };
+        let mut news = Vec::new();
         let noted = match answer {
             Err(why) => {
-                match (set.is_failing, &set.good) {
-                    (true, _) => tracing::debug!(url, why, "keys cannot be fetched still"),
-                    (false, Some(good)) => {
-                        let age_s = good.age(now).as_secs();
-                        tracing::warn!(
-                            url,
-                            why,
-                            age_s,
-                            "keys cannot be fetched; those fetched last are used on"
-                        );
-                    }
-                    (false, None) => {
-                        tracing::warn!(url, why, "keys cannot be fetched, and none are known from there")
-                    }
-                }
-                set.is_failing = true;
-                return Noted::Failed;
+                let age = set.good.as_ref().map(|good| good.age(now));
+                let is_new = !std::mem::replace(&mut set.is_failing, true);
+                return (Noted::Failed, vec![News::Fails { why, age, is_new }]);
             }
             Ok(Answer::Unchanged { .. }) => {
                 if let Some(good) = &mut set.good {
@@ -120,23 +111,24 @@ impl Sets {
                 Noted::Unchanged
             }
             Ok(Answer::Set(fetched)) => {
-                let is_new = set.good.as_ref().is_none_or(|good| good.text != fetched.text);
-                if is_new {
-                    for skipped in &fetched.jwks.skipped {
-                        tracing::warn!(url, "{skipped}");
-                    }
+                if set.good.as_ref().is_none_or(|good| good.text != fetched.text) {
+                    news.extend(
+                        fetched.jwks.skipped.iter().map(|skipped| News::Skipped(skipped.to_string())),
+                    );
                 }
                 let good = Good::new(fetched, now);
                 let before = set.good.as_ref().map_or(&[][..], |good| &good.keys);
-                let has_changed = tell_changes(&url, before, &good.keys);
+                let change = News::of_change(before, &good.keys);
+                let noted = if change.is_some() { Noted::Changed } else { Noted::Unchanged };
+                news.extend(change);
                 set.good = Some(good);
-                if has_changed { Noted::Changed } else { Noted::Unchanged }
+                noted
             }
         };
         if std::mem::take(&mut set.is_failing) {
-            tracing::info!(url, "keys can be fetched again");
+            news.push(News::WorksAgain);
         }
-        noted
+        (noted, news)
     }
 
     pub(super) fn keys(&self) -> Vec<Key> {
@@ -178,16 +170,53 @@ fn fingerprints(keys: &[Key]) -> BTreeSet<Fingerprint> {
     keys.iter().map(Key::fingerprint).collect()
 }
 
-/// Logs which keys came and which went; whether any did.
-fn tell_changes(url: &str, before: &[Key], now: &[Key]) -> bool {
-    let (old, new) = (fingerprints(before), fingerprints(now));
-    if old == new {
-        return false;
+/// What is to be told of a URL.
+#[derive(Debug)]
+pub(super) enum News {
+    Changed {
+        came: String,
+        went: String,
+    },
+    /// A key of a new set is not used.
+    Skipped(String),
+    /// It gave nothing, and what is known from there is so old.
+    Fails {
+        why: String,
+        age: Option<Duration>,
+        is_new: bool,
+    },
+    WorksAgain,
+}
+
+impl News {
+    fn of_change(before: &[Key], now: &[Key]) -> Option<Self> {
+        let (old, new) = (fingerprints(before), fingerprints(now));
+        let lacking = |keys: &[Key], other: &BTreeSet<Fingerprint>| -> Vec<Key> {
+            keys.iter().filter(|key| !other.contains(&key.fingerprint())).cloned().collect()
+        };
+        let (came, went) = (names(&lacking(now, &old)), names(&lacking(before, &new)));
+        (old != new).then_some(Self::Changed { came, went })
     }
-    let came: Vec<Key> = now.iter().filter(|key| !old.contains(&key.fingerprint())).cloned().collect();
-    let went: Vec<Key> = before.iter().filter(|key| !new.contains(&key.fingerprint())).cloned().collect();
-    tracing::info!(url, came = names(&came), went = names(&went), "keys changed");
-    true
+
+    /// Logs it: of failures in a row the first.
+    pub(super) fn tell(self, url: &Uri) {
+        let url = shown(url);
+        match self {
+            Self::Changed { came, went } => tracing::info!(url, came, went, "keys changed"),
+            Self::Skipped(what) => tracing::warn!(url, "{what}"),
+            Self::Fails { why, is_new: false, .. } => {
+                tracing::debug!(url, why, "keys cannot be fetched still")
+            }
+            Self::Fails { why, age: Some(age), .. } => {
+                let age_s = age.as_secs();
+                tracing::warn!(url, why, age_s, "keys cannot be fetched; those fetched last are used on");
+            }
+            Self::Fails { why, age: None, .. } => {
+                tracing::warn!(url, why, "keys cannot be fetched, and none are known from there");
+            }
+            Self::WorksAgain => tracing::info!(url, "keys can be fetched again"),
+        }
+    }
 }
 
 /// A key for people.

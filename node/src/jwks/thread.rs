@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::JwksSources;
 use super::cache;
 use super::client::{Answer, Client, Fetched};
 use super::numbers::Numbers;
 use super::refetch::Refetch;
 use super::schedule::{Ended, Schedule};
 use super::sets::{Noted, Sets, read_cache};
+use super::{JwksSources, shown};
 use crate::control::{Health, Status};
 use crate::live::Live;
 
@@ -130,7 +130,7 @@ impl Work {
         self.sources = sources.clone();
         self.client = Client::new(sources).map(Arc::new).map_err(|error| error.to_string());
         self.schedule.restart(sources.refresh, sources.min_interval, now.into_std());
-        self.sets.set_urls(&sources.urls);
+        let forgotten = self.sets.set_urls(&sources.urls);
         self.cached_at = None;
         if let Some(file) = sources.cache.as_ref().filter(|_| self.sets.is_lacking()) {
             let (cached, problems) = read_cache(file, &sources.urls, now.into_std(), unix_now());
@@ -142,6 +142,9 @@ impl Work {
         let earliest = (!sources.urls.is_empty()).then(|| self.schedule.earliest(now.into_std()));
         self.refetch().set_earliest(earliest);
         self.publish(now);
+        for url in forgotten {
+            tracing::info!(url = shown(&url), "keys of this URL are used no more");
+        }
         if !self.sets.is_lacking() {
             self.tell_first();
         }
@@ -198,7 +201,7 @@ impl Work {
                 (url, answer)
             });
         }
-        let (mut max_age, mut has_changed) = (None, false);
+        let (mut max_age, mut has_changed, mut all_news) = (None, false, Vec::new());
         while let Some(joined) = requests.join_next().await {
             let Ok((url, answer)) = joined else {
                 tracing::error!("a request for keys panicked");
@@ -209,7 +212,8 @@ impl Work {
             {
                 max_age = max_age.into_iter().chain(*age).min();
             }
-            let noted = self.sets.note(&url, answer, Instant::now().into_std());
+            let (noted, news) = self.sets.note(&url, answer, Instant::now().into_std());
+            all_news.push((url, news));
             self.shared.numbers.count(noted);
             has_changed |= noted == Noted::Changed;
         }
@@ -218,6 +222,9 @@ impl Work {
         self.schedule.end(now.into_std(), Ended { has_failed, max_age }, random());
         self.publish(now);
         self.refetch().end(has_failed);
+        for (url, news) in all_news {
+            news.into_iter().for_each(|news| news.tell(&url));
+        }
         self.keep(has_changed, now);
         self.tell_first();
     }

@@ -1,20 +1,17 @@
 //! Keys by URL: the program against providers that rotate, misbehave and go away.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use pinwire_protocol::document::ywebsocket;
-use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Scratch};
 use serde_json::{Value, json};
 
+use crate::member::{Member, join};
 use crate::provider::{Behaviour, Provider, ProviderKey, certified, http, jwks};
-use crate::rig::{Home, PATIENCE, Serving, run};
+use crate::rig::{Home, Serving, run};
 
 /// A home whose node has no key but those of these URLs.
 fn home_of(urls: &[&str], more: &str) -> Home {
@@ -30,54 +27,6 @@ fn home_of(urls: &[&str], more: &str) -> Home {
 
 fn in_home(home: &Home, name: &str) -> PathBuf {
     home.config().with_file_name(name)
-}
-
-/// What becomes of a y-websocket client with this token: joined, or closed with a code and its reason.
-fn join(node: &Serving, token: &str) -> Result<(), (u16, String)> {
-    Member::open(node, token).wait()
-}
-
-struct Member {
-    stream: TcpStream,
-}
-
-impl Member {
-    fn open(node: &Serving, token: &str) -> Self {
-        let url = node.ready["regions"][0]["ws_url"].as_str().unwrap();
-        let mut stream = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(
-            stream,
-            "GET /d?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        .unwrap();
-        let (mut payload, mut bytes) = (Vec::new(), Vec::new());
-        ywebsocket::append_sync_step1(&mut payload, &[0]);
-        ws::append_frame(&mut bytes, Frame::new(Opcode::Binary).masked([1, 2, 3, 4]), &payload);
-        stream.write_all(&bytes).unwrap();
-        Self { stream }
-    }
-
-    /// Waits for the first message, or a close frame.
-    fn wait(&mut self) -> Result<(), (u16, String)> {
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            self.stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        let (mut decoder, mut scratch) = (Decoder::new(Role::Client, false), Scratch::new());
-        loop {
-            self.stream.read_exact(&mut byte).unwrap();
-            let decoded = decoder.decode(&mut byte, &Limits::DEFAULT, &mut scratch).unwrap();
-            match decoded.event {
-                Some(Event::Message { .. }) => return Ok(()),
-                Some(Event::Close { code, reason }) => return Err((code.unwrap(), reason.to_owned())),
-                _ => {}
-            }
-        }
-    }
 }
 
 fn metric(node: &Serving, line: &str) -> f64 {
@@ -189,11 +138,11 @@ fn however_many_tokens_have_unknown_keys_the_provider_is_asked_once_an_interval(
     for number in 0..300 {
         let bad = ProviderKey::new(&format!("bad-{number}"));
         // What a token names as its keys' place is not asked.
-        members.push(Member::open(&node, &bad.token_with(&json!({ "jku": "http://127.0.0.1:9/" }))));
+        members.push(Member::join(&node, &bad.token_with(&json!({ "jku": "http://127.0.0.1:9/" }))));
     }
     assert_eq!(join(&node, &key.token()), Ok(()), "good ones do not wait");
     for member in &mut members {
-        let (code, reason) = member.wait().unwrap_err();
+        let (code, reason) = member.until(|_| true).unwrap_err();
         assert_eq!((code, reason.as_str()), (4002, "token signed with an unknown key"));
     }
     let asked = provider.count();
@@ -209,11 +158,11 @@ fn a_token_with_a_new_key_waits_for_a_slow_provider() {
     let node = Serving::start(&home.config());
     provider.asked();
     provider.behave(Behaviour::Held(jwks(&[&old, &new])));
-    let mut waiting = Member::open(&node, &new.token());
+    let mut waiting = Member::join(&node, &new.token());
     provider.asked();
     assert_eq!(join(&node, &old.token()), Ok(()), "meanwhile others are served");
     provider.go_on();
-    assert_eq!(waiting.wait(), Ok(()));
+    assert_eq!(waiting.until(|_| true).map(drop), Ok(()));
 }
 
 #[test]
@@ -258,8 +207,8 @@ fn a_reload_takes_other_urls_over_and_failures_are_told_once() {
         node.signal("HUP");
     };
     urls(&[&first, &second]);
-    node.logs(&["keys changed", &second.address.port().to_string()]);
     node.logs(&["two keys have this name", "same"]);
+    node.logs(&["keys changed", &second.address.port().to_string()]);
     assert_eq!((node.discovery(&one.token()), node.discovery(&two.token())), (200, 200), "each is tried");
     urls(&[&second]);
     node.logs(&["keys of this URL are used no more", &first.address.port().to_string()]);
@@ -269,7 +218,7 @@ fn a_reload_takes_other_urls_over_and_failures_are_told_once() {
     node.signal("HUP");
     node.logs(&["WARN", "keys cannot be fetched; those fetched last are used on"]);
     second.count();
-    for _ in 0..3 {
+    for _ in 0..2 {
         second.asked();
     }
     second.behave(Behaviour::Body(jwks(&[&two])));

@@ -1,6 +1,8 @@
 //! The program as operators and clients meet it.
 
+mod clock;
 mod keys;
+mod member;
 mod ops;
 mod provider;
 mod rig;

@@ -81,7 +81,12 @@ impl Serving {
     }
 
     pub fn start_with(config: &Path, settings: &[&str]) -> Self {
-        let mut child = program()
+        Self::start_by(program(), config, settings)
+    }
+
+    /// By a command that is [`program`] with some variables.
+    pub fn start_by(mut program: Command, config: &Path, settings: &[&str]) -> Self {
+        let mut child = program
             .args(["serve", "--json", "--config"])
             .arg(config)
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
