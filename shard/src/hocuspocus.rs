@@ -189,12 +189,30 @@ impl Shard {
     fn authenticate(&mut self, slot: Slot, index: usize, token: &str) -> Flow {
         match self.judge(slot, token) {
             None => Flow::Hold,
+            Some(Err(close))
+                if close.code == CloseCode::TryAgainLater && self.forget_verdict(slot, token) =>
+            {
+                self.retry_later(slot)
+            }
             Some(Err(close)) => {
                 self.deny(slot, index, &close);
                 Flow::Continue
             }
             Some(Ok(grant)) => self.join_hocuspocus(slot, index, &grant),
         }
+    }
+
+    /// Has an in-band token judged anew the next time. False where it is not in-band, or where working documents of the socket would
+    /// have to wait for that.
+    fn forget_verdict(&mut self, slot: Slot, token: &str) -> bool {
+        let Some(conn) = self.out.conns.get_mut(slot).filter(|conn| conn.app == NONE && !token.is_empty())
+        else {
+            return false;
+        };
+        if let Some(hocuspocus) = conn.hocuspocus_mut() {
+            hocuspocus.judged = None;
+        }
+        true
     }
 
     /// The verdict on a token as it stands now, or None while it is being verified.

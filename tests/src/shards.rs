@@ -46,6 +46,8 @@ pub struct Node {
     pub app: Arc<App>,
     /// What tokens grant.
     pub limits: AppLimits,
+    /// No token can be judged: its key cannot be fetched.
+    pub is_key_missing: bool,
     /// When tokens end, in seconds of Unix time.
     pub expires: Option<u64>,
     /// On the shards' clock.
@@ -103,6 +105,7 @@ impl Node {
             shards: (0..threads).map(shard).collect(),
             app: Arc::new(App::new("tenant", "app")),
             limits: AppLimits::UNLIMITED,
+            is_key_missing: false,
             expires: None,
             now_ms: 1_000,
             clock_set_by: 0,
@@ -120,6 +123,9 @@ impl Node {
     }
 
     fn verdict(&self, token: &str) -> Verdict {
+        if self.is_key_missing {
+            return Err(Close::try_again(5_000));
+        }
         let access = match token {
             "writer" => Some(Access::ReadWrite),
             "reader" => Some(Access::ReadOnly),

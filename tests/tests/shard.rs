@@ -487,6 +487,24 @@ fn a_verdict_does_not_outlive_its_token() {
     assert_eq!(words(&node.auth(0, "second", "")), ["second denied: token expired"]);
 }
 
+#[test]
+fn a_token_that_cannot_be_judged_for_now_is_not_told_to_be_bad() {
+    let mut node = Node::new(1);
+    node.is_key_missing = true;
+    node.open(0, Some("doc"), Some("writer"));
+    assert_eq!(node.step1(0), closed(CloseCode::TryAgainLater, "retry_ms=5000"));
+    node.open(1, None, None);
+    assert_eq!(node.auth(1, "doc", "writer"), [], "Auth is not answered yet");
+    node.pass(1_000);
+    assert_eq!(node.take(1), []);
+    node.is_key_missing = false;
+    node.pass(1_000);
+    assert_eq!(words(&node.take(1)), ["doc read-write"]);
+    // With a document at work nothing of the socket waits.
+    node.is_key_missing = true;
+    assert_eq!(words(&node.auth(1, "other", "reader")), ["other denied: retry_ms=5000"]);
+}
+
 /// Keeps a client's connection alive for so many seconds.
 fn live(node: &mut Node, slot: u32, seconds: u64) -> Vec<Got> {
     let mut got = Vec::new();

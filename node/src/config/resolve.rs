@@ -273,7 +273,7 @@ fn jwks(written: &mut Written) -> JwksSources {
     for text in &draft.urls {
         match check_url(text, draft.allow_http) {
             Ok(url) if urls.contains(&url) => {
-                written.wrong("tokens.jwks_urls", format!("names {} twice", shown(&url)))
+                written.wrong("tokens.jwks_urls", format!("names {} twice", shown(&url)));
             }
             Ok(url) => urls.push(url),
             // What may be a password in it is not repeated.

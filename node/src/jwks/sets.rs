@@ -205,7 +205,7 @@ impl News {
             Self::Changed { came, went } => tracing::info!(url, came, went, "keys changed"),
             Self::Skipped(what) => tracing::warn!(url, "{what}"),
             Self::Fails { why, is_new: false, .. } => {
-                tracing::debug!(url, why, "keys cannot be fetched still")
+                tracing::debug!(url, why, "keys cannot be fetched still");
             }
             Self::Fails { why, age: Some(age), .. } => {
                 let age_s = age.as_secs();

@@ -253,7 +253,7 @@ impl Work {
         match cache::write(file, sets) {
             Ok(()) => (self.cached_at, self.is_cache_failing) = (Some(now), false),
             Err(error) if self.is_cache_failing => {
-                tracing::debug!(%error, "the cache of keys cannot be written still")
+                tracing::debug!(%error, "the cache of keys cannot be written still");
             }
             Err(error) => {
                 self.is_cache_failing = true;
