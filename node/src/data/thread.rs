@@ -227,8 +227,8 @@ impl DataThread {
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
         let give_back = self.left.map(|(left, _)| left + GIVE_BACK_AFTER);
-        let keys = self.authority.deadline();
-        [retry, shard, stop, give_back, keys, self.guests.next_deadline()].into_iter().flatten().min()
+        let others = [self.authority.deadline(), self.guests.next_deadline()];
+        [retry, shard, stop, give_back].into_iter().chain(others).flatten().min()
     }
 
     fn is_done(&self) -> bool {
