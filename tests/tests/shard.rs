@@ -583,7 +583,7 @@ fn a_client_is_asked_for_a_fresh_token_in_time_and_stays_with_it() {
 
     // It answers with what it has: it is asked no second time, and the end stays.
     auth(&mut node, &home);
-    assert_eq!(asked(&live(&mut node, 0, 5), &home), 0);
+    assert_eq!(asked(&live(&mut node, 0, 26), &home), 0);
     node.expires = Some(node.now_ms / 1_000 + 200);
     // Another token: the verdict on the same one is remembered.
     for key in [&home, &remote] {
