@@ -71,7 +71,7 @@ impl Caller {
             verify(&trust.keys, &trust.policy, token, now)
         };
         let refetch = services.live.refetch();
-        let mut waiting = None;
+        let (mut waiting, mut place) = (None, None);
         loop {
             let rejection = match judge() {
                 Ok(claims) => return Ok(claims),
@@ -85,6 +85,9 @@ impl Caller {
                 Some((asked, Outcome::Waits)) => asked,
                 None => refetch.ask(Instant::now()).ok_or(rejection)?,
             };
+            if place.is_none() {
+                place = Some(refetch.place().ok_or(Problem::Unavailable)?);
+            }
             waiting = Some((asked, refetch.changed(&asked).await));
         }
     }

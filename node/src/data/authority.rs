@@ -17,8 +17,13 @@ use crate::jwks::Waiting;
 use crate::live::{Live, Trust};
 use crate::metrics::Histogram;
 
-/// When clients come back whose key could not be fetched.
+/// When clients come back at the earliest whose key could not be fetched; at the latest after twice that.
 const RETRY_MS: u64 = 5_000;
+
+/// Spread, so that they do not come together. Without random numbers of the system they do.
+fn retry_ms() -> u64 {
+    RETRY_MS + getrandom::u32().map_or(0, u64::from) % RETRY_MS
+}
 
 /// Who asked.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +173,7 @@ impl Authority {
             let refetch = self.rules.live.refetch();
             match self.awaiting_keys.put_aside(refetch, asked, token, before, start) {
                 Decision::Waits => return None,
-                Decision::TryAgain => return Some(Err(Close::try_again(RETRY_MS))),
+                Decision::TryAgain => return Some(Err(Close::try_again(retry_ms()))),
                 Decision::Refuse => {}
             }
         }

@@ -4,12 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::data::{Envelope, Mailbox};
 
 /// How long a token waits for its key. Clients are given up after 10 s without a verdict.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// HTTP requests that wait: a small part of those that the thread serves at once, so that others are answered.
+const REQUESTS_MAX: usize = 64;
 
 /// The rounds so far.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,8 @@ pub(crate) struct Refetch {
     asked: Notify,
     rounds: watch::Sender<Rounds>,
     mailboxes: OnceLock<Arc<[Mailbox]>>,
+    /// Places for HTTP requests that wait.
+    places: Semaphore,
 }
 
 /// What a token waits for.
@@ -58,6 +63,7 @@ impl Default for Refetch {
             asked: Notify::new(),
             rounds: watch::Sender::new(none),
             mailboxes: OnceLock::new(),
+            places: Semaphore::new(REQUESTS_MAX),
         }
     }
 }
@@ -88,7 +94,12 @@ impl Refetch {
         }
     }
 
-    /// The same, once it is more than [`Outcome::Waits`] or keys have changed.
+    /// A place for an HTTP request to wait in, while there is one.
+    pub(crate) fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.places.try_acquire().ok()
+    }
+
+    /// [`Self::outcome`], once it is more than [`Outcome::Waits`] or a round has begun.
     pub(crate) async fn changed(&self, waiting: &Waiting) -> Outcome {
         let mut rounds = self.rounds.subscribe();
         let outcome = self.outcome(waiting, Instant::now());
