@@ -67,6 +67,7 @@ pub struct Key {
     id: Option<Box<str>>,
     tenant: Option<Box<str>>,
     material: DecodingKey,
+    fingerprint: Fingerprint,
 }
 
 impl Key {
@@ -136,10 +137,12 @@ impl Key {
         }
     }
 
-    /// Tells the key from any other: by its algorithm, name, tenant and material. Says nothing about a secret to whoever does not
-    /// know it anyway.
-    #[must_use]
-    pub fn fingerprint(&self) -> Fingerprint {
+    fn new(algorithm: Algorithm, material: DecodingKey) -> Self {
+        Self { algorithm, id: None, tenant: None, material, fingerprint: Fingerprint::default() }
+            .fingerprinted()
+    }
+
+    fn fingerprinted(mut self) -> Self {
         use jsonwebtoken::DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
         let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         let (first, second): (&[u8], &[u8]) = match self.material.kind() {
@@ -155,25 +158,29 @@ impl Key {
         }
         let mut fingerprint = [0; 16];
         fingerprint.iter_mut().zip(hash.finish().as_ref()).for_each(|(to, from)| *to = *from);
-        Fingerprint(fingerprint)
+        self.fingerprint = Fingerprint(fingerprint);
+        self
     }
 
-    fn new(algorithm: Algorithm, material: DecodingKey) -> Self {
-        Self { algorithm, id: None, tenant: None, material }
+    /// Tells the key from any other: by its algorithm, name, tenant and material. Says nothing about a secret to whoever does not
+    /// know it anyway.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// Names the key: tokens whose header has this `kid` are checked with it.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.id = Some(id.into());
-        self
+        self.fingerprinted()
     }
 
     /// Binds the key to one tenant; without it the key speaks for all.
     #[must_use]
     pub fn for_tenant(mut self, tenant: impl Into<Box<str>>) -> Self {
         self.tenant = Some(tenant.into());
-        self
+        self.fingerprinted()
     }
 
     /// The one algorithm it is for.
@@ -198,7 +205,7 @@ impl Key {
 }
 
 /// 128 bits of a hash over all that a key is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 16]);
 
 const PEM_START: &str = "-----BEGIN ";
