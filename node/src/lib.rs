@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod doctor;
+pub mod jwks;
 pub mod limits;
 pub mod live;
 pub mod log;

@@ -49,7 +49,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Token(token) => match &token.command {
             TokenCommand::Mint(args) => writeln!(std::io::stdout(), "{}", args.mint()?).context("stdout"),
             TokenCommand::Inspect(args) => args.run(),
-            TokenCommand::Verify(args) => args.run(),
+            TokenCommand::Verify(args) => return args.run(),
         },
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -20,6 +20,7 @@ use crate::apps::Apps;
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
+use crate::jwks::{self, Fetching};
 use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
@@ -43,6 +44,7 @@ pub struct Node {
     health: Arc<Health>,
     live: Arc<Live>,
     store: Option<StoreThreads>,
+    fetching: Fetching,
 }
 
 /// What a node is started with besides its configuration: what operators are shown and may change.
@@ -119,6 +121,12 @@ impl Node {
             StoreConfig::Memory => None,
             StoreConfig::File(file) => Some(store::start(file, &health)?),
         };
+        let key_numbers = Arc::new(jwks::Numbers::default());
+        let (of_live, of_health) = (Arc::clone(&live), Arc::clone(&health));
+        let shared_with_keys =
+            jwks::Shared { live: of_live, health: of_health, numbers: Arc::clone(&key_numbers) };
+        let fetching = jwks::start(&config.jwks, shared_with_keys)?;
+        fetching.wait_for_keys(&config.jwks);
         let services = Services {
             region: config.region.name.clone(),
             live: Arc::clone(&live),
@@ -136,6 +144,7 @@ impl Node {
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
             store: store.as_ref().map(|store| Arc::clone(&store.stats)),
             page: config.page.clone(),
+            key_numbers,
         };
         let (http, control) = control::start(services, config.http)?;
         let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
@@ -171,10 +180,11 @@ impl Node {
         let way = store.as_ref().map(StoreThreads::way);
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, way.as_ref(), listeners)?;
         asked.started(&mailboxes);
+        live.refetch().started(&mailboxes);
         if let Some(admin) = &admin {
             admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         }
-        Ok(Self { address, mailboxes, threads, control: Some(control), admin, health, live, store })
+        Ok(Self { address, mailboxes, threads, control: Some(control), admin, health, live, store, fetching })
     }
 
     /// Where the first listener listens.
@@ -202,6 +212,7 @@ impl Node {
         if let (Some(operators), Some(admin)) = (&self.admin, &config.admin) {
             operators.update(admin, digest);
         }
+        self.fetching.update(&config.jwks);
     }
 
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
@@ -473,7 +484,7 @@ fn settings(
         grace_ms: millis(deadlines.grace),
         gather_us_per_member: GATHER_US_PER_MEMBER,
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
-        end_on_expiry: false,
+        end_on_expiry: config.end_sessions,
     })
 }
 

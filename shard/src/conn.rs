@@ -9,6 +9,7 @@
 //! ```
 
 use crate::apps::AppId;
+use crate::expiry::Life;
 use crate::grant::{Access, Verdict};
 use crate::inspect::ConnId;
 use crate::mail::RemoteSession;
@@ -60,8 +61,8 @@ pub(crate) struct Conn {
     pub(crate) last_received: Tick,
     /// When a data frame was last sent; clients close after 30 s without one.
     pub(crate) last_data: Tick,
-    /// Unix second at which the session ends with its token, or 0.
-    pub(crate) expires: u32,
+    /// When a y-websocket session ends with its token; [`Tick::MAX`] for never.
+    pub(crate) expires: Tick,
     pub(crate) phase: Phase,
     /// What the peer sends is held for later.
     pub(crate) stalled: bool,
@@ -122,6 +123,8 @@ pub(crate) struct Key {
     /// `name` or `name\0sessionId`, as the client spells it.
     pub(crate) raw: Box<str>,
     pub(crate) state: KeyState,
+    /// The end of its token, where sessions end with it.
+    pub(crate) life: Life,
 }
 
 pub(crate) enum KeyState {
@@ -151,7 +154,7 @@ impl Conn {
             deadline: 0,
             last_received: now,
             last_data: now,
-            expires: 0,
+            expires: Tick::MAX,
             phase: Phase::First,
             stalled: false,
             pinged: false,

@@ -18,7 +18,7 @@ pub struct Grant {
     pub limits: AppLimits,
     /// `sub`.
     pub subject: Box<str>,
-    /// `exp`, in Unix seconds, where running sessions end with their token.
+    /// Until when it is good, in Unix seconds: `exp`, and what clocks may differ by.
     pub expires: Option<u64>,
     /// Which documents, from which origins, and how.
     pub policy: Box<dyn Policy>,

@@ -6,10 +6,10 @@
 use crate::conn::{Handshake, Hocuspocus, Key, KeyState, NONE, Peer, Phase, SessionDialect};
 use crate::edit::Outcome;
 use crate::effect::{ConnRef, Effect, Slot};
+use crate::expiry::Life;
 use crate::grant::{Access, Grant, Verdict};
 use crate::limits::{
-    BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, EXPIRY_LEEWAY_S, FULL_RETRY_MS, KEYS_MAX, RETRY_MS,
-    UNDER_WAY_MAX,
+    BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, FULL_RETRY_MS, KEYS_MAX, RETRY_MS, UNDER_WAY_MAX,
 };
 use crate::mail::{Mail, RemoteSession};
 use crate::members::Opened;
@@ -45,7 +45,7 @@ impl Hocuspocus {
             }
         }
         let state = KeyState::Waiting { since: now, frames: Vec::new() };
-        let key = Key { id: self.next_id, raw: raw.into(), state };
+        let key = Key { id: self.next_id, raw: raw.into(), state, life: Life::default() };
         if self.keys.len() < KEYS_MAX {
             self.keys.push(key);
             return Some(self.keys.len() - 1);
@@ -73,6 +73,9 @@ impl Hocuspocus {
     /// Puts a key into its next state and takes out the frames that waited.
     fn settle(&mut self, key: usize, state: KeyState) -> Vec<Box<[u8]>> {
         let Some(key) = self.keys.get_mut(key) else { return Vec::new() };
+        if matches!(state, KeyState::Out) {
+            key.life = Life { can_be_asked: key.life.can_be_asked, ..Life::default() };
+        }
         let frames = match std::mem::replace(&mut key.state, state) {
             KeyState::Waiting { frames, .. } | KeyState::Joining { frames, .. } => frames,
             _ => Vec::new(),
@@ -117,7 +120,8 @@ impl Shard {
                 }
             },
         };
-        if let Body::Auth { token, .. } = body {
+        if let Body::Auth { token, version } = body {
+            self.note_version(slot, index, version);
             return self.authenticate(slot, index, token);
         }
         let rest = &payload[key_len(key.raw)..];
@@ -185,6 +189,11 @@ impl Shard {
     fn authenticate(&mut self, slot: Slot, index: usize, token: &str) -> Flow {
         match self.judge(slot, token) {
             None => Flow::Hold,
+            Some(Err(close))
+                if close.code == CloseCode::TryAgainLater && self.forget_verdict(slot, token) =>
+            {
+                self.retry_later(slot)
+            }
             Some(Err(close)) => {
                 self.deny(slot, index, &close);
                 Flow::Continue
@@ -193,12 +202,24 @@ impl Shard {
         }
     }
 
+    /// Has an in-band token judged anew the next time. False where it is not in-band, or where working documents of the socket would
+    /// have to wait for that.
+    fn forget_verdict(&mut self, slot: Slot, token: &str) -> bool {
+        let Some(conn) = self.out.conns.get_mut(slot).filter(|conn| conn.app == NONE && !token.is_empty())
+        else {
+            return false;
+        };
+        if let Some(hocuspocus) = conn.hocuspocus_mut() {
+            hocuspocus.judged = None;
+        }
+        true
+    }
+
     /// The verdict on a token as it stands now, or None while it is being verified.
     fn judge(&mut self, slot: Slot, token: &str) -> Option<Verdict> {
         let verdict = self.recall(slot, token)?;
-        let has_expired = |grant: &Arc<Grant>| {
-            grant.expires.is_some_and(|expires| self.out.now_unix > expires.saturating_add(EXPIRY_LEEWAY_S))
-        };
+        let has_expired =
+            |grant: &Arc<Grant>| grant.expires.is_some_and(|expires| self.out.now_unix > expires);
         // A verdict is as old as its socket.
         Some(verdict.and_then(|grant| {
             if has_expired(&grant) {
@@ -259,6 +280,7 @@ impl Shard {
                 return Flow::Continue;
             }
         }
+        self.note_end(slot, index, grant);
         let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
         let (app, is_settled, serial) = (conn.app, conn.settled, conn.serial);
         let Some(name) = self.document_name(app, key.name) else { return Flow::Stop };
@@ -570,7 +592,7 @@ pub(crate) fn write_stateless(out: &mut Vec<u8>, payload: &str) {
 }
 
 /// Appends what an encoder writes behind the key: an empty key is one byte, which is taken out again.
-fn write_without_key(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn write_without_key(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     write(out);
     out.remove(start);

@@ -17,6 +17,7 @@ mod conn;
 pub mod document;
 mod edit;
 mod effect;
+mod expiry;
 mod fanout;
 mod grant;
 mod hocuspocus;

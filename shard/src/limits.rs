@@ -32,8 +32,9 @@ pub(crate) const BUFFERED_FRAMES_MAX: usize = 64;
 pub(crate) const BUFFERED_BYTES_MAX: usize = 256 << 10;
 /// Frames of one session that may be under way to the thread that owns its document.
 pub(crate) const UNDER_WAY_MAX: u32 = 64;
-/// Seconds by which clocks may differ when a token's end is judged again.
-pub(crate) const EXPIRY_LEEWAY_S: u64 = 30;
+/// How long before its token's end a client is asked for a fresh one at the earliest, in milliseconds; of a short life it is the
+/// last quarter.
+pub(crate) const FRESH_TOKEN_MS: u64 = 30_000;
 /// Held refusals per thread; beyond it handshakes are refused before the upgrade.
 pub(crate) const HELD_REFUSALS_MAX: usize = 4_096;
 /// Clients in a state vector that a peer sends.
@@ -116,7 +117,7 @@ pub struct Settings {
     pub gather_us_per_member: u32,
     /// Smallest message that is compressed, `usize::MAX` for none.
     pub compress_min: usize,
-    /// Sessions end with their tokens.
+    /// Sessions end with their tokens, unless a fresh one comes in time.
     pub end_on_expiry: bool,
 }
 

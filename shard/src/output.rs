@@ -342,7 +342,7 @@ impl Conn {
         }
         if self.is_blocked() {
             // Nothing else can be done for it before it takes what waits.
-            return self.deadline;
+            return self.deadline.min(self.ends_at());
         }
         let retry = self.cold.as_ref().map_or(0, |cold| cold.retry);
         let waiting = self
@@ -360,7 +360,7 @@ impl Conn {
         let has_document = self.session != NONE || self.settled;
         let idle = if has_document { self.last_data + settings.idle_frame } else { Tick::MAX };
         let retry = if retry == 0 { Tick::MAX } else { retry };
-        health.min(idle).min(retry).min(waiting.unwrap_or(Tick::MAX))
+        health.min(idle).min(retry).min(waiting.unwrap_or(Tick::MAX)).min(self.ends_at()).min(self.asks_at())
     }
 }
 

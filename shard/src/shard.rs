@@ -620,6 +620,9 @@ impl Shard {
     }
 
     fn open_deadline(&mut self, slot: Slot) {
+        if self.end_expired(slot) {
+            return;
+        }
         let now = self.out.now();
         let settings = &self.out.settings;
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
@@ -633,9 +636,6 @@ impl Shard {
         }
         if conn.pinged && !conn.stalled && now >= conn.deadline {
             return self.close(slot, &Close::from(CloseCode::Idle));
-        }
-        if conn.expires != 0 && settings.end_on_expiry && self.out.now_unix >= u64::from(conn.expires) {
-            return self.close(slot, &Close::new(CloseCode::InvalidToken, "token expired"));
         }
         // Ping and idle frame leave together where the later of them is nearly due: one call for both, and one waking of the
         // peer. An idle frame that comes early costs four bytes.

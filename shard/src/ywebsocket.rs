@@ -51,6 +51,10 @@ impl Shard {
             if let Err(close) = self.admit(slot, &grant) {
                 return self.refuse(slot, close);
             }
+            let end = self.end_of(&grant);
+            if let Some(conn) = self.out.conns.get_mut(slot) {
+                conn.expires = end;
+            }
         }
         self.join_ywebsocket(slot, &document, payload)
     }
@@ -70,7 +74,6 @@ impl Shard {
         if let Some(conn) = self.out.conns.get_mut(slot) {
             conn.app = app;
             conn.subject = Subject::from(&*grant.subject);
-            conn.expires = grant.expires.map_or(0, |expires| u32::try_from(expires).unwrap_or(u32::MAX));
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ impl Policy for Fixed {
 }
 
 /// Something a client was sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Got {
     /// A binary message.
     Message(Vec<u8>),
@@ -46,10 +46,14 @@ pub struct Node {
     pub app: Arc<App>,
     /// What tokens grant.
     pub limits: AppLimits,
+    /// No token can be judged: its key cannot be fetched.
+    pub is_key_missing: bool,
     /// When tokens end, in seconds of Unix time.
     pub expires: Option<u64>,
     /// On the shards' clock.
     pub now_ms: u64,
+    /// By how many seconds the wall clock was set forward since the start, or back.
+    pub clock_set_by: i64,
     readers: BTreeMap<(usize, u32), (Decoder, Vec<Got>)>,
     /// Writes wait in `unstored` until the store is back.
     pub store_is_out: bool,
@@ -71,6 +75,11 @@ pub struct Node {
 impl Node {
     /// A node of so many threads, at one second.
     pub fn new(threads: u16) -> Self {
+        Self::with(threads, false)
+    }
+
+    /// The same, where sessions end with their tokens or do not.
+    pub fn with(threads: u16, end_on_expiry: bool) -> Self {
         let shard = |thread| {
             let settings = Settings {
                 thread,
@@ -88,7 +97,7 @@ impl Node {
                 grace_ms: 10_000,
                 gather_us_per_member: 150,
                 compress_min: usize::MAX,
-                end_on_expiry: false,
+                end_on_expiry,
             };
             Shard::new(settings, 1_000, 1_000)
         };
@@ -96,8 +105,10 @@ impl Node {
             shards: (0..threads).map(shard).collect(),
             app: Arc::new(App::new("tenant", "app")),
             limits: AppLimits::UNLIMITED,
+            is_key_missing: false,
             expires: None,
             now_ms: 1_000,
+            clock_set_by: 0,
             readers: BTreeMap::new(),
             store_is_out: false,
             unstored: Vec::new(),
@@ -112,6 +123,9 @@ impl Node {
     }
 
     fn verdict(&self, token: &str) -> Verdict {
+        if self.is_key_missing {
+            return Err(Close::try_again(5_000));
+        }
         let access = match token {
             "writer" => Some(Access::ReadWrite),
             "reader" => Some(Access::ReadOnly),
@@ -145,7 +159,9 @@ impl Node {
     pub fn frame(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) {
         let mut bytes = Vec::new();
         ws::append_frame(&mut bytes, Frame::new(opcode).masked([1, 2, 3, 4]), payload);
-        self.shards[0].bytes(slot, &mut bytes);
+        let socket = self.readers.keys().find(|(_, number)| *number == slot);
+        let thread = socket.map_or(0, |(thread, _)| *thread);
+        self.shards[thread].bytes(slot, &mut bytes);
         self.run();
     }
 
@@ -195,7 +211,8 @@ impl Node {
     }
 
     fn turn(&mut self, thread: usize) {
-        self.shards[thread].begin_turn(self.now_ms * 1_000, self.now_ms / 1000);
+        let unix = (self.now_ms / 1_000).saturating_add_signed(self.clock_set_by);
+        self.shards[thread].begin_turn(self.now_ms * 1_000, unix);
         self.effects(thread);
         self.shards[thread].settle();
         self.effects(thread);

@@ -479,12 +479,132 @@ fn a_temporary_refusal_outlasts_the_pings_that_cannot_be_answered_meanwhile() {
 #[test]
 fn a_verdict_does_not_outlive_its_token() {
     let mut node = Node::new(1);
-    node.expires = Some(100);
+    node.expires = Some(130);
     node.open(0, None, Some("writer"));
     assert_eq!(words(&node.auth(0, "first", "")), ["first read-write"]);
     node.pass(131_000 - node.now_ms);
     node.take(0);
     assert_eq!(words(&node.auth(0, "second", "")), ["second denied: token expired"]);
+}
+
+#[test]
+fn a_token_that_cannot_be_judged_for_now_is_not_told_to_be_bad() {
+    let mut node = Node::new(1);
+    node.is_key_missing = true;
+    node.open(0, Some("doc"), Some("writer"));
+    assert_eq!(node.step1(0), closed(CloseCode::TryAgainLater, "retry_ms=5000"));
+    node.open(1, None, None);
+    assert_eq!(node.auth(1, "doc", "writer"), [], "Auth is not answered yet");
+    node.pass(1_000);
+    assert_eq!(node.take(1), []);
+    node.is_key_missing = false;
+    node.pass(1_000);
+    assert_eq!(words(&node.take(1)), ["doc read-write"]);
+    // With a document at work nothing of the socket waits.
+    node.is_key_missing = true;
+    assert_eq!(words(&node.auth(1, "other", "reader")), ["other denied: retry_ms=5000"]);
+}
+
+/// Keeps a client's connection alive for so many seconds.
+fn live(node: &mut Node, slot: u32, seconds: u64) -> Vec<Got> {
+    let mut got = Vec::new();
+    for _ in 0..seconds {
+        node.pass(1_000);
+        got.extend(node.take(slot));
+        node.frame(slot, Opcode::Pong, &[]);
+    }
+    got
+}
+
+fn has_closed(got: &[Got]) -> bool {
+    got.iter().any(|got| matches!(got, Got::Close(4002, reason) if reason == "token expired"))
+}
+
+#[test]
+fn a_session_ends_with_its_token_only_where_that_is_wanted() {
+    for is_wanted in [false, true] {
+        // The document is the other thread's: the connection moves there with its end.
+        let mut node = Node::with(2, is_wanted);
+        let name = node.name_on(1);
+        node.expires = Some(node.now_ms / 1_000 + 100);
+        node.open(0, Some(&name), Some("writer"));
+        node.step1(0);
+        node.open(1, None, None);
+        node.auth(1, "elsewhere", "writer");
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for _ in 0..99 {
+            before.extend([live(&mut node, 0, 1), node.take(1)].concat());
+            node.frame(1, Opcode::Pong, &[]);
+        }
+        for _ in 0..2 {
+            node.pass(1_000);
+            after.push([node.take(0), node.take(1)].concat());
+        }
+        assert!(!has_closed(&before));
+        assert_eq!(after.concat().iter().filter(|got| has_closed(std::slice::from_ref(got))).count(), {
+            if is_wanted { 2 } else { 0 }
+        });
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_ends_no_session_and_keeps_none() {
+    for set_by in [3_600, -3_600] {
+        let mut node = Node::with(1, true);
+        node.pass(10_000_000);
+        node.expires = Some(node.now_ms / 1_000 + 100);
+        node.open(0, Some("doc"), Some("writer"));
+        node.step1(0);
+        node.clock_set_by = set_by;
+        assert!(!has_closed(&live(&mut node, 0, 99)), "set by {set_by} s");
+        assert!(has_closed(&live(&mut node, 0, 2)), "set by {set_by} s");
+    }
+}
+
+#[test]
+fn a_client_is_asked_for_a_fresh_token_in_time_and_stays_with_it() {
+    // One document here, one on another thread.
+    let mut node = Node::with(2, true);
+    let (home, remote) = (node.name_on(0), node.name_on(1));
+    let auth = |node: &mut Node, key: &str| {
+        node.say(0, |out| hocuspocus::append_auth(out, key, "writer", Some("4.1.0")))
+    };
+    let asked = |got: &[Got], key: &str| {
+        words(got).iter().filter(|word| **word == format!("{key} TokenRequest")).count()
+    };
+    node.expires = Some(node.now_ms / 1_000 + 200);
+    node.open(0, None, None);
+    auth(&mut node, &home);
+    auth(&mut node, &remote);
+    let early = live(&mut node, 0, 169);
+    assert_eq!((asked(&early, &home), asked(&early, &remote)), (0, 0));
+    let then = live(&mut node, 0, 2);
+    assert_eq!((asked(&then, &home), asked(&then, &remote)), (1, 1));
+
+    // It answers with what it has: it is asked no second time, and the end stays.
+    auth(&mut node, &home);
+    assert_eq!(asked(&live(&mut node, 0, 26), &home), 0);
+    node.expires = Some(node.now_ms / 1_000 + 200);
+    // Another token: the verdict on the same one is remembered.
+    for key in [&home, &remote] {
+        node.say(0, |out| hocuspocus::append_auth(out, key, "reader", Some("4.1.0")));
+    }
+    let got = live(&mut node, 0, 199);
+    assert!(!has_closed(&got));
+    assert_eq!((asked(&got, &home), asked(&got, &remote)), (1, 1), "before the end of the fresh one");
+    assert!(has_closed(&live(&mut node, 0, 2)));
+}
+
+#[test]
+fn clients_that_fail_on_being_asked_are_not_and_blocked_ones_end_too() {
+    let mut node = Node::with(1, true);
+    node.expires = Some(node.now_ms / 1_000 + 40);
+    node.open(0, None, None);
+    node.auth(0, "doc", "writer");
+    let got = live(&mut node, 0, 38);
+    assert!(words(&got).iter().all(|word| !word.contains("TokenRequest")), "{got:?}");
+    node.shards[0].blocked(0, 1_000);
+    assert!(has_closed(&live(&mut node, 0, 3)), "it takes no byte, and could for ever");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
@@ -97,8 +97,7 @@ pub(crate) struct RawClaims<'a> {
 }
 
 /// The `limits` claim; what is absent comes from the policy.
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct RawLimits {
     max_connections: Option<u64>,
     max_documents: Option<u64>,
@@ -106,7 +105,48 @@ pub(crate) struct RawLimits {
     ops_per_minute: Option<u64>,
 }
 
+impl<'de> Deserialize<'de> for RawLimits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LimitsVisitor;
+        impl<'de> Visitor<'de> for LimitsVisitor {
+            type Value = RawLimits;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of limits")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawLimits, A::Error> {
+                let mut limits = RawLimits::default();
+                while let Some(Text(name)) = map.next_key()? {
+                    let Some(limit) = limits.field(&name) else {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    };
+                    if limit.is_some() {
+                        return Err(de::Error::custom(format_args!("{name} stands twice")));
+                    }
+                    *limit = map.next_value().map_err(|error: A::Error| {
+                        de::Error::custom(format_args!("{name}, a whole number of 0 or more: {error}"))
+                    })?;
+                }
+                Ok(limits)
+            }
+        }
+        deserializer.deserialize_map(LimitsVisitor)
+    }
+}
+
 impl RawLimits {
+    fn field(&mut self, name: &str) -> Option<&mut Option<u64>> {
+        match name {
+            "maxConnections" => Some(&mut self.max_connections),
+            "maxDocuments" => Some(&mut self.max_documents),
+            "maxUsersPerDoc" => Some(&mut self.max_users_per_doc),
+            "opsPerMinute" => Some(&mut self.ops_per_minute),
+            _ => None,
+        }
+    }
+
     pub(crate) fn or(self, defaults: Limits) -> Limits {
         let pick = |claim: Option<u64>, default: u32| {
             claim.map_or(default, |n| u32::try_from(n).unwrap_or(u32::MAX))
@@ -143,7 +183,8 @@ impl<'de> Visitor<'de> for RawClaimsVisitor {
         let mut seen = Seen::default();
         while let Some(Text(name)) = map.next_key()? {
             if name.starts_with("allowed_domain_") {
-                claims.add_domain(name, map.next_value()?)?;
+                let domain = map.next_value().map_err(|error| in_claim(&name, &error))?;
+                claims.add_domain(name, domain)?;
                 continue;
             }
             let Some(known) = KNOWN.iter().position(|k| *k == name) else {
@@ -151,10 +192,15 @@ impl<'de> Visitor<'de> for RawClaimsVisitor {
                 continue;
             };
             seen.mark(known)?;
-            claims.read(KNOWN[known], &mut map)?;
+            claims.read(KNOWN[known], &mut map).map_err(|error| in_claim(KNOWN[known], &error))?;
         }
         Ok(claims)
     }
+}
+
+/// Names the claim that an error is about.
+fn in_claim<E: de::Error>(name: &str, error: &E) -> E {
+    E::custom(format_args!("claim {name}: {error}"))
 }
 
 const KNOWN: [&str; 15] = [
@@ -183,7 +229,7 @@ impl Seen {
     fn mark<E: de::Error>(&mut self, known: usize) -> Result<(), E> {
         let bit = 1 << known;
         if self.0 & bit != 0 {
-            return Err(E::custom("a claim stands twice"));
+            return Err(E::custom(format_args!("claim {} stands twice", KNOWN[known])));
         }
         self.0 |= bit;
         Ok(())
@@ -215,10 +261,10 @@ impl<'de> RawClaims<'de> {
     fn add_domain<E: de::Error>(&mut self, name: Cow<'de, str>, domain: Option<Text<'de>>) -> Result<(), E> {
         let Some(domain) = domain else { return Ok(()) };
         if self.allowed_domains.len() == MAX_ALLOWED_DOMAINS {
-            return Err(E::custom("too many allowed_domain claims"));
+            return Err(E::custom(format_args!("more than {MAX_ALLOWED_DOMAINS} allowed_domain claims")));
         }
         if self.allowed_domains.iter().any(|(n, _)| *n == name) {
-            return Err(E::custom("a claim stands twice"));
+            return Err(E::custom(format_args!("claim {name} stands twice")));
         }
         self.allowed_domains.push((name, domain));
         Ok(())
@@ -258,13 +304,36 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 }
 
 /// `aud` (RFC 7519 4.1.3) and `scope` come as one string or as a list.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub(crate) enum TextOrList<'a> {
-    #[serde(borrow)]
     One(Text<'a>),
-    #[serde(borrow)]
     Many(Vec<Text<'a>>),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for TextOrList<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EitherVisitor;
+        impl<'de> Visitor<'de> for EitherVisitor {
+            type Value = TextOrList<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Self::Value, E> {
+                Ok(TextOrList::One(Text(Cow::Borrowed(v))))
+            }
+
+            fn visit_str<E>(self, v: &str) -> Result<Self::Value, E> {
+                Ok(TextOrList::One(Text(Cow::Owned(v.to_owned()))))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Deserialize::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(TextOrList::Many)
+            }
+        }
+        deserializer.deserialize_any(EitherVisitor)
+    }
 }
 
 impl TextOrList<'_> {

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
-use crate::keys::{Key, KeyError};
+use crate::keys::{Algorithm, Key, KeyError};
 
 /// The outcome of reading a JWKS.
 #[derive(Debug)]
@@ -45,6 +45,23 @@ impl Jwks {
     /// # Errors
     /// Text that is no JWKS, and one without any usable key: an empty set would refuse everybody.
     pub fn parse(json: &[u8]) -> Result<Self, KeyError> {
+        Self::read(json, read_key)
+    }
+
+    /// Reads a JWKS that is published: a secret in it is none, and is left out.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_public(json: &[u8]) -> Result<Self, KeyError> {
+        Self::read(json, |member| match read_key(member) {
+            Ok(key) if key.algorithm() == Algorithm::Hs256 => {
+                Err("a secret that is published is none; publish a public key".to_owned())
+            }
+            read => read,
+        })
+    }
+
+    fn read(json: &[u8], read_key: impl Fn(&Value) -> Result<Key, String>) -> Result<Self, KeyError> {
         let document: Value = serde_json::from_slice(json).map_err(|e| KeyError::Jwks(e.to_string()))?;
         let members = document.get("keys").and_then(Value::as_array);
         let members = members.ok_or_else(|| KeyError::Jwks("no array `keys`".to_owned()))?;

@@ -67,6 +67,7 @@ pub struct Key {
     id: Option<Box<str>>,
     tenant: Option<Box<str>>,
     material: DecodingKey,
+    fingerprint: Fingerprint,
 }
 
 impl Key {
@@ -137,21 +138,49 @@ impl Key {
     }
 
     fn new(algorithm: Algorithm, material: DecodingKey) -> Self {
-        Self { algorithm, id: None, tenant: None, material }
+        Self { algorithm, id: None, tenant: None, material, fingerprint: Fingerprint::default() }
+            .fingerprinted()
+    }
+
+    fn fingerprinted(mut self) -> Self {
+        use jsonwebtoken::DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
+        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        let (first, second): (&[u8], &[u8]) = match self.material.kind() {
+            SecretOrDer(bytes) => (bytes, &[]),
+            RsaModulusExponent { n, e } => (n, e),
+        };
+        let texts = [Some(self.algorithm.name()), self.id(), self.tenant()];
+        let parts = texts.map(|text| text.map(str::as_bytes)).into_iter().chain([Some(first), Some(second)]);
+        for part in parts {
+            // With its length, so that no two lists of parts look alike; what is absent is not what is empty.
+            hash.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            hash.update(part.unwrap_or_default());
+        }
+        let mut fingerprint = [0; 16];
+        fingerprint.iter_mut().zip(hash.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        self.fingerprint = Fingerprint(fingerprint);
+        self
+    }
+
+    /// Tells the key from any other: by its algorithm, name, tenant and material. Says nothing about a secret to whoever does not
+    /// know it anyway.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// Names the key: tokens whose header has this `kid` are checked with it.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.id = Some(id.into());
-        self
+        self.fingerprinted()
     }
 
     /// Binds the key to one tenant; without it the key speaks for all.
     #[must_use]
     pub fn for_tenant(mut self, tenant: impl Into<Box<str>>) -> Self {
         self.tenant = Some(tenant.into());
-        self
+        self.fingerprinted()
     }
 
     /// The one algorithm it is for.
@@ -175,6 +204,10 @@ impl Key {
     }
 }
 
+/// 128 bits of a hash over all that a key is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint([u8; 16]);
+
 const PEM_START: &str = "-----BEGIN ";
 
 /// The label of the only PEM block in `text`.
@@ -190,6 +223,7 @@ pub(crate) fn pem_label(text: &str) -> Result<&str, KeyError> {
 #[derive(Debug, Clone, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
+    may_grow: bool,
 }
 
 impl KeySet {
@@ -203,6 +237,15 @@ impl KeySet {
         self.keys.push(key);
     }
 
+    /// There may be keys that are not here yet: a token that none of these has signed is one of an unknown key.
+    pub fn expect_more(&mut self) {
+        self.may_grow = true;
+    }
+
+    pub(crate) fn may_grow(&self) -> bool {
+        self.may_grow
+    }
+
     /// Whether it holds no key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -214,14 +257,17 @@ impl KeySet {
     }
 
     /// Keys that may speak for `tenant`.
-    pub(crate) fn of_tenant<'a>(&'a self, tenant: &'a str) -> impl Iterator<Item = &'a Key> + Clone {
+    pub(crate) fn of_tenant<'a, 't>(
+        &'a self,
+        tenant: &'t str,
+    ) -> impl Iterator<Item = &'a Key> + Clone + use<'a, 't> {
         self.keys.iter().filter(move |key| key.tenant().is_none_or(|t| t == tenant))
     }
 }
 
 impl FromIterator<Key> for KeySet {
     fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
-        Self { keys: keys.into_iter().collect() }
+        Self { keys: keys.into_iter().collect(), may_grow: false }
     }
 }
 

@@ -28,8 +28,11 @@ pub mod verify;
 pub use access::{Access, Forbidden, Request, authorize};
 pub use claims::{Claims, Limits};
 pub use jwks::{Jwks, SkippedKey};
-pub use keys::{Algorithm, Key, KeyError, KeySet};
+pub use keys::{Algorithm, Fingerprint, Key, KeyError, KeySet};
 pub use mint::{MintError, SigningKey, mint};
 pub use pattern::DocumentPatterns;
 pub use verdicts::Verdicts;
-pub use verify::{MAX_TOKEN_BYTES, Malformed, Policy, Rejection, is_costly, verify};
+pub use verify::{
+    MAX_TOKEN_BYTES, Malformed, Policy, Rejection, Verified, claims_error, header_error, is_costly,
+    read_unverified, verify, verify_by,
+};

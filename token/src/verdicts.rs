@@ -1,19 +1,20 @@
 //! A bounded memory of good tokens, one per data thread.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 
 use crate::claims::Claims;
-use crate::keys::KeySet;
-use crate::verify::{MAX_TOKEN_BYTES, Policy, Rejection, verify};
+use crate::keys::{Fingerprint, Key, KeySet};
+use crate::verify::{MAX_TOKEN_BYTES, Policy, Rejection, verify_by};
 
 /// Remembers verified tokens by a keyed hash until they expire, so that a client that comes back costs one hash
 /// instead of a signature. A hit stands for a checked signature, so the hash is HMAC-SHA-256 cut to 128 bits: nobody
 /// without the seed can aim at a collision.
 ///
 /// Memory is bounded: a table of 8-way sets; a full set forgets what was used longest ago. Refusals are not
-/// remembered. After a change of keys or policy call [`Verdicts::clear`].
+/// remembered. After a change of keys call [`Verdicts::retain`], after one of the policy [`Verdicts::clear`].
 #[derive(Debug)]
 pub struct Verdicts {
     hash_key: hmac::Key,
@@ -27,6 +28,8 @@ pub struct Verdicts {
 struct Entry {
     hash: Hash,
     last_use: u64,
+    /// Of the key that signed it.
+    key: Fingerprint,
     claims: Arc<Claims>,
 }
 
@@ -61,8 +64,9 @@ impl Verdicts {
         if let Some(claims) = self.recall(hash, now_unix) {
             return Ok(claims);
         }
-        let claims = Arc::new(verify(keys, policy, token, now_unix)?);
-        self.remember(hash, Arc::clone(&claims), now_unix);
+        let verified = verify_by(keys, policy, token, now_unix)?;
+        let (key, claims) = (verified.key.fingerprint(), Arc::new(verified.claims));
+        self.remember(hash, key, Arc::clone(&claims), now_unix);
         Ok(claims)
     }
 
@@ -77,6 +81,16 @@ impl Verdicts {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.slots.fill_with(|| None);
+    }
+
+    /// Forgets every token that was signed with a key which is not one of these.
+    pub fn retain(&mut self, keys: &KeySet) {
+        let kept: HashSet<Fingerprint> = keys.iter().map(Key::fingerprint).collect();
+        for slot in &mut self.slots {
+            if slot.as_ref().is_some_and(|entry| !kept.contains(&entry.key)) {
+                *slot = None;
+            }
+        }
     }
 
     /// How many tokens were looked up so far: a moment for [`Self::forget_unused_since`].
@@ -123,7 +137,7 @@ impl Verdicts {
         Some(Arc::clone(&entry.claims))
     }
 
-    fn remember(&mut self, hash: Hash, claims: Arc<Claims>, now: u64) {
+    fn remember(&mut self, hash: Hash, key: Fingerprint, claims: Arc<Claims>, now: u64) {
         // Good by the leeway alone: next time it may not be.
         if claims.expires_at <= now {
             return;
@@ -134,7 +148,7 @@ impl Verdicts {
             _ => 0,
         };
         if let Some(oldest) = self.set(hash).iter_mut().min_by_key(|slot| age(slot)) {
-            *oldest = Some(Entry { hash, last_use, claims });
+            *oldest = Some(Entry { hash, last_use, key, claims });
         }
     }
 

@@ -147,16 +147,74 @@ impl From<Malformed> for Rejection {
 /// # Errors
 /// The first reason found; the signature is judged before time, audience, scope and issuer.
 pub fn verify(keys: &KeySet, policy: &Policy, token: &str, now_unix: u64) -> Result<Claims, Rejection> {
+    verify_by(keys, policy, token, now_unix).map(|verified| verified.claims)
+}
+
+/// A good token.
+#[derive(Debug)]
+pub struct Verified<'a> {
+    /// What it says.
+    pub claims: Claims,
+    /// What it was signed with.
+    pub key: &'a Key,
+}
+
+/// [`verify`], with the key that it was signed with.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_by<'a>(
+    keys: &'a KeySet,
+    policy: &Policy,
+    token: &str,
+    now_unix: u64,
+) -> Result<Verified<'a>, Rejection> {
     let parts = Parts::split(token)?;
     let header = parts.header()?;
     let payload = decode(parts.payload)?;
     let raw: RawClaims<'_> = serde_json::from_slice(&payload).map_err(|_| Malformed::Claims)?;
     let tenant = raw.tenant.as_ref().map(|t| &*t.0).filter(|id| is_valid_id(id)).ok_or(Malformed::Tenant)?;
 
-    check_signature(keys, tenant, &header, &parts)?;
+    let key = check_signature(keys, tenant, &header, &parts)?;
     check_time(&raw, policy, now_unix)?;
     check_policy(&raw, policy)?;
+    Ok(Verified { claims: into_claims(raw, policy)?, key })
+}
+
+/// What makes the header of a token [`Malformed::Header`], likewise.
+#[must_use]
+pub fn header_error(token: &str) -> Option<String> {
+    let header = decode(Parts::split(token).ok()?.header).ok()?;
+    let said = serde_json::from_slice::<RawHeader<'_>>(&header).err()?.to_string();
+    Some(said.rsplit_once(" at line ").map_or(&*said, |(what, _)| what).to_owned())
+}
+
+/// What a token says, whoever signed it and whenever. For showing it: nothing may be granted by this.
+///
+/// # Errors
+/// [`Rejection::TooLarge`] and [`Rejection::Malformed`].
+pub fn read_unverified(token: &str, policy: &Policy) -> Result<Claims, Rejection> {
+    let payload = decode(Parts::split(token)?.payload)?;
+    let raw: RawClaims<'_> = serde_json::from_slice(&payload).map_err(|_| Malformed::Claims)?;
+    if !raw.tenant.as_ref().is_some_and(|tenant| is_valid_id(&tenant.0)) {
+        return Err(Malformed::Tenant.into());
+    }
     into_claims(raw, policy)
+}
+
+/// Which claim makes a token [`Malformed::Claims`], what it has there and what was expected, for whoever holds the token; `None`
+/// for one that is not malformed so.
+#[must_use]
+pub fn claims_error(token: &str) -> Option<String> {
+    let payload = decode(Parts::split(token).ok()?.payload).ok()?;
+    let error = serde_json::from_slice::<RawClaims<'_>>(&payload).err()?;
+    let said = error.to_string();
+    // A place in the decoded payload helps nobody who looks at a token.
+    let said = said.rsplit_once(" at line ").map_or(&*said, |(what, _)| what);
+    Some(match error.classify() {
+        serde_json::error::Category::Data => said.to_owned(),
+        _ => format!("the claims are no JSON: {said}"),
+    })
 }
 
 /// Whether checking `token` would cost an asymmetric signature, so that a caller can bound such checks. Reads the
@@ -221,7 +279,12 @@ fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed::Encoding.into())
 }
 
-fn check_signature(keys: &KeySet, tenant: &str, header: &Header, parts: &Parts<'_>) -> Result<(), Rejection> {
+fn check_signature<'a>(
+    keys: &'a KeySet,
+    tenant: &str,
+    header: &Header,
+    parts: &Parts<'_>,
+) -> Result<&'a Key, Rejection> {
     let unknown = || Rejection::UnknownKey { id: header.id.clone() };
     let usable = keys.of_tenant(tenant);
     let (candidates, otherwise) = match header.id.as_deref() {
@@ -230,7 +293,7 @@ fn check_signature(keys: &KeySet, tenant: &str, header: &Header, parts: &Parts<'
             let named: Vec<&Key> = usable.clone().filter(|key| key.id() == Some(id)).collect();
             if named.is_empty() {
                 // A key without a name may have signed under any; where all keys are such, fetching cannot help.
-                let all_nameless = usable.clone().all(|key| key.id().is_none());
+                let all_nameless = !keys.may_grow() && usable.clone().all(|key| key.id().is_none());
                 let failed = if all_nameless { Rejection::Signature } else { unknown() };
                 (usable.filter(|key| key.id().is_none()).collect(), failed)
             } else {
@@ -249,9 +312,8 @@ fn check_signature(keys: &KeySet, tenant: &str, header: &Header, parts: &Parts<'
             Rejection::Algorithm
         });
     }
-    let signed =
-        fitting.take(MAX_KEYS_TRIED).any(|key| key.checks(parts.message.as_bytes(), parts.signature));
-    if signed { Ok(()) } else { Err(otherwise) }
+    let mut tried = fitting.take(MAX_KEYS_TRIED);
+    tried.find(|key| key.checks(parts.message.as_bytes(), parts.signature)).ok_or(otherwise)
 }
 
 fn check_time(raw: &RawClaims<'_>, policy: &Policy, now: u64) -> Result<(), Rejection> {

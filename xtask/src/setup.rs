@@ -32,6 +32,7 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("curl", &["--version"], "curl"),
     ("ip", &["-V"], "iproute2"),
     ("python3", &["-c", "import ensurepip, venv"], "python3-venv"),
+    ("faketime", &["--version"], "faketime"),
 ];
 
 /// Programs that are Chromium, the first that is there taken.

@@ -8,8 +8,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::serve::{SourceArgs, Unusable};
-use crate::config::{DEFAULT_MAX_CONNECTIONS, Driver};
-use crate::doctor::{Host, Wanted, examine, exit_status};
+use super::token::unix_now;
+use crate::config::{Config, DEFAULT_MAX_CONNECTIONS, Driver};
+use crate::doctor::{Host, Wanted, examine, examine_jwks, exit_status};
 
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
@@ -31,7 +32,11 @@ impl DoctorArgs {
     /// A configuration that cannot be used.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let host = Host::here();
-        let findings = examine(&host, &self.wanted()?);
+        let config = self.config()?;
+        let mut findings = examine(&host, &self.wanted(config.as_ref()));
+        if let Some(config) = &config {
+            findings.extend(examine_jwks(&config.jwks, unix_now()));
+        }
         let status = exit_status(&findings);
         let mut out = io::stdout().lock();
         if self.json {
@@ -52,7 +57,14 @@ impl DoctorArgs {
         Ok(ExitCode::from(status))
     }
 
-    fn wanted(&self) -> anyhow::Result<Wanted> {
+    fn config(&self) -> anyhow::Result<Option<Config>> {
+        if !self.sources.is_given() {
+            return Ok(None);
+        }
+        Ok(Some(self.sources.sources().resolve().map_err(Unusable)?.config))
+    }
+
+    fn wanted(&self, config: Option<&Config>) -> Wanted {
         let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         let default = Wanted {
             connections: DEFAULT_MAX_CONNECTIONS.into(),
@@ -61,18 +73,13 @@ impl DoctorArgs {
             driver: Driver::Auto,
             has_tls: false,
         };
-        let wanted = if self.sources.is_given() {
-            let config = self.sources.sources().resolve().map_err(Unusable)?.config;
-            Wanted {
-                connections: config.max_connections.into(),
-                rings_per_thread: config.rings_per_thread.into(),
-                threads: config.threads as u64,
-                driver: config.driver,
-                has_tls: config.tls.is_some(),
-            }
-        } else {
-            default
-        };
-        Ok(Wanted { connections: self.connections.map_or(wanted.connections, u64::from), ..wanted })
+        let wanted = config.map_or(default, |config| Wanted {
+            connections: config.max_connections.into(),
+            rings_per_thread: config.rings_per_thread.into(),
+            threads: config.threads as u64,
+            driver: config.driver,
+            has_tls: config.tls.is_some(),
+        });
+        Wanted { connections: self.connections.map_or(wanted.connections, u64::from), ..wanted }
     }
 }

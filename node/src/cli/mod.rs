@@ -73,7 +73,7 @@ pub enum TokenCommand {
     Mint(token::MintArgs),
     /// Print what a token says, as JSON, without checking it.
     Inspect(inspect::InspectArgs),
-    /// Say what a node would allow a token, or why it would refuse it: exit status 0 or 2.
+    /// Say what a node would allow a token, or why it would refuse it: exit status 0 or 1, and 2 where that cannot be told.
     Verify(inspect::VerifyArgs),
 }
 

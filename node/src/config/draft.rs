@@ -8,6 +8,7 @@ use super::{
     AddressLimits, Buffers, DEFAULT_MAX_CONNECTIONS, Deadlines, Deflate, HttpLimits, KNOWN_DB_CODES,
     WebSocketLimits,
 };
+use crate::jwks::JwksSources;
 
 /// What the keys of [`super::keys::KEYS`] fill.
 #[derive(Clone, Debug)]
@@ -77,10 +78,39 @@ pub(super) struct AdminFiles {
 pub(super) struct Tokens {
     pub(super) secret_file: String,
     pub(super) jwks_files: Vec<String>,
+    pub(super) jwks: Jwks,
     pub(super) audience: String,
     pub(super) scope: String,
     pub(super) issuers: Vec<String>,
     pub(super) leeway: Duration,
+    pub(super) end_sessions: bool,
+}
+
+/// The keys `tokens.jwks_…` of keys by URL.
+#[derive(Clone, Debug)]
+pub(super) struct Jwks {
+    pub(super) urls: Vec<String>,
+    pub(super) allow_http: bool,
+    pub(super) ca_file: String,
+    pub(super) cache: String,
+    pub(super) refresh: Duration,
+    pub(super) min_interval: Duration,
+    pub(super) deadline: Duration,
+}
+
+impl Default for Jwks {
+    fn default() -> Self {
+        let JwksSources { refresh, min_interval, deadline, .. } = JwksSources::default();
+        Self {
+            urls: Vec::new(),
+            allow_http: false,
+            ca_file: String::new(),
+            cache: String::new(),
+            refresh,
+            min_interval,
+            deadline,
+        }
+    }
 }
 
 impl Default for Draft {
@@ -103,10 +133,12 @@ impl Default for Draft {
             tokens: Tokens {
                 secret_file: String::new(),
                 jwks_files: Vec::new(),
+                jwks: Jwks::default(),
                 audience: audience.unwrap_or_default(),
                 scope: scope.unwrap_or_default(),
                 issuers,
                 leeway: Duration::from_secs(leeway_secs),
+                end_sessions: false,
             },
             app_limits: default_limits,
             limit_addresses: true,

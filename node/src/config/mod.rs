@@ -33,12 +33,14 @@ use pinwire_token::{KeySet, Policy};
 use serde_json::Value;
 
 use crate::control::Page;
+use crate::jwks::JwksSources;
 use crate::log::LogFormat;
 use crate::store::StoreConfig;
 
 pub use admin::{Admin, AdminTls};
 pub use pages::{markdown, schema, template};
 pub use resolve::secret_of;
+pub(crate) use sources::read_file;
 pub use sources::{Origin, Problem, Sources};
 
 pub use pinwire_tls::Certificates;
@@ -68,8 +70,12 @@ pub struct Config {
     pub driver: Driver,
     /// The keys that tokens are checked with.
     pub keys: KeySet,
+    /// Where more of them are fetched.
+    pub jwks: JwksSources,
     /// What a token must say besides being signed.
     pub policy: Policy,
+    /// Whether a session ends with its token.
+    pub end_sessions: bool,
     /// License regions (`dbCode`) this node knows; a token that names another is refused.
     pub known_db_codes: Vec<String>,
     /// What a document name may contain.
@@ -123,7 +129,9 @@ impl Config {
             threads: threads.max(1),
             driver: Driver::Auto,
             keys,
+            jwks: JwksSources::default(),
             policy: Policy::default(),
+            end_sessions: false,
             known_db_codes: KNOWN_DB_CODES.map(str::to_owned).to_vec(),
             names: NameRules::default(),
             trusted_proxies: Vec::new(),

@@ -12,11 +12,14 @@ use pinwire_protocol::document::name::NameRules;
 use pinwire_store::Fsync;
 use pinwire_tls::CertificateError;
 use pinwire_token::{Jwks, Key, KeySet, Policy};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::admin;
 use super::draft::{Store, TlsFiles};
 use super::sources::{Problem, Sources, Written, read_file};
 use super::{Advertised, Certificates, Change, Config, Driver, Region, Resolved, Tls};
+use crate::jwks::{JwksSources, check_url, shown};
 use crate::log::{self, LogFormat};
 use crate::store::{FileStoreConfig, StoreConfig};
 
@@ -83,6 +86,8 @@ fn config(written: &mut Written) -> Config {
             _ => Driver::Auto,
         },
         keys: keys(written),
+        jwks: jwks(written),
+        end_sessions: draft.tokens.end_sessions,
         policy: Policy {
             audience: Some(draft.tokens.audience).filter(|audience| !audience.is_empty()),
             scope: Some(draft.tokens.scope).filter(|scope| !scope.is_empty()),
@@ -265,10 +270,11 @@ fn keys(written: &mut Written) -> KeySet {
     let mut keys = KeySet::new();
     let (secret_file, jwks_files) =
         (written.draft.tokens.secret_file.clone(), written.draft.tokens.jwks_files.clone());
-    if secret_file.is_empty() && jwks_files.is_empty() {
+    if secret_file.is_empty() && jwks_files.is_empty() && written.draft.tokens.jwks.urls.is_empty() {
         written.wrong(
             "tokens.secret_file",
-            "no key to check tokens with; set this or tokens.jwks_files (`pinwire-node config init` makes a secret)",
+            "no key to check tokens with; set this, tokens.jwks_files or tokens.jwks_urls (`pinwire-node config init` makes a \
+             secret)",
         );
     }
     if !secret_file.is_empty() {
@@ -300,6 +306,84 @@ fn keys(written: &mut Written) -> KeySet {
         }
     }
     keys
+}
+
+fn jwks(written: &mut Written) -> JwksSources {
+    let draft = written.draft.tokens.jwks.clone();
+    let mut urls = Vec::new();
+    for text in &draft.urls {
+        match check_url(text, draft.allow_http) {
+            Ok(url) if urls.contains(&url) => {
+                written.wrong("tokens.jwks_urls", format!("names {} twice", shown(&url)));
+            }
+            Ok(url) => urls.push(url),
+            // What may be a password in it is not repeated.
+            Err(what) if text.contains('@') => written.wrong("tokens.jwks_urls", format!("one {what}")),
+            Err(what) => written.wrong("tokens.jwks_urls", format!("`{text}` {what}")),
+        }
+    }
+    if draft.urls.is_empty() {
+        for (key, is_set) in [
+            ("tokens.jwks_cache", !draft.cache.is_empty()),
+            ("tokens.jwks_ca_file", !draft.ca_file.is_empty()),
+        ] {
+            if is_set {
+                written.doubtful(key, "is of no use without tokens.jwks_urls");
+            }
+        }
+    }
+    if draft.min_interval > draft.refresh {
+        written.wrong("tokens.jwks_min_interval", "is more than tokens.jwks_refresh");
+    }
+    let cache = Some(draft.cache).filter(|file| !file.is_empty()).map(PathBuf::from);
+    if let Some(file) = &cache {
+        let directory =
+            file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if file.is_dir() {
+            written
+                .wrong("tokens.jwks_cache", format!("{} is a directory; name a file in it", file.display()));
+        } else if !directory.is_dir() {
+            let what = format!(
+                "{} is no directory; make it, and let it belong to the node's user",
+                directory.display()
+            );
+            written.wrong("tokens.jwks_cache", what);
+        }
+    }
+    JwksSources {
+        urls,
+        allow_http: draft.allow_http,
+        authorities: authorities(written, &draft.ca_file),
+        cache,
+        refresh: draft.refresh,
+        min_interval: draft.min_interval,
+        deadline: draft.deadline,
+    }
+}
+
+/// The certificates of a PEM file.
+fn authorities(written: &mut Written, file: &str) -> Vec<CertificateDer<'static>> {
+    if file.is_empty() {
+        return Vec::new();
+    }
+    let read = read_file(Path::new(file)).and_then(|pem| {
+        let all = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        all.map_err(|error| format!("is no PEM file of certificates: {error}"))
+    });
+    match read {
+        Ok(certificates) if certificates.is_empty() => {
+            written.wrong(
+                "tokens.jwks_ca_file",
+                format!("{file} holds no certificate (`-----BEGIN CERTIFICATE-----`)"),
+            );
+            Vec::new()
+        }
+        Ok(certificates) => certificates,
+        Err(what) => {
+            written.wrong("tokens.jwks_ca_file", format!("{file} {what}"));
+            Vec::new()
+        }
+    }
 }
 
 /// A shared secret without the line end that editors leave.

@@ -156,7 +156,7 @@ impl Sources {
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The bytes of a file that is one: a pipe would be waited for, a device read for ever.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let metadata = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !metadata.is_file() {
         return Err("cannot be read: it is no regular file".to_owned());

@@ -182,6 +182,42 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["node.toml:4:1: tokens.jwks_files: nowhere.json cannot be read: No such file"],
     ),
     ("", "jwks_files = [\"not.json\"]", &["tokens.jwks_files: not.json is no usable JWKS"]),
+    // Where keys are fetched.
+    (
+        "",
+        "jwks_urls = [\"auth.example.com\"]",
+        &["node.toml:4:1: tokens.jwks_urls: `auth.example.com` is no whole URL; write https://"],
+    ),
+    (
+        "",
+        "jwks_urls = [\"http://auth.example.com/jwks\"]",
+        &["`http://auth.example.com/jwks` is without TLS", "tokens.jwks_allow_http = true"],
+    ),
+    ("", "jwks_urls = [\"http://127.0.0.1.example.com/\"]", &["is without TLS"]),
+    ("", "jwks_urls = [\"file:///etc/keys.json\"]", &["tokens.jwks_urls: `file:///etc/keys.json` "]),
+    ("", "jwks_urls = [\"ftp://auth.example.com/\"]", &["begins with ftp; only https:// is fetched"]),
+    ("", "jwks_urls = [\"https://me:word@auth.example.com/\"]", &["tokens.jwks_urls: one has a user in it"]),
+    ("", "jwks_urls = [\"https://a.example/#keys\"]", &["has a fragment (#)"]),
+    ("", "jwks_urls = [\"https://a b\"]", &["`https://a b` is no URL"]),
+    (
+        "",
+        "jwks_urls = [\"https://a.example/\", \"https://a.example\"]",
+        &["tokens.jwks_urls: names https://a.example/ twice"],
+    ),
+    (
+        "",
+        "jwks_ca_file = \"nowhere.pem\"",
+        &["tokens.jwks_ca_file: nowhere.pem cannot be read: No such file"],
+    ),
+    ("", "jwks_ca_file = \"secret\"", &["tokens.jwks_ca_file: secret holds no certificate"]),
+    ("", "jwks_cache = \"nowhere/jwks.json\"", &["tokens.jwks_cache: nowhere is no directory"]),
+    ("", "jwks_cache = \".\"", &["is a directory; name a file in it"]),
+    ("", "jwks_deadline = \"0s\"", &["tokens.jwks_deadline: has to lie between 1s and 1m"]),
+    (
+        "",
+        "jwks_refresh = \"1m\"\njwks_min_interval = \"2m\"",
+        &["tokens.jwks_min_interval: is more than tokens.jwks_refresh"],
+    ),
 ];
 
 #[test]
@@ -348,6 +384,27 @@ fn a_secret_that_everybody_can_read_and_idle_frames_that_come_too_late_are_doubt
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("can be read by every user") && warnings[0].contains("chmod 600"));
     assert!(warnings[1].contains("deadlines.idle_frame: is 30 s or more"));
+}
+
+#[test]
+fn keys_by_url_need_no_other_keys_and_hosts_without_tls_only_if_that_is_said() {
+    let place = Place::new();
+    let of = |more: &str| place.sources(&format!("region = \"eu-central-1\"\n[tokens]\n{more}\n")).resolve();
+    for url in [
+        "https://auth.example.com/jwks?tenant=1",
+        "http://localhost:8080/",
+        "http://[::1]/jwks",
+        "http://127.8.0.1/",
+    ] {
+        let resolved = of(&format!("jwks_urls = [\"{url}\"]")).unwrap();
+        assert_eq!((resolved.config.jwks.urls.len(), resolved.config.keys.is_empty()), (1, true));
+    }
+    let open = "jwks_urls = [\"http://auth.internal/\"]\njwks_allow_http = true";
+    assert!(of(open).is_ok());
+    let idle = place.sources(&format!("{GOOD}jwks_cache = \"jwks.json\"\n")).resolve().unwrap();
+    assert!(
+        idle.warnings[0].to_string().contains("tokens.jwks_cache: is of no use without tokens.jwks_urls")
+    );
 }
 
 #[test]

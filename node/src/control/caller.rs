@@ -9,10 +9,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use pinwire_token::origin::{origin_allowed, origin_of_domain};
-use pinwire_token::{Claims, verify};
+use pinwire_token::{Claims, Rejection, verify};
 
 use super::Services;
 use super::problem::Problem;
+use crate::jwks::Outcome;
 use crate::limits::{AddressLimiter, Asking, client_address};
 
 /// The other end of the connection a request came on.
@@ -58,15 +59,37 @@ impl Caller {
     }
 
     /// Lets the client's address and token pass.
-    pub(crate) fn identify(&self, services: &Services, asking: Asking) -> Result<Claims, Problem> {
+    pub(crate) async fn identify(&self, services: &Services, asking: Asking) -> Result<Claims, Problem> {
         if let Some(client) = self.address(services) {
             let admit = |limiter: &AddressLimiter| limiter.admit(client, asking, Instant::now());
             services.live.with_limiter(admit).transpose()?;
         }
         let token = self.token()?.ok_or(Problem::MissingToken)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let trust = services.live.trust();
-        Ok(verify(&trust.keys, &trust.policy, token, now)?)
+        let judge = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let trust = services.live.trust();
+            verify(&trust.keys, &trust.policy, token, now)
+        };
+        let refetch = services.live.refetch();
+        let (mut waiting, mut place) = (None, None);
+        loop {
+            let rejection = match judge() {
+                Ok(claims) => return Ok(claims),
+                Err(rejection @ Rejection::UnknownKey { .. }) => rejection,
+                Err(rejection) => return Err(rejection.into()),
+            };
+            // Keys that came between the two judgements were published before the round ended.
+            let asked = match waiting {
+                Some((_, Outcome::Complete)) => return Err(rejection.into()),
+                Some((_, Outcome::Unsure)) => return Err(Problem::Unavailable),
+                Some((asked, Outcome::Waits)) => asked,
+                None => refetch.ask(Instant::now()).ok_or(rejection)?,
+            };
+            if place.is_none() {
+                place = Some(refetch.place().ok_or(Problem::Unavailable)?);
+            }
+            waiting = Some((asked, refetch.changed(&asked).await));
+        }
     }
 
     /// Completes an answer for the bearer of `claims`: pages of the domains that the token names may read it.

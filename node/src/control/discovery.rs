@@ -14,7 +14,7 @@ use super::{Services, Wanted};
 use crate::limits::Asking;
 
 pub(crate) async fn answer(State(services): Shared, caller: Caller) -> Response {
-    match caller.identify(&services, Asking::Discovery) {
+    match caller.identify(&services, Asking::Discovery).await {
         Ok(claims) => caller.answer(&claims, locate(&services, &caller, &claims).await),
         Err(problem) => problem.into_response(),
     }

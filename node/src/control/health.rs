@@ -21,7 +21,7 @@ pub enum Status {
     Healthy,
     /// Serves, but something it relies on is away.
     Degraded,
-    /// Takes no new clients until load falls.
+    /// Takes no new clients for now: too much load, or no key yet to check tokens with.
     Overloaded,
     /// Takes no new clients any more.
     Draining,
@@ -44,6 +44,10 @@ pub enum Cause {
     Journal = 1,
     /// It can, and cannot be tidied up.
     Table = 2,
+    /// Keys cannot be fetched; there are some.
+    Fetching = 4,
+    /// There is no key to check tokens with.
+    NoKeys = 8,
 }
 
 /// The state of this node, as words that any thread may set and read.
@@ -57,11 +61,14 @@ pub struct Health {
 impl Health {
     /// The state now.
     pub fn status(&self) -> Status {
-        let now = self.status.load(Ordering::Relaxed);
-        match Status::ALL.into_iter().find(|status| *status as u8 == now).unwrap_or(Status::Degraded) {
-            Status::Healthy if self.away.load(Ordering::Relaxed) != 0 => Status::Degraded,
-            status => status,
-        }
+        let away = match self.away.load(Ordering::Relaxed) {
+            0 => Status::Healthy,
+            away if away & Cause::NoKeys as u8 != 0 => Status::Overloaded,
+            _ => Status::Degraded,
+        };
+        // The worse one: they are ordered so.
+        let now = self.status.load(Ordering::Relaxed).max(away as u8);
+        Status::ALL.into_iter().find(|status| *status as u8 == now).unwrap_or(Status::Degraded)
     }
 
     /// Changes the state; answers what it was.
@@ -71,7 +78,7 @@ impl Health {
         before
     }
 
-    /// Something that the node relies on is away; true if that is news. Healthy nodes are degraded until it is back.
+    /// Something that the node relies on is away; true if that is news. Healthy nodes are not until it is back.
     pub fn suffer(&self, cause: Cause) -> bool {
         self.away.fetch_or(cause as u8, Ordering::Relaxed) & cause as u8 == 0
     }
@@ -79,6 +86,11 @@ impl Health {
     /// It is back; true if that is news.
     pub fn clear(&self, cause: Cause) -> bool {
         self.away.fetch_and(!(cause as u8), Ordering::Relaxed) & cause as u8 != 0
+    }
+
+    /// [`Self::suffer`] or [`Self::clear`].
+    pub fn note(&self, cause: Cause, is_away: bool) -> bool {
+        if is_away { self.suffer(cause) } else { self.clear(cause) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `/metrics`: numbers for Prometheus.
 
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -14,6 +16,8 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         region: services.region.clone(),
         status: services.health.status(),
         max_connections: services.max_connections,
+        keys: services.live.key_counts(),
+        jwks: services.key_numbers.snapshot(Instant::now()),
     };
     let reports = threads.reports().await;
     let store = services.store.as_ref().map(|store| store.snapshot());

@@ -42,6 +42,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
 
+use crate::jwks::Numbers;
 use crate::live::Live;
 use crate::metrics::Threads;
 use crate::store::StoreStats;
@@ -83,6 +84,8 @@ pub struct Services {
     pub(crate) store: Option<Arc<StoreStats>>,
     /// The built-in page, if it is served.
     pub page: Option<Page>,
+    /// Numbers of keys by URL.
+    pub(crate) key_numbers: Arc<Numbers>,
 }
 
 /// A future that a trait object returns; it runs on the control thread.

@@ -95,6 +95,7 @@ fn services() -> (Services, Arc<ActiveDocuments>, Arc<Apps>) {
         threads: None,
         store: None,
         page: None,
+        key_numbers: Arc::default(),
     };
     (services, active, apps)
 }

@@ -46,7 +46,7 @@ impl Usage for LocalUsage {
 }
 
 pub(crate) async fn answer(State(services): Shared, caller: Caller) -> Response {
-    match caller.identify(&services, Asking::Usage) {
+    match caller.identify(&services, Asking::Usage).await {
         Ok(claims) => caller.answer(&claims, report(&services, &caller, &claims).await),
         Err(problem) => problem.into_response(),
     }

@@ -9,11 +9,21 @@ use std::time::Instant;
 
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_shard::{Access, AppLimits, ConnRef, Grant, Policy as DocumentPolicy, Verdict};
-use pinwire_token::{Claims, Request, Verdicts, authorize, is_costly};
+use pinwire_token::{Claims, Rejection, Request, Verdicts, authorize, is_costly};
 
+use super::awaiting::{AwaitingKeys, Decision};
 use crate::apps::Apps;
+use crate::jwks::Waiting;
 use crate::live::{Live, Trust};
 use crate::metrics::Histogram;
+
+/// When clients come back at the earliest whose key could not be fetched; at the latest after twice that.
+const RETRY_MS: u64 = 5_000;
+
+/// Spread, so that they do not come together. Without random numbers of the system they do.
+fn retry_ms() -> u64 {
+    RETRY_MS + getrandom::u32().map_or(0, u64::from) % RETRY_MS
+}
 
 /// Who asked.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +51,11 @@ pub(crate) struct Authority {
     times: Histogram,
     costly_per_turn: u32,
     costly_left: u32,
-    waiting: VecDeque<(Asked, Box<str>)>,
+    /// With what each waits for if its key is unknown, once that was so.
+    waiting: VecDeque<(Asked, Box<str>, Option<Waiting>)>,
+    awaiting_keys: AwaitingKeys,
+    /// A round of requests for keys ended in this turn.
+    is_told: bool,
 }
 
 impl Authority {
@@ -54,29 +68,49 @@ impl Authority {
             costly_per_turn: costly_per_turn.max(1),
             costly_left: costly_per_turn.max(1),
             waiting: VecDeque::new(),
+            awaiting_keys: AwaitingKeys::default(),
+            is_told: false,
         }
     }
 
     /// Starts a turn: its share of costly checks is new, and so may be what tokens are judged by.
-    pub(crate) fn begin_turn(&mut self) {
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.costly_left = self.costly_per_turn;
+        self.is_told = false;
         let trust = self.rules.live.trust();
-        if !Arc::ptr_eq(&trust, &self.trust) {
+        let has_changed = !Arc::ptr_eq(&trust, &self.trust);
+        if has_changed {
+            if trust.policy == self.trust.policy {
+                self.verdicts.retain(&trust.keys);
+            } else {
+                self.verdicts.clear();
+            }
             self.trust = Arc::clone(&trust);
-            self.verdicts.clear();
         }
+        let ready = self.awaiting_keys.take_ready(self.rules.live.refetch(), has_changed, now);
+        self.waiting.extend(ready.into_iter().map(|(asked, token, waiting)| (asked, token, Some(waiting))));
+    }
+
+    /// Keys were fetched, or could not be, perhaps after this turn began: another one follows.
+    pub(crate) fn keys_came(&mut self) {
+        self.is_told = true;
+    }
+
+    /// When a token that waits for its key has waited long enough.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.awaiting_keys.deadline()
     }
 
     /// Judges now, or keeps the token for [`Self::next_waiting`].
     pub(crate) fn judge(&mut self, asked: Asked, token: Box<str>, now_unix: u64) -> Option<Verdict> {
         if is_costly(&token) && self.verdicts.get(&token, now_unix).is_none() {
             if self.costly_left == 0 {
-                self.waiting.push_back((asked, token));
+                self.waiting.push_back((asked, token, None));
                 return None;
             }
             self.costly_left -= 1;
         }
-        Some(self.verify(&token, now_unix))
+        self.verify(asked, &token, None, now_unix)
     }
 
     /// The next token that waited, judged, while the turn has room.
@@ -87,15 +121,17 @@ impl Authority {
         now_unix: u64,
         is_present: impl Fn(ConnRef) -> bool,
     ) -> Option<(Asked, Verdict)> {
-        if self.costly_left == 0 {
-            return None;
+        while self.costly_left > 0 {
+            let (asked, token, waiting) = self.waiting.pop_front()?;
+            if !is_present(asked.conn) {
+                continue;
+            }
+            self.costly_left -= 1;
+            if let Some(verdict) = self.verify(asked, &token, waiting, now_unix) {
+                return Some((asked, verdict));
+            }
         }
-        while self.waiting.front().is_some_and(|(asked, _)| !is_present(asked.conn)) {
-            self.waiting.pop_front();
-        }
-        let (asked, token) = self.waiting.pop_front()?;
-        self.costly_left -= 1;
-        Some((asked, self.verify(&token, now_unix)))
+        None
     }
 
     /// A number that rises with each token judged, for [`Self::forget_unused_since`].
@@ -115,17 +151,33 @@ impl Authority {
 
     /// Whether tokens wait for the next turn.
     pub(crate) fn has_work(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || self.is_told
     }
 
-    fn verify(&mut self, token: &str, now_unix: u64) -> Verdict {
+    /// `None` if the token waits for its key.
+    fn verify(
+        &mut self,
+        asked: Asked,
+        token: &str,
+        before: Option<Waiting>,
+        now_unix: u64,
+    ) -> Option<Verdict> {
         let start = Instant::now();
         let verdict = self.verdicts.verify(&self.trust.keys, &self.trust.policy, token, now_unix);
         self.times.note(start.elapsed());
-        match verdict {
-            Ok(claims) => Ok(Arc::new(self.grant(claims))),
-            Err(rejection) => Err(Close::new(CloseCode::InvalidToken, rejection.reason())),
+        let rejection = match verdict {
+            Ok(claims) => return Some(Ok(Arc::new(self.grant(claims)))),
+            Err(rejection) => rejection,
+        };
+        if matches!(rejection, Rejection::UnknownKey { .. }) {
+            let refetch = self.rules.live.refetch();
+            match self.awaiting_keys.put_aside(refetch, asked, token, before, start) {
+                Decision::Waits => return None,
+                Decision::TryAgain => return Some(Err(Close::try_again(retry_ms()))),
+                Decision::Refuse => {}
+            }
         }
+        Some(Err(Close::new(CloseCode::InvalidToken, rejection.reason())))
     }
 
     fn grant(&self, claims: Arc<Claims>) -> Grant {
@@ -139,7 +191,7 @@ impl Authority {
                 operations_per_minute: limits.ops_per_minute,
             },
             subject: claims.subject.clone().unwrap_or_default(),
-            expires: Some(claims.expires_at),
+            expires: Some(claims.expires_at.saturating_add(self.trust.policy.leeway_secs)),
             policy: Box::new(TokenPolicy { claims, rules: Arc::clone(&self.rules) }),
         }
     }

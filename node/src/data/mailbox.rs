@@ -36,6 +36,8 @@ pub(crate) enum Envelope {
     Report(oneshot::Sender<Box<Report>>),
     /// The admin thread wants to know something, or to have it done.
     Ask(Box<Ask>),
+    /// A round of requests for keys has ended: tokens that wait for it are looked at in this turn.
+    Keys,
     /// Close everything and end.
     Stop,
 }

@@ -6,10 +6,12 @@
 //! | `handshake.rs` | connections before their upgrade |
 //! | `authority.rs` | verdicts on tokens |
 //! | `inspect.rs` | what the admin thread asks, and has done |
+//! | `awaiting.rs` | tokens that wait for their keys to be fetched |
 //! | `mailbox.rs` | the door between threads |
 //! | `worker.rs` | the thread that compacts logs |
 
 mod authority;
+mod awaiting;
 mod handshake;
 pub(crate) mod inspect;
 mod mailbox;

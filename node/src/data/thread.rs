@@ -169,7 +169,7 @@ impl DataThread {
         let now_us = now.saturating_duration_since(self.shared.epoch).as_micros() as u64;
         // 1. Time: deadlines of connections and documents, and what was left over from the last turn.
         self.shard.begin_turn(now_us, now_unix);
-        self.authority.begin_turn();
+        self.authority.begin_turn(now);
         while let Some((asked, verdict)) =
             self.authority.next_waiting(now_unix, |conn| self.shard.is_present(conn))
         {
@@ -232,7 +232,8 @@ impl DataThread {
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
         let give_back = self.left.map(|(left, _)| left + GIVE_BACK_AFTER);
-        [retry, shard, stop, give_back, self.guests.next_deadline()].into_iter().flatten().min()
+        let others = [self.authority.deadline(), self.guests.next_deadline()];
+        [retry, shard, stop, give_back].into_iter().chain(others).flatten().min()
     }
 
     fn is_done(&self) -> bool {
@@ -511,6 +512,7 @@ impl DataThread {
                 let _ = reply.send(Box::new(self.report(engine)));
             }
             Envelope::Ask(ask) => inspect::answer(*ask, &mut self.shard, self.number),
+            Envelope::Keys => self.authority.keys_came(),
             Envelope::Stop => self.stop(engine, now),
         }
     }

@@ -5,9 +5,11 @@
 //! | --- | --- |
 //! | `host` | what is read of the host |
 //! | `checks` | what it is measured by |
+//! | `jwks` | keys by URL: whether they can be fetched |
 
 mod checks;
 mod host;
+mod jwks;
 
 use std::fmt;
 
@@ -15,6 +17,7 @@ use serde::Serialize;
 
 pub use checks::{Wanted, examine};
 pub use host::Host;
+pub use jwks::examine_jwks;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

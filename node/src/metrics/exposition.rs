@@ -8,7 +8,8 @@ use prometheus::{Encoder, TextEncoder};
 use super::process::Process;
 use super::{Histogram, Report};
 use crate::control::Status;
-use crate::store::Snapshot;
+use crate::jwks;
+use crate::store;
 
 /// What the text is served as.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,6 +20,9 @@ pub(crate) struct Node {
     pub(crate) region: String,
     pub(crate) status: Status,
     pub(crate) max_connections: u32,
+    /// Keys of the configuration, and all.
+    pub(crate) keys: (usize, usize),
+    pub(crate) jwks: jwks::Snapshot,
 }
 
 /// A counter of each thread: name, help, value.
@@ -57,8 +61,9 @@ const CLOSES: &[Reason] = &[
 ];
 
 /// The text of all that is known.
-pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&Snapshot>) -> String {
+pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&store::Snapshot>) -> String {
     let mut families = node_families(node);
+    families.extend(key_families(node));
     families.extend(thread_families(threads));
     families.extend(time_families(threads));
     families.extend(store.into_iter().flat_map(store_families));
@@ -90,6 +95,36 @@ fn node_families(node: &Node) -> Vec<MetricFamily> {
             "Most connections of the node.",
             MetricType::GAUGE,
             vec![gauge(Vec::new(), node.max_connections.into())],
+        ),
+    ]
+}
+
+fn key_families(node: &Node) -> Vec<MetricFamily> {
+    let (configured, all) = node.keys;
+    let keys = [("configured", configured), ("fetched", all.saturating_sub(configured))];
+    let keys = keys.map(|(source, count)| gauge(vec![label("source", source)], count as f64));
+    let outcomes = ["changed", "unchanged", "failed"].iter().zip(node.jwks.fetches);
+    let fetches = outcomes.map(|(outcome, count)| counter(vec![label("outcome", outcome)], count as f64));
+    let one = |value| vec![gauge(Vec::new(), value)];
+    vec![
+        family("pinwire_keys", "Keys that tokens are checked with.", MetricType::GAUGE, keys.to_vec()),
+        family(
+            "pinwire_jwks_fetches_total",
+            "Requests for keys by URL, by what came of them.",
+            MetricType::COUNTER,
+            fetches.collect(),
+        ),
+        family(
+            "pinwire_jwks_urls",
+            "URLs that keys are fetched from.",
+            MetricType::GAUGE,
+            one(node.jwks.urls as f64),
+        ),
+        family(
+            "pinwire_jwks_age_seconds",
+            "Seconds since the URL that answered longest ago last did, infinite if one never did.",
+            MetricType::GAUGE,
+            one(node.jwks.age_seconds),
         ),
     ]
 }
@@ -159,7 +194,7 @@ fn time_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
     ]
 }
 
-fn store_families(store: &Snapshot) -> Vec<MetricFamily> {
+fn store_families(store: &store::Snapshot) -> Vec<MetricFamily> {
     let one = |name: &str, help: &str, value: u64| {
         let value = value as f64;
         let (kind, metric) = if name.ends_with("_total") {
@@ -274,7 +309,13 @@ mod tests {
     use super::*;
 
     fn node() -> Node {
-        Node { region: "eu-central-1".to_owned(), status: Status::Degraded, max_connections: 7 }
+        Node {
+            region: "eu-central-1".to_owned(),
+            status: Status::Degraded,
+            max_connections: 7,
+            keys: (1, 3),
+            jwks: jwks::Snapshot { fetches: [1, 2, 3], urls: 2, age_seconds: f64::INFINITY },
+        }
     }
 
     #[test]
@@ -289,6 +330,10 @@ mod tests {
             "pinwire_status{status=\"degraded\"} 1",
             "pinwire_status{status=\"healthy\"} 0",
             "pinwire_connections_limit 7",
+            "pinwire_keys{source=\"configured\"} 1",
+            "pinwire_keys{source=\"fetched\"} 2",
+            "pinwire_jwks_fetches_total{outcome=\"failed\"} 3",
+            "pinwire_jwks_age_seconds inf",
             "pinwire_connections{thread=\"0\"} 3",
             "pinwire_thread_up{thread=\"0\"} 1",
             "pinwire_thread_up{thread=\"1\"} 0",
@@ -306,14 +351,16 @@ mod tests {
 
     #[test]
     fn names_and_labels_follow_the_conventions() {
-        let text = text(&node(), &[Some(Report::default())], Some(&Snapshot::default()));
+        let text = text(&node(), &[Some(Report::default())], Some(&store::Snapshot::default()));
         for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
             let [_, _, name, kind] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
             assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
             assert!(kind != "summary" && !name.contains("milli"), "{line}");
             assert_eq!(
                 kind == "histogram",
-                name.ends_with("_seconds") && !name.starts_with("process_"),
+                name.ends_with("_seconds")
+                    && !name.starts_with("process_")
+                    && !name.ends_with("_age_seconds"),
                 "{line}"
             );
             let help = format!("# HELP {name} ");
@@ -326,7 +373,7 @@ mod tests {
             labels.iter().map(|label| label.split('=').next().unwrap()).collect();
         assert_eq!(
             names.into_iter().collect::<Vec<_>>(),
-            ["le", "reason", "region", "status", "thread", "version"]
+            ["le", "outcome", "reason", "region", "source", "status", "thread", "version"]
         );
     }
 }

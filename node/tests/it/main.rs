@@ -1,7 +1,11 @@
 //! The program as operators and clients meet it.
 
 mod admin;
+mod clock;
+mod keys;
+mod member;
 mod ops;
+mod provider;
 mod rig;
 mod serve;
 mod store;

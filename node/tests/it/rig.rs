@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ impl Home {
 /// A node that serves.
 pub struct Serving {
     pub child: Child,
-    log: Receiver<String>,
+    log: Mutex<Receiver<String>>,
     pub ready: Value,
     _stdout: BufReader<ChildStdout>,
 }
@@ -80,7 +81,12 @@ impl Serving {
     }
 
     pub fn start_with(config: &Path, settings: &[&str]) -> Self {
-        let mut child = program()
+        Self::start_by(program(), config, settings)
+    }
+
+    /// By a command that is [`program`] with some variables.
+    pub fn start_by(mut program: Command, config: &Path, settings: &[&str]) -> Self {
+        let mut child = program
             .args(["serve", "--json", "--config"])
             .arg(config)
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
@@ -98,19 +104,23 @@ impl Serving {
         stdout.read_line(&mut line).unwrap();
         let ready = serde_json::from_str(&line)
             .unwrap_or_else(|_| panic!("{line:?}; the log: {:?}", log.try_iter().collect::<Vec<_>>()));
-        Self { child, log, ready, _stdout: stdout }
+        Self { child, log: Mutex::new(log), ready, _stdout: stdout }
     }
 
     /// Waits for a line of the log that has all of these words.
     pub fn logs(&self, words: &[&str]) -> String {
-        let mut seen = Vec::new();
+        self.logs_until(words).pop().unwrap()
+    }
+
+    /// The same, with all that came before it since the last call.
+    pub fn logs_until(&self, words: &[&str]) -> Vec<String> {
+        let (log, mut seen) = (self.log.lock().unwrap(), Vec::new());
         loop {
-            let line =
-                self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{words:?} not in {seen:#?}"));
-            if words.iter().all(|word| line.contains(word)) {
-                return line;
-            }
+            let line = log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{words:?} not in {seen:#?}"));
             seen.push(line);
+            if seen.last().is_some_and(|line| words.iter().all(|word| line.contains(word))) {
+                return seen;
+            }
         }
     }
 

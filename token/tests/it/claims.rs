@@ -144,6 +144,41 @@ fn forgetting_and_refusals_leave_nothing_behind() {
 }
 
 #[test]
+fn tokens_of_a_key_that_is_taken_out_are_forgotten_and_those_of_others_stay() {
+    let secrets = [b"0123456789abcdef0123456789abcdef", b"fedcba9876543210fedcba9876543210"];
+    let key = |at: usize, id: &str| Key::from_secret(secrets[at]).unwrap().with_id(id);
+    let token = |at: usize, id: &str| {
+        mint(&SigningKey::from_secret(secrets[at]).unwrap().with_id(id), &good_claims()).unwrap()
+    };
+    let (both, [old, new]) =
+        (KeySet::from_iter([key(0, "old"), key(1, "new")]), [token(0, "old"), token(1, "new")]);
+    let policy = Policy::default();
+    // What is left: the other key; the same name with another key; the same key under another name, or for one tenant alone.
+    let lefts = [key(1, "new"), key(1, "old"), key(0, "new"), key(0, "old").for_tenant("tenant-b")];
+    for (at, left) in lefts.into_iter().enumerate() {
+        let mut verdicts = Verdicts::new(8, [7; 32]);
+        verdicts.verify(&both, &policy, &old, NOW).unwrap();
+        verdicts.verify(&both, &policy, &new, NOW).unwrap();
+        verdicts.retain(&both);
+        assert_eq!(verdicts.len(), 2, "nothing was taken out");
+        verdicts.retain(&KeySet::from_iter([left]));
+        assert!(verdicts.get(&old, NOW).is_none(), "{at}");
+        assert_eq!(verdicts.get(&new, NOW).is_some(), at == 0, "{at}");
+    }
+}
+
+#[test]
+fn while_more_keys_may_come_a_name_that_is_unknown_is_not_a_bad_signature() {
+    let other = SigningKey::from_secret(b"fedcba9876543210fedcba9876543210").unwrap().with_id("new");
+    let token = mint(&other, &good_claims()).unwrap();
+    let refused = |keys: &KeySet| verify(keys, &Policy::default(), &token, NOW).unwrap_err();
+    let mut keys = keys();
+    assert_eq!(refused(&keys), Rejection::Signature);
+    keys.expect_more();
+    assert_eq!(refused(&keys), Rejection::UnknownKey { id: Some("new".into()) });
+}
+
+#[test]
 fn memory_for_verdicts_is_bounded_and_the_least_used_goes_first() {
     let mut verdicts = Verdicts::new(8, [1; 32]);
     let (keys, policy) = (keys(), Policy::default());
