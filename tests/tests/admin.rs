@@ -273,6 +273,32 @@ fn a_connection_is_closed_as_asked_and_one_that_comes_back_is_another() {
 }
 
 #[test]
+fn a_connection_keeps_its_id_when_it_moves_to_another_thread() {
+    on_two_threads(|options| {
+        with_admin(options, |node, admin| {
+            let mut known = BTreeSet::new();
+            let mut clients = Vec::new();
+            let mut moved = 0;
+            for name in names(12, "moving") {
+                let client = TestClient::open(node, &name);
+                let page: ConnectionPage = admin.get("/v1/connections");
+                let is_new = |connection: &Connection| !known.contains(&connection.id);
+                let before = page.connections.into_iter().find(is_new).unwrap();
+                assert_eq!((before.state, before.dialect), (ConnectionState::Waiting, None));
+                // Its first message tells on which thread its document is.
+                clients.push(client.joined());
+                let after: Connection = admin.get(&format!("/v1/connections/{}", before.id));
+                assert_eq!((after.state, &after.documents), (ConnectionState::Open, &vec![name]));
+                assert_eq!((&after.id, &after.since), (&before.id, &before.since));
+                moved += usize::from(after.thread != before.thread);
+                known.insert(before.id);
+            }
+            assert!(moved > 0, "none moved");
+        });
+    });
+}
+
+#[test]
 fn an_ended_document_loses_its_members_on_every_thread_and_what_it_held() {
     on_two_threads(|options| {
         with_admin(options, |node, admin| {
