@@ -469,7 +469,9 @@ fn requests_that_mean_nothing_are_told_why() {
         let close = |body: Value| problem(admin, "POST", "/v1/connections/1-1/close", Some(&body));
         assert_eq!(close(json!({ "code": 4999 })).parameter.as_deref(), Some("code"));
         assert_eq!(close(json!({ "reason": "x".repeat(124) })).parameter.as_deref(), Some("reason"));
-        assert_eq!(close(json!({ "cod": 1000 })).error, "invalid_body");
+        for body in [json!({ "cod": 1000 }), json!([null, null]), json!({ "code": 1000.5 }), json!(7)] {
+            assert_eq!(close(body.clone()).error, "invalid_body", "{body}");
+        }
         assert_eq!(close(json!({})).error, "not_found");
         for path in ["/v1/connections/x", "/v1/documents/a/b/c", "/v2/node", "/"] {
             assert_eq!(problem(admin, "GET", path, None).error, "not_found", "{path}");
