@@ -273,6 +273,32 @@ fn a_connection_is_closed_as_asked_and_one_that_comes_back_is_another() {
 }
 
 #[test]
+fn a_connection_keeps_its_id_when_it_moves_to_another_thread() {
+    on_two_threads(|options| {
+        with_admin(options, |node, admin| {
+            let mut known = BTreeSet::new();
+            let mut clients = Vec::new();
+            let mut moved = 0;
+            for name in names(12, "moving") {
+                let client = TestClient::open(node, &name);
+                let page: ConnectionPage = admin.get("/v1/connections");
+                let is_new = |connection: &Connection| !known.contains(&connection.id);
+                let before = page.connections.into_iter().find(is_new).unwrap();
+                assert_eq!((before.state, before.dialect), (ConnectionState::Waiting, None));
+                // Its first message tells on which thread its document is.
+                clients.push(client.joined());
+                let after: Connection = admin.get(&format!("/v1/connections/{}", before.id));
+                assert_eq!((after.state, &after.documents), (ConnectionState::Open, &vec![name]));
+                assert_eq!((&after.id, &after.since), (&before.id, &before.since));
+                moved += usize::from(after.thread != before.thread);
+                known.insert(before.id);
+            }
+            assert!(moved > 0, "none moved");
+        });
+    });
+}
+
+#[test]
 fn an_ended_document_loses_its_members_on_every_thread_and_what_it_held() {
     on_two_threads(|options| {
         with_admin(options, |node, admin| {
@@ -443,7 +469,9 @@ fn requests_that_mean_nothing_are_told_why() {
         let close = |body: Value| problem(admin, "POST", "/v1/connections/1-1/close", Some(&body));
         assert_eq!(close(json!({ "code": 4999 })).parameter.as_deref(), Some("code"));
         assert_eq!(close(json!({ "reason": "x".repeat(124) })).parameter.as_deref(), Some("reason"));
-        assert_eq!(close(json!({ "cod": 1000 })).error, "invalid_body");
+        for body in [json!({ "cod": 1000 }), json!([null, null]), json!({ "code": 1000.5 }), json!(7)] {
+            assert_eq!(close(body.clone()).error, "invalid_body", "{body}");
+        }
         assert_eq!(close(json!({})).error, "not_found");
         for path in ["/v1/connections/x", "/v1/documents/a/b/c", "/v2/node", "/"] {
             assert_eq!(problem(admin, "GET", path, None).error, "not_found", "{path}");

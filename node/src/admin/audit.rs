@@ -60,9 +60,11 @@ impl Audit {
         Ok(Begun { audit: self, file, who, what })
     }
 
-    /// At most `limit` records after the record number `since`.
+    /// At most `limit` records after the record number `since`. A number that is still to come is one from before a restart:
+    /// then these are all since the start.
     pub(crate) fn since(&self, since: u64, limit: usize) -> AuditPage {
         let kept = self.lock();
+        let since = if since > kept.last { 0 } else { since };
         let from = kept.records.partition_point(|record| record.sequence <= since);
         let records: Vec<AuditRecord> = kept.records.range(from..).take(limit).cloned().collect();
         let next = records.last().map_or(since, |record| record.sequence);
@@ -157,6 +159,8 @@ mod tests {
         let page = audit.since(0, 10);
         assert_eq!((page.records.len(), page.lost, page.next), (10, 5, 15));
         assert_eq!(audit.since(page.next, 5000).records.len(), KEPT - 10);
-        assert_eq!(audit.since(9999, 5), AuditPage { records: Vec::new(), next: 9999, lost: 0 });
+        assert_eq!(audit.since(9999, 5), audit.since(0, 5), "a number from before a restart");
+        let last = KEPT as u64 + 5;
+        assert_eq!(audit.since(last, 5), AuditPage { records: Vec::new(), next: last, lost: 0 });
     }
 }

@@ -81,24 +81,21 @@ impl Events {
         }
     }
 
-    /// At most `limit` of what happened after the event number `since`.
+    /// At most `limit` of what happened after the event number `since`. A number that is still to come is one from before a
+    /// restart: then that is all that happened since the start.
     pub(crate) fn since(&self, since: u64, limit: usize) -> EventPage {
-        let (found, last) = self.lock().since(since);
+        let (since, found, last) = self.lock().since(since);
         let is_all = found.len() <= limit;
         let page = &found[..found.len().min(limit)];
-        let next = if is_all { last.max(since) } else { page.last().map_or(since, |event| event.sequence) };
+        let next = if is_all { last } else { page.last().map_or(since, |event| event.sequence) };
         // What is missing up to there is not kept any more.
-        let lost = next.saturating_sub(since) - page.len() as u64;
+        let lost = next - since - page.len() as u64;
         let event = |noted: &Arc<Noted>| Event {
             sequence: noted.sequence,
             at: rfc3339(noted.at),
             what: noted.what.clone(),
         };
-        EventPage {
-            events: page.iter().map(event).collect(),
-            next,
-            lost: if since > last { 0 } else { lost },
-        }
+        EventPage { events: page.iter().map(event).collect(), next, lost }
     }
 
     /// The number of the event before the last `count`.
@@ -124,8 +121,10 @@ impl Inner {
         queue.push_back(noted);
     }
 
-    /// In order, and the number of the last event of all. Shared: the lock is not held while texts are copied.
-    fn since(&self, since: u64) -> (Vec<Arc<Noted>>, u64) {
+    /// After which number, what happened in order, and the number of the last event of all. Shared: the lock is not held while
+    /// texts are copied.
+    fn since(&self, since: u64) -> (u64, Vec<Arc<Noted>>, u64) {
+        let since = if since > self.last { 0 } else { since };
         let behind = |queue: &VecDeque<Arc<Noted>>| -> Vec<Arc<Noted>> {
             let from = queue.partition_point(|noted| noted.sequence <= since);
             queue.range(from..).cloned().collect()
@@ -133,7 +132,7 @@ impl Inner {
         let mut found = behind(&self.node);
         found.append(&mut behind(&self.messages));
         found.sort_by_key(|noted| noted.sequence);
-        (found, self.last)
+        (since, found, self.last)
     }
 }
 
@@ -158,7 +157,8 @@ mod tests {
         stop(&events, KEPT);
         let page = events.since(1, 5000);
         assert_eq!((page.events.len(), page.next, page.lost), (KEPT, KEPT as u64 + 3, 2));
-        assert_eq!(events.since(u64::MAX, 5).next, u64::MAX, "the future has nothing yet");
+        let page = events.since(u64::MAX, 5000);
+        assert_eq!((page.events.len(), page.next), (KEPT, KEPT as u64 + 3), "a number from before a restart");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::problem::Problem;
 
@@ -34,7 +36,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<
     }
 }
 
-/// A body in JSON.
+/// A body in JSON: an object.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
@@ -42,8 +44,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body: Result<Json<T>, JsonRejection> = Json::from_request(request, state).await;
-        body.map(|body| Self(body.0)).map_err(|wrong| Problem::body(wrong.status(), wrong.body_text()))
+        // Read as an object first: a list of its values would be taken for a struct too.
+        let body: Result<Json<Map<String, Value>>, JsonRejection> = Json::from_request(request, state).await;
+        let object = body.map_err(|wrong| Problem::body(wrong.status(), wrong.body_text()))?.0;
+        let value = serde_json::from_value(Value::Object(object));
+        let invalid = |wrong: serde_json::Error| {
+            Problem::body(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("the body is not what is wanted: {wrong}"),
+            )
+        };
+        value.map(Self).map_err(invalid)
     }
 }
 
