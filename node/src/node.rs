@@ -349,6 +349,7 @@ fn engine_config(config: &Config) -> pinwire_engine::Config {
         rings: config.rings_per_thread,
         slot_out_max: config.buffers.outbound_per_connection,
         thread_out_max: config.buffers.outbound_per_thread,
+        costly_steps_per_turn: config.tls.as_ref().map_or(1, |tls| tls.handshakes_per_turn),
         ..pinwire_engine::Config::default()
     }
 }

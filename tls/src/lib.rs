@@ -5,14 +5,17 @@
 //! | `session` | one connection |
 //! | `server`, `certificates` | what servers are made by: certificates from files, chosen by the name that clients ask for |
 //! | `client` | what clients are made by |
+//! | `failure` | why peers' bytes are refused, in words for metrics |
 
 mod certificates;
 mod client;
+mod failure;
 mod server;
 mod session;
 
 pub use certificates::{CertificateError, Certificates};
 pub use client::{ClientError, Trust, client_config, client_session};
+pub use failure::REFUSALS;
 pub use rustls::server::ProducesTickets;
 pub use rustls::{ClientConfig, Error, ServerConfig};
 pub use server::{server_config, server_session, ticketer};

@@ -16,7 +16,7 @@ pub(super) struct Draft {
     pub(super) public_url: String,
     pub(super) listen: Vec<String>,
     pub(super) allow_plaintext: bool,
-    pub(super) tls: TlsFiles,
+    pub(super) tls: TlsKeys,
     /// 0: one for each core.
     pub(super) threads: u32,
     pub(super) driver: String,
@@ -40,11 +40,18 @@ pub(super) struct Draft {
 }
 
 /// The table `tls`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TlsFiles {
+#[derive(Clone, Debug)]
+pub(super) struct TlsKeys {
     pub(super) listen: Vec<String>,
     pub(super) certificates: Vec<String>,
     pub(super) keys: Vec<String>,
+    pub(super) handshakes_per_turn: u32,
+}
+
+impl Default for TlsKeys {
+    fn default() -> Self {
+        Self { listen: Vec::new(), certificates: Vec::new(), keys: Vec::new(), handshakes_per_turn: 8 }
+    }
 }
 
 /// The table `tokens`.
@@ -66,7 +73,7 @@ impl Default for Draft {
             public_url: String::new(),
             listen: vec!["127.0.0.1:1234".to_owned()],
             allow_plaintext: false,
-            tls: TlsFiles::default(),
+            tls: TlsKeys::default(),
             threads: 0,
             driver: "auto".to_owned(),
             max_connections: DEFAULT_MAX_CONNECTIONS,

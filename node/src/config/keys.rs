@@ -92,6 +92,8 @@ pub(super) static KEYS: &[Key] = &[
         "PEM files with a certificate each, those that vouch for it behind it. A client gets the first that is for the name it asks for, else the first of all. They are read again at each reload."),
     key("tls.keys", Files(|d| &mut d.tls.keys), Live,
         "PEM files with the private keys of these certificates, in the same order."),
+    key("tls.handshakes_per_turn", Count(|d| &mut d.tls.handshakes_per_turn, 1..=10_000), Restart,
+        "TLS handshakes that a thread answers in one turn of its loop: each costs a signature, or a key exchange at least. Those that wait are answered in the order in which they came."),
     key("tokens.secret_file", File(|d| &mut d.tokens.secret_file), Live,
         "A file with the secret that tokens are signed with (HS256): all of it but line ends at its end, at least 32 bytes. It is read again at each reload."),
     key("tokens.jwks_files", Files(|d| &mut d.tokens.jwks_files), Live,

@@ -198,6 +198,8 @@ pub struct Tls {
     pub listen: Vec<SocketAddr>,
     /// At least one.
     pub certificates: Arc<Certificates>,
+    /// Handshakes that a thread answers in a turn.
+    pub handshakes_per_turn: u32,
 }
 
 /// The public address of a region.

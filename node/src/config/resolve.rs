@@ -13,7 +13,7 @@ use pinwire_tls::CertificateError;
 use pinwire_token::{Jwks, Key, KeySet, Policy};
 use tracing_subscriber::EnvFilter;
 
-use super::draft::TlsFiles;
+use super::draft::TlsKeys;
 use super::sources::{Problem, Sources, Written, read_file};
 use super::{Advertised, Certificates, Change, Config, Driver, Region, Resolved, Tls};
 use crate::log::LogFormat;
@@ -138,7 +138,7 @@ fn addresses(written: &mut Written, key: &str, texts: &[String]) -> Vec<SocketAd
 }
 
 fn tls(written: &mut Written) -> Option<Tls> {
-    let TlsFiles { listen, certificates: chains, keys } = written.draft.tls.clone();
+    let TlsKeys { listen, certificates: chains, keys, handshakes_per_turn } = written.draft.tls.clone();
     let listen = addresses(written, "tls.listen", &listen);
     if listen.is_empty() {
         if !chains.is_empty() {
@@ -176,7 +176,7 @@ fn tls(written: &mut Written) -> Option<Tls> {
             written.doubtful("tls.keys", what);
         }
     }
-    Some(Tls { listen, certificates: Arc::new(certificates) })
+    Some(Tls { listen, certificates: Arc::new(certificates), handshakes_per_turn })
 }
 
 fn advertised(written: &mut Written) -> Option<Advertised> {

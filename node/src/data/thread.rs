@@ -153,9 +153,18 @@ impl DataThread {
             self.turn(&mut engine);
             self.times.turn.note(start.elapsed());
             if self.is_done() {
-                return;
+                return self.close_all(&mut engine);
             }
         }
+    }
+
+    /// Whoever is still there after a stop's patience is not waited for any more, but told in TLS that this is the end.
+    fn close_all(&mut self, engine: &mut Engine) {
+        let slots: Vec<u32> = self.shard.slots().chain(self.guests.slots()).collect();
+        for slot in slots {
+            engine.close(Slot::from_index(slot));
+        }
+        engine.flush();
     }
 
     /// One turn. The order matters: inputs first, so that everything they cause leaves in this turn.
@@ -262,6 +271,7 @@ impl DataThread {
                 }
                 engine.recycle(buf);
             }
+            Event::Opened { .. } => {}
             Event::Ended { slot, cause } => self.ended(engine, slot, cause),
             Event::Drained { slot } => self.shard.drained(number(slot)),
             Event::Overflow { slot } => self.give_up(number(slot), "its socket's bound"),

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pinwire_protocol::document::ywebsocket::{self, Message};
@@ -54,7 +55,12 @@ impl Secure {
     }
 
     fn start(&self) -> Serving {
-        Serving::start_with(&self.home.config(), &["listen=", "tls.listen=127.0.0.1:0", "threads=2"])
+        self.start_with(&["threads=2"])
+    }
+
+    fn start_with(&self, settings: &[&str]) -> Serving {
+        let settings = [&["listen=", "tls.listen=127.0.0.1:0"], settings].concat();
+        Serving::start_with(&self.home.config(), &settings)
     }
 
     /// What clients connect by; one keeps the tickets that it was given.
@@ -285,4 +291,89 @@ fn what_follows_an_end_is_ignored_and_kept_nowhere() {
     let zeros = vec![0; 1 << 20];
     let is_refused = (0..256).any(|_| stream.sock.write_all(&zeros).is_err());
     assert!(is_refused, "256 MiB were taken");
+}
+
+/// Reads to the end, which has to be said.
+fn rest(stream: &mut Stream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("close_notify before the end");
+    rest
+}
+
+#[test]
+fn a_herd_of_handshakes_waits_in_turn_and_nobody_is_lost() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&["threads=1", "tls.handshakes_per_turn=1"]);
+    let client = secure.client();
+    let mut there = connect(&node, &client, "localhost");
+    let mut herd: Vec<Stream> = (0..200)
+        .map(|_| {
+            let tcp = TcpStream::connect(authority(&node)).unwrap();
+            tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut tls = StreamOwned::new(ClientConnection::new(Arc::clone(&client), name).unwrap(), tcp);
+            tls.conn.write_tls(&mut tls.sock).unwrap();
+            tls
+        })
+        .collect();
+    assert!(get(&mut there, "/health").contains("\"healthy\""));
+    for stream in &mut herd {
+        assert!(get(stream, "/health").contains("\"healthy\""));
+    }
+}
+
+#[test]
+fn deadlines_end_connections_as_tls_wants_it() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&[
+        "threads=1",
+        "deadlines.handshake=1s",
+        "http.head_deadline=1s",
+        "deadlines.close=1s",
+    ]);
+    let client = secure.client();
+    let mut silent = connect(&node, &client, "localhost");
+    assert_eq!(rest(&mut silent), b"", "no request came");
+    let mut idle = connect(&node, &client, "localhost");
+    write!(idle, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let answer = String::from_utf8(rest(&mut idle)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"healthy\""), "no second request came");
+    // Its close frame is not answered.
+    let mut refused = Member::open(connect(&node, &client, "localhost"), "document", "a.b.c");
+    refused.say(|out| ywebsocket::append_sync_step1(out, &[0]));
+    assert_eq!(rest(&mut refused.stream).first(), Some(&0x88));
+}
+
+#[test]
+fn another_library_sees_no_truncation() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&["threads=1", "deadlines.handshake=1s"]);
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-ign_eof", "-servername", "localhost", "-connect", &authority(&node)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl");
+    // Its input stays open: the node ends the connection.
+    let stdin = client.stdin.take();
+    let output = client.wait_with_output().unwrap();
+    drop(stdin);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !told.contains("unexpected eof"), "{told}");
+}
+
+#[test]
+fn a_stop_ends_connections_as_tls_wants_it() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&["threads=1"]);
+    let (client, token) = (secure.client(), secure.home.token());
+    let mut guest = connect(&node, &client, "localhost");
+    let mut member = Member::open(connect(&node, &client, "localhost"), "document", &token);
+    member.say(|out| ywebsocket::append_sync_step1(out, &[0]));
+    node.signal("TERM");
+    assert_eq!(rest(&mut guest), b"");
+    // Its patience is waited for, since this one answers no close frame.
+    assert!(rest(&mut member.stream).windows(2).any(|pair| pair == 1001_u16.to_be_bytes()));
+    node.logs(&["stopped"]);
 }
