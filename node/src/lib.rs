@@ -1,6 +1,7 @@
 //! The Pinwire node: effects to kernel, HTTP, tokens and the command line.
 
 pub mod apps;
+mod capacity;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -15,6 +15,7 @@ use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::apps::Apps;
+use crate::capacity::Capacity;
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{
@@ -72,10 +73,13 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
         if config.threads > THREADS_MAX {
             return Err(StartError::TooManyThreads(config.threads));
         }
+        let capacity = Capacity::here(&config);
+        config.max_connections = capacity.connections;
+        config.http.max_connections = capacity.http;
         let listeners = listen(&config)?;
         let address = bound_address(&listeners)?;
         let epoch = Instant::now();
@@ -109,6 +113,7 @@ impl Node {
         });
         let shared = Arc::new(Shared {
             config,
+            slots_per_thread: capacity.slots,
             epoch,
             live: Arc::clone(&live),
             active,
@@ -267,7 +272,7 @@ impl Starting {
         {
             tracing::warn!(number, core, %error, "a data thread could not be pinned to its core");
         }
-        let config = engine_config(&self.shared.config);
+        let config = engine_config(&self.shared);
         let ready_inside = ready.clone();
         let guard = AbortOnPanic;
         let outcome = pinwire_engine::run(config, move |engine| self.serve(engine, ready_inside, ways));
@@ -338,14 +343,15 @@ impl Drop for AbortOnPanic {
     }
 }
 
-fn engine_config(config: &Config) -> pinwire_engine::Config {
+fn engine_config(shared: &Shared) -> pinwire_engine::Config {
+    let config = &shared.config;
     pinwire_engine::Config {
         driver: match config.driver {
             Driver::Auto => pinwire_engine::Driver::Auto,
             Driver::Uring => pinwire_engine::Driver::Uring,
             Driver::Epoll => pinwire_engine::Driver::Epoll,
         },
-        slots_max: config.max_connections,
+        slots_max: shared.slots_per_thread,
         rings: config.rings_per_thread,
         slot_out_max: config.buffers.outbound_per_connection,
         thread_out_max: config.buffers.outbound_per_thread,

@@ -358,6 +358,12 @@ impl Shard {
         self.resume(conn);
     }
 
+    /// The connection that has a slot now.
+    #[must_use]
+    pub fn connection(&self, slot: Slot) -> Option<ConnRef> {
+        self.out.reference(slot)
+    }
+
     /// Whether a connection is still here to take a verdict.
     #[must_use]
     pub fn is_present(&self, conn: ConnRef) -> bool {

@@ -13,7 +13,7 @@ use pinwire_token::{Claims, Request, Verdicts, authorize, is_costly};
 
 use crate::apps::Apps;
 use crate::live::{Live, Trust};
-use crate::metrics::Histogram;
+use crate::metrics::{Histogram, Refusals};
 
 /// Who asked.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,13 @@ impl Authority {
     }
 
     /// Judges now, or keeps the token for [`Self::next_waiting`].
-    pub(crate) fn judge(&mut self, asked: Asked, token: Box<str>, now_unix: u64) -> Option<Verdict> {
+    pub(crate) fn judge(
+        &mut self,
+        asked: Asked,
+        token: Box<str>,
+        now_unix: u64,
+        refusals: &mut Refusals,
+    ) -> Option<Verdict> {
         if is_costly(&token) && self.verdicts.get(&token, now_unix).is_none() {
             if self.costly_left == 0 {
                 self.waiting.push_back((asked, token));
@@ -76,7 +82,7 @@ impl Authority {
             }
             self.costly_left -= 1;
         }
-        Some(self.verify(&token, now_unix))
+        Some(self.verify(&token, now_unix, refusals))
     }
 
     /// The next token that waited, judged, while the turn has room.
@@ -85,6 +91,7 @@ impl Authority {
     pub(crate) fn next_waiting(
         &mut self,
         now_unix: u64,
+        refusals: &mut Refusals,
         is_present: impl Fn(ConnRef) -> bool,
     ) -> Option<(Asked, Verdict)> {
         if self.costly_left == 0 {
@@ -95,7 +102,7 @@ impl Authority {
         }
         let (asked, token) = self.waiting.pop_front()?;
         self.costly_left -= 1;
-        Some((asked, self.verify(&token, now_unix)))
+        Some((asked, self.verify(&token, now_unix, refusals)))
     }
 
     /// A number that rises with each token judged, for [`Self::forget_unused_since`].
@@ -118,13 +125,16 @@ impl Authority {
         !self.waiting.is_empty()
     }
 
-    fn verify(&mut self, token: &str, now_unix: u64) -> Verdict {
+    fn verify(&mut self, token: &str, now_unix: u64, refusals: &mut Refusals) -> Verdict {
         let start = Instant::now();
         let verdict = self.verdicts.verify(&self.trust.keys, &self.trust.policy, token, now_unix);
         self.times.note(start.elapsed());
         match verdict {
             Ok(claims) => Ok(Arc::new(self.grant(claims))),
-            Err(rejection) => Err(Close::new(CloseCode::InvalidToken, rejection.reason())),
+            Err(rejection) => {
+                refusals.token(&rejection);
+                Err(Close::new(CloseCode::InvalidToken, rejection.reason()))
+            }
         }
     }
 

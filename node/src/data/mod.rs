@@ -5,11 +5,13 @@
 //! | `thread.rs` | the turn: kernel events and mail in, bytes and mail out |
 //! | `handshake.rs` | connections before their upgrade |
 //! | `authority.rs` | verdicts on tokens |
+//! | `connection.rs` | what a connection is called in the log |
 //! | `mailbox.rs` | the door between threads |
 //! | `store.rs` | the session store and its implementation in memory |
 //! | `worker.rs` | the thread that compacts logs |
 
 mod authority;
+mod connection;
 mod handshake;
 mod mailbox;
 mod store;

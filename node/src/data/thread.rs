@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire_engine::{Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot};
+use pinwire_engine::{
+    Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot, Stage,
+};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_shard::{DocumentRef, Effect, Opening, Segment, Shard, SocketAction, Traveller};
 
 use super::authority::{Asked, Authority};
+use super::connection::ConnectionId;
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::store::{SessionStore, StoreEvent};
@@ -23,12 +26,14 @@ use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_aft
 use crate::limits::{AddressLimiter, Asking};
 use crate::live::Live;
 use crate::memory;
-use crate::metrics::{Report, Times};
+use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
 
 /// What the data threads of a node share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    /// Connections of each thread, those before their upgrade included.
+    pub(crate) slots_per_thread: u32,
     /// Zero of every thread's monotonic clock.
     pub(crate) epoch: Instant,
     pub(crate) live: Arc<Live>,
@@ -80,6 +85,8 @@ pub(crate) struct DataThread {
     random: u32,
     stopping_since: Option<Instant>,
     times: Times,
+    refusals: Refusals,
+    tls: TlsHandshakes,
     /// The most connections and documents that were here since most of them left.
     most: usize,
     /// When most of them left, if that was a short while ago, and which use of the authority was the last then.
@@ -138,6 +145,8 @@ impl DataThread {
             random: random | 1,
             stopping_since: None,
             times: Times::default(),
+            refusals: Refusals::default(),
+            tls: TlsHandshakes::default(),
             most: 0,
             left: None,
         })
@@ -176,7 +185,7 @@ impl DataThread {
         self.shard.begin_turn(now_us, now_unix);
         self.authority.begin_turn();
         while let Some((asked, verdict)) =
-            self.authority.next_waiting(now_unix, |conn| self.shard.is_present(conn))
+            self.authority.next_waiting(now_unix, &mut self.refusals, |conn| self.shard.is_present(conn))
         {
             self.shard.verdict(asked.conn, asked.ticket, verdict);
         }
@@ -184,8 +193,11 @@ impl DataThread {
         while let Some(event) = engine.next_event() {
             self.event(engine, event, now);
         }
-        while let Some(slot) = self.guests.next_late(now) {
+        while let Some((slot, guest)) = self.guests.next_late(now) {
             self.detaching.remove(&slot);
+            if !guest.is_done {
+                self.note_failed(engine, slot, guest.peer, handshake::TIMEOUT);
+            }
             engine.close(slot);
         }
         // 3. Other threads.
@@ -204,6 +216,7 @@ impl DataThread {
         self.submit_jobs();
         self.outgoing.flush();
         self.give_memory_back(now);
+        self.refusals.tell(self.number, now);
     }
 
     /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
@@ -236,7 +249,8 @@ impl DataThread {
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
         let give_back = self.left.map(|(left, _)| left + GIVE_BACK_AFTER);
-        [retry, shard, stop, give_back, self.guests.next_deadline()].into_iter().flatten().min()
+        let others = [self.guests.next_deadline(), self.refusals.next_deadline()];
+        [retry, shard, stop, give_back].into_iter().chain(others).flatten().min()
     }
 
     fn is_done(&self) -> bool {
@@ -255,6 +269,7 @@ impl DataThread {
                     // anything.
                     let is_refused = self.is_full() || self.stopping_since.is_some();
                     if is_refused && self.guests.len() >= GUESTS_TOLD_WHY {
+                        self.refusals.tls(Stage::Opening, handshake::FULL, peer.ip());
                         return engine.close(slot);
                     }
                     // A connection that could not be sealed would be in plain text.
@@ -271,7 +286,12 @@ impl DataThread {
                 }
                 engine.recycle(buf);
             }
-            Event::Opened { .. } => {}
+            Event::Opened { slot, is_resumed } => {
+                *if is_resumed { &mut self.tls.resumed } else { &mut self.tls.full } += 1;
+                if let Some(guest) = self.guests.get_mut(slot) {
+                    self.times.tls.note(now.saturating_duration_since(guest.since));
+                }
+            }
             Event::Ended { slot, cause } => self.ended(engine, slot, cause),
             Event::Drained { slot } => self.shard.drained(number(slot)),
             Event::Overflow { slot } => self.give_up(number(slot), "its socket's bound"),
@@ -300,8 +320,14 @@ impl DataThread {
                 self.detaching.remove(&slot);
                 engine.close(slot);
             }
-            Event::Pressure { of } => log_pressure(of),
-            Event::AcceptFailed { error } => tracing::warn!(%error, "accepting connections failed"),
+            Event::Pressure { of } => {
+                self.refusals.accept(pressure_name(of));
+                log_pressure(of);
+            }
+            Event::AcceptFailed { error } => {
+                self.refusals.accept("other");
+                tracing::warn!(%error, "accepting connections failed");
+            }
         }
     }
 
@@ -310,11 +336,14 @@ impl DataThread {
             // A request and then the end: the HTTP thread answers, and sees the end by itself.
             return;
         }
-        if self.guests.remove(slot).is_some() {
+        if let Some(guest) = self.guests.remove(slot) {
             self.detaching.remove(&slot);
+            if let Some(stage) = engine.stage(slot) {
+                self.refusals.tls(stage, tls_reason(cause), guest.peer.ip());
+            }
             return engine.close(slot);
         }
-        tracing::trace!(slot = slot.index(), ?cause, "a connection ended");
+        tracing::trace!(connection = self.name(number(slot)), ?cause, "a connection ended");
         if let Some(arrival) = self.arrived.values_mut().find(|arrival| arrival.slot == slot) {
             arrival.has_ended = true;
             return;
@@ -324,8 +353,22 @@ impl DataThread {
 
     /// A connection cannot be kept within a bound: it is cut, since what it missed cannot be made up for.
     fn give_up(&mut self, slot: u32, bound: &str) {
-        tracing::debug!(slot, bound, "a connection was cut");
+        tracing::debug!(connection = self.name(slot), bound, "a connection was cut");
         self.shard.ended(slot);
+    }
+
+    /// What the log calls an upgraded connection.
+    fn name(&self, slot: u32) -> Option<tracing::field::DisplayValue<ConnectionId>> {
+        let conn = self.shard.connection(slot)?;
+        Some(tracing::field::display(ConnectionId { thread: self.number, conn }))
+    }
+
+    /// A guest was given up: before its TLS handshake was through, or after.
+    fn note_failed(&mut self, engine: &Engine, slot: Slot, peer: SocketAddr, reason: &'static str) {
+        match engine.stage(slot) {
+            None | Some(Stage::Open { .. }) => self.refusals.handshake(reason, peer.ip()),
+            Some(stage) => self.refusals.tls(stage, reason, peer.ip()),
+        }
     }
 
     // Before the upgrade.
@@ -379,6 +422,7 @@ impl DataThread {
                 engine.detach(slot);
             }
             Wish::Bad(bad) => {
+                self.refusals.handshake(handshake::BAD_REQUEST, peer.ip());
                 let mut answer = Vec::new();
                 bad.append_response(&mut answer);
                 self.turn_away(slot, &answer);
@@ -389,7 +433,10 @@ impl DataThread {
 
     fn upgrade(&mut self, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
         let refusal = self.refusal(&upgrade, now);
-        if let Some((status, wait)) = refusal
+        if let Some((reason, ..)) = refusal {
+            self.refusals.handshake(reason, upgrade.client);
+        }
+        if let Some((_, status, wait)) = refusal
             && !upgrade.refuse_by_close
         {
             let retry_after = retry_after_secs(wait, self.random());
@@ -409,7 +456,7 @@ impl DataThread {
         let slot = number(slot);
         self.shard.outbox().write(slot, |out| out.extend_from_slice(upgrade.response()));
         let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
-        if let Some((_, wait)) = refusal {
+        if let Some((.., wait)) = refusal {
             let retry_ms = retry_after_secs(wait, self.random()) * 1000;
             self.shard.open(slot, Opening { token: None, ..upgrade.opening });
             return self.shard.close(slot, &Close::try_again(retry_ms));
@@ -424,16 +471,22 @@ impl DataThread {
         self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections
     }
 
-    /// Refusals that no app needs to read are HTTP, before the upgrade: status and the least wait.
-    fn refusal(&self, upgrade: &Upgrade, now: Instant) -> Option<(u16, Duration)> {
+    /// Refusals that no app needs to read are HTTP, before the upgrade: reason, status and the least wait.
+    fn refusal(&self, upgrade: &Upgrade, now: Instant) -> Option<(&'static str, u16, Duration)> {
         let admit = |limiter: &AddressLimiter| limiter.admit(upgrade.client, Asking::Connect, now);
         if let Some(Err(too_many)) = self.shared.live.with_limiter(admit) {
-            return Some((429, too_many.retry_after));
+            return Some((handshake::ADDRESS_LIMIT, 429, too_many.retry_after));
         }
         let opening = &upgrade.opening;
         let is_overrun =
             self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
-        (self.is_full() || is_overrun || self.stopping_since.is_some()).then_some((503, BUSY_WAIT))
+        let reasons = [
+            (self.stopping_since.is_some(), handshake::STOPPING),
+            (self.is_full(), handshake::FULL),
+            (is_overrun, handshake::PACED),
+        ];
+        let (_, reason) = reasons.into_iter().find(|(is_so, _)| *is_so)?;
+        Some((reason, 503, BUSY_WAIT))
     }
 
     /// Answers a guest for good; its deadline closes it if the peer does not.
@@ -497,13 +550,13 @@ impl DataThread {
             Envelope::Compacted { document, result } => self.shard.compacted(document, result),
             Envelope::Report(reply) => {
                 // Whoever asked may have gone.
-                let _ = reply.send(Box::new(self.report()));
+                let _ = reply.send(Box::new(self.report(engine)));
             }
             Envelope::Stop => self.stop(engine, now),
         }
     }
 
-    fn report(&self) -> Report {
+    fn report(&self, engine: &Engine) -> Report {
         let (connections, documents) = self.shard.population();
         Report {
             connections,
@@ -511,6 +564,8 @@ impl DataThread {
             guests: self.guests.len(),
             stats: self.shard.stats(),
             times: Times { token: *self.authority.times(), ..self.times.clone() },
+            refused: *self.refusals.counted(),
+            tls: TlsHandshakes { waiting: engine.steps_waiting(), ..self.tls },
         }
     }
 
@@ -572,7 +627,8 @@ impl DataThread {
     fn run_effect(&mut self, engine: &mut Engine, effect: Effect, now_unix: u64) {
         match effect {
             Effect::Verify { conn, ticket, token } => {
-                if let Some(verdict) = self.authority.judge(Asked { conn, ticket }, token, now_unix) {
+                let asked = Asked { conn, ticket };
+                if let Some(verdict) = self.authority.judge(asked, token, now_unix, &mut self.refusals) {
                     self.shard.verdict(conn, ticket, verdict);
                 }
             }
@@ -635,7 +691,7 @@ impl DataThread {
                 // Who is gone misses nothing.
                 Ok(()) | Err(Refused::Ended) => {}
                 Err(refused) => {
-                    tracing::debug!(slot, %refused, "output refused");
+                    tracing::debug!(connection = self.name(*slot), %refused, "output refused");
                     cut.push(*slot);
                 }
             }
@@ -707,4 +763,12 @@ fn full_name(name: &pinwire_shard::DocumentName) -> String {
 
 fn log_pressure(of: Pressure) {
     tracing::warn!(?of, "no more connections can be taken for now; accepting goes on when one ends");
+}
+
+fn pressure_name(of: Pressure) -> &'static str {
+    match of {
+        Pressure::Slots => "connections",
+        Pressure::Descriptors => "descriptors",
+        Pressure::Memory => "memory",
+    }
 }

@@ -1,6 +1,7 @@
 //! The checks.
 
 use super::{Finding, Host, Outcome};
+use crate::capacity::Tables;
 use crate::config::Driver;
 
 /// What the host is to be good for.
@@ -25,8 +26,6 @@ const BACKLOG: u64 = 4096;
 const BYTES_PER_CONNECTION: u64 = 6 << 10;
 /// The same of a session of TLS, measured with TLS 1.3 on idle connections.
 const BYTES_PER_TLS_SESSION: u64 = 5 << 10;
-/// Descriptors that a process needs for everything else.
-const OTHER_FILES: u64 = 100;
 
 const URING_MEND: &str = "sysctl -w kernel.io_uring_disabled=0; in a container a seccomp profile that allows \
     io_uring_setup, io_uring_enter and io_uring_register";
@@ -91,28 +90,19 @@ fn uring(host: &Host, wanted: &Wanted) -> Finding {
 
 fn files(host: &Host, wanted: &Wanted) -> Finding {
     let (soft, hard) = host.files;
-    let soft = soft.unwrap_or(u64::MAX);
-    // With io_uring each ring has a table of its own of as many entries as the process may have descriptors.
-    let is_uring = host.no_uring.is_none() && wanted.driver != Driver::Epoll;
-    let holds = match is_uring {
-        true => soft.saturating_mul(wanted.rings_per_thread).saturating_mul(wanted.threads),
-        false => soft.saturating_sub(OTHER_FILES),
+    // A node raises its soft limit by itself, as far as the hard one allows.
+    let files = hard.unwrap_or(u64::MAX).max(soft.unwrap_or(u64::MAX));
+    let tables = Tables {
+        is_uring: host.no_uring.is_none() && wanted.driver != Driver::Epoll,
+        threads: wanted.threads,
+        rings_per_thread: wanted.rings_per_thread,
     };
-    let found = format!("ulimit -n is {}: room for {holds} connections", shown(soft));
-    if holds >= wanted.connections {
+    let found = format!("ulimit -n is {}: room for {} connections", shown(files), tables.room(files));
+    if tables.room(files) >= wanted.connections {
         return finding("files", Outcome::Good, found);
     }
-    let needed = match is_uring {
-        true => wanted.connections.div_ceil(wanted.threads * wanted.rings_per_thread),
-        false => wanted.connections + OTHER_FILES,
-    };
-    let mut mend = format!("LimitNOFILE={needed} in the systemd unit, or ulimit -n {needed}");
-    if is_uring {
-        mend += ", or a larger rings_per_thread";
-    }
-    if hard.is_some_and(|hard| hard < needed) {
-        mend += "; the hard limit is lower than that";
-    }
+    let needed = tables.files_for(wanted.connections);
+    let mut mend = tables.mend(wanted.connections, hard);
     if host.number("proc/sys/fs/nr_open").is_some_and(|most| most < needed) {
         mend += &format!("; sysctl -w fs.nr_open={needed} first");
     }

@@ -26,7 +26,7 @@ impl Host {
             root: PathBuf::from("/"),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             files: (limit.current, limit.maximum),
-            no_uring: try_uring(),
+            no_uring: uring_refused(),
         }
     }
 
@@ -70,7 +70,8 @@ impl Host {
     }
 }
 
-fn try_uring() -> Option<String> {
+/// Tries io_uring out: `None` if it works, else why not.
+pub(crate) fn uring_refused() -> Option<String> {
     let few = Config { slots_max: 8, ..Config::default() };
     match Engine::new(few) {
         Ok(engine) if engine.driver() == DriverInUse::Uring => None,

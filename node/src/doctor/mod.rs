@@ -15,6 +15,7 @@ use serde::Serialize;
 
 pub use checks::{Wanted, examine};
 pub use host::Host;
+pub(crate) use host::uring_refused;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -115,12 +115,18 @@ fn thread_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
         gauges("pinwire_connections", "Upgraded connections.", &|r| r.connections as f64),
         gauges("pinwire_documents", "Active documents.", &|r| r.documents as f64),
         gauges("pinwire_handshakes_pending", "Connections that are no WebSocket yet.", &|r| r.guests as f64),
+        gauges(
+            "pinwire_tls_handshakes_waiting",
+            "TLS handshakes that wait for their share of a turn.",
+            &|r| r.tls.waiting as f64,
+        ),
     ];
     for (name, help, value) in COUNTERS {
         let metrics = of_each(&|r| value(r) as f64).into_iter();
         let metrics = metrics.map(|(labels, value)| counter(labels, value)).collect();
         families.push(family(name, help, MetricType::COUNTER, metrics));
     }
+    families.extend(refused_families(&by_thread(threads)));
     let closes = CLOSES.iter().flat_map(|(reason, value)| {
         of_each(&|r| value(r) as f64).into_iter().map(|(mut labels, value)| {
             labels.insert(0, label("reason", reason));
@@ -136,6 +142,49 @@ fn thread_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
     families
 }
 
+/// The threads that answered, with their numbers.
+fn by_thread(threads: &[Option<Report>]) -> Vec<(String, &Report)> {
+    let there = threads.iter().enumerate();
+    there.filter_map(|(number, report)| Some((number.to_string(), report.as_ref()?))).collect()
+}
+
+/// Words with their counts.
+type Each<'a> = Box<dyn Iterator<Item = (&'static str, u64)> + 'a>;
+
+/// A counter by a label of few values: name, help, label, values.
+type LabelledCounter = (&'static str, &'static str, &'static str, fn(&Report) -> Each<'_>);
+
+const REFUSED: &[LabelledCounter] = &[
+    ("pinwire_handshakes_refused_total", "Connections turned away before their upgrade.", "reason", |r| {
+        Box::new(r.refused.handshakes.each())
+    }),
+    ("pinwire_tokens_refused_total", "Tokens refused.", "reason", |r| Box::new(r.refused.tokens.each())),
+    ("pinwire_tls_handshakes_total", "TLS handshakes that came through.", "kind", |r| {
+        Box::new([("full", r.tls.full), ("resumed", r.tls.resumed)].into_iter())
+    }),
+    ("pinwire_tls_failures_total", "TLS handshakes that came to nothing.", "reason", |r| {
+        Box::new(r.refused.tls.each())
+    }),
+    (
+        "pinwire_accept_pauses_total",
+        "Times at which accepting paused, for lack of something.",
+        "reason",
+        |r| Box::new(r.refused.accepts.each()),
+    ),
+];
+
+fn refused_families(threads: &[(String, &Report)]) -> Vec<MetricFamily> {
+    let one = |(name, help, label_name, each): &LabelledCounter| {
+        let mut metrics = Vec::new();
+        for (thread, report) in threads {
+            let labels = |word| vec![label(label_name, word), label("thread", thread)];
+            metrics.extend(each(report).map(|(word, count)| counter(labels(word), count as f64)));
+        }
+        family(name, help, MetricType::COUNTER, metrics)
+    };
+    REFUSED.iter().map(one).collect()
+}
+
 fn time_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
     let all = |of: fn(&Report) -> &Histogram| {
         let mut sum = Histogram::default();
@@ -147,6 +196,11 @@ fn time_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
             "pinwire_handshake_seconds",
             "From accepting a connection to the answer to its upgrade.",
             &all(|r| &r.times.handshake),
+        ),
+        histogram(
+            "pinwire_tls_handshake_seconds",
+            "From accepting a connection to the end of its TLS handshake.",
+            &all(|r| &r.times.tls),
         ),
         histogram("pinwire_token_seconds", "Judging a token.", &all(|r| &r.times.token)),
         histogram(
@@ -287,7 +341,7 @@ mod tests {
             labels.iter().map(|label| label.split('=').next().unwrap()).collect();
         assert_eq!(
             names.into_iter().collect::<Vec<_>>(),
-            ["le", "reason", "region", "status", "thread", "version"]
+            ["kind", "le", "reason", "region", "status", "thread", "version"]
         );
     }
 }

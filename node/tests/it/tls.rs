@@ -377,3 +377,45 @@ fn a_stop_ends_connections_as_tls_wants_it() {
     assert!(rest(&mut member.stream).windows(2).any(|pair| pair == 1001_u16.to_be_bytes()));
     node.logs(&["stopped"]);
 }
+
+/// The value of a metric with these labels, over all threads.
+fn metric(node: &Serving, client: &Arc<ClientConfig>, name: &str) -> u64 {
+    let text = get(&mut connect(node, client, "localhost"), "/metrics");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+    let values: Vec<u64> = lines.map(|(_, value)| value.parse().unwrap()).collect();
+    assert!(!values.is_empty(), "{name} in\n{text}");
+    values.iter().sum()
+}
+
+#[test]
+fn handshakes_are_counted_and_failed_ones_told_by_their_reason() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&["threads=1", "deadlines.handshake=2s"]);
+    let client = secure.client();
+    // Who speaks no TLS, who does not trust the certificate, who says nothing, who leaves.
+    let silent = TcpStream::connect(authority(&node)).unwrap();
+    let mut plain = TcpStream::connect(authority(&node)).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let tcp = TcpStream::connect(authority(&node)).unwrap();
+    let name = ServerName::try_from("other.example").unwrap();
+    let mut wary = StreamOwned::new(ClientConnection::new(Arc::clone(&client), name).unwrap(), tcp);
+    assert!(wary.conn.complete_io(&mut wary.sock).is_err());
+    drop(TcpStream::connect(authority(&node)).unwrap());
+    let mut first = connect(&node, &client, "localhost");
+    get(&mut first, "/health");
+    get(&mut connect(&node, &client, "localhost"), "/health");
+    let told =
+        node.logs(&["TLS handshakes that failed within a second: ", "not_tls", "last_client=127.0.0.1"]);
+    assert!(told.contains("INFO"), "{told}");
+    node.logs(&["TLS handshakes that failed within a second: 1 timeout"]);
+    drop(silent);
+    let of = |name: &str| metric(&node, &client, name);
+    let failed = |reason: &str| of(&format!("pinwire_tls_failures_total{{reason=\"{reason}\""));
+    let reasons = ["not_tls", "certificate_refused", "timeout", "closed", "alert"];
+    assert_eq!(reasons.map(failed), [1, 1, 1, 1, 0]);
+    // The first of this client, and those that came back with its ticket.
+    assert_eq!(of("pinwire_tls_handshakes_total{kind=\"full\""), 1);
+    assert!(of("pinwire_tls_handshakes_total{kind=\"resumed\"") > 1);
+    assert!(of("pinwire_tls_handshake_seconds_count") > 2);
+    assert_eq!(of("pinwire_tls_handshakes_waiting"), 0);
+}
