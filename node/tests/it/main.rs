@@ -1,5 +1,6 @@
 //! The program as operators and clients meet it.
 
+mod exhaustion;
 mod ops;
 mod rig;
 mod serve;

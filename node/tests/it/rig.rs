@@ -80,7 +80,19 @@ impl Serving {
     }
 
     pub fn start_with(config: &Path, settings: &[&str]) -> Self {
-        let mut child = program()
+        Self::start_as(program(), config, settings)
+    }
+
+    /// With so many file descriptors.
+    pub fn start_with_files(files: u32, config: &Path, settings: &[&str]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        shell.env_clear().args(["-c", &limited, env!("CARGO_BIN_EXE_pinwire-node")]);
+        Self::start_as(shell, config, settings)
+    }
+
+    fn start_as(mut program: Command, config: &Path, settings: &[&str]) -> Self {
+        let mut child = program
             .args(["serve", "--json", "--config"])
             .arg(config)
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
@@ -112,6 +124,32 @@ impl Serving {
             }
             seen.push(line);
         }
+    }
+
+    /// The value of a metric with these labels, over all threads.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics", "");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        let values: Vec<f64> = lines.map(|(_, value)| value.parse().unwrap()).collect();
+        assert!(!values.is_empty(), "{name} in\n{text}");
+        values.iter().sum()
+    }
+
+    /// Asks for an upgrade; returns the socket and the status, or how it ended.
+    pub fn knock(&self, token: &str) -> (TcpStream, String) {
+        let url = self.ready["regions"][0]["ws_url"].as_str().unwrap();
+        let mut socket = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            socket,
+            "GET /document?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        .unwrap();
+        let mut line = String::new();
+        BufReader::new(&socket).read_line(&mut line).unwrap();
+        let status = line.split(' ').nth(1).unwrap_or("closed").to_owned();
+        (socket, status)
     }
 
     pub fn signal(&self, name: &str) {
