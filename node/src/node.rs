@@ -34,7 +34,8 @@ const BACKLOG: i32 = 4096;
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
-    address: SocketAddr,
+    /// At least one.
+    addresses: Vec<SocketAddr>,
     mailboxes: Arc<[Mailbox]>,
     threads: Vec<JoinHandle<()>>,
     control: Option<Control>,
@@ -46,7 +47,7 @@ pub struct Node {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// The configuration names no address.
     #[error("no address to listen on")]
@@ -55,10 +56,10 @@ pub enum StartError {
     #[error("{0} data threads; at most {THREADS_MAX} are possible")]
     TooManyThreads(usize),
     /// A data thread cannot start.
-    #[error("data thread {0} cannot start: {1}")]
+    #[error("data thread {0} cannot start")]
     DataThread(usize, #[source] io::Error),
     /// The system refused a thread or random numbers.
-    #[error("the system refused: {0}")]
+    #[error("the system refused a thread, a file or random numbers")]
     System(#[from] io::Error),
 }
 
@@ -81,7 +82,8 @@ impl Node {
         config.max_connections = capacity.connections;
         config.http.max_connections = capacity.http;
         let listeners = listen(&config)?;
-        let address = bound_address(&listeners)?;
+        let addresses = bound_addresses(&listeners)?;
+        let address = addresses.first().copied().ok_or(StartError::NoAddress)?;
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
@@ -121,13 +123,19 @@ impl Node {
         });
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, listeners)?;
         asked.started(&mailboxes);
-        Ok(Self { address, mailboxes, threads, control: Some(control), health, live })
+        Ok(Self { addresses, mailboxes, threads, control: Some(control), health, live })
     }
 
     /// Where the first listener listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Where all listen, those that speak TLS first.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Takes over what a running node can of another configuration: keys, what tokens must say, limits.
@@ -186,9 +194,9 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bound_address(listeners: &[Vec<TcpListener>]) -> Result<SocketAddr, StartError> {
-    let first = listeners.first().and_then(|listeners| listeners.first()).ok_or(StartError::NoAddress)?;
-    Ok(first.local_addr()?)
+/// Where the node listens, each address once.
+fn bound_addresses(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<SocketAddr>> {
+    listeners.first().into_iter().flatten().map(TcpListener::local_addr).collect()
 }
 
 /// The ways to the data threads, and the threads.

@@ -4,16 +4,18 @@
 //! | --- | --- |
 //! | `session` | one connection |
 //! | `server`, `certificates` | what servers are made by: certificates from files, chosen by the name that clients ask for |
+//! | `files` | what PEM files hold, and what is wrong with them |
 //! | `client` | what clients are made by |
 //! | `failure` | why peers' bytes are refused, in words for metrics |
 
 mod certificates;
 mod client;
 mod failure;
+mod files;
 mod server;
 mod session;
 
-pub use certificates::{CertificateError, Certificates};
+pub use certificates::{Certificate, CertificateError, Certificates};
 pub use client::{ClientError, Trust, client_config, client_session};
 pub use failure::REFUSALS;
 pub use rustls::server::ProducesTickets;

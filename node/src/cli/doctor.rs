@@ -2,14 +2,15 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
 use super::serve::{SourceArgs, Unusable};
-use crate::config::{DEFAULT_MAX_CONNECTIONS, Driver};
-use crate::doctor::{Host, Wanted, examine, exit_status};
+use crate::config::{Config, DEFAULT_MAX_CONNECTIONS, Driver};
+use crate::doctor::{Host, Wanted, certificates, examine, exit_status};
 
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
@@ -31,7 +32,9 @@ impl DoctorArgs {
     /// A configuration that cannot be used.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let host = Host::here();
-        let findings = examine(&host, &self.wanted()?);
+        let (wanted, config) = self.wanted()?;
+        let mut findings = examine(&host, &wanted);
+        findings.extend(config.and_then(|config| certificates(&config, SystemTime::now())));
         let status = exit_status(&findings);
         let mut out = io::stdout().lock();
         if self.json {
@@ -52,7 +55,8 @@ impl DoctorArgs {
         Ok(ExitCode::from(status))
     }
 
-    fn wanted(&self) -> anyhow::Result<Wanted> {
+    /// What is wanted, and the configuration that wants it.
+    fn wanted(&self) -> anyhow::Result<(Wanted, Option<Config>)> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         let default = Wanted {
             connections: DEFAULT_MAX_CONNECTIONS.into(),
@@ -61,18 +65,18 @@ impl DoctorArgs {
             driver: Driver::Auto,
             has_tls: false,
         };
-        let wanted = if self.sources.is_given() {
-            let config = self.sources.sources().resolve().map_err(Unusable)?.config;
-            Wanted {
-                connections: config.max_connections.into(),
-                rings_per_thread: config.rings_per_thread.into(),
-                threads: config.threads as u64,
-                driver: config.driver,
-                has_tls: config.tls.is_some(),
-            }
-        } else {
-            default
+        let config = match self.sources.is_given() {
+            true => Some(self.sources.sources().resolve().map_err(Unusable)?.config),
+            false => None,
         };
-        Ok(Wanted { connections: self.connections.map_or(wanted.connections, u64::from), ..wanted })
+        let wanted = config.as_ref().map_or(default, |config| Wanted {
+            connections: config.max_connections.into(),
+            rings_per_thread: config.rings_per_thread.into(),
+            threads: config.threads as u64,
+            driver: config.driver,
+            has_tls: config.tls.is_some(),
+        });
+        let connections = self.connections.map_or(wanted.connections, u64::from);
+        Ok((Wanted { connections, ..wanted }, config))
     }
 }

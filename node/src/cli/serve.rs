@@ -73,7 +73,7 @@ impl ServeArgs {
         let mut signals = Signals::catch().context("signals")?;
         let node = Node::start(resolved.config.clone()).map_err(explain).context("the node cannot start")?;
         tracing::warn!("documents live in this process's memory: they end with it");
-        self.announce(&resolved.config, node.address()).context("stdout")?;
+        self.announce(&resolved.config, node.addresses()).context("stdout")?;
         let signal = loop {
             match signals.wait() {
                 Wish::End(signal) => break signal,
@@ -87,9 +87,21 @@ impl ServeArgs {
         Ok(())
     }
 
-    fn announce(&self, config: &Config, bound: SocketAddr) -> io::Result<()> {
-        let (ws, http) = (config.region.ws_url(bound), config.region.http_url(bound));
-        tracing::info!(region = config.region.name, %bound, ws_url = ws, "ready");
+    /// `bound` has at least one address, those that speak TLS first.
+    fn announce(&self, config: &Config, bound: &[SocketAddr]) -> io::Result<()> {
+        let (ws, http) = (config.region.ws_url(bound[0]), config.region.http_url(bound[0]));
+        let (tls, plain) = bound.split_at(config.tls_addresses().min(bound.len()));
+        let named = |addresses: &[SocketAddr]| {
+            let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            Some(texts.join(", ")).filter(|text| !text.is_empty())
+        };
+        tracing::info!(
+            region = config.region.name,
+            tls = named(tls),
+            plain = named(plain),
+            ws_url = ws,
+            "ready"
+        );
         if !self.json {
             return Ok(());
         }

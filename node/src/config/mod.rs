@@ -10,7 +10,9 @@
 //! | `values` | how values are read and shown |
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
+//! | `tls` | certificates in files, and what is doubtful about them |
 //! | `resolve` | from what is written to a [`Config`] |
+//! | `summary` | what a good one comes to |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
 mod draft;
@@ -18,8 +20,10 @@ mod keys;
 mod pages;
 mod resolve;
 mod sources;
+mod summary;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::net::SocketAddr;
@@ -35,6 +39,7 @@ use crate::log::LogFormat;
 
 pub use pages::{markdown, schema, template};
 pub use sources::{Origin, Problem, Sources};
+pub(crate) use tls::{date, doubts, host_of};
 
 pub use pinwire_tls::Certificates;
 
@@ -207,7 +212,7 @@ pub struct Tls {
 pub struct Advertised {
     /// `eu-central-1.example.net`, with `:port` where it is not the scheme's own.
     pub authority: String,
-    /// `wss` and `https` instead of `ws` and `http`.
+    /// `wss` and `https`, instead of `ws` and `http`.
     pub tls: bool,
 }
 

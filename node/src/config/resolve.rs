@@ -5,17 +5,15 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
-use pinwire_tls::CertificateError;
 use pinwire_token::{Jwks, Key, KeySet, Policy};
 use tracing_subscriber::EnvFilter;
 
-use super::draft::TlsKeys;
 use super::sources::{Problem, Sources, Written, read_file};
-use super::{Advertised, Certificates, Change, Config, Driver, Region, Resolved, Tls};
+use super::tls::tls;
+use super::{Advertised, Change, Config, Driver, Region, Resolved};
 use crate::log::LogFormat;
 
 /// Below this a shared secret can be guessed by trying.
@@ -102,14 +100,15 @@ fn config(written: &mut Written) -> Config {
 }
 
 fn listen(written: &mut Written) -> Vec<SocketAddr> {
-    if written.draft.listen.is_empty() && written.draft.tls.listen.is_empty() {
+    let is_empty = written.draft.listen.is_empty() && written.draft.tls.listen.is_empty();
+    if is_empty && !written.is_wrong(&["listen", "tls.listen"]) {
         written.wrong("listen", "names no address; write listen = [\"127.0.0.1:1234\"]");
     }
     let texts = written.draft.listen.clone();
     let addresses = addresses(written, "listen", &texts);
     let open: Vec<String> =
         addresses.iter().filter(|address| !address.ip().is_loopback()).map(ToString::to_string).collect();
-    if !open.is_empty() && !written.draft.allow_plaintext {
+    if !open.is_empty() && !written.draft.allow_plaintext && !written.is_wrong(&["allow_plaintext"]) {
         written.wrong(
             "listen",
             format!(
@@ -122,7 +121,7 @@ fn listen(written: &mut Written) -> Vec<SocketAddr> {
     addresses
 }
 
-fn addresses(written: &mut Written, key: &str, texts: &[String]) -> Vec<SocketAddr> {
+pub(super) fn addresses(written: &mut Written, key: &str, texts: &[String]) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for text in texts {
         match text.parse::<SocketAddr>() {
@@ -137,48 +136,6 @@ fn addresses(written: &mut Written, key: &str, texts: &[String]) -> Vec<SocketAd
     addresses
 }
 
-fn tls(written: &mut Written) -> Option<Tls> {
-    let TlsKeys { listen, certificates: chains, keys, handshakes_per_turn } = written.draft.tls.clone();
-    let listen = addresses(written, "tls.listen", &listen);
-    if listen.is_empty() {
-        if !chains.is_empty() {
-            written.doubtful("tls.certificates", "is of no use without tls.listen");
-        }
-        return None;
-    }
-    if chains.is_empty() {
-        written.wrong("tls.certificates", "has to name a file for tls.listen");
-    }
-    if chains.len() != keys.len() {
-        let what = format!("names {} files, tls.certificates {}: each has one", keys.len(), chains.len());
-        written.wrong("tls.keys", what);
-        return None;
-    }
-    let mut certificates = Certificates::default();
-    for (chain, key) in chains.iter().zip(&keys) {
-        let of_chain = read_file(Path::new(chain)).err().map(|what| ("tls.certificates", chain, what));
-        let of_key = read_file(Path::new(key)).err().map(|what| ("tls.keys", key, what));
-        if of_chain.is_some() || of_key.is_some() {
-            for (name, file, what) in of_chain.into_iter().chain(of_key) {
-                written.wrong(name, format!("{file} {what}"));
-            }
-            continue;
-        }
-        match certificates.add(Path::new(chain), Path::new(key)) {
-            Ok(()) => {}
-            Err(CertificateError::Chain(file, what)) => {
-                written.wrong("tls.certificates", format!("{file} {what}"));
-            }
-            Err(CertificateError::Key(file, what)) => written.wrong("tls.keys", format!("{file} {what}")),
-        }
-        if is_open_to_all(Path::new(key)) {
-            let what = format!("{key} can be read by every user of this host; chmod 600 {key}");
-            written.doubtful("tls.keys", what);
-        }
-    }
-    Some(Tls { listen, certificates: Arc::new(certificates), handshakes_per_turn })
-}
-
 fn advertised(written: &mut Written) -> Option<Advertised> {
     let url = written.draft.public_url.clone();
     if url.is_empty() {
@@ -187,8 +144,13 @@ fn advertised(written: &mut Written) -> Option<Advertised> {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let authority = rest.trim_end_matches('/');
     let tls = match scheme {
-        "wss" | "https" => true,
-        "ws" | "http" => false,
+        "wss" => true,
+        "ws" => false,
+        "https" | "http" => {
+            let mend = url.replacen("http", "ws", 1);
+            written.wrong("public_url", format!("`{url}` is for WebSockets; write {mend}"));
+            return None;
+        }
         _ => {
             written.wrong("public_url", format!("`{url}` does not begin with wss:// or ws://"));
             return None;
@@ -224,7 +186,8 @@ fn keys(written: &mut Written) -> KeySet {
     let mut keys = KeySet::new();
     let (secret_file, jwks_files) =
         (written.draft.tokens.secret_file.clone(), written.draft.tokens.jwks_files.clone());
-    if secret_file.is_empty() && jwks_files.is_empty() {
+    let has_none = secret_file.is_empty() && jwks_files.is_empty();
+    if has_none && !written.is_wrong(&["tokens.secret_file", "tokens.jwks_files"]) {
         written.wrong(
             "tokens.secret_file",
             "no key to check tokens with; set this or tokens.jwks_files (`pinwire-node config init` makes a secret)",
@@ -276,7 +239,7 @@ fn secret(file: &Path) -> Result<Vec<u8>, String> {
     Ok(secret)
 }
 
-fn is_open_to_all(file: &Path) -> bool {
+pub(super) fn is_open_to_all(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
@@ -291,11 +254,13 @@ fn check_addresses(written: &mut Written) {
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// What values say to each other.
+/// What values say to each other. One that could not be taken says nothing: its default is not what was meant.
 fn check_together(written: &mut Written) {
     let draft = written.draft.clone();
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if draft.region.is_empty() {
+    if written.is_wrong(&["region"]) {
+        // What is wrong was said.
+    } else if draft.region.is_empty() {
         written.wrong("region", "has to be set; write region = \"eu-central-1\"");
     } else if !draft.region.chars().all(is_name) {
         let what = format!("`{}` has something besides small letters, digits and -", draft.region);
@@ -319,19 +284,26 @@ fn check_together(written: &mut Written) {
     if codes.len() < draft.license_regions.len() {
         written.wrong("license_regions", "names one twice");
     }
-    if draft.websocket.max_frame_bytes > draft.websocket.max_message_bytes {
-        written
-            .wrong("websocket.max_frame", "is more than websocket.max_message, of which a frame is a part");
+    let (message, frame) = ("websocket.max_message", "websocket.max_frame");
+    let (connection, thread) = ("buffers.outbound_per_connection", "buffers.outbound_per_thread");
+    if draft.websocket.max_frame_bytes > draft.websocket.max_message_bytes
+        && !written.is_wrong(&[message, frame])
+    {
+        written.wrong(frame, "is more than websocket.max_message, of which a frame is a part");
     }
     // A frame's head is up to 14 bytes.
-    if draft.buffers.outbound_per_connection <= draft.websocket.max_message_bytes + 14 {
+    if draft.buffers.outbound_per_connection <= draft.websocket.max_message_bytes + 14
+        && !written.is_wrong(&[connection, message])
+    {
         written.wrong(
-            "buffers.outbound_per_connection",
+            connection,
             "has no room for one message of websocket.max_message; make it larger than that",
         );
     }
-    if draft.buffers.outbound_per_thread < draft.buffers.outbound_per_connection {
-        written.wrong("buffers.outbound_per_thread", "is less than buffers.outbound_per_connection");
+    if draft.buffers.outbound_per_thread < draft.buffers.outbound_per_connection
+        && !written.is_wrong(&[thread, connection])
+    {
+        written.wrong(thread, "is less than buffers.outbound_per_connection");
     }
     if draft.deadlines.idle_frame.as_secs() >= STOCK_PATIENCE_SECS {
         written.doubtful(
@@ -340,7 +312,8 @@ fn check_together(written: &mut Written) {
         );
     }
     let all = draft.tls.listen.iter().chain(&draft.listen);
-    if draft.public_url.is_empty() && !all.clone().all(|address| is_loopback(address)) {
+    let is_said = written.is_wrong(&["public_url", "listen", "tls.listen"]);
+    if draft.public_url.is_empty() && !is_said && !all.clone().all(|address| is_loopback(address)) {
         written.doubtful("public_url", "is not set: clients are sent to the address that is listened on");
     }
 }

@@ -14,6 +14,9 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         region: services.region.clone(),
         status: services.health.status(),
         max_connections: services.max_connections,
+        certificates: services.live.certificates().map_or_else(Vec::new, |certificates| {
+            certificates.iter().map(|one| (one.name().to_owned(), one.not_after)).collect()
+        }),
     };
     let reports = threads.reports().await;
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&node, &reports)).into_response()

@@ -1,8 +1,10 @@
 //! The checks.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::{Finding, Host, Outcome};
 use crate::capacity::Tables;
-use crate::config::Driver;
+use crate::config::{Config, Driver, date, doubts, host_of};
 
 /// What the host is to be good for.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,25 @@ impl Finding {
     fn mend(self, mend: impl Into<String>) -> Self {
         Self { mend: Some(mend.into()), ..self }
     }
+}
+
+/// Checks the certificates of a configuration, which are no matter of the host; `None` where TLS is not spoken.
+#[must_use]
+pub fn certificates(config: &Config, now: SystemTime) -> Option<Finding> {
+    let certificates = &config.tls.as_ref()?.certificates;
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let host = config.region.advertised.as_ref().map(|advertised| host_of(&advertised.authority));
+    let doubts = doubts(certificates, host, now);
+    let Some(worst) = doubts.iter().find(|doubt| doubt.is_refused).or(doubts.first()) else {
+        let first_end =
+            certificates.iter().map(|certificate| certificate.not_after).min().unwrap_or(i64::MAX);
+        return Some(finding("certificates", Outcome::Good, format!("are good until {}", date(first_end))));
+    };
+    let found: Vec<&str> = doubts.iter().map(|doubt| doubt.what.as_str()).collect();
+    let outcome = if worst.is_refused { Outcome::Fail } else { Outcome::Warn };
+    let mend =
+        "a certificate that is valid for the host in public_url, in tls.certificates, and a reload (SIGHUP)";
+    Some(finding("certificates", outcome, found.join("; ")).mend(mend))
 }
 
 fn kernel(host: &Host) -> Finding {

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use checks::{Wanted, examine};
+pub use checks::{Wanted, certificates, examine};
 pub use host::Host;
 pub(crate) use host::uring_refused;
 

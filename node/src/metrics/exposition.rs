@@ -18,6 +18,8 @@ pub(crate) struct Node {
     pub(crate) region: String,
     pub(crate) status: Status,
     pub(crate) max_connections: u32,
+    /// What each certificate is called, and when it ends, Unix time.
+    pub(crate) certificates: Vec<(String, i64)>,
 }
 
 /// A counter of each thread: name, help, value.
@@ -75,7 +77,9 @@ fn node_families(node: &Node) -> Vec<MetricFamily> {
         gauge(vec![label("status", &name)], f64::from(u8::from(status == node.status)))
     });
     let build = vec![label("region", &node.region), label("version", env!("CARGO_PKG_VERSION"))];
-    vec![
+    let ends =
+        node.certificates.iter().map(|(name, end)| gauge(vec![label("certificate", name)], *end as f64));
+    let mut families = vec![
         family("pinwire_build_info", "1; what runs here.", MetricType::GAUGE, vec![gauge(build, 1.0)]),
         family(
             "pinwire_status",
@@ -89,7 +93,16 @@ fn node_families(node: &Node) -> Vec<MetricFamily> {
             MetricType::GAUGE,
             vec![gauge(Vec::new(), node.max_connections.into())],
         ),
-    ]
+    ];
+    if !node.certificates.is_empty() {
+        families.push(family(
+            "pinwire_tls_certificate_not_after_timestamp_seconds",
+            "When the certificate of this name ends, Unix time.",
+            MetricType::GAUGE,
+            ends.collect(),
+        ));
+    }
+    families
 }
 
 fn thread_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
@@ -289,7 +302,8 @@ mod tests {
     use super::*;
 
     fn node() -> Node {
-        Node { region: "eu-central-1".to_owned(), status: Status::Degraded, max_connections: 7 }
+        let certificates = vec![("eu.example.net".to_owned(), 1_800_000_000)];
+        Node { region: "eu-central-1".to_owned(), status: Status::Degraded, max_connections: 7, certificates }
     }
 
     #[test]
@@ -304,6 +318,7 @@ mod tests {
             "pinwire_status{status=\"degraded\"} 1",
             "pinwire_status{status=\"healthy\"} 0",
             "pinwire_connections_limit 7",
+            "pinwire_tls_certificate_not_after_timestamp_seconds{certificate=\"eu.example.net\"} 1800000000",
             "pinwire_connections{thread=\"0\"} 3",
             "pinwire_thread_up{thread=\"0\"} 1",
             "pinwire_thread_up{thread=\"1\"} 0",
@@ -328,7 +343,9 @@ mod tests {
             assert!(kind != "summary" && !name.contains("milli"), "{line}");
             assert_eq!(
                 kind == "histogram",
-                name.ends_with("_seconds") && !name.starts_with("process_"),
+                name.ends_with("_seconds")
+                    && !name.ends_with("_timestamp_seconds")
+                    && !name.starts_with("process_"),
                 "{line}"
             );
             let help = format!("# HELP {name} ");
@@ -341,7 +358,7 @@ mod tests {
             labels.iter().map(|label| label.split('=').next().unwrap()).collect();
         assert_eq!(
             names.into_iter().collect::<Vec<_>>(),
-            ["kind", "le", "reason", "region", "status", "thread", "version"]
+            ["certificate", "kind", "le", "reason", "region", "status", "thread", "version"]
         );
     }
 }

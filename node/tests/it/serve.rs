@@ -13,7 +13,13 @@ fn what_init_writes_serves_at_once_with_the_secret_beside_it() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     assert_eq!(fs::metadata(home.secret()).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(home.config_command("check"), (0, "good: region eu-central-1, 1 keys\n".to_owned()));
+    let (status, told) = home.config_command("check");
+    assert!(status == 0 && told.starts_with("good: region eu-central-1, 1 key for tokens\n"), "{told}");
+    for line in
+        ["listens on: 127.0.0.1:1234 in plain text", "connections: at most 100000", "license regions: "]
+    {
+        assert!(told.contains(&format!("\n  {line}")), "{line} in {told}");
+    }
     let node = Serving::start(&home.config());
     assert_eq!(node.ready["pid"], node.child.id());
     assert_eq!(node.ready["regions"][0]["region"], "eu-central-1");
@@ -88,6 +94,8 @@ fn a_port_that_is_taken_is_told_with_what_to_do() {
     let (status, told) = run(&["serve", "--config", home.config().to_str().unwrap()]);
     assert_eq!(status, 2);
     assert!(told.contains("something else listens there; `ss -ltnp sport = :"), "{told}");
+    assert_eq!(told.matches("Address already in use").count(), 1, "{told}");
+    assert_eq!(told.matches(&taken.local_addr().unwrap().to_string()).count(), 1, "{told}");
 }
 
 #[test]

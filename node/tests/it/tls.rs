@@ -12,7 +12,7 @@ use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Sc
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
-use crate::rig::{Home, PATIENCE, Serving};
+use crate::rig::{Home, PATIENCE, Serving, run};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
@@ -418,4 +418,33 @@ fn handshakes_are_counted_and_failed_ones_told_by_their_reason() {
     assert!(of("pinwire_tls_handshakes_total{kind=\"resumed\"") > 1);
     assert!(of("pinwire_tls_handshake_seconds_count") > 2);
     assert_eq!(of("pinwire_tls_handshakes_waiting"), 0);
+}
+
+#[test]
+fn a_certificate_that_expired_is_told_at_the_start_by_doctor_and_as_a_metric() {
+    let secure = Secure::new(&["localhost"]);
+    let end = time::macros::datetime!(2020-01-02 00:00 UTC);
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_after = end;
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(secure.path("0.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(secure.path("0.key"), key.serialize_pem()).unwrap();
+    let node = secure.start_with(&["listen=127.0.0.1:0", "threads=1"]);
+    node.logs(&["WARN", "0.crt expired on 2020-01-02: clients refuse it; renew it"]);
+    let ready = node.logs(&["ready", "tls=", "plain="]);
+    let plain = ready.split("plain=").nth(1).unwrap().split('"').nth(1).unwrap();
+    let mut plain = TcpStream::connect(plain).unwrap();
+    write!(plain, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    plain.read_to_string(&mut metrics).unwrap();
+    let line = format!(
+        "pinwire_tls_certificate_not_after_timestamp_seconds{{certificate=\"localhost\"}} {}",
+        end.unix_timestamp()
+    );
+    assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    let file = secure.home.config();
+    let (status, told) =
+        run(&["doctor", "--config", file.to_str().unwrap(), "--set", "tls.listen=127.0.0.1:0"]);
+    assert_eq!(status, 2, "{told}");
+    assert!(told.contains("certificates") && told.contains("expired on 2020-01-02"), "{told}");
 }
