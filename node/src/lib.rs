@@ -14,5 +14,6 @@ pub mod memory;
 mod metrics;
 mod node;
 pub mod signals;
+pub mod traces;
 
 pub use node::{Node, StartError};

@@ -23,6 +23,7 @@ use crate::data::{
 };
 use crate::live::Live;
 use crate::metrics::Threads;
+use crate::traces::{self, Exporter, Recorder};
 
 /// How long HTTP requests that run may take when the node stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
@@ -41,6 +42,8 @@ pub struct Node {
     control: Option<Control>,
     health: Arc<Health>,
     live: Arc<Live>,
+    /// Ends last, since the others record until they end.
+    traces: Option<Exporter>,
 }
 
 /// Why a node does not start.
@@ -90,6 +93,12 @@ impl Node {
         let health = Arc::new(Health::default());
         let live = Arc::new(Live::new(&config, epoch)?);
         let asked = Arc::new(Threads::default());
+        let (queue, traces) = config
+            .traces
+            .clone()
+            .map(|traces| traces::start(traces, config.region.name.clone()))
+            .transpose()?
+            .unzip();
         let services = Services {
             region: config.region.name.clone(),
             live: Arc::clone(&live),
@@ -105,6 +114,7 @@ impl Node {
             health: Arc::clone(&health),
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
+            traces: queue.clone(),
         };
         let (http, control) = control::start(services, config.http)?;
         let rules = Arc::new(Rules {
@@ -116,6 +126,7 @@ impl Node {
         let shared = Arc::new(Shared {
             config,
             slots_per_thread: capacity.slots,
+            traces: queue,
             epoch,
             live: Arc::clone(&live),
             active,
@@ -123,7 +134,7 @@ impl Node {
         });
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, listeners)?;
         asked.started(&mailboxes);
-        Ok(Self { addresses, mailboxes, threads, control: Some(control), health, live })
+        Ok(Self { addresses, mailboxes, threads, control: Some(control), health, live, traces })
     }
 
     /// Where the first listener listens.
@@ -156,6 +167,7 @@ impl Node {
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
         }
+        drop(self.traces.take());
     }
 }
 
@@ -323,6 +335,7 @@ impl Starting {
             buffers.verdicts_per_thread,
             self.verdict_seed,
             buffers.costly_checks_per_turn,
+            Recorder::new(self.shared.traces.clone(), Some(self.number)),
         );
         let parts = Parts {
             number: self.number,

@@ -37,6 +37,27 @@ pub(super) struct Draft {
     pub(super) deadlines: Deadlines,
     pub(super) buffers: Buffers,
     pub(super) http: HttpLimits,
+    pub(super) traces: TraceKeys,
+}
+
+/// The table `traces`.
+#[derive(Clone, Debug)]
+pub(super) struct TraceKeys {
+    pub(super) endpoint: String,
+    pub(super) one_in: u32,
+    pub(super) timeout: Duration,
+    pub(super) headers_file: String,
+}
+
+impl Default for TraceKeys {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            one_in: 100,
+            timeout: Duration::from_secs(5),
+            headers_file: String::new(),
+        }
+    }
 }
 
 /// The table `tls`.
@@ -100,6 +121,7 @@ impl Default for Draft {
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
             http: HttpLimits::default(),
+            traces: TraceKeys::default(),
         }
     }
 }

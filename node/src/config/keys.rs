@@ -170,6 +170,14 @@ pub(super) static KEYS: &[Key] = &[
         "From the last answer to the next whole request head."),
     key("http.answer_deadline", Time(|d| &mut d.http.answer_deadline, seconds(1, 3600)), Restart,
         "From a whole request head to the end of its answer."),
+    key("traces.endpoint", Text(|d| &mut d.traces.endpoint), Restart,
+        "A collector of OpenTelemetry to which traces are sent (OTLP over HTTP), as in `http://127.0.0.1:4318`. Empty: no traces."),
+    key("traces.one_in", Count(|d| &mut d.traces.one_in, 1..=1_000_000_000), Restart,
+        "Of so many handshakes, tokens, documents opened and HTTP requests one is traced. An HTTP request whose `traceparent` says that it is traced always is."),
+    key("traces.timeout", Time(|d| &mut d.traces.timeout, seconds(1, 60)), Restart,
+        "How long the collector may take for a request; then its traces are dropped."),
+    key("traces.headers_file", File(|d| &mut d.traces.headers_file), Restart,
+        "A file with headers for the collector, one `Name: value` a line, as a secret of its."),
 ];
 
 impl Key {

@@ -41,6 +41,7 @@ pub use pages::{markdown, schema, template};
 pub use sources::{Origin, Problem, Sources};
 pub(crate) use tls::{date, doubts, host_of};
 
+pub use crate::traces::Traces;
 pub use pinwire_tls::Certificates;
 
 /// License regions that exist without being configured.
@@ -93,6 +94,8 @@ pub struct Config {
     pub deflate: Option<Deflate>,
     /// Plain HTTP on the same port.
     pub http: HttpLimits,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 impl Config {
@@ -129,6 +132,7 @@ impl Config {
             buffers: Buffers::default(),
             deflate: Some(Deflate::default()),
             http: HttpLimits::default(),
+            traces: None,
         }
     }
 }

@@ -11,9 +11,10 @@ use pinwire_protocol::document::name::NameRules;
 use pinwire_token::{Jwks, Key, KeySet, Policy};
 use tracing_subscriber::EnvFilter;
 
+use super::draft::TraceKeys;
 use super::sources::{Problem, Sources, Written, read_file};
 use super::tls::tls;
-use super::{Advertised, Change, Config, Driver, Region, Resolved};
+use super::{Advertised, Change, Config, Driver, Region, Resolved, Traces};
 use crate::log::LogFormat;
 
 /// Below this a shared secret can be guessed by trying.
@@ -96,6 +97,7 @@ fn config(written: &mut Written) -> Config {
         buffers: draft.buffers,
         deflate: draft.compress.then_some(draft.deflate),
         http: draft.http,
+        traces: traces(written),
     }
 }
 
@@ -166,6 +168,37 @@ fn advertised(written: &mut Written) -> Option<Advertised> {
         return None;
     }
     Some(Advertised { authority: authority.to_owned(), tls })
+}
+
+fn traces(written: &mut Written) -> Option<Traces> {
+    let TraceKeys { endpoint, one_in, timeout, headers_file } = written.draft.traces.clone();
+    let mut headers = Vec::new();
+    if !headers_file.is_empty() {
+        let text =
+            read_file(Path::new(&headers_file)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        match text.and_then(|text| Traces::parse_headers(&text)) {
+            Ok(read) => headers = read,
+            Err(what) => written.wrong("traces.headers_file", format!("{headers_file} {what}")),
+        }
+        if is_open_to_all(Path::new(&headers_file)) {
+            let what =
+                format!("{headers_file} can be read by every user of this host; chmod 600 {headers_file}");
+            written.doubtful("traces.headers_file", what);
+        }
+        if endpoint.is_empty() && !written.is_wrong(&["traces.endpoint"]) {
+            written.doubtful("traces.headers_file", "is of no use without traces.endpoint");
+        }
+    }
+    if endpoint.is_empty() {
+        return None;
+    }
+    match Traces::parse_endpoint(&endpoint) {
+        Ok(endpoint) => Some(Traces { endpoint, one_in, timeout, headers }),
+        Err(what) => {
+            written.wrong("traces.endpoint", what);
+            None
+        }
+    }
 }
 
 fn trusted_proxies(written: &mut Written) -> Vec<IpNet> {

@@ -115,6 +115,16 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         "",
         &["outbound_per_thread: is less than buffers.outbound_per_connection"],
     ),
+    (
+        "traces.endpoint = \"localhost:4318\"",
+        "",
+        &["traces.endpoint: `localhost:4318` is no address of a collector"],
+    ),
+    (
+        "traces = { endpoint = \"http://127.0.0.1:4318\", headers_file = \"short\" }",
+        "",
+        &["traces.headers_file: short line 1 is no header; write Name: value"],
+    ),
     ("tokens.leeway = \"1500ms\"", "", &["tokens.leeway: has to be whole seconds"]),
     (
         "tls.listen = [\"127.0.0.1:1234\"]",

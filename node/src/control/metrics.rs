@@ -14,6 +14,7 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         region: services.region.clone(),
         status: services.health.status(),
         max_connections: services.max_connections,
+        traces: services.traces.as_ref().map(|queue| queue.counted()),
         certificates: services.live.certificates().map_or_else(Vec::new, |certificates| {
             certificates.iter().map(|one| (one.name().to_owned(), one.not_after)).collect()
         }),

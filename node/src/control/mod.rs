@@ -12,6 +12,7 @@
 //! | [`caller`] | who asks: address, token |
 //! | [`discovery`], [`usage`], [`health`], [`metrics`] | the answers |
 //! | [`problem`], [`retry`] | the answers that are errors, and when to come back |
+//! | [`traced`] | requests that are traced |
 //! | [`pins`] | where a document is active |
 //!
 //! What an answer needs to know it asks of a trait ([`Pins`], [`Usage`]), so that a registry shared by many nodes can
@@ -31,6 +32,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod traced;
 mod usage;
 
 use std::future::Future;
@@ -42,6 +44,7 @@ use pinwire_protocol::document::name::NameRules;
 
 use crate::live::Live;
 use crate::metrics::Threads;
+use crate::traces::Queue;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
 pub use health::{Health, Status};
@@ -73,6 +76,8 @@ pub struct Services {
     pub max_connections: u32,
     /// Where numbers come from, if `/metrics` is answered.
     pub(crate) threads: Option<Arc<Threads>>,
+    /// Where traces go, if anywhere.
+    pub(crate) traces: Option<Arc<Queue>>,
 }
 
 /// A future that a trait object returns; it runs on the control thread.

@@ -93,6 +93,7 @@ fn services() -> (Services, Arc<ActiveDocuments>, Arc<Apps>) {
         health: Arc::new(Health::default()),
         max_connections: 100,
         threads: None,
+        traces: None,
     };
     (services, active, apps)
 }

@@ -14,6 +14,7 @@ use pinwire_token::{Claims, Request, Verdicts, authorize, is_costly};
 use crate::apps::Apps;
 use crate::live::{Live, Trust};
 use crate::metrics::{Histogram, Refusals};
+use crate::traces::{Recorder, What};
 
 /// Who asked.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +43,17 @@ pub(crate) struct Authority {
     costly_per_turn: u32,
     costly_left: u32,
     waiting: VecDeque<(Asked, Box<str>)>,
+    recorder: Recorder,
 }
 
 impl Authority {
-    pub(crate) fn new(rules: Arc<Rules>, capacity: usize, seed: [u8; 32], costly_per_turn: u32) -> Self {
+    pub(crate) fn new(
+        rules: Arc<Rules>,
+        capacity: usize,
+        seed: [u8; 32],
+        costly_per_turn: u32,
+        recorder: Recorder,
+    ) -> Self {
         Self {
             trust: Arc::clone(&rules.live.trust()),
             rules,
@@ -54,6 +62,7 @@ impl Authority {
             costly_per_turn: costly_per_turn.max(1),
             costly_left: costly_per_turn.max(1),
             waiting: VecDeque::new(),
+            recorder,
         }
     }
 
@@ -128,7 +137,10 @@ impl Authority {
     fn verify(&mut self, token: &str, now_unix: u64, refusals: &mut Refusals) -> Verdict {
         let start = Instant::now();
         let verdict = self.verdicts.verify(&self.trust.keys, &self.trust.policy, token, now_unix);
-        self.times.note(start.elapsed());
+        let took = start.elapsed();
+        self.times.note(took);
+        let error = verdict.as_ref().err().map_or("", |rejection| Refusals::word(rejection));
+        self.recorder.note(What::Token, || took, error);
         match verdict {
             Ok(claims) => Ok(Arc::new(self.grant(claims))),
             Err(rejection) => {

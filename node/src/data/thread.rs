@@ -27,6 +27,7 @@ use crate::limits::{AddressLimiter, Asking};
 use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
+use crate::traces::{Queue, Recorder, What};
 
 /// What the data threads of a node share.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Connections of each thread, those before their upgrade included.
     pub(crate) slots_per_thread: u32,
+    /// Where traces go, if anywhere.
+    pub(crate) traces: Option<Arc<Queue>>,
     /// Zero of every thread's monotonic clock.
     pub(crate) epoch: Instant,
     pub(crate) live: Arc<Live>,
@@ -44,6 +47,8 @@ pub(crate) struct Shared {
 
 /// How long a turn may wait when another thread's mailbox is full or the worker is busy.
 const RETRY: Duration = Duration::from_millis(1);
+/// Documents being opened at once whose times are traced.
+const TRACED_OPENINGS_MAX: usize = 64;
 /// Sends for which a turn's list keeps room: one turn that speaks to every connection is not paid for ever.
 const SENDS_KEPT: usize = 4096;
 /// Connections before their upgrade that a full thread still speaks TLS with.
@@ -87,6 +92,9 @@ pub(crate) struct DataThread {
     times: Times,
     refusals: Refusals,
     tls: TlsHandshakes,
+    recorder: Recorder,
+    /// Documents being opened that are traced, and since when.
+    opening: Vec<(DocumentRef, Instant)>,
     /// The most connections and documents that were here since most of them left.
     most: usize,
     /// When most of them left, if that was a short while ago, and which use of the authority was the last then.
@@ -128,6 +136,7 @@ impl DataThread {
             mailbox: mailboxes.get(usize::from(number))?.clone(),
             outgoing: Outgoing::new(mailboxes),
             guests: Guests::new(shared.config.deadlines.handshake),
+            recorder: Recorder::new(shared.traces.clone(), Some(number)),
             shared,
             shard,
             authority,
@@ -147,6 +156,7 @@ impl DataThread {
             times: Times::default(),
             refusals: Refusals::default(),
             tls: TlsHandshakes::default(),
+            opening: Vec::new(),
             most: 0,
             left: None,
         })
@@ -436,6 +446,10 @@ impl DataThread {
         if let Some((reason, ..)) = refusal {
             self.refusals.handshake(reason, upgrade.client);
         }
+        if let Some(guest) = self.guests.get_mut(slot) {
+            let error = refusal.map_or("", |(reason, ..)| reason);
+            self.recorder.note(What::Handshake, || now.saturating_duration_since(guest.since), error);
+        }
         if let Some((_, status, wait)) = refusal
             && !upgrade.refuse_by_close
         {
@@ -618,7 +632,10 @@ impl DataThread {
             }
             let Some(event) = self.store.next_event() else { return };
             match event {
-                StoreEvent::Opened(document, session) => self.shard.opened(document, session),
+                StoreEvent::Opened(document, session) => {
+                    self.note_opened(document);
+                    self.shard.opened(document, session);
+                }
                 StoreEvent::Stored(document, position) => self.shard.stored(document, position),
             }
         }
@@ -636,6 +653,9 @@ impl DataThread {
             Effect::Move(slot, target) => self.actions.push((slot, Action::Move(target))),
             Effect::Open(document, name) => {
                 self.shared.active.insert(&full_name(&name));
+                if self.opening.len() < TRACED_OPENINGS_MAX && self.recorder.is_chosen() {
+                    self.opening.push((document, Instant::now()));
+                }
                 self.store.open(document, &name);
             }
             Effect::Store(document) => self.append(document),
@@ -657,6 +677,13 @@ impl DataThread {
             Effect::Stateless { document, subject, payload } => {
                 tracing::trace!(document = %document.name, %subject, bytes = payload.len(), "stateless message");
             }
+        }
+    }
+
+    fn note_opened(&mut self, document: DocumentRef) {
+        if let Some(at) = self.opening.iter().position(|(opening, _)| *opening == document) {
+            let (_, since) = self.opening.swap_remove(at);
+            self.recorder.record(What::DocumentOpen, since.elapsed(), "");
         }
     }
 

@@ -8,6 +8,7 @@ use prometheus::{Encoder, TextEncoder};
 use super::process::Process;
 use super::{Histogram, Report};
 use crate::control::Status;
+use crate::traces::Counted;
 
 /// What the text is served as.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -18,6 +19,8 @@ pub(crate) struct Node {
     pub(crate) region: String,
     pub(crate) status: Status,
     pub(crate) max_connections: u32,
+    /// What became of traces, where there are any.
+    pub(crate) traces: Option<Counted>,
     /// What each certificate is called, and when it ends, Unix time.
     pub(crate) certificates: Vec<(String, i64)>,
 }
@@ -94,6 +97,16 @@ fn node_families(node: &Node) -> Vec<MetricFamily> {
             vec![gauge(Vec::new(), node.max_connections.into())],
         ),
     ];
+    if let Some(Counted { exported, queue_full, refused }) = node.traces {
+        let outcomes = [("exported", exported), ("queue_full", queue_full), ("refused", refused)];
+        let of = |(outcome, count)| counter(vec![label("outcome", outcome)], count as f64);
+        families.push(family(
+            "pinwire_trace_spans_total",
+            "Spans of traces, by what became of them.",
+            MetricType::COUNTER,
+            outcomes.map(of).to_vec(),
+        ));
+    }
     if !node.certificates.is_empty() {
         families.push(family(
             "pinwire_tls_certificate_not_after_timestamp_seconds",
@@ -303,7 +316,13 @@ mod tests {
 
     fn node() -> Node {
         let certificates = vec![("eu.example.net".to_owned(), 1_800_000_000)];
-        Node { region: "eu-central-1".to_owned(), status: Status::Degraded, max_connections: 7, certificates }
+        Node {
+            region: "eu-central-1".to_owned(),
+            status: Status::Degraded,
+            max_connections: 7,
+            certificates,
+            traces: Some(Counted::default()),
+        }
     }
 
     #[test]
@@ -358,7 +377,7 @@ mod tests {
             labels.iter().map(|label| label.split('=').next().unwrap()).collect();
         assert_eq!(
             names.into_iter().collect::<Vec<_>>(),
-            ["certificate", "kind", "le", "reason", "region", "status", "thread", "version"]
+            ["certificate", "kind", "le", "outcome", "reason", "region", "status", "thread", "version"]
         );
     }
 }

@@ -184,7 +184,12 @@ impl Refusals {
 
     /// A token was refused.
     pub(crate) fn token(&mut self, rejection: &Rejection) {
-        self.counted.tokens.note(match rejection {
+        self.counted.tokens.note(Self::word(rejection));
+    }
+
+    /// What a label says of a token that was refused.
+    pub(crate) fn word(rejection: &Rejection) -> &'static str {
+        match rejection {
             Rejection::TooLarge => "too_large",
             Rejection::Malformed(_) => "malformed",
             Rejection::Algorithm => "algorithm",
@@ -195,7 +200,7 @@ impl Refusals {
             Rejection::Audience => "audience",
             Rejection::Scope => "scope",
             Rejection::Issuer => "issuer",
-        });
+        }
     }
 
     /// When [`Self::tell`] has something to say.

@@ -5,3 +5,4 @@ mod ops;
 mod rig;
 mod serve;
 mod tls;
+mod traces;

@@ -115,14 +115,20 @@ impl Serving {
 
     /// Waits for a line of the log that has all of these words.
     pub fn logs(&self, words: &[&str]) -> String {
+        self.logs_until(words).pop().unwrap()
+    }
+
+    /// The same, with the lines before it.
+    pub fn logs_until(&self, words: &[&str]) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             let line =
                 self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{words:?} not in {seen:#?}"));
-            if words.iter().all(|word| line.contains(word)) {
-                return line;
-            }
+            let is_it = words.iter().all(|word| line.contains(word));
             seen.push(line);
+            if is_it {
+                return seen;
+            }
         }
     }
 
