@@ -152,10 +152,17 @@ impl Serving {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         .unwrap();
-        let mut line = String::new();
-        BufReader::new(&socket).read_line(&mut line).unwrap();
-        let status = line.split(' ').nth(1).unwrap_or("closed").to_owned();
-        (socket, status)
+        // No byte behind the head: it is the caller's.
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if socket.read(&mut byte).unwrap() == 0 {
+                break;
+            }
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        (socket, head.split(' ').nth(1).unwrap_or("closed").to_owned())
     }
 
     pub fn signal(&self, name: &str) {
