@@ -16,7 +16,7 @@ mod server;
 mod session;
 
 pub use certificates::{Certificate, CertificateError, Certificates};
-pub use client::{ClientError, Trust, client_config, client_session};
+pub use client::{ClientError, Trust, client_config, client_session, resuming};
 pub use failure::REFUSALS;
 pub use rustls::server::ProducesTickets;
 pub use rustls::{ClientConfig, Error, ServerConfig};
