@@ -13,6 +13,7 @@ pub mod log;
 pub mod memory;
 mod metrics;
 mod node;
+mod overload;
 pub mod signals;
 pub mod traces;
 

@@ -23,6 +23,7 @@ use crate::data::{
 };
 use crate::live::Live;
 use crate::metrics::Threads;
+use crate::overload::{self, Watch};
 use crate::traces::{self, Exporter, Recorder};
 
 /// How long HTTP requests that run may take when the node stops.
@@ -42,6 +43,7 @@ pub struct Node {
     control: Option<Control>,
     health: Arc<Health>,
     live: Arc<Live>,
+    memory: Option<Watch>,
     /// Ends last, since the others record until they end.
     traces: Option<Exporter>,
 }
@@ -91,6 +93,7 @@ impl Node {
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
         let health = Arc::new(Health::default());
+        let (shortage, memory) = overload::watch(config.max_memory as u64, Arc::clone(&health))?;
         let live = Arc::new(Live::new(&config, epoch)?);
         let asked = Arc::new(Threads::default());
         let (queue, traces) = config
@@ -127,6 +130,7 @@ impl Node {
             config,
             slots_per_thread: capacity.slots,
             traces: queue,
+            shortage,
             epoch,
             live: Arc::clone(&live),
             active,
@@ -134,7 +138,16 @@ impl Node {
         });
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, listeners)?;
         asked.started(&mailboxes);
-        Ok(Self { addresses, mailboxes, threads, control: Some(control), health, live, traces })
+        Ok(Self {
+            addresses,
+            mailboxes,
+            threads,
+            control: Some(control),
+            health,
+            live,
+            memory: Some(memory),
+            traces,
+        })
     }
 
     /// Where the first listener listens.
@@ -156,6 +169,8 @@ impl Node {
 
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
     pub fn stop(mut self) {
+        // Before, since it sets the status too.
+        drop(self.memory.take());
         self.health.set(control::Status::Draining);
         for mailbox in self.mailboxes.iter() {
             mailbox.push_waiting(Envelope::Stop);

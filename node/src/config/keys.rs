@@ -76,6 +76,8 @@ pub(super) static KEYS: &[Key] = &[
         "How data threads talk to the kernel. `auto` is io_uring where the kernel allows it, else epoll with a line in the log that says why."),
     key("max_connections", Count(|d| &mut d.max_connections, 1..=u32::MAX), Restart,
         "Most connections of the node."),
+    key("max_memory", Bytes(|d| &mut d.max_memory, 0..=1024 * GIB), Restart,
+        "The process's memory from which on new clients are refused, until it has fallen again. 0: four fifths of what the host has, or the process's cgroup."),
     key("rings_per_thread", Count(|d| &mut d.rings_per_thread, 1..=RINGS_MAX), Restart,
         "io_uring: rings that a data thread may have. Each holds as many connections as `ulimit -n` says; a thread makes as many as `max_connections` needs."),
     key("trusted_proxies", Texts(|d| &mut d.trusted_proxies), Restart,

@@ -81,6 +81,8 @@ pub struct Config {
     pub address_limits: Option<AddressLimits>,
     /// Most upgraded connections of the node, and most sockets of one data thread.
     pub max_connections: u32,
+    /// Memory from which on new clients are refused; 0: a part of what there is.
+    pub max_memory: usize,
     /// io_uring: rings that one data thread may have. Each holds as many connections as the process may have descriptors;
     /// a thread makes as many as `max_connections` needs.
     pub rings_per_thread: u32,
@@ -126,6 +128,7 @@ impl Config {
             trusted_proxies: Vec::new(),
             address_limits: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_memory: 0,
             rings_per_thread: 1,
             websocket: WebSocketLimits::default(),
             deadlines: Deadlines::default(),

@@ -91,6 +91,7 @@ fn config(written: &mut Written) -> Config {
         trusted_proxies: trusted_proxies(written),
         address_limits: draft.limit_addresses.then_some(draft.address_limits),
         max_connections: draft.max_connections,
+        max_memory: draft.max_memory,
         rings_per_thread: draft.rings_per_thread,
         websocket: draft.websocket,
         deadlines: draft.deadlines,

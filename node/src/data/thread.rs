@@ -27,6 +27,7 @@ use crate::limits::{AddressLimiter, Asking};
 use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
+use crate::overload::Shortage;
 use crate::traces::{Queue, Recorder, What};
 
 /// What the data threads of a node share.
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Connections of each thread, those before their upgrade included.
     pub(crate) slots_per_thread: u32,
+    pub(crate) shortage: Shortage,
     /// Where traces go, if anywhere.
     pub(crate) traces: Option<Arc<Queue>>,
     /// Zero of every thread's monotonic clock.
@@ -277,7 +279,8 @@ impl DataThread {
                 if (listener as usize) < self.shared.config.tls_addresses() {
                     // Some who are refused anyway are told why; more than that are refused before their handshake costs
                     // anything.
-                    let is_refused = self.is_full() || self.stopping_since.is_some();
+                    let is_short = self.shared.shortage.is_now();
+                    let is_refused = is_short || self.is_full() || self.stopping_since.is_some();
                     if is_refused && self.guests.len() >= GUESTS_TOLD_WHY {
                         self.refusals.tls(Stage::Opening, handshake::FULL, peer.ip());
                         return engine.close(slot);
@@ -497,6 +500,7 @@ impl DataThread {
         let reasons = [
             (self.stopping_since.is_some(), handshake::STOPPING),
             (self.is_full(), handshake::FULL),
+            (self.shared.shortage.is_now(), handshake::MEMORY),
             (is_overrun, handshake::PACED),
         ];
         let (_, reason) = reasons.into_iter().find(|(is_so, _)| *is_so)?;

@@ -202,17 +202,10 @@ fn conntrack(host: &Host, wanted: &Wanted) -> Finding {
 }
 
 fn memory(host: &Host, wanted: &Wanted) -> Finding {
-    let of_group = host.cgroup("memory.max").iter().filter_map(|value| value.parse::<u64>().ok()).min();
-    let meminfo = host.read("proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    let Some(total) = total.map(|kib| kib << 10) else {
+    let Some((limit, is_group)) = host.memory() else {
         return finding("memory", Outcome::Skip, "the host's memory cannot be read");
     };
-    let (limit, whose) = match of_group {
-        Some(limit) if limit < total => (limit, "the cgroup's limit"),
-        _ => (total, "the host's memory"),
-    };
+    let whose = if is_group { "the cgroup's limit" } else { "the host's memory" };
     let each = BYTES_PER_CONNECTION + if wanted.has_tls { BYTES_PER_TLS_SESSION } else { 0 };
     let needed = wanted.connections * each;
     let found = format!(
@@ -221,7 +214,7 @@ fn memory(host: &Host, wanted: &Wanted) -> Finding {
         wanted.connections,
         needed >> 20
     );
-    // At 80 % a node takes no more connections; documents want room too.
+    // At 80 % a node takes no more connections (`max_memory`); documents want room too.
     if needed <= limit / 2 {
         return finding("memory", Outcome::Good, found);
     }

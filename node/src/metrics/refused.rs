@@ -56,6 +56,8 @@ impl<const N: usize> Counts<N> {
 pub(crate) mod handshake {
     /// The node has as many connections as it may.
     pub(crate) const FULL: &str = "full";
+    /// The node is short of memory.
+    pub(crate) const MEMORY: &str = "memory";
     /// Its address asks too often.
     pub(crate) const ADDRESS_LIMIT: &str = "address_limit";
     /// It was refused before, and too many such clients are held.
@@ -68,8 +70,9 @@ pub(crate) mod handshake {
     pub(crate) const TIMEOUT: &str = "timeout";
 }
 
-const HANDSHAKES: [&str; 6] = [
+const HANDSHAKES: [&str; 7] = [
     handshake::FULL,
+    handshake::MEMORY,
     handshake::ADDRESS_LIMIT,
     handshake::PACED,
     handshake::STOPPING,

@@ -1,7 +1,11 @@
-//! A node that runs out of file descriptors: it says so, does not spin, answers what it can, and comes back.
+//! A node that runs out of file descriptors or memory: it says so, does not spin, answers what it can, and comes back.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+
+use pinwire_protocol::document::varint::write_var_uint;
+use pinwire_protocol::document::ywebsocket;
+use pinwire_protocol::ws::{self, Frame, Opcode};
 
 use crate::rig::{Home, PATIENCE, Serving};
 
@@ -109,4 +113,44 @@ fn silent_connections_end_at_their_deadline_and_nothing_spins_on_epoll() {
 #[test]
 fn silent_connections_end_at_their_deadline_and_nothing_spins_on_io_uring() {
     silence_takes_every_descriptor_for_a_while("auto");
+}
+
+/// A frame with an update of so many bytes, by a client of its own.
+fn insertion(client: u8, len: usize) -> Vec<u8> {
+    let mut update = vec![1, 1, client, 0, 4, 1, 1, b't'];
+    write_var_uint(&mut update, len as u64);
+    update.resize(update.len() + len, b'x');
+    update.push(0);
+    let (mut payload, mut bytes) = (Vec::new(), Vec::new());
+    ywebsocket::append_update(&mut payload, &update);
+    ws::append_frame(&mut bytes, Frame::new(Opcode::Binary).masked([1, 2, 3, 4]), &payload);
+    bytes
+}
+
+#[test]
+fn a_node_short_of_memory_takes_no_new_clients_until_it_has_some_again() {
+    let home = Home::new();
+    let settings = [
+        "listen=127.0.0.1:0",
+        "threads=1",
+        "max_memory=40MiB",
+        "deadlines.grace=0s",
+        "address_limits.enabled=false",
+    ];
+    let node = Serving::start_with(&home.config(), &settings);
+    let token = home.token();
+    let (mut member, status) = node.knock(&token);
+    assert_eq!((status.as_str(), node.get("/health", "").0), ("101", 200));
+    for client in 1..=60 {
+        member.write_all(&insertion(client, 1 << 20)).unwrap();
+    }
+    node.logs(&["WARN", "short of memory (max_memory): new clients are refused", "limit_mib=40"]);
+    assert_eq!(node.knock(&token).1, "503");
+    let (status, health) = node.get("/health", "");
+    assert!(status == 503 && health.contains("overloaded"), "{status} {health}");
+    assert!(node.metric("pinwire_handshakes_refused_total{reason=\"memory\"") >= 1.0);
+    // Its document goes with it.
+    drop(member);
+    node.logs(&["INFO", "there is memory again: new clients are taken"]);
+    assert_eq!((node.knock(&token).1.as_str(), node.get("/health", "").0), ("101", 200));
 }
