@@ -14,6 +14,7 @@ use crate::admin::ListenError;
 use crate::config::{Change, Config, Problem, Resolved, Sources};
 use crate::log::{Log, LogFormat};
 use crate::signals::{Signals, Wish};
+use crate::store::StoreConfig;
 use crate::{Node, Start, StartError};
 
 /// Where a configuration comes from, as flags.
@@ -78,7 +79,11 @@ impl ServeArgs {
         let node = Node::start_with(resolved.config.clone(), start)
             .map_err(explain)
             .context("the node cannot start")?;
-        tracing::warn!("documents live in this process's memory: they end with it");
+        if matches!(resolved.config.store, StoreConfig::Memory) {
+            tracing::warn!(
+                "documents live in this process's memory and end with it: set store.path to keep them"
+            );
+        }
         self.announce(&resolved.config, &node).context("stdout")?;
         tell_systemd(&[NotifyState::Ready]);
         let signal = loop {

@@ -247,7 +247,7 @@ pub struct Tls {
 pub struct Advertised {
     /// `eu-central-1.example.net`, with `:port` where it is not the scheme's own.
     pub authority: String,
-    /// `wss` and `https`, instead of `ws` and `http`.
+    /// `wss` and `https` instead of `ws` and `http`.
     pub tls: bool,
 }
 

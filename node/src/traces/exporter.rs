@@ -23,6 +23,8 @@ use super::{Queue, Record, Traces, otlp};
 
 /// How often the queue is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How long what waits at the end may take.
+const LAST: Duration = Duration::from_secs(1);
 /// Records of one request.
 const BATCH: usize = 512;
 
@@ -105,10 +107,12 @@ impl Sender {
                 _ = ticks.tick() => false,
                 _ = stopping.changed() => true,
             };
-            self.send_waiting().await;
             if is_stopping {
+                // A node that stops does not wait for its collector.
+                let _ = tokio::time::timeout(LAST, self.send_waiting()).await;
                 return;
             }
+            self.send_waiting().await;
         }
     }
 
