@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -20,6 +21,7 @@ use pinwire_protocol::ws::handshake::{
     ClientRequest, Expected, ParsedResponse, append_request, parse_response, request_key,
 };
 use pinwire_protocol::ws::{self, Decoder, Frame, Limits, Opcode, Role, Scratch};
+use pinwire_tls::{ClientConfig, client_session};
 use socket2::{Domain, Socket, Type};
 
 /// The state vector of a client that has nothing.
@@ -112,6 +114,17 @@ pub struct Counts {
     pub data_frames: u64,
     /// Connections that ended after we had closed them.
     pub closed: usize,
+    /// TLS handshakes that went on from an earlier one.
+    pub resumed: u64,
+}
+
+/// How clients speak TLS.
+#[derive(Clone, Debug)]
+pub struct FleetTls {
+    /// What their connections are made by.
+    pub config: Arc<ClientConfig>,
+    /// Under so many names, each client under the one of its number, they dial: sessions are kept by name.
+    pub names: usize,
 }
 
 /// How a client got in sync.
@@ -133,6 +146,7 @@ pub struct Fleet {
     by_slot: Vec<u32>,
     scratch: Scratch,
     counts: Counts,
+    tls: Option<FleetTls>,
 }
 
 struct Client {
@@ -185,7 +199,13 @@ impl Fleet {
             by_slot: Vec::new(),
             scratch: Scratch::new(),
             counts: Counts::default(),
+            tls: None,
         }
+    }
+
+    /// Clients that dial from now on speak TLS.
+    pub fn speak_tls(&mut self, tls: FleetTls) {
+        self.tls = Some(tls);
     }
 
     /// Rings of the clients' engine.
@@ -235,6 +255,10 @@ impl Fleet {
         socket.bind(&SocketAddrV4::new(dial.source, 0).into()).context("no port")?;
         socket.connect(&self.server.into()).context("the node refuses connections")?;
         let slot = self.engine.adopt(OwnedFd::from(socket), self.server)?;
+        if let Some(FleetTls { config, names }) = &self.tls {
+            let name = format!("client-{}.example", self.clients.len() % names);
+            self.engine.set_transform(slot, client_session(Arc::clone(config), &name)?);
+        }
         let key = request_key(fastrand::u128(..).to_ne_bytes());
         let target = match (dial.dialect, dial.token) {
             (Dialect::Hocuspocus, _) => "/".to_owned(),
@@ -292,6 +316,7 @@ impl Fleet {
                     self.received(number, &mut buf, watcher).with_context(|| format!("client {number}"))?;
                     self.engine.recycle(buf);
                 }
+                Event::Opened { is_resumed, .. } => self.counts.resumed += u64::from(is_resumed),
                 Event::Ended { slot, cause } => self.ended(slot, cause)?,
                 Event::Overflow { .. } => bail!("the node does not read what a client sends"),
                 _ => {}

@@ -5,12 +5,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use pinwire_node::Node;
 use pinwire_node::cli::DriverArg;
-use pinwire_node::config::{AddressLimits, Config, DEFAULT_MAX_CONNECTIONS};
+use pinwire_node::config::{AddressLimits, Certificates, Config, DEFAULT_MAX_CONNECTIONS, Tls};
 use pinwire_node::log::{self, LogFormat};
 use pinwire_node::memory;
 use pinwire_token::{Key, KeySet};
@@ -49,6 +50,12 @@ pub struct NodeArgs {
     /// Rings that a data thread may have.
     #[arg(long, default_value_t = 1)]
     pub rings: u32,
+    /// A certificate in PEM: TLS is spoken then
+    #[arg(long, requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub key: Option<PathBuf>,
 }
 
 impl Default for NodeArgs {
@@ -61,6 +68,8 @@ impl Default for NodeArgs {
             connects_per_minute: 60,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             rings: 1,
+            certificate: None,
+            key: None,
         }
     }
 }
@@ -83,6 +92,13 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
     config.rings_per_thread = args.rings;
     config.address_limits =
         Some(AddressLimits { connects_per_minute: args.connects_per_minute, ..AddressLimits::default() });
+    if let (Some(chain), Some(key)) = (&args.certificate, &args.key) {
+        let mut certificates = Certificates::default();
+        certificates.add(chain, key)?;
+        let certificates = Arc::new(certificates);
+        config.tls =
+            Some(Tls { listen: std::mem::take(&mut config.listen), certificates, handshakes_per_turn: 8 });
+    }
     let node = Node::start(config).context("the node cannot start")?;
     say_address(node.address())?;
     wait_for_end_of_stdin()?;
@@ -114,6 +130,9 @@ impl NodeUnderTest {
             .args(["--rings", &args.rings.to_string()]);
         if let Some(file) = &args.public_key {
             command.arg("--public-key").arg(file);
+        }
+        if let (Some(certificate), Some(key)) = (&args.certificate, &args.key) {
+            command.arg("--certificate").arg(certificate).arg("--key").arg(key);
         }
         Ok(Self(Child::start(&mut command)?))
     }

@@ -60,6 +60,9 @@ pub struct Config {
     pub reads_per_turn: u32,
     /// Accepted connections in one `poll`.
     pub accepts_per_turn: u32,
+    /// Steps of transforms that are much work (a signature in a TLS handshake) in one `poll`, so that a herd of newcomers does not
+    /// keep those waiting that are there.
+    pub costly_steps_per_turn: u32,
     /// Keep-alive, set on listeners and inherited.
     pub keep_alive: KeepAlive,
     /// How long sent data may stay unacknowledged (TCP_USER_TIMEOUT), set on listeners and inherited.
@@ -79,6 +82,7 @@ impl Default for Config {
             thread_out_max: 512 << 20,
             reads_per_turn: 128,
             accepts_per_turn: 64,
+            costly_steps_per_turn: 8,
             keep_alive: KeepAlive {
                 idle: Duration::from_secs(60),
                 interval: Duration::from_secs(10),
@@ -117,6 +121,7 @@ impl Config {
         self.ring_slots_max = self.ring_slots_max.max(1);
         self.reads_per_turn = self.reads_per_turn.max(1);
         self.accepts_per_turn = self.accepts_per_turn.max(1);
+        self.costly_steps_per_turn = self.costly_steps_per_turn.max(1);
         self
     }
 }
@@ -126,17 +131,29 @@ impl Config {
 pub(crate) struct TurnBudget {
     reads: u32,
     accepts: u32,
+    costly_steps: u32,
 }
 
 impl TurnBudget {
     pub(crate) fn new(config: &Config) -> TurnBudget {
-        TurnBudget { reads: config.reads_per_turn, accepts: config.accepts_per_turn }
+        TurnBudget {
+            reads: config.reads_per_turn,
+            accepts: config.accepts_per_turn,
+            costly_steps: config.costly_steps_per_turn,
+        }
     }
 
     /// Uses one read up; false when none is left.
     pub(crate) fn read(&mut self) -> bool {
         let left = self.reads > 0;
         self.reads = self.reads.saturating_sub(1);
+        left
+    }
+
+    /// Uses one costly step up; false when none is left.
+    pub(crate) fn costly_step(&mut self) -> bool {
+        let left = self.costly_steps > 0;
+        self.costly_steps = self.costly_steps.saturating_sub(1);
         left
     }
 

@@ -2,6 +2,7 @@
 
 mod reading;
 mod sending;
+mod steps;
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     events: VecDeque<(Option<Handle>, Event)>,
     ready: VecDeque<Handle>,
     writable: Vec<Handle>,
+    /// Slots whose transform has a costly step to take, in the order in which its bytes came.
+    steps: VecDeque<Handle>,
     /// Slots whose FIN, departure or close is due.
     pub(crate) fins: Vec<Handle>,
     pub(crate) leaving: Vec<Handle>,
@@ -48,6 +51,7 @@ impl Core {
             events: VecDeque::new(),
             ready: VecDeque::new(),
             writable: Vec::new(),
+            steps: VecDeque::new(),
             fins: Vec::new(),
             leaving: Vec::new(),
             closing: Vec::new(),
@@ -89,7 +93,7 @@ impl Core {
 
     pub(crate) fn has_work(&self) -> bool {
         !self.events.is_empty()
-            || (!self.ready.is_empty() && !self.pool.is_empty())
+            || ((!self.ready.is_empty() || !self.steps.is_empty()) && !self.pool.is_empty())
             || !self.writable.is_empty()
             || !self.fins.is_empty()
             || !self.leaving.is_empty()
@@ -161,9 +165,14 @@ impl Core {
 
     // Ending.
 
-    /// The owner gives the slot back: no event of it any more. What this turn queued is offered to the socket once.
+    /// The owner gives the slot back: no event of it any more. What this turn queued is offered to the socket once, and behind
+    /// it what the transform says at the end.
     pub(crate) fn give_back(&mut self, slot: Slot, abort: bool) {
-        let Some((handle, hot)) = self.slab.open(slot) else { return };
+        let Some((handle, _)) = self.slab.open(slot) else { return };
+        if !abort {
+            self.say_end(handle);
+        }
+        let Some(hot) = self.slab.get(handle) else { return };
         hot.flags.set(Flags::CLOSING);
         if abort {
             hot.flags.set(Flags::ABORT);
@@ -193,6 +202,9 @@ impl Core {
             let error = io::Error::from(io::ErrorKind::NotConnected);
             return self.tell(handle, failed_to_leave(slot, &how, error));
         }
+        // Nobody would take it where it goes.
+        self.take_step(handle);
+        let Some(hot) = self.slab.get(handle) else { return };
         hot.flags.set(Flags::LEAVING);
         hot.cold().leaving = Some(how);
         self.leaving.push(handle);
@@ -229,6 +241,9 @@ impl Core {
         }
         if self.ready.is_empty() {
             self.ready.shrink_to(LIST_KEEP);
+        }
+        if self.steps.is_empty() {
+            self.steps.shrink_to(LIST_KEEP);
         }
     }
 

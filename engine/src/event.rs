@@ -27,6 +27,13 @@ pub enum Event {
         /// The bytes.
         buf: ReadBuf,
     },
+    /// The transform and the peer have agreed: from now on plain bytes go through.
+    Opened {
+        /// Whose.
+        slot: Slot,
+        /// They went on from what they had agreed on before.
+        is_resumed: bool,
+    },
     /// Nothing more will be received. The slot stays until `close`. After [`Cause::Eof`] output still leaves, and a
     /// second `Ended` follows if that fails; so it does after the `Io(InvalidData)` of a transform that refused the
     /// peer's bytes. After any other cause the socket is dead.

@@ -76,7 +76,7 @@ pub use listen::listener;
 pub use output::{Refused, Segment};
 pub use runtime::{allowed_cores, pin_to_core, run};
 pub use slot::Slot;
-pub use transform::{Carried, Inbound, Transform, TransformError};
+pub use transform::{Carried, Inbound, Stage, Transform, TransformError};
 pub use waker::Waker;
 
 use crate::backend::Backend;
@@ -273,6 +273,7 @@ impl Engine {
             self.core.pool.give_back();
         }
         self.progress();
+        self.core.take_steps();
         self.backend.reap(&mut self.core);
         if self.core.accept_after().is_some_and(|at| at <= Instant::now()) {
             self.core.end_backoff();
@@ -352,8 +353,8 @@ impl Engine {
         self.core.finish_writing(slot);
     }
 
-    /// Closes the connection and gives the slot back. What this turn queued is offered to the socket once; a tail is
-    /// dropped. No event of the slot follows.
+    /// Closes the connection and gives the slot back. What this turn queued is offered to the socket once, and behind it what
+    /// the transform says at the end; a tail is dropped. No event of the slot follows.
     pub fn close(&mut self, slot: Slot) {
         self.core.give_back(slot, false);
     }
@@ -387,6 +388,18 @@ impl Engine {
         if let Some((_, hot)) = self.core.slab.open(slot) {
             hot.cold().transform = Some(transform);
         }
+    }
+
+    /// How far the slot's transform has come; `None` if there is none.
+    #[must_use]
+    pub fn stage(&self, slot: Slot) -> Option<Stage> {
+        self.core.stage(slot)
+    }
+
+    /// Connections whose transform waits for its share of a turn, some of which may be closed already.
+    #[must_use]
+    pub fn steps_waiting(&self) -> usize {
+        self.core.steps_waiting()
     }
 
     /// Gives an arrived connection the transform that it had on its thread before. Nothing may have been read since.

@@ -92,6 +92,8 @@ impl Flags {
     pub(crate) const REFUSED: u32 = 1 << 20;
     /// The event that announces it was not taken yet: nothing is read, so that a transform set then sees every byte.
     pub(crate) const NEW: u32 = 1 << 21;
+    /// Read bytes wait for the transform's share of a turn; nothing more is read until then.
+    pub(crate) const STEP_WAITS: u32 = 1 << 22;
 
     const OPERATION: u32 = 1 << 27;
     const OPERATIONS: u32 = 31 * Self::OPERATION;

@@ -19,10 +19,36 @@ pub struct Inbound {
 #[error("the byte transform refused the peer's bytes")]
 pub struct TransformError;
 
+/// How far a transform has come with its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Both are still agreeing: no plain byte goes through.
+    Opening,
+    /// Plain bytes go through.
+    Open {
+        /// They went on from what they had agreed on before, which is cheaper.
+        is_resumed: bool,
+    },
+    /// The peer's bytes were refused. The reason is one of a few words, for those who count.
+    Refused(&'static str),
+}
+
 /// A transform of one connection's bytes. The shape is that of rustls's unbuffered connections: records are
 /// opened in place in the engine's read buffer, incomplete ones stay with the caller, and what has to be sent is
 /// appended to a buffer of the caller's.
 pub trait Transform: Send {
+    /// Whether the step that `wire` makes due is much work, as a signature is. The engine takes a few of those a turn
+    /// ([`Config::costly_steps_per_turn`](crate::Config::costly_steps_per_turn)), first come, first served; what waits for its
+    /// turn is not read from meanwhile. To be told without work.
+    fn is_costly(&self, _wire: &[u8]) -> bool {
+        false
+    }
+
+    /// How far it has come.
+    fn stage(&self) -> Stage {
+        Stage::Open { is_resumed: false }
+    }
+
     /// Opens what the peer sent. `wire[..]` holds the rest of the last call followed by new bytes; plain bytes are
     /// moved to the front, bytes that must be sent now (handshake, alerts) are appended to `reply`.
     ///
@@ -43,7 +69,7 @@ pub trait Transform: Send {
     ) -> Result<(), TransformError>;
 
     /// Appends what says that nothing more will follow (TLS: `close_notify`), before the FIN. What was sealed before is before
-    /// it.
+    /// it. Nothing, where that was said before, or while both are still agreeing.
     fn finish(&mut self, _unread: &mut [u8], _wire: &mut Vec<u8>) {}
 }
 

@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 
 use pinwire_engine::{Cause, Config, Event, Pressure, ReadBuf, Refused, Segment};
 use transforms::{
-    a_transform_moves_with_its_connection, a_transform_sees_every_byte_once_in_both_directions,
-    a_transform_that_refuses_ends_the_connection, what_is_queued_in_the_turn_of_the_end_is_sealed_before_it,
+    a_close_says_the_end_behind_what_is_queued, a_transform_moves_with_its_connection,
+    a_transform_sees_every_byte_once_in_both_directions, a_transform_that_refuses_ends_the_connection,
+    costly_steps_are_taken_in_order_a_few_a_turn, what_is_queued_in_the_turn_of_the_end_is_sealed_before_it,
+    what_waits_for_its_step_can_be_closed,
 };
 
 use rig::{DataThread, PATIENCE, Rig, Seen, accepted, config, echo, next, pattern, queue, received};
@@ -62,6 +64,9 @@ on_every_backend!(
     full_tables_take_connections_again_when_slots_are_freed,
     a_reused_slot_never_sees_its_predecessors_bytes,
     a_transform_moves_with_its_connection,
+    a_close_says_the_end_behind_what_is_queued,
+    costly_steps_are_taken_in_order_a_few_a_turn,
+    what_waits_for_its_step_can_be_closed,
     what_is_queued_in_the_turn_of_the_end_is_sealed_before_it,
     a_transform_sees_every_byte_once_in_both_directions,
     a_transform_that_refuses_ends_the_connection,

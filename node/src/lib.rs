@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod apps;
+mod capacity;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -14,7 +15,9 @@ pub mod log;
 pub mod memory;
 mod metrics;
 mod node;
+mod overload;
 pub mod signals;
 pub mod store;
+pub mod traces;
 
 pub use node::{Node, Start, StartError};

@@ -10,7 +10,7 @@ use pinwire_engine::Transform;
 use pinwire_tls::{ProducesTickets, ServerConfig, server_config, server_session, ticketer};
 use pinwire_token::{Key, KeySet, Policy};
 
-use crate::config::{AddressLimits, Config};
+use crate::config::{AddressLimits, Certificates, Config};
 use crate::jwks::{Refetch, merge};
 use crate::limits::AddressLimiter;
 
@@ -34,6 +34,8 @@ pub struct Live {
     limiter: ArcSwapOption<(AddressLimits, AddressLimiter)>,
     /// What TLS connections are made by, where TLS is spoken.
     tls: ArcSwapOption<ServerConfig>,
+    /// The certificates in there.
+    certificates: ArcSwapOption<Certificates>,
     ticketer: Arc<dyn ProducesTickets>,
     /// No request is older.
     epoch: Instant,
@@ -83,6 +85,7 @@ impl Live {
             refetch: Refetch::default(),
             limiter: ArcSwapOption::empty(),
             tls: ArcSwapOption::empty(),
+            certificates: ArcSwapOption::empty(),
             ticketer: ticketer().map_err(io::Error::other)?,
             epoch,
         };
@@ -137,7 +140,10 @@ impl Live {
     fn speak_tls(&self, config: &Config) {
         let Some(tls) = &config.tls else { return };
         match server_config(&tls.certificates, &self.ticketer, None) {
-            Ok(config) => self.tls.store(Some(config)),
+            Ok(config) => {
+                self.tls.store(Some(config));
+                self.certificates.store(Some(Arc::clone(&tls.certificates)));
+            }
             Err(error) => tracing::error!(%error, "TLS stays as it was"),
         }
     }
@@ -147,6 +153,11 @@ impl Live {
     pub(crate) fn tls_session(&self) -> Option<Box<dyn Transform>> {
         let config = self.tls.load_full()?;
         server_session(config).inspect_err(|error| tracing::error!(%error, "TLS")).ok()
+    }
+
+    /// The certificates that clients get.
+    pub(crate) fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.certificates.load_full()
     }
 
     fn limit_addresses(&self, limits: Option<AddressLimits>) {

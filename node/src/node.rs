@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
 use crate::apps::Apps;
+use crate::capacity::Capacity;
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
@@ -24,7 +25,9 @@ use crate::jwks::{self, Fetching};
 use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
+use crate::overload::{self, Watch};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
+use crate::traces::{self, Exporter, Recorder};
 
 /// How long HTTP requests that run may take when the node stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,7 +39,8 @@ const BACKLOG: i32 = 4096;
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
-    address: SocketAddr,
+    /// At least one.
+    addresses: Vec<SocketAddr>,
     mailboxes: Arc<[Mailbox]>,
     threads: Vec<JoinHandle<()>>,
     control: Option<Control>,
@@ -45,6 +49,8 @@ pub struct Node {
     live: Arc<Live>,
     store: Option<StoreThreads>,
     fetching: Fetching,
+    memory: Watch,
+    traces: Option<Exporter>,
 }
 
 /// What a node is started with besides its configuration: what operators are shown and may change.
@@ -60,7 +66,7 @@ pub struct Start {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
     /// The admin API cannot be listened for.
     #[error("cannot listen for the admin API on {0}")]
@@ -72,7 +78,7 @@ pub enum StartError {
     #[error("{0} data threads; at most {THREADS_MAX} are possible")]
     TooManyThreads(usize),
     /// A data thread cannot start.
-    #[error("data thread {0} cannot start: {1}")]
+    #[error("data thread {0} cannot start")]
     DataThread(usize, #[source] io::Error),
     /// The session store cannot be used.
     #[error("the session store does not open: {0}")]
@@ -81,7 +87,7 @@ pub enum StartError {
     #[error("TLS: {0}")]
     Tls(#[from] pinwire_tls::Error),
     /// The system refused a thread or random numbers.
-    #[error("the system refused: {0}")]
+    #[error("the system refused a thread, a file or random numbers")]
     System(#[from] io::Error),
 }
 
@@ -104,17 +110,22 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
-    pub fn start_with(config: Config, start: Start) -> Result<Self, StartError> {
+    pub fn start_with(mut config: Config, start: Start) -> Result<Self, StartError> {
         if config.threads > THREADS_MAX {
             return Err(StartError::TooManyThreads(config.threads));
         }
+        let capacity = Capacity::here(&config);
+        config.max_connections = capacity.connections;
+        config.http.max_connections = capacity.http;
         let listeners = listen(&config)?;
-        let address = bound_address(&listeners)?;
+        let addresses = bound_addresses(&listeners)?;
+        let address = addresses.first().copied().ok_or(StartError::NoAddress)?;
         let doorway = config.admin.as_ref().map(Doorway::open).transpose()?;
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
         let health = Arc::new(Health::default());
+        let (shortage, memory) = overload::watch(config.max_memory as u64, Arc::clone(&health))?;
         let live = Arc::new(Live::new(&config, epoch)?);
         let asked = Arc::new(Threads::default());
         let store = match &config.store {
@@ -127,6 +138,12 @@ impl Node {
             jwks::Shared { live: of_live, health: of_health, numbers: Arc::clone(&key_numbers) };
         let fetching = jwks::start(&config.jwks, shared_with_keys)?;
         fetching.wait_for_keys(&config.jwks);
+        let (queue, traces) = config
+            .traces
+            .clone()
+            .map(|traces| traces::start(traces, config.region.name.clone()))
+            .transpose()?
+            .unzip();
         let services = Services {
             region: config.region.name.clone(),
             live: Arc::clone(&live),
@@ -145,6 +162,7 @@ impl Node {
             store: store.as_ref().map(|store| Arc::clone(&store.stats)),
             page: config.page.clone(),
             key_numbers,
+            traces: queue.clone(),
         };
         let (http, control) = control::start(services, config.http)?;
         let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
@@ -171,6 +189,9 @@ impl Node {
         });
         let shared = Arc::new(Shared {
             config,
+            slots_per_thread: capacity.slots,
+            traces: queue,
+            shortage,
             epoch,
             live: Arc::clone(&live),
             active,
@@ -184,13 +205,31 @@ impl Node {
         if let Some(admin) = &admin {
             admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         }
-        Ok(Self { address, mailboxes, threads, control: Some(control), admin, health, live, store, fetching })
+        Ok(Self {
+            addresses,
+            mailboxes,
+            threads,
+            control: Some(control),
+            admin,
+            health,
+            live,
+            store,
+            fetching,
+            memory,
+            traces,
+        })
     }
 
     /// Where the first listener listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Where all listen, those that speak TLS first.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Where the admin API is listened for, TCP first.
@@ -234,9 +273,13 @@ impl Node {
         if let Some(admin) = self.admin.take() {
             admin.stop(HTTP_PATIENCE);
         }
+        drop(self.fetching);
         if let Some(store) = self.store.take() {
             store.stop();
         }
+        drop(self.memory);
+        // Last, since the others record until they end.
+        drop(self.traces);
     }
 }
 
@@ -275,9 +318,9 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bound_address(listeners: &[Vec<TcpListener>]) -> Result<SocketAddr, StartError> {
-    let first = listeners.first().and_then(|listeners| listeners.first()).ok_or(StartError::NoAddress)?;
-    Ok(first.local_addr()?)
+/// Where the node listens, each address once.
+fn bound_addresses(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<SocketAddr>> {
+    listeners.first().into_iter().flatten().map(TcpListener::local_addr).collect()
 }
 
 /// The ways to the data threads, and the threads.
@@ -365,7 +408,7 @@ impl Starting {
         {
             tracing::warn!(number, core, %error, "a data thread could not be pinned to its core");
         }
-        let config = engine_config(&self.shared.config);
+        let config = engine_config(&self.shared);
         let ready_inside = ready.clone();
         let guard = AbortOnPanic;
         let outcome = pinwire_engine::run(config, move |engine| self.serve(engine, ready_inside, ways));
@@ -408,6 +451,7 @@ impl Starting {
             buffers.verdicts_per_thread,
             self.verdict_seed,
             buffers.costly_checks_per_turn,
+            Recorder::new(self.shared.traces.clone(), Some(self.number)),
         );
         let Some(mailbox) = mailboxes.get(number).cloned() else { return };
         let store: Box<dyn SessionStore> = match self.store {
@@ -441,17 +485,19 @@ impl Drop for AbortOnPanic {
     }
 }
 
-fn engine_config(config: &Config) -> pinwire_engine::Config {
+fn engine_config(shared: &Shared) -> pinwire_engine::Config {
+    let config = &shared.config;
     pinwire_engine::Config {
         driver: match config.driver {
             Driver::Auto => pinwire_engine::Driver::Auto,
             Driver::Uring => pinwire_engine::Driver::Uring,
             Driver::Epoll => pinwire_engine::Driver::Epoll,
         },
-        slots_max: config.max_connections,
+        slots_max: shared.slots_per_thread,
         rings: config.rings_per_thread,
         slot_out_max: config.buffers.outbound_per_connection,
         thread_out_max: config.buffers.outbound_per_thread,
+        costly_steps_per_turn: config.tls.as_ref().map_or(1, |tls| tls.handshakes_per_turn),
         ..pinwire_engine::Config::default()
     }
 }

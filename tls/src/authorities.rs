@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
-use crate::certificates::in_words;
+use crate::files::read_certificates;
 use crate::{CertificateError, provider};
 
 /// Whose word is taken for clients. A client without a certificate that one of them signed does not get through the
@@ -24,9 +23,8 @@ impl Authorities {
     /// What is wrong with the file, by its name.
     pub fn read(file: &Path) -> Result<Self, CertificateError> {
         let wrong = |what: String| CertificateError::Chain(file.display().to_string(), what);
-        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(file)
-            .and_then(Iterator::collect)
-            .map_err(|error| wrong(in_words(&error, "certificate")))?;
+        let bytes = std::fs::read(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let certificates = read_certificates(&bytes, &file.display()).map_err(wrong)?;
         let mut roots = RootCertStore::empty();
         for certificate in certificates {
             let added = roots.add(certificate);

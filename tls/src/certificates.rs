@@ -3,25 +3,56 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::files::{read_chain, read_key};
 use crate::provider;
 
 /// The certificates of a node. A client gets the first that is for the name it asks for, else the first of all.
 #[derive(Clone, Debug, Default)]
-pub struct Certificates(Vec<Arc<CertifiedKey>>);
+pub struct Certificates(Vec<Certificate>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    certified: Arc<CertifiedKey>,
+    /// The file that it stands in.
+    pub file: String,
+    /// What it is for, as it says: names of hosts and addresses.
+    pub names: Vec<String>,
+    /// From when on it is good, Unix time.
+    pub not_before: i64,
+    /// Until when.
+    pub not_after: i64,
+}
+
+impl Certificate {
+    /// Whether it is for this name or address.
+    #[must_use]
+    pub fn is_for(&self, name: &str) -> bool {
+        let Ok(name) = ServerName::try_from(name) else { return false };
+        let certificate = self.certified.end_entity_cert().ok();
+        let parsed = certificate.and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+        parsed.is_some_and(|parsed| parsed.verify_is_valid_for_subject_name(&name).is_ok())
+    }
+
+    /// What it is called: the first of its names, else its file.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.names.first().unwrap_or(&self.file)
+    }
+}
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file with certificates.
-    #[error("{0}: {1}")]
+    #[error("{0} {1}")]
     Chain(String, String),
     /// A file with a key.
-    #[error("{0}: {1}")]
+    #[error("{0} {1}")]
     Key(String, String),
 }
 
@@ -33,19 +64,12 @@ impl Certificates {
     pub fn add(&mut self, chain: &Path, key: &Path) -> Result<(), CertificateError> {
         let of_chain = |what: String| CertificateError::Chain(chain.display().to_string(), what);
         let of_key = |what: String| CertificateError::Key(key.display().to_string(), what);
-        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
-            .and_then(Iterator::collect)
-            .map_err(|error| of_chain(in_words(&error, "certificate")))?;
-        if certificates.is_empty() {
-            return Err(of_chain(
-                "holds no certificate; a PEM file with BEGIN CERTIFICATE is wanted".to_owned(),
-            ));
-        }
-        let private =
-            PrivateKeyDer::from_pem_file(key).map_err(|error| of_key(in_words(&error, "private key")))?;
+        let read = |path| std::fs::read(path).map_err(|error| format!("cannot be read: {error}"));
+        let read_chain = read_chain(&read(chain).map_err(of_chain)?, &chain.display()).map_err(of_chain)?;
+        let private = read_key(&read(key).map_err(of_key)?, &key.display()).map_err(of_key)?;
         let signing = provider().key_provider.load_private_key(private);
         let signing = signing.map_err(|error| of_key(format!("holds a key that cannot be used: {error}")))?;
-        let certified = CertifiedKey::new(certificates, signing);
+        let certified = CertifiedKey::new(read_chain.certificates, signing);
         match certified.keys_match() {
             Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
                 return Err(of_key(format!(
@@ -59,7 +83,13 @@ impl Certificates {
             // A key that does not tell its public half is believed.
             Ok(()) | Err(_) => {}
         }
-        self.0.push(Arc::new(certified));
+        self.0.push(Certificate {
+            certified: Arc::new(certified),
+            file: chain.display().to_string(),
+            names: read_chain.names,
+            not_before: read_chain.not_before,
+            not_after: read_chain.not_after,
+        });
         Ok(())
     }
 
@@ -69,28 +99,16 @@ impl Certificates {
         self.0.is_empty()
     }
 
-    fn for_name(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        let name = ServerName::try_from(name).ok()?;
-        self.0.iter().find(|certified| {
-            let certificate = certified.end_entity_cert().ok();
-            let parsed = certificate.and_then(|der| webpki::EndEntityCert::try_from(der).ok());
-            parsed.is_some_and(|parsed| parsed.verify_is_valid_for_subject_name(&name).is_ok())
-        })
+    /// Each, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Certificate> {
+        self.0.iter()
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named =
-            if self.0.len() > 1 { hello.server_name().and_then(|name| self.for_name(name)) } else { None };
-        named.or_else(|| self.0.first()).cloned()
-    }
-}
-
-pub(crate) fn in_words(error: &pem::Error, wanted: &str) -> String {
-    match error {
-        pem::Error::Io(error) => format!("cannot be read: {error}"),
-        pem::Error::NoItemsFound => format!("holds no {wanted} in PEM"),
-        other => format!("is no good PEM file: {other}"),
+        let asked = hello.server_name().filter(|_| self.0.len() > 1);
+        let named = asked.and_then(|name| self.0.iter().find(|certificate| certificate.is_for(name)));
+        named.or_else(|| self.0.first()).map(|certificate| Arc::clone(&certificate.certified))
     }
 }

@@ -63,6 +63,16 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, ClientError> {
     Ok(Arc::new(config))
 }
 
+/// The same for clients that come back: sessions of so many names are kept, and go on by a ticket.
+#[must_use]
+pub fn resuming(config: &ClientConfig, names: usize) -> Arc<ClientConfig> {
+    /// Tickets that the library counts for each name.
+    const TICKETS: usize = 8;
+    let mut config = config.clone();
+    config.resumption = Resumption::in_memory_sessions(names.saturating_mul(TICKETS));
+    Arc::new(config)
+}
+
 /// The client's side of a connection to a server of this name or address. The handshake begins with the first bytes sent.
 ///
 /// # Errors

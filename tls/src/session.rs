@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pinwire_engine::{Inbound, Transform, TransformError};
+use pinwire_engine::{Inbound, Stage, Transform, TransformError};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
+use rustls::{CommonState, HandshakeKind};
+
+use crate::failure;
 
 /// Bytes that a sealed record has beside its content: 5 of header, 1 of type, 16 of tag; TLS 1.2 has 8 more.
 const RECORD_OVERHEAD: usize = 32;
@@ -28,12 +31,24 @@ pub(crate) trait Side: Send {
     /// What the library keeps for this role.
     type Data;
 
+    /// A side that is asked: a peer's hello comes before anything that it says.
+    const IS_SERVER: bool;
+
+    /// What both roles know of themselves.
+    fn common(&self) -> &CommonState;
+
     /// Goes through received bytes.
     fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
 }
 
 impl Side for UnbufferedServerConnection {
     type Data = ServerConnectionData;
+
+    const IS_SERVER: bool = true;
+
+    fn common(&self) -> &CommonState {
+        self
+    }
 
     fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(wire)
@@ -42,6 +57,12 @@ impl Side for UnbufferedServerConnection {
 
 impl Side for UnbufferedClientConnection {
     type Data = ClientConnectionData;
+
+    const IS_SERVER: bool = false;
+
+    fn common(&self) -> &CommonState {
+        self
+    }
 
     fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(wire)
@@ -55,15 +76,15 @@ pub(crate) struct Session<S> {
     waiting: Vec<u8>,
     /// Our end, or an alert, was said: nothing may follow.
     is_over: bool,
-    /// The peer's bytes were refused: no more are looked at.
-    is_broken: bool,
+    /// Why the peer's bytes were refused: no more are looked at.
+    refusal: Option<&'static str>,
     /// The peer said that nothing follows.
     is_ended: bool,
 }
 
 impl<S: Side> Session<S> {
     pub(crate) fn new(side: S) -> Self {
-        Self { side, waiting: Vec::new(), is_over: false, is_broken: false, is_ended: false }
+        Self { side, waiting: Vec::new(), is_over: false, refusal: None, is_ended: false }
     }
 
     /// Opens what stands in `wire`; returns how much of it is dealt with. What came before a mistake counts: the mistake is told at
@@ -81,7 +102,10 @@ impl<S: Side> Session<S> {
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(|error| refused(&error))?;
+                        let record = record.map_err(|error| {
+                            self.refusal = Some(failure::of(&error));
+                            refused(&error)
+                        })?;
                         discard += record.discard;
                         plain.extend_from_slice(record.payload);
                     }
@@ -101,7 +125,7 @@ impl<S: Side> Session<S> {
                 Ok(_) => is_done = true,
                 Err(error) => {
                     self.take_alert(&mut wire[consumed + discard..], reply);
-                    self.is_broken = true;
+                    self.refusal = Some(failure::word_for(&error, &wire[consumed..]));
                     let refused = refused(&error);
                     return if plain.is_empty() { Err(refused) } else { Ok(wire.len()) };
                 }
@@ -141,7 +165,7 @@ impl<S: Side> Session<S> {
                 Ok(ConnectionState::BlockedHandshake) => return Ok(MaySend::Later),
                 Ok(_) => return Ok(MaySend::NoMore),
                 Err(error) => {
-                    self.is_broken = true;
+                    self.refusal = Some(failure::of(&error));
                     return Err(refused(&error));
                 }
             }
@@ -223,6 +247,36 @@ fn append(
     }
 }
 
+/// Whether a whole ClientHello is there: its answer costs a key exchange and, without a ticket, a signature. A message may be cut
+/// into records (RFC 8446 5.1); until its last one is there, nothing is computed.
+fn has_client_hello(wire: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    const CLIENT_HELLO: u8 = 1;
+    let (mut rest, mut had, mut wanted) = (wire, 0, None);
+    while let [kind, _, _, high, low, after @ ..] = rest {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some((content, next)) = after.split_at_checked(len) else { return false };
+        if *kind == HANDSHAKE {
+            if wanted.is_none() {
+                match content {
+                    [CLIENT_HELLO, a, b, c, ..] => {
+                        wanted = Some(4 + u32::from_be_bytes([0, *a, *b, *c]) as usize);
+                    }
+                    // Cut within the message's head, which no library does: it may as well be whole.
+                    [CLIENT_HELLO, ..] => return true,
+                    _ => {}
+                }
+            }
+            had += if wanted.is_some() { len } else { 0 };
+            if wanted.is_some_and(|wanted| had >= wanted) {
+                return true;
+            }
+        }
+        rest = next;
+    }
+    false
+}
+
 /// Runs what calls the library. It is given whatever peers send, and a panic of its would end a thread that serves thousands of
 /// others.
 fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
@@ -233,9 +287,30 @@ fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
     outcome
 }
 
+impl<S: Side> Session<S> {
+    /// A server that waits for its peer has nothing to say before, and must not go through what stands unread by the way: it may
+    /// wait for its turn.
+    fn must_listen_first(&self) -> bool {
+        S::IS_SERVER && self.side.common().is_handshaking()
+    }
+}
+
 impl<S: Side> Transform for Session<S> {
+    fn is_costly(&self, wire: &[u8]) -> bool {
+        self.refusal.is_none() && self.must_listen_first() && has_client_hello(wire)
+    }
+
+    fn stage(&self) -> Stage {
+        let common = self.side.common();
+        match self.refusal {
+            Some(reason) => Stage::Refused(reason),
+            None if common.is_handshaking() => Stage::Opening,
+            None => Stage::Open { is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed) },
+        }
+    }
+
     fn inbound(&mut self, wire: &mut [u8], reply: &mut Vec<u8>) -> Result<Inbound, TransformError> {
-        if self.is_broken {
+        if self.refusal.is_some() {
             return Err(TransformError);
         }
         if self.is_ended {
@@ -253,8 +328,11 @@ impl<S: Side> Transform for Session<S> {
             })
         });
         let opened = opened.unwrap_or(Err(TransformError));
-        self.is_broken |= opened.is_err();
-        self.is_over |= self.is_broken;
+        if opened.is_err() {
+            // The library panicked, unless it said what is wrong.
+            self.refusal.get_or_insert(failure::INTERNAL);
+        }
+        self.is_over |= self.refusal.is_some();
         opened
     }
 
@@ -266,6 +344,10 @@ impl<S: Side> Transform for Session<S> {
     ) -> Result<(), TransformError> {
         if self.is_over {
             // An end or an alert was said: whatever comes behind it is for nobody.
+            return Ok(());
+        }
+        if self.must_listen_first() {
+            plain.iter().for_each(|piece| self.waiting.extend_from_slice(piece));
             return Ok(());
         }
         let sealed = guarded(|| {
@@ -286,7 +368,7 @@ impl<S: Side> Transform for Session<S> {
     }
 
     fn finish(&mut self, unread: &mut [u8], wire: &mut Vec<u8>) {
-        if std::mem::replace(&mut self.is_over, true) {
+        if std::mem::replace(&mut self.is_over, true) || self.must_listen_first() {
             return;
         }
         // Where it cannot be said, the end of the socket says it.

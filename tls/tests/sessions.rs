@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pinwire_engine::{Transform, TransformError};
+use pinwire_engine::{Stage, Transform, TransformError};
 use pinwire_tls::{
     Certificates, Trust, client_config, client_session, server_config, server_session, ticketer,
 };
@@ -123,6 +123,54 @@ fn plain_text_is_refused_with_an_alert() {
     let (_, mut server) = pair(Trust::Roots, "localhost");
     let (alert, outcome) = server.receive(b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!((outcome, alert.first()), (Err(TransformError), Some(&21)));
+}
+
+#[test]
+fn only_a_whole_hello_of_a_client_is_much_work() {
+    let (mut client, mut server) = pair(Trust::Roots, "localhost");
+    let hello = client.send(&[b"x"]);
+    let is_costly = |server: &End, wire: &[u8]| server.session.is_costly(wire);
+    assert!(is_costly(&server, &hello) && !client.session.is_costly(&hello));
+    assert!((0..hello.len()).all(|len| !is_costly(&server, &hello[..len])));
+    // The same message in two records, and behind a record of another kind.
+    let (head, message) = hello.split_at(5);
+    let mut cut = vec![20, 3, 3, 0, 1, 1];
+    for part in [&message[..100], &message[100..]] {
+        cut.extend([head[0], head[1], head[2]]);
+        cut.extend((part.len() as u16).to_be_bytes());
+        cut.extend(part);
+    }
+    assert!(is_costly(&server, &cut));
+    assert!((0..cut.len()).all(|len| !is_costly(&server, &cut[..len])));
+    exchange(&mut client, &mut server, hello.clone(), usize::MAX);
+    assert!(!is_costly(&server, &hello), "the handshake is through");
+}
+
+#[test]
+fn a_stage_tells_how_far_a_handshake_has_come_and_why_it_failed() {
+    let (mut client, mut server) = pair(Trust::Roots, "localhost");
+    assert_eq!(server.session.stage(), Stage::Opening);
+    let hello = client.send(&[b"x"]);
+    exchange(&mut client, &mut server, hello, usize::MAX);
+    assert_eq!(server.session.stage(), Stage::Open { is_resumed: false });
+    let (_, mut server) = pair(Trust::Roots, "localhost");
+    let _ = server.receive(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(server.session.stage(), Stage::Refused("not_tls"));
+    let (mut client, mut server) = pair(Trust::Roots, "other.example");
+    let hello = client.send(&[b"x"]);
+    let (answer, _) = server.receive(&hello);
+    let (alert, _) = client.receive(&answer);
+    let _ = server.receive(&alert);
+    assert_eq!(server.session.stage(), Stage::Refused("certificate_refused"));
+}
+
+#[test]
+fn a_server_that_is_still_asked_says_no_end() {
+    let (mut client, mut server) = pair(Trust::Roots, "localhost");
+    let mut hello = client.send(&[b"x"]);
+    let mut wire = Vec::new();
+    server.session.finish(&mut hello, &mut wire);
+    assert_eq!(wire, b"");
 }
 
 /// Whether the handshake comes through.

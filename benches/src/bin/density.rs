@@ -190,6 +190,7 @@ impl Watched {
                 awareness_frames: counts.awareness_frames - counts_before.awareness_frames,
                 data_frames: counts.data_frames - counts_before.data_frames,
                 closed: counts.closed,
+                resumed: counts.resumed,
             },
             least_pings: met().map(|((pings, _), before)| pings - before.0).min().unwrap_or(0),
             least_data_frames: met().map(|((_, frames), before)| frames - before.1).min().unwrap_or(0),

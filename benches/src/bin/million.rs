@@ -270,6 +270,7 @@ fn between(before: Counts, after: Counts) -> Counts {
         awareness_frames: after.awareness_frames.saturating_sub(before.awareness_frames),
         data_frames: after.data_frames.saturating_sub(before.data_frames),
         closed: after.closed.saturating_sub(before.closed),
+        resumed: after.resumed.saturating_sub(before.resumed),
     }
 }
 

@@ -7,6 +7,10 @@ use crate::buffers::ReadBuf;
 use crate::config::READ_ROOM_MIN;
 use crate::event::{Cause, Event};
 use crate::slot::{Flags, Handle, Slot};
+use crate::transform::Stage;
+
+/// While one of these is set, what becomes readable waits in the socket.
+const UNREAD: u32 = Flags::PAUSED | Flags::LEAVING | Flags::NEW | Flags::STEP_WAITS;
 
 impl Core {
     /// The kernel says that there is something to read.
@@ -19,7 +23,7 @@ impl Core {
         if hangup || error {
             hot.flags.set(Flags::HANGUP);
         }
-        if hot.flags.has(Flags::PAUSED | Flags::LEAVING | Flags::NEW) {
+        if hot.flags.has(UNREAD) {
             hot.flags.set(Flags::PENDING);
         } else if hot.flags.raise(Flags::READY) {
             self.ready.push_back(handle);
@@ -33,8 +37,7 @@ impl Core {
                 self.ready.pop_front();
                 continue;
             };
-            let unread = Flags::CLOSING | Flags::FAILED | Flags::REFUSED | Flags::PAUSED | Flags::LEAVING;
-            if hot.flags.has(unread) {
+            if hot.flags.has(UNREAD | Flags::CLOSING | Flags::FAILED | Flags::REFUSED) {
                 hot.flags.clear(Flags::READY);
                 hot.flags.set(Flags::PENDING);
                 self.ready.pop_front();
@@ -97,15 +100,30 @@ impl Core {
         // What it answers is sealed while it reads, and has to leave behind what was queued before.
         self.seal_queued(handle);
         let Some(hot) = self.slab.get(handle) else { return };
-        let transform = hot.cold.as_mut().and_then(|cold| cold.transform.take());
-        let Some(mut transform) = transform else {
+        if !hot.has_transform() {
             buf.set_len(len);
             return self.tell(handle, Event::Data { slot: handle.slot(), buf });
-        };
+        }
+        if self.may_step_now(handle, &buf.space()[..len]) {
+            self.transform(handle, buf, len);
+        } else {
+            self.let_step_wait(handle, buf.space()[..len].to_vec());
+        }
+    }
+
+    /// Has the transform open what was received.
+    pub(super) fn transform(&mut self, handle: Handle, mut buf: ReadBuf, len: usize) {
+        let Some(hot) = self.slab.get(handle) else { return };
+        let Some(mut transform) = hot.cold().transform.take() else { return };
+        let was_opening = transform.stage() == Stage::Opening;
         let mut reply = Vec::new();
         let step = transform.inbound(&mut buf.space()[..len], &mut reply);
+        let stage = transform.stage();
         if let Some(hot) = self.slab.get(handle) {
             hot.cold().transform = Some(transform);
+        }
+        if let (true, Stage::Open { is_resumed }) = (was_opening, stage) {
+            self.tell(handle, Event::Opened { slot: handle.slot(), is_resumed });
         }
         if !reply.is_empty() {
             self.queue_wire(handle, &reply);
@@ -173,7 +191,7 @@ impl Core {
     /// Reads again what became readable while reading was off.
     pub(crate) fn wake_reader(&mut self, handle: Handle) {
         let Some(hot) = self.slab.get(handle) else { return };
-        if hot.flags.has(Flags::PENDING) && !hot.flags.has(Flags::PAUSED | Flags::LEAVING | Flags::NEW) {
+        if hot.flags.has(Flags::PENDING) && !hot.flags.has(UNREAD) {
             hot.flags.clear(Flags::PENDING);
             if hot.flags.raise(Flags::READY) {
                 self.ready.push_back(handle);

@@ -133,6 +133,29 @@ impl Core {
         if hot.flags.has(Flags::FIN_WANTED | Flags::FAILED | Flags::OUT_DEAD | Flags::LEAVING) {
             return;
         }
+        self.queue_end(handle);
+        if let Some(hot) = self.slab.get(handle) {
+            hot.flags.set(Flags::FIN_WANTED);
+            self.fins.push(handle);
+        }
+    }
+
+    /// Queues what the transform says at the end, for a slot that is closed. A tail would be dropped, and the end be said before
+    /// bytes that never come; what leaves is not ours to end.
+    pub(super) fn say_end(&mut self, handle: Handle) {
+        let silent = Flags::BLOCKED
+            | Flags::FIN_WANTED
+            | Flags::FAILED
+            | Flags::OUT_DEAD
+            | Flags::LEAVING
+            | Flags::REFUSED
+            | Flags::STEP_WAITS;
+        if self.slab.get(handle).is_some_and(|hot| hot.has_transform() && !hot.flags.has(silent)) {
+            self.queue_end(handle);
+        }
+    }
+
+    fn queue_end(&mut self, handle: Handle) {
         // What is queued is sealed before the end is: the peer opens records in the order in which they were sealed.
         self.seal_queued(handle);
         let cold = self.slab.get(handle).and_then(|hot| hot.cold.as_mut());
@@ -140,10 +163,6 @@ impl Core {
             let mut last = Vec::new();
             transform.finish(carry, &mut last);
             self.queue_wire(handle, &last);
-        }
-        if let Some(hot) = self.slab.get(handle) {
-            hot.flags.set(Flags::FIN_WANTED);
-            self.fins.push(handle);
         }
     }
 

@@ -1,10 +1,12 @@
 //! What stands between socket and owner, and goes with the connection.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use pinwire_engine::{Carried, Cause, Event, Inbound, Transform, TransformError};
+use pinwire_engine::{Carried, Cause, Config, Event, Inbound, Slot, Stage, Transform, TransformError};
 
 use crate::read_to_end;
 use crate::rig::{DataThread, PATIENCE, Rig, config, pattern, queue};
@@ -180,7 +182,7 @@ pub fn a_transform_moves_with_its_connection(rig: Rig) {
     client.shutdown(Shutdown::Write).unwrap();
     let mut all = answer.to_vec();
     client.read_to_end(&mut all).unwrap();
-    assert_eq!(open(&all), b"beforebeyond");
+    assert_eq!(open(&all), b"beforebeyondfinished");
 }
 
 pub fn what_is_queued_in_the_turn_of_the_end_is_sealed_before_it(rig: Rig) {
@@ -197,4 +199,153 @@ pub fn what_is_queued_in_the_turn_of_the_end_is_sealed_before_it(rig: Rig) {
     Records::new().seal(b"the last answer, ", &mut wire);
     client.write_all(&wire).unwrap();
     assert_eq!(open(&read_to_end(client)), b"the last answer, finished");
+}
+
+pub fn a_close_says_the_end_behind_what_is_queued(rig: Rig) {
+    let server = DataThread::start(config(rig), |engine, event| match event {
+        Event::Accepted { slot, .. } => engine.set_transform(slot, Box::new(Records::new())),
+        Event::Data { slot, buf } => {
+            queue(engine, slot, &buf);
+            engine.close(slot);
+        }
+        _ => {}
+    });
+    let (mut client, mut wire) = (server.connect(), Vec::new());
+    Records::new().seal(b"the last answer, ", &mut wire);
+    client.write_all(&wire).unwrap();
+    assert_eq!(open(&read_to_end(client)), b"the last answer, finished");
+}
+
+/// Agrees with its peer by one byte, which is much work.
+struct Laborious {
+    is_open: bool,
+    /// Steps taken by all, in this turn.
+    steps: Arc<AtomicUsize>,
+}
+
+impl Transform for Laborious {
+    fn is_costly(&self, wire: &[u8]) -> bool {
+        !self.is_open && !wire.is_empty()
+    }
+
+    fn stage(&self) -> Stage {
+        if self.is_open { Stage::Open { is_resumed: true } } else { Stage::Opening }
+    }
+
+    fn inbound(&mut self, wire: &mut [u8], reply: &mut Vec<u8>) -> Result<Inbound, TransformError> {
+        if self.is_open {
+            return Ok(Inbound { consumed: wire.len(), plain: wire.len(), is_end: false });
+        }
+        self.is_open = true;
+        self.steps.fetch_add(1, Ordering::SeqCst);
+        reply.push(b'!');
+        wire.copy_within(1.., 0);
+        Ok(Inbound { consumed: wire.len(), plain: wire.len() - 1, is_end: false })
+    }
+
+    fn outbound(
+        &mut self,
+        plain: &[std::io::IoSlice<'_>],
+        _unread: &mut [u8],
+        wire: &mut Vec<u8>,
+    ) -> Result<(), TransformError> {
+        assert!(self.is_open);
+        plain.iter().for_each(|piece| wire.extend_from_slice(piece));
+        Ok(())
+    }
+}
+
+/// Does something while the thread does not turn.
+fn held_up(server: &DataThread, meanwhile: impl FnOnce()) {
+    let ((begun, is_held), (go, release)) = (channel(), channel());
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            server.call(move |_| {
+                begun.send(()).unwrap();
+                release.recv_timeout(PATIENCE).unwrap();
+            });
+        });
+        is_held.recv_timeout(PATIENCE).unwrap();
+        meanwhile();
+        go.send(()).unwrap();
+    });
+}
+
+pub fn costly_steps_are_taken_in_order_a_few_a_turn(rig: Rig) {
+    const HERD: usize = 50;
+    const PER_TURN: usize = 3;
+    let steps = Arc::new(AtomicUsize::new(0));
+    let (opened, openings) = channel();
+    let mut opened_before = 0;
+    let in_turn = Arc::clone(&steps);
+    let limited = Config { costly_steps_per_turn: PER_TURN as u32, ..config(rig) };
+    let server = DataThread::start(limited, move |engine, event| match event {
+        Event::Accepted { slot, .. } => {
+            let steps = Arc::clone(&in_turn);
+            engine.set_transform(slot, Box::new(Laborious { is_open: false, steps }));
+        }
+        Event::Opened { slot, is_resumed } => {
+            assert!(is_resumed);
+            // Events of a turn are handed out before the next turn: the first sees all of its steps.
+            let taken = in_turn.load(Ordering::SeqCst) - opened_before;
+            assert!((1..=PER_TURN).contains(&taken), "{taken} steps in a turn");
+            opened_before += 1;
+            opened.send(slot).unwrap();
+        }
+        Event::Data { slot, buf } => {
+            opened.send(slot).unwrap();
+            queue(engine, slot, &buf);
+        }
+        Event::Ended { slot, .. } => engine.close(slot),
+        _ => {}
+    });
+    // One that is there already, with bytes to send.
+    let mut old = server.connect();
+    old.write_all(b"x").unwrap();
+    old.read_exact(&mut [0]).unwrap();
+    let old_slot = openings.recv_timeout(PATIENCE).unwrap();
+    let mut herd: Vec<TcpStream> = (0..HERD).map(|_| server.connect()).collect();
+    while server.call(|engine| engine.connections()) <= HERD {}
+    // All speak while the thread is held up, so that they are due in one turn; the old one is the last.
+    held_up(&server, || {
+        herd.iter_mut().for_each(|client| client.write_all(b"xhello").unwrap());
+        old.write_all(b"old").unwrap();
+    });
+    for client in &mut herd {
+        let mut answer = [0; 6];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"!hello", "none is lost");
+    }
+    old.read_exact(&mut [0; 3]).unwrap();
+    let told: Vec<Slot> = openings.try_iter().collect();
+    let at = told.iter().position(|slot| *slot == old_slot).unwrap();
+    // Each newcomer is told twice, when it is open and when it speaks.
+    assert!(at <= 2 * PER_TURN, "who was there waited for {at} others");
+    assert_eq!(steps.load(Ordering::SeqCst), HERD + 1);
+    assert_eq!(server.call(|engine| engine.steps_waiting()), 0);
+}
+
+pub fn what_waits_for_its_step_can_be_closed(rig: Rig) {
+    let steps = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&steps);
+    let limited = Config { costly_steps_per_turn: 1, ..config(rig) };
+    let server = DataThread::start(limited, move |engine, event| match event {
+        Event::Accepted { slot, .. } => {
+            let steps = Arc::clone(&counted);
+            engine.set_transform(slot, Box::new(Laborious { is_open: false, steps }));
+        }
+        // The first that is served has all others closed.
+        Event::Opened { slot, .. } => {
+            (0..8192).map(Slot::from_index).filter(|other| *other != slot).for_each(|other| {
+                engine.close(other);
+            });
+        }
+        _ => {}
+    });
+    let mut herd: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
+    while server.call(|engine| engine.connections()) < 20 {}
+    held_up(&server, || herd.iter_mut().for_each(|client| client.write_all(b"x").unwrap()));
+    while server.call(|engine| engine.connections()) > 1 {}
+    assert_eq!(steps.load(Ordering::SeqCst), 1);
+    while server.call(|engine| engine.steps_waiting()) > 0 {}
 }

@@ -82,13 +82,7 @@ fn check(sources: &SourceArgs, out: &mut impl Write) -> anyhow::Result<()> {
     for warning in &resolved.warnings {
         writeln!(out, "warning: {warning}").context("stdout")?;
     }
-    writeln!(
-        out,
-        "good: region {}, {} keys",
-        resolved.config.region.name,
-        resolved.config.keys.iter().count()
-    )
-    .context("stdout")
+    write!(out, "{}", resolved.summary()).context("stdout")
 }
 
 impl InitArgs {

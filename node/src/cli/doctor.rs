@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Args;
@@ -10,7 +11,7 @@ use serde_json::json;
 use super::serve::{SourceArgs, Unusable};
 use super::token::unix_now;
 use crate::config::{Config, DEFAULT_MAX_CONNECTIONS, Driver};
-use crate::doctor::{Host, Wanted, examine, examine_jwks, exit_status};
+use crate::doctor::{Host, Wanted, certificates, examine, examine_jwks, exit_status};
 
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
@@ -35,6 +36,7 @@ impl DoctorArgs {
         let config = self.config()?;
         let mut findings = examine(&host, &self.wanted(config.as_ref()));
         if let Some(config) = &config {
+            findings.extend(certificates(config, SystemTime::now()));
             findings.extend(examine_jwks(&config.jwks, unix_now()));
         }
         let status = exit_status(&findings);

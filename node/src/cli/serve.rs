@@ -1,6 +1,7 @@
 //! `serve`: a node as operators run it, from a configuration.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -13,6 +14,7 @@ use crate::admin::ListenError;
 use crate::config::{Change, Config, Problem, Resolved, Sources};
 use crate::log::{Log, LogFormat};
 use crate::signals::{Signals, Wish};
+use crate::store::StoreConfig;
 use crate::{Node, Start, StartError};
 
 /// Where a configuration comes from, as flags.
@@ -77,7 +79,11 @@ impl ServeArgs {
         let node = Node::start_with(resolved.config.clone(), start)
             .map_err(explain)
             .context("the node cannot start")?;
-        tracing::warn!("documents live in this process's memory: they end with it");
+        if matches!(resolved.config.store, StoreConfig::Memory) {
+            tracing::warn!(
+                "documents live in this process's memory and end with it: set store.path to keep them"
+            );
+        }
         self.announce(&resolved.config, &node).context("stdout")?;
         tell_systemd(&[NotifyState::Ready]);
         let signal = loop {
@@ -99,12 +105,24 @@ impl ServeArgs {
     }
 
     fn announce(&self, config: &Config, node: &Node) -> io::Result<()> {
-        let bound = node.address();
+        // TLS first: that is where clients are sent.
+        let (bound, address) = (node.addresses(), node.address());
+        let (tls, plain) = bound.split_at(config.tls_addresses().min(bound.len()));
+        let named = |addresses: &[SocketAddr]| {
+            let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            Some(texts.join(", ")).filter(|text| !text.is_empty())
+        };
         for address in node.admin_addresses() {
             tracing::info!(%address, "admin API");
         }
-        let (ws, http) = (config.region.ws_url(bound), config.region.http_url(bound));
-        tracing::info!(region = config.region.name, %bound, ws_url = ws, "ready");
+        let (ws, http) = (config.region.ws_url(address), config.region.http_url(address));
+        tracing::info!(
+            region = config.region.name,
+            tls = named(tls),
+            plain = named(plain),
+            ws_url = ws,
+            "ready"
+        );
         if !self.json {
             return Ok(());
         }

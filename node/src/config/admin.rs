@@ -7,8 +7,9 @@ use std::sync::Arc;
 use pinwire_tls::{Authorities, CertificateError, Certificates};
 
 use super::draft::{AdminFiles, Draft};
-use super::resolve::{addresses, certificates, is_open_to_all, secret_of};
+use super::resolve::{addresses, is_open_to_all, secret_of};
 use super::sources::{Written, read_file};
+use super::tls::certificates;
 use crate::admin::AdminToken;
 
 /// Bytes of a Unix socket's path: the kernel takes 107, and it is made under a longer name first.
@@ -125,7 +126,7 @@ fn tls(written: &mut Written) -> Option<AdminTls> {
         }
         return None;
     }
-    let certificates = certificates(written, ["admin.certificates", "admin.keys"], &chains, &keys)?;
+    let certificates = certificates(written, ["admin.certificates", "admin.keys"], &chains, &keys, None)?;
     let clients = authorities(written, &client_ca);
     (!certificates.is_empty()).then(|| AdminTls { certificates: Arc::new(certificates), clients })
 }

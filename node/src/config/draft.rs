@@ -17,11 +17,12 @@ pub(super) struct Draft {
     pub(super) public_url: String,
     pub(super) listen: Vec<String>,
     pub(super) allow_plaintext: bool,
-    pub(super) tls: TlsFiles,
+    pub(super) tls: TlsKeys,
     /// 0: one for each core.
     pub(super) threads: u32,
     pub(super) driver: String,
     pub(super) max_connections: u32,
+    pub(super) max_memory: usize,
     pub(super) rings_per_thread: u32,
     pub(super) trusted_proxies: Vec<String>,
     pub(super) license_regions: Vec<String>,
@@ -40,6 +41,7 @@ pub(super) struct Draft {
     pub(super) store: Store,
     pub(super) http: HttpLimits,
     pub(super) admin: AdminFiles,
+    pub(super) traces: TraceKeys,
 }
 
 /// The table `store`.
@@ -52,12 +54,39 @@ pub(super) struct Store {
     pub(super) unclaimed: Duration,
 }
 
+/// The table `traces`.
+#[derive(Clone, Debug)]
+pub(super) struct TraceKeys {
+    pub(super) endpoint: String,
+    pub(super) one_in: u32,
+    pub(super) timeout: Duration,
+    pub(super) headers_file: String,
+}
+
+impl Default for TraceKeys {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            one_in: 100,
+            timeout: Duration::from_secs(5),
+            headers_file: String::new(),
+        }
+    }
+}
+
 /// The table `tls`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TlsFiles {
+#[derive(Clone, Debug)]
+pub(super) struct TlsKeys {
     pub(super) listen: Vec<String>,
     pub(super) certificates: Vec<String>,
     pub(super) keys: Vec<String>,
+    pub(super) handshakes_per_turn: u32,
+}
+
+impl Default for TlsKeys {
+    fn default() -> Self {
+        Self { listen: Vec::new(), certificates: Vec::new(), keys: Vec::new(), handshakes_per_turn: 8 }
+    }
 }
 
 /// The table `admin`.
@@ -121,10 +150,11 @@ impl Default for Draft {
             public_url: String::new(),
             listen: vec!["127.0.0.1:1234".to_owned()],
             allow_plaintext: false,
-            tls: TlsFiles::default(),
+            tls: TlsKeys::default(),
             threads: 0,
             driver: "auto".to_owned(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_memory: 0,
             rings_per_thread: 1,
             trusted_proxies: Vec::new(),
             license_regions: KNOWN_DB_CODES.map(str::to_owned).to_vec(),
@@ -158,6 +188,7 @@ impl Default for Draft {
             },
             http: HttpLimits::default(),
             admin: AdminFiles { listen: vec!["127.0.0.1:9180".to_owned()], ..AdminFiles::default() },
+            traces: TraceKeys::default(),
         }
     }
 }

@@ -80,6 +80,8 @@ pub(super) static KEYS: &[Key] = &[
         "How data threads talk to the kernel. `auto` is io_uring where the kernel allows it, else epoll with a line in the log that says why."),
     key("max_connections", Count(|d| &mut d.max_connections, 1..=u32::MAX), Restart,
         "Most connections of the node."),
+    key("max_memory", Bytes(|d| &mut d.max_memory, 0..=1024 * GIB), Restart,
+        "The process's memory from which on new clients are refused, until it has fallen again. 0: four fifths of what the host has, or the process's cgroup."),
     key("rings_per_thread", Count(|d| &mut d.rings_per_thread, 1..=RINGS_MAX), Restart,
         "io_uring: rings that a data thread may have. Each holds as many connections as `ulimit -n` says; a thread makes as many as `max_connections` needs."),
     key("trusted_proxies", Texts(|d| &mut d.trusted_proxies), Restart,
@@ -96,6 +98,8 @@ pub(super) static KEYS: &[Key] = &[
         "PEM files with a certificate each, those that vouch for it behind it. A client gets the first that is for the name it asks for, else the first of all. They are read again at each reload."),
     key("tls.keys", Files(|d| &mut d.tls.keys), Live,
         "PEM files with the private keys of these certificates, in the same order."),
+    key("tls.handshakes_per_turn", Count(|d| &mut d.tls.handshakes_per_turn, 1..=10_000), Restart,
+        "TLS handshakes that a thread answers in one turn of its loop: each costs a signature, or a key exchange at least. Those that wait are answered in the order in which they came."),
     key("tokens.secret_file", File(|d| &mut d.tokens.secret_file), Live,
         "A file with the secret that tokens are signed with (HS256): all of it but line ends at its end, at least 32 bytes. It is read again at each reload."),
     key("tokens.jwks_files", Files(|d| &mut d.tokens.jwks_files), Live,
@@ -214,6 +218,14 @@ pub(super) static KEYS: &[Key] = &[
         "A PEM file with certificates that vouch for operators: who has none that one of them signed does not get through the handshake. With `admin.token_file` both are asked for."),
     key("admin.audit_log", File(|d| &mut d.admin.audit_log), Live,
         "A file to which a line of JSON is appended for each action of an operator. What cannot be recorded there is not done."),
+    key("traces.endpoint", Text(|d| &mut d.traces.endpoint), Restart,
+        "A collector of OpenTelemetry to which traces are sent (OTLP over HTTP), as in `http://127.0.0.1:4318`. Empty: no traces."),
+    key("traces.one_in", Count(|d| &mut d.traces.one_in, 1..=1_000_000_000), Restart,
+        "Of so many handshakes, tokens, documents opened and HTTP requests one is traced. An HTTP request whose `traceparent` says that it is traced always is."),
+    key("traces.timeout", Time(|d| &mut d.traces.timeout, seconds(1, 60)), Restart,
+        "How long the collector may take for a request; then its traces are dropped."),
+    key("traces.headers_file", File(|d| &mut d.traces.headers_file), Restart,
+        "A file with headers for the collector, one `Name: value` a line, as a secret of its."),
 ];
 
 impl Key {

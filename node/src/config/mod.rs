@@ -10,7 +10,9 @@
 //! | `values` | how values are read and shown |
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
+//! | `tls` | certificates in files, and what is doubtful about them |
 //! | `resolve`, `admin` | from what is written to a [`Config`] |
+//! | `summary` | what a good one comes to |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
 mod admin;
@@ -19,8 +21,10 @@ mod keys;
 mod pages;
 mod resolve;
 mod sources;
+mod summary;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::net::SocketAddr;
@@ -42,7 +46,9 @@ pub use pages::{markdown, schema, template};
 pub use resolve::secret_of;
 pub(crate) use sources::read_file;
 pub use sources::{Origin, Problem, Sources};
+pub(crate) use tls::{date, doubts, host_of};
 
+pub use crate::traces::Traces;
 pub use pinwire_tls::Certificates;
 
 /// License regions that exist without being configured.
@@ -86,6 +92,8 @@ pub struct Config {
     pub address_limits: Option<AddressLimits>,
     /// Most upgraded connections of the node, and most sockets of one data thread.
     pub max_connections: u32,
+    /// Memory from which on new clients are refused; 0: a part of what there is.
+    pub max_memory: usize,
     /// io_uring: rings that one data thread may have. Each holds as many connections as the process may have descriptors;
     /// a thread makes as many as `max_connections` needs.
     pub rings_per_thread: u32,
@@ -105,6 +113,8 @@ pub struct Config {
     pub page: Option<Page>,
     /// The admin listener, if there is one.
     pub admin: Option<Admin>,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 impl Config {
@@ -137,6 +147,7 @@ impl Config {
             trusted_proxies: Vec::new(),
             address_limits: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_memory: 0,
             rings_per_thread: 1,
             websocket: WebSocketLimits::default(),
             deadlines: Deadlines::default(),
@@ -146,6 +157,7 @@ impl Config {
             http: HttpLimits::default(),
             page: None,
             admin: None,
+            traces: None,
         }
     }
 }
@@ -226,6 +238,8 @@ pub struct Tls {
     pub listen: Vec<SocketAddr>,
     /// At least one.
     pub certificates: Arc<Certificates>,
+    /// Handshakes that a thread answers in a turn.
+    pub handshakes_per_turn: u32,
 }
 
 /// The public address of a region.

@@ -5,20 +5,19 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
 use pinwire_store::Fsync;
-use pinwire_tls::CertificateError;
 use pinwire_token::{Jwks, Key, KeySet, Policy};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::admin;
-use super::draft::{Store, TlsFiles};
+use super::draft::{Store, TraceKeys};
 use super::sources::{Problem, Sources, Written, read_file};
-use super::{Advertised, Certificates, Change, Config, Driver, Region, Resolved, Tls};
+use super::tls::tls;
+use super::{Advertised, Change, Config, Driver, Region, Resolved, Traces};
 use crate::jwks::{JwksSources, check_url, shown};
 use crate::log::{self, LogFormat};
 use crate::store::{FileStoreConfig, StoreConfig};
@@ -100,6 +99,7 @@ fn config(written: &mut Written) -> Config {
         trusted_proxies: trusted_proxies(written),
         address_limits: draft.limit_addresses.then_some(draft.address_limits),
         max_connections: draft.max_connections,
+        max_memory: draft.max_memory,
         rings_per_thread: draft.rings_per_thread,
         websocket: draft.websocket,
         deadlines: draft.deadlines,
@@ -109,6 +109,7 @@ fn config(written: &mut Written) -> Config {
         http: draft.http,
         page: None,
         admin,
+        traces: traces(written),
     }
 }
 
@@ -137,14 +138,15 @@ fn store(written: &mut Written) -> StoreConfig {
 }
 
 fn listen(written: &mut Written) -> Vec<SocketAddr> {
-    if written.draft.listen.is_empty() && written.draft.tls.listen.is_empty() {
+    let is_empty = written.draft.listen.is_empty() && written.draft.tls.listen.is_empty();
+    if is_empty && !written.is_wrong(&["listen", "tls.listen"]) {
         written.wrong("listen", "names no address; write listen = [\"127.0.0.1:1234\"]");
     }
     let texts = written.draft.listen.clone();
     let addresses = addresses(written, "listen", &texts);
     let open: Vec<String> =
         addresses.iter().filter(|address| !address.ip().is_loopback()).map(ToString::to_string).collect();
-    if !open.is_empty() && !written.draft.allow_plaintext {
+    if !open.is_empty() && !written.draft.allow_plaintext && !written.is_wrong(&["allow_plaintext"]) {
         written.wrong(
             "listen",
             format!(
@@ -172,59 +174,6 @@ pub(super) fn addresses(written: &mut Written, key: &str, texts: &[String]) -> V
     addresses
 }
 
-fn tls(written: &mut Written) -> Option<Tls> {
-    let TlsFiles { listen, certificates: chains, keys } = written.draft.tls.clone();
-    let listen = addresses(written, "tls.listen", &listen);
-    if listen.is_empty() {
-        if !chains.is_empty() {
-            written.doubtful("tls.certificates", "is of no use without tls.listen");
-        }
-        return None;
-    }
-    if chains.is_empty() {
-        written.wrong("tls.certificates", "has to name a file for tls.listen");
-    }
-    let certificates = certificates(written, ["tls.certificates", "tls.keys"], &chains, &keys)?;
-    Some(Tls { listen, certificates: Arc::new(certificates) })
-}
-
-/// Certificates and their keys, by the names of the keys that name their files; `None` if these do not go together.
-pub(super) fn certificates(
-    written: &mut Written,
-    [of_chains, of_keys]: [&'static str; 2],
-    chains: &[String],
-    keys: &[String],
-) -> Option<Certificates> {
-    if chains.len() != keys.len() {
-        let what = format!("names {} files, {of_chains} {}: each has one", keys.len(), chains.len());
-        written.wrong(of_keys, what);
-        return None;
-    }
-    let mut certificates = Certificates::default();
-    for (chain, key) in chains.iter().zip(keys) {
-        let of_chain = read_file(Path::new(chain)).err().map(|what| (of_chains, chain, what));
-        let of_key = read_file(Path::new(key)).err().map(|what| (of_keys, key, what));
-        if of_chain.is_some() || of_key.is_some() {
-            for (name, file, what) in of_chain.into_iter().chain(of_key) {
-                written.wrong(name, format!("{file} {what}"));
-            }
-            continue;
-        }
-        match certificates.add(Path::new(chain), Path::new(key)) {
-            Ok(()) => {}
-            Err(CertificateError::Chain(file, what)) => {
-                written.wrong(of_chains, format!("{file} {what}"));
-            }
-            Err(CertificateError::Key(file, what)) => written.wrong(of_keys, format!("{file} {what}")),
-        }
-        if is_open_to_all(Path::new(key)) {
-            let what = format!("{key} can be read by every user of this host; chmod 600 {key}");
-            written.doubtful(of_keys, what);
-        }
-    }
-    Some(certificates)
-}
-
 fn advertised(written: &mut Written) -> Option<Advertised> {
     let url = written.draft.public_url.clone();
     if url.is_empty() {
@@ -233,8 +182,13 @@ fn advertised(written: &mut Written) -> Option<Advertised> {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let authority = rest.trim_end_matches('/');
     let tls = match scheme {
-        "wss" | "https" => true,
-        "ws" | "http" => false,
+        "wss" => true,
+        "ws" => false,
+        "https" | "http" => {
+            let mend = url.replacen("http", "ws", 1);
+            written.wrong("public_url", format!("`{url}` is for WebSockets; write {mend}"));
+            return None;
+        }
         _ => {
             written.wrong("public_url", format!("`{url}` does not begin with wss:// or ws://"));
             return None;
@@ -250,6 +204,37 @@ fn advertised(written: &mut Written) -> Option<Advertised> {
         return None;
     }
     Some(Advertised { authority: authority.to_owned(), tls })
+}
+
+fn traces(written: &mut Written) -> Option<Traces> {
+    let TraceKeys { endpoint, one_in, timeout, headers_file } = written.draft.traces.clone();
+    let mut headers = Vec::new();
+    if !headers_file.is_empty() {
+        let text =
+            read_file(Path::new(&headers_file)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        match text.and_then(|text| Traces::parse_headers(&text)) {
+            Ok(read) => headers = read,
+            Err(what) => written.wrong("traces.headers_file", format!("{headers_file} {what}")),
+        }
+        if is_open_to_all(Path::new(&headers_file)) {
+            let what =
+                format!("{headers_file} can be read by every user of this host; chmod 600 {headers_file}");
+            written.doubtful("traces.headers_file", what);
+        }
+        if endpoint.is_empty() && !written.is_wrong(&["traces.endpoint"]) {
+            written.doubtful("traces.headers_file", "is of no use without traces.endpoint");
+        }
+    }
+    if endpoint.is_empty() {
+        return None;
+    }
+    match Traces::parse_endpoint(&endpoint) {
+        Ok(endpoint) => Some(Traces { endpoint, one_in, timeout, headers }),
+        Err(what) => {
+            written.wrong("traces.endpoint", what);
+            None
+        }
+    }
 }
 
 fn trusted_proxies(written: &mut Written) -> Vec<IpNet> {
@@ -270,7 +255,9 @@ fn keys(written: &mut Written) -> KeySet {
     let mut keys = KeySet::new();
     let (secret_file, jwks_files) =
         (written.draft.tokens.secret_file.clone(), written.draft.tokens.jwks_files.clone());
-    if secret_file.is_empty() && jwks_files.is_empty() && written.draft.tokens.jwks.urls.is_empty() {
+    let has_none =
+        secret_file.is_empty() && jwks_files.is_empty() && written.draft.tokens.jwks.urls.is_empty();
+    if has_none && !written.is_wrong(&["tokens.secret_file", "tokens.jwks_files", "tokens.jwks_urls"]) {
         written.wrong(
             "tokens.secret_file",
             "no key to check tokens with; set this, tokens.jwks_files or tokens.jwks_urls (`pinwire-node config init` makes a \
@@ -418,11 +405,13 @@ fn check_addresses(written: &mut Written) {
     }
 }
 
-/// What values say to each other.
+/// What values say to each other. One that could not be taken says nothing: its default is not what was meant.
 fn check_together(written: &mut Written) {
     let draft = written.draft.clone();
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if draft.region.is_empty() {
+    if written.is_wrong(&["region"]) {
+        // What is wrong was said.
+    } else if draft.region.is_empty() {
         written.wrong("region", "has to be set; write region = \"eu-central-1\"");
     } else if !draft.region.chars().all(is_name) {
         let what = format!("`{}` has something besides small letters, digits and -", draft.region);
@@ -438,19 +427,26 @@ fn check_together(written: &mut Written) {
     if codes.len() < draft.license_regions.len() {
         written.wrong("license_regions", "names one twice");
     }
-    if draft.websocket.max_frame_bytes > draft.websocket.max_message_bytes {
-        written
-            .wrong("websocket.max_frame", "is more than websocket.max_message, of which a frame is a part");
+    let (message, frame) = ("websocket.max_message", "websocket.max_frame");
+    let (connection, thread) = ("buffers.outbound_per_connection", "buffers.outbound_per_thread");
+    if draft.websocket.max_frame_bytes > draft.websocket.max_message_bytes
+        && !written.is_wrong(&[message, frame])
+    {
+        written.wrong(frame, "is more than websocket.max_message, of which a frame is a part");
     }
     // A frame's head is up to 14 bytes.
-    if draft.buffers.outbound_per_connection <= draft.websocket.max_message_bytes + 14 {
+    if draft.buffers.outbound_per_connection <= draft.websocket.max_message_bytes + 14
+        && !written.is_wrong(&[connection, message])
+    {
         written.wrong(
-            "buffers.outbound_per_connection",
+            connection,
             "has no room for one message of websocket.max_message; make it larger than that",
         );
     }
-    if draft.buffers.outbound_per_thread < draft.buffers.outbound_per_connection {
-        written.wrong("buffers.outbound_per_thread", "is less than buffers.outbound_per_connection");
+    if draft.buffers.outbound_per_thread < draft.buffers.outbound_per_connection
+        && !written.is_wrong(&[thread, connection])
+    {
+        written.wrong(thread, "is less than buffers.outbound_per_connection");
     }
     if draft.deadlines.idle_frame.as_secs() >= STOCK_PATIENCE_SECS {
         written.doubtful(
@@ -459,7 +455,8 @@ fn check_together(written: &mut Written) {
         );
     }
     let all = draft.tls.listen.iter().chain(&draft.listen);
-    if draft.public_url.is_empty() && !all.clone().all(|address| is_loopback(address)) {
+    let is_said = written.is_wrong(&["public_url", "listen", "tls.listen"]);
+    if draft.public_url.is_empty() && !is_said && !all.clone().all(|address| is_loopback(address)) {
         written.doubtful("public_url", "is not set: clients are sent to the address that is listened on");
     }
 }

@@ -192,6 +192,11 @@ impl Written {
         keys::position(name).and_then(|at| self.origins.get(at)).cloned().unwrap_or(Origin::Default)
     }
 
+    /// Whether one of these keys has a value that could not be taken.
+    pub(super) fn is_wrong(&self, names: &[&str]) -> bool {
+        self.problems.iter().any(|problem| names.contains(&problem.key.as_str()))
+    }
+
     /// Notes what is wrong with the value of a key.
     pub(super) fn wrong(&mut self, name: &str, what: impl Into<String>) {
         self.problem(self.origin(name), name, what.into());

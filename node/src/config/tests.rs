@@ -90,6 +90,12 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ),
     ("public_url = \"eu.example.net\"", "", &["public_url: `eu.example.net` does not begin with wss://"]),
     (
+        "public_url = \"https://eu.example.net\"",
+        "",
+        &["public_url: `https://eu.example.net` is for WebSockets; write wss://eu.example.net"],
+    ),
+    ("public_url = \"http://127.0.0.1:1\"", "", &["write ws://127.0.0.1:1"]),
+    (
         "public_url = \"wss://eu.example.net/ws\"",
         "",
         &["public_url: ", "write wss://eu-central-1.example.net"],
@@ -108,6 +114,16 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         "buffers.outbound_per_thread = \"64MiB\"",
         "",
         &["outbound_per_thread: is less than buffers.outbound_per_connection"],
+    ),
+    (
+        "traces.endpoint = \"localhost:4318\"",
+        "",
+        &["traces.endpoint: `localhost:4318` is no address of a collector"],
+    ),
+    (
+        "traces = { endpoint = \"http://127.0.0.1:4318\", headers_file = \"short\" }",
+        "",
+        &["traces.headers_file: short line 1 is no header; write Name: value"],
     ),
     ("tokens.leeway = \"1500ms\"", "", &["tokens.leeway: has to be whole seconds"]),
     (
@@ -499,4 +515,122 @@ fn nodes_that_are_configured_alike_have_the_same_digest() {
     assert_eq!(first.len(), 64);
     assert_eq!(digest(&format!("# a remark\nlog = \"info\"\n{GOOD}")), first);
     assert_ne!(digest(&format!("log = \"debug\"\n{GOOD}")), first);
+}
+
+#[test]
+fn what_could_not_be_taken_is_told_once_and_not_again_by_its_default() {
+    let place = Place::new();
+    let cases = [
+        ("websocket.max_message = \"2GiB\"\nwebsocket.max_frame = \"64MiB\"", "websocket.max_message"),
+        (
+            "buffers.outbound_per_connection = 5\nbuffers.outbound_per_thread = \"1MiB\"",
+            "buffers.outbound_per_connection",
+        ),
+        ("listen = 5\npublic_url = 5", "listen"),
+        ("allow_plaintext = 1\nlisten = [\"0.0.0.0:1\"]", "allow_plaintext"),
+        (
+            "tls = { listen = [\"127.0.0.1:1\"], certificates = \"a.pem\", keys = [\"secret\"] }",
+            "tls.certificates",
+        ),
+    ];
+    for (text, key) in cases {
+        let problems = place.problems(&format!("{text}\n{GOOD}"));
+        let about: Vec<&str> = problems.iter().filter_map(|problem| problem.split(": ").nth(1)).collect();
+        let wanted = if key == "listen" { vec!["listen", "public_url"] } else { vec![key] };
+        assert_eq!(about, wanted, "{problems:#?}");
+    }
+    let told = place.problems("region = 5\n[tokens]\nsecret_file = 5\n");
+    assert_eq!(told.len(), 2, "{told:#?}");
+}
+
+/// Runs openssl in the place.
+fn openssl(place: &Place, args: &str) {
+    let mut command = std::process::Command::new("openssl");
+    let output = command.args(args.split(' ')).current_dir(place.0.path()).output().expect("openssl");
+    assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn files_of_certificates_that_cannot_be_used_are_told_with_the_mend() {
+    let place = Place::new();
+    let new = |name: &str, key: &str| {
+        let subject = "-subj /CN=a -addext subjectAltName=DNS:eu.example.net";
+        openssl(
+            &place,
+            &format!("req -x509 -newkey {key} -nodes -keyout {name}.key -out {name}.crt -days 90 {subject}"),
+        );
+    };
+    new("good", "ec -pkeyopt ec_paramgen_curve:P-256");
+    new("other", "ec -pkeyopt ec_paramgen_curve:P-256");
+    new("short", "rsa:1024");
+    openssl(&place, "pkey -in good.key -aes256 -passout pass:x -out locked.key");
+    openssl(&place, "pkey -in good.key -traditional -aes256 -passout pass:x -out locked-too.key");
+    openssl(&place, "x509 -in good.crt -outform der -out good.der");
+    openssl(&place, "pkey -in good.key -outform der -out key.der");
+    let good = fs::read_to_string(place.path("good.crt")).unwrap();
+    place.write("cut.crt", &good[..good.len() / 2]);
+    place.write("cut.key", &fs::read_to_string(place.path("good.key")).unwrap()[..100]);
+    place.write("empty", "\n");
+    place.write("damaged.crt", &good.replace("MI", "?!"));
+    place.write("other-text", "certificates, they said");
+    fs::create_dir(place.path("directory")).unwrap();
+    let cases = [
+        ("good.crt", "locked.key", "tls.keys: locked.key holds a key that is encrypted", "openssl pkey -in"),
+        (
+            "good.crt",
+            "locked-too.key",
+            "tls.keys: locked-too.key holds a key that is encrypted",
+            "openssl pkey -in",
+        ),
+        ("cut.crt", "good.key", "tls.certificates: cut.crt is cut off: its line", "END CERTIFICATE"),
+        ("good.crt", "cut.key", "tls.keys: cut.key is cut off: its line", "END PRIVATE KEY"),
+        ("good.der", "good.key", "tls.certificates: good.der is DER", "openssl x509 -inform der"),
+        ("good.crt", "key.der", "tls.keys: key.der is DER", "openssl pkey -inform der"),
+        (
+            "good.crt",
+            "other.key",
+            "tls.keys: other.key is not the key of the first certificate in",
+            "good.crt",
+        ),
+        (
+            "short.crt",
+            "short.key",
+            "tls.certificates: short.crt holds a certificate for an RSA key of 1024 bits",
+            "2048",
+        ),
+        ("empty", "good.key", "tls.certificates: empty is empty", "in PEM is wanted"),
+        ("good.crt", "empty", "tls.keys: empty is empty", "in PEM is wanted"),
+        ("damaged.crt", "good.key", "tls.certificates: damaged.crt is damaged", "no base64"),
+        ("directory", "good.key", "tls.certificates: directory cannot be read: it is no regular file", ""),
+        ("good.crt", "nowhere.key", "tls.keys: nowhere.key cannot be read: No such file", ""),
+        (
+            "good.key",
+            "good.crt",
+            "tls.certificates: good.key holds a private key and no certificate",
+            "swapped?",
+        ),
+        ("good.crt", "good.crt", "tls.keys: good.crt holds a certificate and no private key", "swapped?"),
+        ("other-text", "good.key", "tls.certificates: other-text holds no certificate", "BEGIN CERTIFICATE"),
+        ("good.crt", "other-text", "tls.keys: other-text holds no private key", "BEGIN PRIVATE KEY"),
+    ];
+    let with = |chain: &str, key: &str, before: &str| {
+        format!(
+            "{before}\ntls = {{ listen = [\"127.0.0.1:1\"], certificates = [\"{chain}\"], keys = [\"{key}\"] }}\n{GOOD}"
+        )
+    };
+    for (chain, key, words, mend) in cases {
+        let told = place.problems(&with(chain, key, "")).join("\n");
+        assert!(told.contains(words) && told.contains(mend), "{chain} and {key}: {words} in {told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    let warnings = |before: &str| {
+        let resolved = place.sources(&with("good.crt", "good.key", before)).resolve().unwrap();
+        resolved.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(warnings("public_url = \"wss://eu.example.net:8443\""), "");
+    let told = warnings("public_url = \"wss://us.example.net\"");
+    assert!(
+        told.contains("tls.certificates: none is for us.example.net, where public_url sends clients"),
+        "{told}"
+    );
 }

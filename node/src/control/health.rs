@@ -21,7 +21,7 @@ pub enum Status {
     Healthy,
     /// Serves, but something it relies on is away.
     Degraded,
-    /// Takes no new clients for now: too much load, or no key yet to check tokens with.
+    /// Takes no new clients for now: too little memory, or no key yet to check tokens with.
     Overloaded,
     /// Takes no new clients any more.
     Draining,
@@ -36,7 +36,7 @@ impl Status {
     }
 }
 
-/// Something that a node relies on.
+/// Something that a node needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cause {
@@ -48,7 +48,12 @@ pub enum Cause {
     Fetching = 4,
     /// There is no key to check tokens with.
     NoKeys = 8,
+    /// The process has as much memory as it may.
+    Memory = 16,
 }
+
+/// Without one of these no new client can be served.
+const OVERLOADING: u8 = Cause::NoKeys as u8 | Cause::Memory as u8;
 
 /// The state of this node, as words that any thread may set and read.
 #[derive(Debug, Default)]
@@ -63,7 +68,7 @@ impl Health {
     pub fn status(&self) -> Status {
         let away = match self.away.load(Ordering::Relaxed) {
             0 => Status::Healthy,
-            away if away & Cause::NoKeys as u8 != 0 => Status::Overloaded,
+            away if away & OVERLOADING != 0 => Status::Overloaded,
             _ => Status::Degraded,
         };
         // The worse one: they are ordered so.
@@ -78,7 +83,7 @@ impl Health {
         before
     }
 
-    /// Something that the node relies on is away; true if that is news. Healthy nodes are not until it is back.
+    /// Something that the node needs is away; true if that is news. Healthy nodes are not until it is back.
     pub fn suffer(&self, cause: Cause) -> bool {
         self.away.fetch_or(cause as u8, Ordering::Relaxed) & cause as u8 == 0
     }
@@ -139,5 +144,21 @@ mod tests {
         health.set(Status::Healthy);
         assert!(health.clear(Cause::Table));
         assert_eq!(health.status(), Status::Healthy);
+    }
+
+    #[test]
+    fn a_node_is_overloaded_until_it_has_both_keys_and_memory() {
+        let health = Health::default();
+        for cause in [Cause::Memory, Cause::NoKeys, Cause::Table] {
+            health.suffer(cause);
+        }
+        for (cause, left) in [
+            (Cause::NoKeys, Status::Overloaded),
+            (Cause::Memory, Status::Degraded),
+            (Cause::Table, Status::Healthy),
+        ] {
+            health.clear(cause);
+            assert_eq!(health.status(), left, "{cause:?} is back");
+        }
     }
 }

@@ -18,6 +18,10 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         max_connections: services.max_connections,
         keys: services.live.key_counts(),
         jwks: services.key_numbers.snapshot(Instant::now()),
+        traces: services.traces.as_ref().map(|queue| queue.counted()),
+        certificates: services.live.certificates().map_or_else(Vec::new, |certificates| {
+            certificates.iter().map(|one| (one.name().to_owned(), one.not_after)).collect()
+        }),
     };
     let reports = threads.reports().await;
     let store = services.store.as_ref().map(|store| store.snapshot());

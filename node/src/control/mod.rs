@@ -13,6 +13,7 @@
 //! | [`discovery`], [`usage`], [`health`], [`metrics`] | the answers |
 //! | [`page`] | the built-in page of `dev` |
 //! | [`problem`], [`retry`] | the answers that are errors, and when to come back |
+//! | [`traced`] | requests that are traced |
 //! | [`pins`] | where a document is active |
 //!
 //! What an answer needs to know it asks of a trait ([`Pins`], [`Usage`]), so that a registry shared by many nodes can
@@ -33,6 +34,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod traced;
 mod usage;
 
 use std::future::Future;
@@ -46,6 +48,7 @@ use crate::jwks::Numbers;
 use crate::live::Live;
 use crate::metrics::Threads;
 use crate::store::StoreStats;
+use crate::traces::Queue;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
 pub use health::{Cause, Health, Status};
@@ -86,6 +89,8 @@ pub struct Services {
     pub page: Option<Page>,
     /// Numbers of keys by URL.
     pub(crate) key_numbers: Arc<Numbers>,
+    /// Where traces go, if anywhere.
+    pub(crate) traces: Option<Arc<Queue>>,
 }
 
 /// A future that a trait object returns; it runs on the control thread.

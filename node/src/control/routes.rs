@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::problem::Problem;
+use super::traced::{Tracing, traced};
 use super::{Services, discovery, health, metrics, page, usage};
 
 pub(crate) type Shared = State<Arc<Services>>;
@@ -21,17 +22,22 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
         .route("/health", get(health::answer).options(preflight))
         .method_not_allowed_fallback(async || Problem::Method)
         .route_layer(map_response(readable_by_pages));
+    let tracing = services.traces.clone().map(Tracing::new);
     let start = match services.page {
         Some(_) => page::router(),
         None => Router::new().route("/", get(health::answer)),
     };
-    start
+    let router = start
         .route("/metrics", get(metrics::answer))
         .method_not_allowed_fallback(async || Problem::Method)
         .merge(for_browsers)
         .fallback(async || Problem::NotFound)
         .layer(map_response(not_stored))
-        .with_state(services)
+        .with_state(services);
+    match tracing {
+        Some(tracing) => router.layer(from_fn_with_state(tracing, traced)),
+        None => router,
+    }
 }
 
 /// A preflight carries no token, so it cannot tell whose page is allowed; the answer itself does.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use pinwire_engine::{Carried, Transform};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,7 +15,7 @@ const WRITE: usize = 16 << 10;
 const WIRE_MAX: usize = 128 << 10;
 
 /// See the module's documentation.
-pub(crate) struct Sealed<S> {
+pub(crate) struct Sealed<S: AsyncWrite + Unpin> {
     stream: S,
     transform: Box<dyn Transform>,
     /// Received bytes that the transform could not use yet.
@@ -29,7 +29,7 @@ pub(crate) struct Sealed<S> {
     has_ended: bool,
 }
 
-impl<S> Sealed<S> {
+impl<S: AsyncWrite + Unpin> Sealed<S> {
     pub(crate) fn new(stream: S, carried: Carried) -> Self {
         let (mut transform, mut wire) = carried.into_parts();
         let mut outgoing = Vec::new();
@@ -114,5 +114,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
         }
         ready!(this.poll_outgoing(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+/// A connection that is dropped, at a deadline or when the node stops, still says its end if the socket takes it at once.
+impl<S: AsyncWrite + Unpin> Drop for Sealed<S> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.transform.finish(&mut self.wire, &mut self.outgoing);
+            let _ = self.poll_outgoing(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }

@@ -96,6 +96,7 @@ fn services() -> (Services, Arc<ActiveDocuments>, Arc<Apps>) {
         store: None,
         page: None,
         key_numbers: Arc::default(),
+        traces: None,
     };
     (services, active, apps)
 }

@@ -15,7 +15,8 @@ use super::awaiting::{AwaitingKeys, Decision};
 use crate::apps::Apps;
 use crate::jwks::Waiting;
 use crate::live::{Live, Trust};
-use crate::metrics::Histogram;
+use crate::metrics::{Histogram, Refusals};
+use crate::traces::{Recorder, What};
 
 /// When clients come back at the earliest whose key could not be fetched; at the latest after twice that.
 const RETRY_MS: u64 = 5_000;
@@ -56,10 +57,17 @@ pub(crate) struct Authority {
     awaiting_keys: AwaitingKeys,
     /// A round of requests for keys ended in this turn.
     is_told: bool,
+    recorder: Recorder,
 }
 
 impl Authority {
-    pub(crate) fn new(rules: Arc<Rules>, capacity: usize, seed: [u8; 32], costly_per_turn: u32) -> Self {
+    pub(crate) fn new(
+        rules: Arc<Rules>,
+        capacity: usize,
+        seed: [u8; 32],
+        costly_per_turn: u32,
+        recorder: Recorder,
+    ) -> Self {
         Self {
             trust: Arc::clone(&rules.live.trust()),
             rules,
@@ -70,6 +78,7 @@ impl Authority {
             waiting: VecDeque::new(),
             awaiting_keys: AwaitingKeys::default(),
             is_told: false,
+            recorder,
         }
     }
 
@@ -102,7 +111,13 @@ impl Authority {
     }
 
     /// Judges now, or keeps the token for [`Self::next_waiting`].
-    pub(crate) fn judge(&mut self, asked: Asked, token: Box<str>, now_unix: u64) -> Option<Verdict> {
+    pub(crate) fn judge(
+        &mut self,
+        asked: Asked,
+        token: Box<str>,
+        now_unix: u64,
+        refusals: &mut Refusals,
+    ) -> Option<Verdict> {
         if is_costly(&token) && self.verdicts.get(&token, now_unix).is_none() {
             if self.costly_left == 0 {
                 self.waiting.push_back((asked, token, None));
@@ -110,7 +125,7 @@ impl Authority {
             }
             self.costly_left -= 1;
         }
-        self.verify(asked, &token, None, now_unix)
+        self.verify(asked, &token, None, now_unix, refusals)
     }
 
     /// The next token that waited, judged, while the turn has room.
@@ -119,6 +134,7 @@ impl Authority {
     pub(crate) fn next_waiting(
         &mut self,
         now_unix: u64,
+        refusals: &mut Refusals,
         is_present: impl Fn(ConnRef) -> bool,
     ) -> Option<(Asked, Verdict)> {
         while self.costly_left > 0 {
@@ -127,7 +143,7 @@ impl Authority {
                 continue;
             }
             self.costly_left -= 1;
-            if let Some(verdict) = self.verify(asked, &token, waiting, now_unix) {
+            if let Some(verdict) = self.verify(asked, &token, waiting, now_unix, refusals) {
                 return Some((asked, verdict));
             }
         }
@@ -154,30 +170,38 @@ impl Authority {
         !self.waiting.is_empty() || self.is_told
     }
 
-    /// `None` if the token waits for its key.
+    /// `None` if the token waits for its key; it is judged again then, and neither counted nor traced before.
     fn verify(
         &mut self,
         asked: Asked,
         token: &str,
         before: Option<Waiting>,
         now_unix: u64,
+        refusals: &mut Refusals,
     ) -> Option<Verdict> {
         let start = Instant::now();
         let verdict = self.verdicts.verify(&self.trust.keys, &self.trust.policy, token, now_unix);
-        self.times.note(start.elapsed());
+        let took = start.elapsed();
+        self.times.note(took);
         let rejection = match verdict {
-            Ok(claims) => return Some(Ok(Arc::new(self.grant(claims)))),
+            Ok(claims) => {
+                self.recorder.note(What::Token, || took, "");
+                return Some(Ok(Arc::new(self.grant(claims))));
+            }
             Err(rejection) => rejection,
         };
+        let mut close = Close::new(CloseCode::InvalidToken, rejection.reason());
         if matches!(rejection, Rejection::UnknownKey { .. }) {
             let refetch = self.rules.live.refetch();
             match self.awaiting_keys.put_aside(refetch, asked, token, before, start) {
                 Decision::Waits => return None,
-                Decision::TryAgain => return Some(Err(Close::try_again(retry_ms()))),
+                Decision::TryAgain => close = Close::try_again(retry_ms()),
                 Decision::Refuse => {}
             }
         }
-        Some(Err(Close::new(CloseCode::InvalidToken, rejection.reason())))
+        refusals.token(&rejection);
+        self.recorder.note(What::Token, || took, Refusals::word(&rejection));
+        Some(Err(close))
     }
 
     fn grant(&self, claims: Arc<Claims>) -> Grant {

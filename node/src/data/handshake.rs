@@ -73,7 +73,7 @@ impl Guests {
     }
 
     /// Takes out the next guest whose time is up.
-    pub(crate) fn next_late(&mut self, now: Instant) -> Option<Slot> {
+    pub(crate) fn next_late(&mut self, now: Instant) -> Option<(Slot, Box<Guest>)> {
         while let Some(&(deadline, slot, serial)) = self.deadlines.front() {
             let is_gone = self.guests.get(slot.index() as u32).is_none_or(|guest| guest.serial != serial);
             if !is_gone && now < deadline {
@@ -81,8 +81,7 @@ impl Guests {
             }
             self.deadlines.pop_front();
             if !is_gone {
-                self.remove(slot);
-                return Some(slot);
+                return self.remove(slot).map(|late| (slot, late));
             }
         }
         None
@@ -254,9 +253,9 @@ mod tests {
         guests.welcome(slot, peer, start);
         guests.remove(slot);
         guests.welcome(slot, peer, start + Duration::from_secs(5));
-        assert_eq!(guests.next_late(start + Duration::from_secs(12)), None);
-        assert_eq!(guests.next_late(start + Duration::from_secs(15)), Some(slot));
-        assert_eq!(guests.next_late(start + Duration::from_secs(99)), None);
+        assert!(guests.next_late(start + Duration::from_secs(12)).is_none());
+        assert_eq!(guests.next_late(start + Duration::from_secs(15)).map(|late| late.0), Some(slot));
+        assert!(guests.next_late(start + Duration::from_secs(99)).is_none());
         assert!(guests.is_empty());
     }
 }

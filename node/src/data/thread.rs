@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire_engine::{Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot};
+use pinwire_engine::{
+    Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot, Stage,
+};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
-use pinwire_shard::{DocumentRef, Effect, Opening, Segment, Shard, SocketAction, Traveller};
+use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Segment, Shard, SocketAction, Traveller};
 
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
@@ -24,13 +26,20 @@ use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_aft
 use crate::limits::{AddressLimiter, Asking};
 use crate::live::Live;
 use crate::memory;
-use crate::metrics::{Report, Times};
+use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
+use crate::overload::Shortage;
 use crate::store::{SessionStore, StoreEvent};
+use crate::traces::{Queue, Recorder, What};
 
 /// What the data threads of a node share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    /// Connections of each thread, those before their upgrade included.
+    pub(crate) slots_per_thread: u32,
+    pub(crate) shortage: Shortage,
+    /// Where traces go, if anywhere.
+    pub(crate) traces: Option<Arc<Queue>>,
     /// Zero of every thread's monotonic clock.
     pub(crate) epoch: Instant,
     pub(crate) live: Arc<Live>,
@@ -43,6 +52,8 @@ pub(crate) struct Shared {
 
 /// How long a turn may wait when another thread's mailbox is full or the worker is busy.
 const RETRY: Duration = Duration::from_millis(1);
+/// Documents being opened at once whose times are traced.
+const TRACED_OPENINGS_MAX: usize = 64;
 /// Sends for which a turn's list keeps room: one turn that speaks to every connection is not paid for ever.
 const SENDS_KEPT: usize = 4096;
 /// Connections before their upgrade that a full thread still speaks TLS with.
@@ -84,6 +95,11 @@ pub(crate) struct DataThread {
     random: u32,
     stopping_since: Option<Instant>,
     times: Times,
+    refusals: Refusals,
+    tls: TlsHandshakes,
+    recorder: Recorder,
+    /// Documents being opened that are traced, and since when.
+    opening: Vec<(DocumentRef, Instant)>,
     /// The most connections and documents that were here since most of them left.
     most: usize,
     /// When most of them left, if that was a short while ago, and which use of the authority was the last then.
@@ -125,6 +141,7 @@ impl DataThread {
             mailbox: mailboxes.get(usize::from(number))?.clone(),
             outgoing: Outgoing::new(mailboxes),
             guests: Guests::new(shared.config.deadlines.handshake),
+            recorder: Recorder::new(shared.traces.clone(), Some(number)),
             shared,
             shard,
             authority,
@@ -142,6 +159,9 @@ impl DataThread {
             random: random | 1,
             stopping_since: None,
             times: Times::default(),
+            refusals: Refusals::default(),
+            tls: TlsHandshakes::default(),
+            opening: Vec::new(),
             most: 0,
             left: None,
         })
@@ -157,9 +177,18 @@ impl DataThread {
             self.turn(&mut engine);
             self.times.turn.note(start.elapsed());
             if self.is_done() {
-                return;
+                return self.close_all(&mut engine);
             }
         }
+    }
+
+    /// Whoever is still there after a stop's patience is not waited for any more, but told in TLS that this is the end.
+    fn close_all(&mut self, engine: &mut Engine) {
+        let slots: Vec<u32> = self.shard.slots().chain(self.guests.slots()).collect();
+        for slot in slots {
+            engine.close(Slot::from_index(slot));
+        }
+        engine.flush();
     }
 
     /// One turn. The order matters: inputs first, so that everything they cause leaves in this turn.
@@ -171,7 +200,7 @@ impl DataThread {
         self.shard.begin_turn(now_us, now_unix);
         self.authority.begin_turn(now);
         while let Some((asked, verdict)) =
-            self.authority.next_waiting(now_unix, |conn| self.shard.is_present(conn))
+            self.authority.next_waiting(now_unix, &mut self.refusals, |conn| self.shard.is_present(conn))
         {
             self.shard.verdict(asked.conn, asked.ticket, verdict);
         }
@@ -179,8 +208,11 @@ impl DataThread {
         while let Some(event) = engine.next_event() {
             self.event(engine, event, now);
         }
-        while let Some(slot) = self.guests.next_late(now) {
+        while let Some((slot, guest)) = self.guests.next_late(now) {
             self.detaching.remove(&slot);
+            if !guest.is_done {
+                self.note_failed(engine, slot, guest.peer, handshake::TIMEOUT);
+            }
             engine.close(slot);
         }
         // 3. Other threads.
@@ -199,6 +231,7 @@ impl DataThread {
         self.submit_jobs();
         self.outgoing.flush();
         self.give_memory_back(now);
+        self.refusals.tell(self.number, now);
     }
 
     /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
@@ -232,7 +265,7 @@ impl DataThread {
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
         let give_back = self.left.map(|(left, _)| left + GIVE_BACK_AFTER);
-        let others = [self.authority.deadline(), self.guests.next_deadline()];
+        let others = [self.authority.deadline(), self.guests.next_deadline(), self.refusals.next_deadline()];
         [retry, shard, stop, give_back].into_iter().chain(others).flatten().min()
     }
 
@@ -250,8 +283,10 @@ impl DataThread {
                 if (listener as usize) < self.shared.config.tls_addresses() {
                     // Some who are refused anyway are told why; more than that are refused before their handshake costs
                     // anything.
-                    let is_refused = self.is_full() || self.stopping_since.is_some();
+                    let is_short = self.shared.shortage.is_now();
+                    let is_refused = is_short || self.is_full() || self.stopping_since.is_some();
                     if is_refused && self.guests.len() >= GUESTS_TOLD_WHY {
+                        self.refusals.tls(Stage::Opening, handshake::FULL, peer.ip());
                         return engine.close(slot);
                     }
                     // A connection that could not be sealed would be in plain text.
@@ -268,12 +303,18 @@ impl DataThread {
                 }
                 engine.recycle(buf);
             }
+            Event::Opened { slot, is_resumed } => {
+                *if is_resumed { &mut self.tls.resumed } else { &mut self.tls.full } += 1;
+                if let Some(guest) = self.guests.get_mut(slot) {
+                    self.times.tls.note(now.saturating_duration_since(guest.since));
+                }
+            }
             Event::Ended { slot, cause } => self.ended(engine, slot, cause),
             Event::Drained { slot } => self.shard.drained(number(slot)),
             Event::Overflow { slot } => self.give_up(number(slot), "its socket's bound"),
             Event::Departed { slot, token, carried } => self.departed(slot, token, carried),
             Event::MoveFailed { slot, error, .. } => {
-                tracing::warn!(conn = %self.name(number(slot)), %error, "a connection could not be moved to the thread of its document");
+                tracing::warn!(conn = self.name(number(slot)), %error, "a connection could not be moved to the thread of its document");
                 self.shard.move_failed(number(slot));
             }
             Event::Arrived { slot, token } => match self.travellers.remove(&token) {
@@ -296,8 +337,14 @@ impl DataThread {
                 self.detaching.remove(&slot);
                 engine.close(slot);
             }
-            Event::Pressure { of } => self.pressure(of),
-            Event::AcceptFailed { error } => tracing::warn!(%error, "accepting connections failed"),
+            Event::Pressure { of } => {
+                self.refusals.accept(pressure_name(of));
+                self.pressure(of);
+            }
+            Event::AcceptFailed { error } => {
+                self.refusals.accept("other");
+                tracing::warn!(%error, "accepting connections failed");
+            }
         }
     }
 
@@ -306,11 +353,14 @@ impl DataThread {
             // A request and then the end: the HTTP thread answers, and sees the end by itself.
             return;
         }
-        if self.guests.remove(slot).is_some() {
+        if let Some(guest) = self.guests.remove(slot) {
             self.detaching.remove(&slot);
+            if let Some(stage) = engine.stage(slot) {
+                self.refusals.tls(stage, tls_reason(cause), guest.peer.ip());
+            }
             return engine.close(slot);
         }
-        tracing::trace!(conn = %self.name(number(slot)), ?cause, "a connection ended");
+        tracing::trace!(conn = self.name(number(slot)), ?cause, "a connection ended");
         if let Some(arrival) = self.arrived.values_mut().find(|arrival| arrival.slot == slot) {
             arrival.has_ended = true;
             return;
@@ -320,13 +370,21 @@ impl DataThread {
 
     /// A connection cannot be kept within a bound: it is cut, since what it missed cannot be made up for.
     fn give_up(&mut self, slot: u32, bound: &str) {
-        tracing::debug!(conn = %self.name(slot), bound, "a connection was cut");
+        tracing::debug!(conn = self.name(slot), bound, "a connection was cut");
         self.shard.ended(slot);
     }
 
-    /// What the admin API calls a connection.
-    fn name(&self, slot: u32) -> String {
-        self.shard.id(slot).map_or_else(|| "none".to_owned(), |id| id.to_string())
+    /// What the log and the admin API call an upgraded connection.
+    fn name(&self, slot: u32) -> Option<tracing::field::DisplayValue<ConnId>> {
+        self.shard.id(slot).map(tracing::field::display)
+    }
+
+    /// A guest was given up: before its TLS handshake was through, or after.
+    fn note_failed(&mut self, engine: &Engine, slot: Slot, peer: SocketAddr, reason: &'static str) {
+        match engine.stage(slot) {
+            None | Some(Stage::Open { .. }) => self.refusals.handshake(reason, peer.ip()),
+            Some(stage) => self.refusals.tls(stage, reason, peer.ip()),
+        }
     }
 
     fn pressure(&self, of: Pressure) {
@@ -387,6 +445,7 @@ impl DataThread {
                 engine.detach(slot);
             }
             Wish::Bad(bad) => {
+                self.refusals.handshake(handshake::BAD_REQUEST, peer.ip());
                 let mut answer = Vec::new();
                 bad.append_response(&mut answer);
                 self.turn_away(slot, &answer);
@@ -397,7 +456,14 @@ impl DataThread {
 
     fn upgrade(&mut self, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
         let refusal = self.refusal(&upgrade, now);
-        if let Some((status, wait)) = refusal
+        if let Some((reason, ..)) = refusal {
+            self.refusals.handshake(reason, upgrade.client);
+        }
+        if let Some(guest) = self.guests.get_mut(slot) {
+            let error = refusal.map_or("", |(reason, ..)| reason);
+            self.recorder.note(What::Handshake, || now.saturating_duration_since(guest.since), error);
+        }
+        if let Some((_, status, wait)) = refusal
             && !upgrade.refuse_by_close
         {
             let retry_after = retry_after_secs(wait, self.random());
@@ -417,7 +483,7 @@ impl DataThread {
         let slot = number(slot);
         self.shard.outbox().write(slot, |out| out.extend_from_slice(upgrade.response()));
         let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
-        if let Some((_, wait)) = refusal {
+        if let Some((.., wait)) = refusal {
             let retry_ms = retry_after_secs(wait, self.random()) * 1000;
             self.shard.open(slot, Opening { token: None, ..upgrade.opening });
             return self.shard.close(slot, &Close::try_again(retry_ms));
@@ -433,16 +499,23 @@ impl DataThread {
         self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections
     }
 
-    /// Refusals that no app needs to read are HTTP, before the upgrade: status and the least wait.
-    fn refusal(&self, upgrade: &Upgrade, now: Instant) -> Option<(u16, Duration)> {
+    /// Refusals that no app needs to read are HTTP, before the upgrade: reason, status and the least wait.
+    fn refusal(&self, upgrade: &Upgrade, now: Instant) -> Option<(&'static str, u16, Duration)> {
         let admit = |limiter: &AddressLimiter| limiter.admit(upgrade.client, Asking::Connect, now);
         if let Some(Err(too_many)) = self.shared.live.with_limiter(admit) {
-            return Some((429, too_many.retry_after));
+            return Some((handshake::ADDRESS_LIMIT, 429, too_many.retry_after));
         }
         let opening = &upgrade.opening;
         let is_overrun =
             self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
-        (self.is_full() || is_overrun || self.stopping_since.is_some()).then_some((503, BUSY_WAIT))
+        let reasons = [
+            (self.stopping_since.is_some(), handshake::STOPPING),
+            (self.is_full(), handshake::FULL),
+            (self.shared.shortage.is_now(), handshake::MEMORY),
+            (is_overrun, handshake::PACED),
+        ];
+        let (_, reason) = reasons.into_iter().find(|(is_so, _)| *is_so)?;
+        Some((reason, 503, BUSY_WAIT))
     }
 
     /// Answers a guest for good; its deadline closes it if the peer does not.
@@ -527,6 +600,8 @@ impl DataThread {
             driver: Some(engine.driver()),
             stats: self.shard.stats(),
             times: Times { token: *self.authority.times(), ..self.times.clone() },
+            refused: *self.refusals.counted(),
+            tls: TlsHandshakes { waiting: engine.steps_waiting(), ..self.tls },
         }
     }
 
@@ -579,7 +654,10 @@ impl DataThread {
             }
             let Some(event) = self.store.next_event() else { return };
             match event {
-                StoreEvent::Opened(document, session) => self.shard.opened(document, session),
+                StoreEvent::Opened(document, session) => {
+                    self.note_opened(document);
+                    self.shard.opened(document, session);
+                }
                 StoreEvent::Stored(document, position) => self.shard.stored(document, position),
             }
         }
@@ -588,7 +666,8 @@ impl DataThread {
     fn run_effect(&mut self, engine: &mut Engine, effect: Effect, now_unix: u64) {
         match effect {
             Effect::Verify { conn, ticket, token } => {
-                if let Some(verdict) = self.authority.judge(Asked { conn, ticket }, token, now_unix) {
+                let asked = Asked { conn, ticket };
+                if let Some(verdict) = self.authority.judge(asked, token, now_unix, &mut self.refusals) {
                     self.shard.verdict(conn, ticket, verdict);
                 }
             }
@@ -596,6 +675,9 @@ impl DataThread {
             Effect::Move(slot, target) => self.actions.push((slot, Action::Move(target))),
             Effect::Open(document, name) => {
                 self.shared.active.insert(&full_name(&name));
+                if self.opening.len() < TRACED_OPENINGS_MAX && self.recorder.is_chosen() {
+                    self.opening.push((document, Instant::now()));
+                }
                 self.store.open(document, &name);
             }
             Effect::Store(document) => self.append(document),
@@ -623,6 +705,13 @@ impl DataThread {
                     events.message(&document, &subject, &payload);
                 }
             }
+        }
+    }
+
+    fn note_opened(&mut self, document: DocumentRef) {
+        if let Some(at) = self.opening.iter().position(|(opening, _)| *opening == document) {
+            let (_, since) = self.opening.swap_remove(at);
+            self.recorder.record(What::DocumentOpen, since.elapsed(), "");
         }
     }
 
@@ -657,7 +746,7 @@ impl DataThread {
                 // Who is gone misses nothing.
                 Ok(()) | Err(Refused::Ended) => {}
                 Err(refused) => {
-                    tracing::debug!(conn = %self.name(*slot), %refused, "output refused");
+                    tracing::debug!(conn = self.name(*slot), %refused, "output refused");
                     cut.push(*slot);
                 }
             }
@@ -725,4 +814,12 @@ fn number(slot: Slot) -> u32 {
 
 fn full_name(name: &pinwire_shard::DocumentName) -> String {
     format!("{}::{}::{}", name.tenant, name.app, name.name)
+}
+
+fn pressure_name(of: Pressure) -> &'static str {
+    match of {
+        Pressure::Slots => "connections",
+        Pressure::Descriptors => "descriptors",
+        Pressure::Memory => "memory",
+    }
 }

@@ -1,7 +1,10 @@
 //! The checks.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::{Finding, Host, Outcome};
-use crate::config::Driver;
+use crate::capacity::Tables;
+use crate::config::{Config, Driver, date, doubts, host_of};
 
 /// What the host is to be good for.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +28,6 @@ const BACKLOG: u64 = 4096;
 const BYTES_PER_CONNECTION: u64 = 6 << 10;
 /// The same of a session of TLS, measured with TLS 1.3 on idle connections.
 const BYTES_PER_TLS_SESSION: u64 = 5 << 10;
-/// Descriptors that a process needs for everything else.
-const OTHER_FILES: u64 = 100;
 
 const URING_MEND: &str = "sysctl -w kernel.io_uring_disabled=0; in a container a seccomp profile that allows \
     io_uring_setup, io_uring_enter and io_uring_register";
@@ -57,6 +58,25 @@ impl Finding {
     fn mend(self, mend: impl Into<String>) -> Self {
         Self { mend: Some(mend.into()), ..self }
     }
+}
+
+/// Checks the certificates of a configuration, which are no matter of the host; `None` where TLS is not spoken.
+#[must_use]
+pub fn certificates(config: &Config, now: SystemTime) -> Option<Finding> {
+    let certificates = &config.tls.as_ref()?.certificates;
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let host = config.region.advertised.as_ref().map(|advertised| host_of(&advertised.authority));
+    let doubts = doubts(certificates, host, now);
+    let Some(worst) = doubts.iter().find(|doubt| doubt.is_refused).or(doubts.first()) else {
+        let first_end =
+            certificates.iter().map(|certificate| certificate.not_after).min().unwrap_or(i64::MAX);
+        return Some(finding("certificates", Outcome::Good, format!("are good until {}", date(first_end))));
+    };
+    let found: Vec<&str> = doubts.iter().map(|doubt| doubt.what.as_str()).collect();
+    let outcome = if worst.is_refused { Outcome::Fail } else { Outcome::Warn };
+    let mend =
+        "a certificate that is valid for the host in public_url, in tls.certificates, and a reload (SIGHUP)";
+    Some(finding("certificates", outcome, found.join("; ")).mend(mend))
 }
 
 fn kernel(host: &Host) -> Finding {
@@ -91,28 +111,19 @@ fn uring(host: &Host, wanted: &Wanted) -> Finding {
 
 fn files(host: &Host, wanted: &Wanted) -> Finding {
     let (soft, hard) = host.files;
-    let soft = soft.unwrap_or(u64::MAX);
-    // With io_uring each ring has a table of its own of as many entries as the process may have descriptors.
-    let is_uring = host.no_uring.is_none() && wanted.driver != Driver::Epoll;
-    let holds = match is_uring {
-        true => soft.saturating_mul(wanted.rings_per_thread).saturating_mul(wanted.threads),
-        false => soft.saturating_sub(OTHER_FILES),
+    // A node raises its soft limit by itself, as far as the hard one allows.
+    let files = hard.unwrap_or(u64::MAX).max(soft.unwrap_or(u64::MAX));
+    let tables = Tables {
+        is_uring: host.no_uring.is_none() && wanted.driver != Driver::Epoll,
+        threads: wanted.threads,
+        rings_per_thread: wanted.rings_per_thread,
     };
-    let found = format!("ulimit -n is {}: room for {holds} connections", shown(soft));
-    if holds >= wanted.connections {
+    let found = format!("ulimit -n is {}: room for {} connections", shown(files), tables.room(files));
+    if tables.room(files) >= wanted.connections {
         return finding("files", Outcome::Good, found);
     }
-    let needed = match is_uring {
-        true => wanted.connections.div_ceil(wanted.threads * wanted.rings_per_thread),
-        false => wanted.connections + OTHER_FILES,
-    };
-    let mut mend = format!("LimitNOFILE={needed} in the systemd unit, or ulimit -n {needed}");
-    if is_uring {
-        mend += ", or a larger rings_per_thread";
-    }
-    if hard.is_some_and(|hard| hard < needed) {
-        mend += "; the hard limit is lower than that";
-    }
+    let needed = tables.files_for(wanted.connections);
+    let mut mend = tables.mend(wanted.connections, hard);
     if host.number("proc/sys/fs/nr_open").is_some_and(|most| most < needed) {
         mend += &format!("; sysctl -w fs.nr_open={needed} first");
     }
@@ -191,17 +202,10 @@ fn conntrack(host: &Host, wanted: &Wanted) -> Finding {
 }
 
 fn memory(host: &Host, wanted: &Wanted) -> Finding {
-    let of_group = host.cgroup("memory.max").iter().filter_map(|value| value.parse::<u64>().ok()).min();
-    let meminfo = host.read("proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    let Some(total) = total.map(|kib| kib << 10) else {
+    let Some((limit, is_group)) = host.memory() else {
         return finding("memory", Outcome::Skip, "the host's memory cannot be read");
     };
-    let (limit, whose) = match of_group {
-        Some(limit) if limit < total => (limit, "the cgroup's limit"),
-        _ => (total, "the host's memory"),
-    };
+    let whose = if is_group { "the cgroup's limit" } else { "the host's memory" };
     let each = BYTES_PER_CONNECTION + if wanted.has_tls { BYTES_PER_TLS_SESSION } else { 0 };
     let needed = wanted.connections * each;
     let found = format!(
@@ -210,7 +214,7 @@ fn memory(host: &Host, wanted: &Wanted) -> Finding {
         wanted.connections,
         needed >> 20
     );
-    // At 80 % a node takes no more connections; documents want room too.
+    // At 80 % a node takes no more connections (`max_memory`); documents want room too.
     if needed <= limit / 2 {
         return finding("memory", Outcome::Good, found);
     }

@@ -21,13 +21,27 @@ impl Host {
     /// This one. io_uring is tried out.
     #[must_use]
     pub fn here() -> Self {
+        Self { no_uring: uring_refused(), ..Self::here_without_trial() }
+    }
+
+    /// This one; io_uring is believed to work.
+    pub(crate) fn here_without_trial() -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         Self {
             root: PathBuf::from("/"),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             files: (limit.current, limit.maximum),
-            no_uring: try_uring(),
+            no_uring: None,
         }
+    }
+
+    /// Bytes of memory that the process may have, and whether a cgroup says so; `None` if that cannot be read.
+    pub(crate) fn memory(&self) -> Option<(u64, bool)> {
+        let of_group = self.cgroup("memory.max").iter().filter_map(|value| value.parse::<u64>().ok()).min();
+        let meminfo = self.read("proc/meminfo")?;
+        let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let total = line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10;
+        Some(of_group.filter(|limit| *limit < total).map_or((total, false), |limit| (limit, true)))
     }
 
     /// One made up: files below `root` stand for the system's.
@@ -70,7 +84,8 @@ impl Host {
     }
 }
 
-fn try_uring() -> Option<String> {
+/// Tries io_uring out: `None` if it works, else why not.
+pub(crate) fn uring_refused() -> Option<String> {
     let few = Config { slots_max: 8, ..Config::default() };
     match Engine::new(few) {
         Ok(engine) if engine.driver() == DriverInUse::Uring => None,

@@ -15,8 +15,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use checks::{Wanted, examine};
+pub use checks::{Wanted, certificates, examine};
 pub use host::Host;
+pub(crate) use host::uring_refused;
 pub use jwks::examine_jwks;
 
 /// How a check came out.

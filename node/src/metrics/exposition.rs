@@ -10,6 +10,7 @@ use super::{Histogram, Report};
 use crate::control::Status;
 use crate::jwks;
 use crate::store;
+use crate::traces::Counted;
 
 /// What the text is served as.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -23,6 +24,10 @@ pub(crate) struct Node {
     /// Keys of the configuration, and all.
     pub(crate) keys: (usize, usize),
     pub(crate) jwks: jwks::Snapshot,
+    /// What became of traces, where there are any.
+    pub(crate) traces: Option<Counted>,
+    /// What each certificate is called, and when it ends, Unix time.
+    pub(crate) certificates: Vec<(String, i64)>,
 }
 
 /// A counter of each thread: name, help, value.
@@ -82,7 +87,9 @@ fn node_families(node: &Node) -> Vec<MetricFamily> {
         gauge(vec![label("status", &name)], f64::from(u8::from(status == node.status)))
     });
     let build = vec![label("region", &node.region), label("version", env!("CARGO_PKG_VERSION"))];
-    vec![
+    let ends =
+        node.certificates.iter().map(|(name, end)| gauge(vec![label("certificate", name)], *end as f64));
+    let mut families = vec![
         family("pinwire_build_info", "1; what runs here.", MetricType::GAUGE, vec![gauge(build, 1.0)]),
         family(
             "pinwire_status",
@@ -96,7 +103,26 @@ fn node_families(node: &Node) -> Vec<MetricFamily> {
             MetricType::GAUGE,
             vec![gauge(Vec::new(), node.max_connections.into())],
         ),
-    ]
+    ];
+    if let Some(Counted { exported, queue_full, refused }) = node.traces {
+        let outcomes = [("exported", exported), ("queue_full", queue_full), ("refused", refused)];
+        let of = |(outcome, count)| counter(vec![label("outcome", outcome)], count as f64);
+        families.push(family(
+            "pinwire_trace_spans_total",
+            "Spans of traces, by what became of them.",
+            MetricType::COUNTER,
+            outcomes.map(of).to_vec(),
+        ));
+    }
+    if !node.certificates.is_empty() {
+        families.push(family(
+            "pinwire_tls_certificate_not_after_timestamp_seconds",
+            "When the certificate of this name ends, Unix time.",
+            MetricType::GAUGE,
+            ends.collect(),
+        ));
+    }
+    families
 }
 
 fn key_families(node: &Node) -> Vec<MetricFamily> {
@@ -152,12 +178,18 @@ fn thread_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
         gauges("pinwire_connections", "Upgraded connections.", &|r| r.connections as f64),
         gauges("pinwire_documents", "Active documents.", &|r| r.documents as f64),
         gauges("pinwire_handshakes_pending", "Connections that are no WebSocket yet.", &|r| r.guests as f64),
+        gauges(
+            "pinwire_tls_handshakes_waiting",
+            "TLS handshakes that wait for their share of a turn.",
+            &|r| r.tls.waiting as f64,
+        ),
     ];
     for (name, help, value) in COUNTERS {
         let metrics = of_each(&|r| value(r) as f64).into_iter();
         let metrics = metrics.map(|(labels, value)| counter(labels, value)).collect();
         families.push(family(name, help, MetricType::COUNTER, metrics));
     }
+    families.extend(refused_families(&by_thread(threads)));
     let closes = CLOSES.iter().flat_map(|(reason, value)| {
         of_each(&|r| value(r) as f64).into_iter().map(|(mut labels, value)| {
             labels.insert(0, label("reason", reason));
@@ -173,6 +205,49 @@ fn thread_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
     families
 }
 
+/// The threads that answered, with their numbers.
+fn by_thread(threads: &[Option<Report>]) -> Vec<(String, &Report)> {
+    let there = threads.iter().enumerate();
+    there.filter_map(|(number, report)| Some((number.to_string(), report.as_ref()?))).collect()
+}
+
+/// Words with their counts.
+type Each<'a> = Box<dyn Iterator<Item = (&'static str, u64)> + 'a>;
+
+/// A counter by a label of few values: name, help, label, values.
+type LabelledCounter = (&'static str, &'static str, &'static str, fn(&Report) -> Each<'_>);
+
+const REFUSED: &[LabelledCounter] = &[
+    ("pinwire_handshakes_refused_total", "Connections turned away before their upgrade.", "reason", |r| {
+        Box::new(r.refused.handshakes.each())
+    }),
+    ("pinwire_tokens_refused_total", "Tokens refused.", "reason", |r| Box::new(r.refused.tokens.each())),
+    ("pinwire_tls_handshakes_total", "TLS handshakes that came through.", "kind", |r| {
+        Box::new([("full", r.tls.full), ("resumed", r.tls.resumed)].into_iter())
+    }),
+    ("pinwire_tls_failures_total", "TLS handshakes that came to nothing.", "reason", |r| {
+        Box::new(r.refused.tls.each())
+    }),
+    (
+        "pinwire_accept_pauses_total",
+        "Times at which accepting paused, for lack of something.",
+        "reason",
+        |r| Box::new(r.refused.accepts.each()),
+    ),
+];
+
+fn refused_families(threads: &[(String, &Report)]) -> Vec<MetricFamily> {
+    let one = |(name, help, label_name, each): &LabelledCounter| {
+        let mut metrics = Vec::new();
+        for (thread, report) in threads {
+            let labels = |word| vec![label(label_name, word), label("thread", thread)];
+            metrics.extend(each(report).map(|(word, count)| counter(labels(word), count as f64)));
+        }
+        family(name, help, MetricType::COUNTER, metrics)
+    };
+    REFUSED.iter().map(one).collect()
+}
+
 fn time_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
     let all = |of: fn(&Report) -> &Histogram| {
         let mut sum = Histogram::default();
@@ -184,6 +259,11 @@ fn time_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
             "pinwire_handshake_seconds",
             "From accepting a connection to the answer to its upgrade.",
             &all(|r| &r.times.handshake),
+        ),
+        histogram(
+            "pinwire_tls_handshake_seconds",
+            "From accepting a connection to the end of its TLS handshake.",
+            &all(|r| &r.times.tls),
         ),
         histogram("pinwire_token_seconds", "Judging a token.", &all(|r| &r.times.token)),
         histogram(
@@ -309,12 +389,15 @@ mod tests {
     use super::*;
 
     fn node() -> Node {
+        let certificates = vec![("eu.example.net".to_owned(), 1_800_000_000)];
         Node {
             region: "eu-central-1".to_owned(),
             status: Status::Degraded,
             max_connections: 7,
             keys: (1, 3),
             jwks: jwks::Snapshot { fetches: [1, 2, 3], urls: 2, age_seconds: f64::INFINITY },
+            certificates,
+            traces: Some(Counted::default()),
         }
     }
 
@@ -334,6 +417,7 @@ mod tests {
             "pinwire_keys{source=\"fetched\"} 2",
             "pinwire_jwks_fetches_total{outcome=\"failed\"} 3",
             "pinwire_jwks_age_seconds inf",
+            "pinwire_tls_certificate_not_after_timestamp_seconds{certificate=\"eu.example.net\"} 1800000000",
             "pinwire_connections{thread=\"0\"} 3",
             "pinwire_thread_up{thread=\"0\"} 1",
             "pinwire_thread_up{thread=\"1\"} 0",
@@ -359,8 +443,9 @@ mod tests {
             assert_eq!(
                 kind == "histogram",
                 name.ends_with("_seconds")
-                    && !name.starts_with("process_")
-                    && !name.ends_with("_age_seconds"),
+                    && !name.ends_with("_age_seconds")
+                    && !name.ends_with("_timestamp_seconds")
+                    && !name.starts_with("process_"),
                 "{line}"
             );
             let help = format!("# HELP {name} ");
@@ -373,7 +458,18 @@ mod tests {
             labels.iter().map(|label| label.split('=').next().unwrap()).collect();
         assert_eq!(
             names.into_iter().collect::<Vec<_>>(),
-            ["le", "outcome", "reason", "region", "source", "status", "thread", "version"]
+            [
+                "certificate",
+                "kind",
+                "le",
+                "outcome",
+                "reason",
+                "region",
+                "source",
+                "status",
+                "thread",
+                "version"
+            ]
         );
     }
 }

@@ -3,6 +3,7 @@
 //! | module | concern |
 //! | --- | --- |
 //! | `histogram` | times in buckets |
+//! | `refused` | what was turned away, by reason, and what of it the log is told |
 //! | `report` | what a data thread hands over, and how it is asked |
 //! | `process` | what the kernel knows of the process |
 //! | `exposition` | Prometheus' text |
@@ -10,9 +11,11 @@
 mod exposition;
 mod histogram;
 mod process;
+mod refused;
 mod report;
 
 pub(crate) use exposition::{CONTENT_TYPE, Node, text};
 pub(crate) use histogram::Histogram;
 pub(crate) use process::Process;
-pub(crate) use report::{Report, Threads, Times};
+pub(crate) use refused::{Refusals, Refused, handshake, tls_reason};
+pub(crate) use report::{Report, Threads, Times, TlsHandshakes};

@@ -8,7 +8,7 @@ use pinwire_shard::Stats;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 
-use super::Histogram;
+use super::{Histogram, Refused};
 use crate::data::{Envelope, Mailbox};
 
 /// How long a data thread may take to answer: far more than a turn.
@@ -29,6 +29,21 @@ pub(crate) struct Report {
     pub(crate) stats: Stats,
     /// How long things took.
     pub(crate) times: Times,
+    /// What was turned away.
+    pub(crate) refused: Refused,
+    /// TLS handshakes.
+    pub(crate) tls: TlsHandshakes,
+}
+
+/// TLS handshakes of a data thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TlsHandshakes {
+    /// That cost a signature.
+    pub(crate) full: u64,
+    /// That went on from an earlier connection, by a ticket.
+    pub(crate) resumed: u64,
+    /// That wait for their share of a turn now.
+    pub(crate) waiting: usize,
 }
 
 /// How long things took on a data thread.
@@ -36,6 +51,8 @@ pub(crate) struct Report {
 pub(crate) struct Times {
     /// From accepting a connection to its 101 answer.
     pub(crate) handshake: Histogram,
+    /// From accepting a connection to the end of its TLS handshake.
+    pub(crate) tls: Histogram,
     /// Judging a token, from memory or by its signature.
     pub(crate) token: Histogram,
     /// A turn, from the first event to the last byte handed to the kernel: how long whatever came meanwhile waited.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod clock;
+mod exhaustion;
 mod keys;
 mod member;
 mod ops;
@@ -10,3 +11,4 @@ mod rig;
 mod serve;
 mod store;
 mod tls;
+mod traces;

@@ -84,7 +84,15 @@ impl Serving {
         Self::start_by(program(), config, settings)
     }
 
-    /// By a command that is [`program`] with some variables.
+    /// With so many file descriptors.
+    pub fn start_with_files(files: u32, config: &Path, settings: &[&str]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        shell.env_clear().args(["-c", &limited, env!("CARGO_BIN_EXE_pinwire-node")]);
+        Self::start_by(shell, config, settings)
+    }
+
+    /// By a command that runs [`program`], with some variables perhaps.
     pub fn start_by(mut program: Command, config: &Path, settings: &[&str]) -> Self {
         let mut child = program
             .args(["serve", "--json", "--config"])
@@ -122,6 +130,39 @@ impl Serving {
                 return seen;
             }
         }
+    }
+
+    /// The value of a metric with these labels, over all threads.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics", "");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+        let values: Vec<f64> = lines.map(|(_, value)| value.parse().unwrap()).collect();
+        assert!(!values.is_empty(), "{name} in\n{text}");
+        values.iter().sum()
+    }
+
+    /// Asks for an upgrade; returns the socket and the status, or how it ended.
+    pub fn knock(&self, token: &str) -> (TcpStream, String) {
+        let url = self.ready["regions"][0]["ws_url"].as_str().unwrap();
+        let mut socket = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            socket,
+            "GET /document?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        .unwrap();
+        // No byte behind the head: it is the caller's.
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if socket.read(&mut byte).unwrap() == 0 {
+                break;
+            }
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        (socket, head.split(' ').nth(1).unwrap_or("closed").to_owned())
     }
 
     pub fn signal(&self, name: &str) {

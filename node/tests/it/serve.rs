@@ -13,7 +13,13 @@ fn what_init_writes_serves_at_once_with_the_secret_beside_it() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     assert_eq!(fs::metadata(home.secret()).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(home.config_command("check"), (0, "good: region eu-central-1, 1 keys\n".to_owned()));
+    let (status, told) = home.config_command("check");
+    assert!(status == 0 && told.starts_with("good: region eu-central-1, 1 key for tokens\n"), "{told}");
+    for line in
+        ["listens on: 127.0.0.1:1234 in plain text", "connections: at most 100000", "license regions: "]
+    {
+        assert!(told.contains(&format!("\n  {line}")), "{line} in {told}");
+    }
     let node = Serving::start(&home.config());
     assert_eq!(node.ready["pid"], node.child.id());
     assert_eq!(node.ready["regions"][0]["region"], "eu-central-1");
@@ -88,6 +94,8 @@ fn a_port_that_is_taken_is_told_with_what_to_do() {
     let (status, told) = run(&["serve", "--config", home.config().to_str().unwrap()]);
     assert_eq!(status, 2);
     assert!(told.contains("something else listens there; `ss -ltnp sport = :"), "{told}");
+    assert_eq!(told.matches("Address already in use").count(), 1, "{told}");
+    assert_eq!(told.matches(&taken.local_addr().unwrap().to_string()).count(), 1, "{told}");
 }
 
 #[test]
@@ -132,4 +140,30 @@ fn a_dump_tells_where_each_value_was_set_and_no_secret() {
         (&entries[0]["key"], &entries[0]["value"]),
         (&Value::from("region"), &Value::from("\"eu-central-1\""))
     );
+}
+
+#[test]
+fn a_herd_that_is_refused_is_a_line_a_second_and_counted() {
+    let home = Home::new();
+    let settings = ["listen=127.0.0.1:0", "threads=1", "max_connections=2", "address_limits.enabled=false"];
+    let node = Serving::start_with(&home.config(), &settings);
+    let _there = [node.knock(&home.token()), node.knock("a.b.c")].map(|(socket, status)| {
+        assert_eq!(status, "101");
+        socket
+    });
+    for _ in 0..100 {
+        assert_eq!(node.knock("a.b.c").1, "503");
+    }
+    // Some may fall into the next second.
+    let told =
+        node.logs(&["WARN", "connections refused within a second: ", " full", "last_client=127.0.0.1"]);
+    let count: u32 = told.split(": ").last().unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(count > 10, "{told}");
+    let (_, text) = node.get("/metrics", "");
+    for line in [
+        "pinwire_handshakes_refused_total{reason=\"full\",thread=\"0\"} 100",
+        "pinwire_tokens_refused_total{reason=\"malformed\",thread=\"0\"} 1",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pinwire_protocol::document::ywebsocket::{self, Message};
@@ -11,7 +12,7 @@ use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Sc
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
-use crate::rig::{Home, PATIENCE, Serving};
+use crate::rig::{Home, PATIENCE, Serving, run};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
@@ -54,7 +55,12 @@ impl Secure {
     }
 
     fn start(&self) -> Serving {
-        Serving::start_with(&self.home.config(), &["listen=", "tls.listen=127.0.0.1:0", "threads=2"])
+        self.start_with(&["threads=2"])
+    }
+
+    fn start_with(&self, settings: &[&str]) -> Serving {
+        let settings = [&["listen=", "tls.listen=127.0.0.1:0"], settings].concat();
+        Serving::start_with(&self.home.config(), &settings)
     }
 
     /// What clients connect by; one keeps the tickets that it was given.
@@ -285,4 +291,160 @@ fn what_follows_an_end_is_ignored_and_kept_nowhere() {
     let zeros = vec![0; 1 << 20];
     let is_refused = (0..256).any(|_| stream.sock.write_all(&zeros).is_err());
     assert!(is_refused, "256 MiB were taken");
+}
+
+/// Reads to the end, which has to be said.
+fn rest(stream: &mut Stream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("close_notify before the end");
+    rest
+}
+
+#[test]
+fn a_herd_of_handshakes_waits_in_turn_and_nobody_is_lost() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&["threads=1", "tls.handshakes_per_turn=1"]);
+    let client = secure.client();
+    let mut there = connect(&node, &client, "localhost");
+    let mut herd: Vec<Stream> = (0..200)
+        .map(|_| {
+            let tcp = TcpStream::connect(authority(&node)).unwrap();
+            tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut tls = StreamOwned::new(ClientConnection::new(Arc::clone(&client), name).unwrap(), tcp);
+            tls.conn.write_tls(&mut tls.sock).unwrap();
+            tls
+        })
+        .collect();
+    assert!(get(&mut there, "/health").contains("\"healthy\""));
+    for stream in &mut herd {
+        assert!(get(stream, "/health").contains("\"healthy\""));
+    }
+}
+
+#[test]
+fn deadlines_end_connections_as_tls_wants_it() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&[
+        "threads=1",
+        "deadlines.handshake=1s",
+        "http.head_deadline=1s",
+        "deadlines.close=1s",
+    ]);
+    let client = secure.client();
+    let mut silent = connect(&node, &client, "localhost");
+    assert_eq!(rest(&mut silent), b"", "no request came");
+    let mut idle = connect(&node, &client, "localhost");
+    write!(idle, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let answer = String::from_utf8(rest(&mut idle)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"healthy\""), "no second request came");
+    // Its close frame is not answered.
+    let mut refused = Member::open(connect(&node, &client, "localhost"), "document", "a.b.c");
+    refused.say(|out| ywebsocket::append_sync_step1(out, &[0]));
+    assert_eq!(rest(&mut refused.stream).first(), Some(&0x88));
+}
+
+#[test]
+fn another_library_sees_no_truncation() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&["threads=1", "deadlines.handshake=1s"]);
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-ign_eof", "-servername", "localhost", "-connect", &authority(&node)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl");
+    // Its input stays open: the node ends the connection.
+    let stdin = client.stdin.take();
+    let output = client.wait_with_output().unwrap();
+    drop(stdin);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !told.contains("unexpected eof"), "{told}");
+}
+
+#[test]
+fn a_stop_ends_connections_as_tls_wants_it() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&["threads=1"]);
+    let (client, token) = (secure.client(), secure.home.token());
+    let mut guest = connect(&node, &client, "localhost");
+    let mut member = Member::open(connect(&node, &client, "localhost"), "document", &token);
+    member.say(|out| ywebsocket::append_sync_step1(out, &[0]));
+    node.signal("TERM");
+    assert_eq!(rest(&mut guest), b"");
+    // Its patience is waited for, since this one answers no close frame.
+    assert!(rest(&mut member.stream).windows(2).any(|pair| pair == 1001_u16.to_be_bytes()));
+    node.logs(&["stopped"]);
+}
+
+/// The value of a metric with these labels, over all threads.
+fn metric(node: &Serving, client: &Arc<ClientConfig>, name: &str) -> u64 {
+    let text = get(&mut connect(node, client, "localhost"), "/metrics");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+    let values: Vec<u64> = lines.map(|(_, value)| value.parse().unwrap()).collect();
+    assert!(!values.is_empty(), "{name} in\n{text}");
+    values.iter().sum()
+}
+
+#[test]
+fn handshakes_are_counted_and_failed_ones_told_by_their_reason() {
+    let secure = Secure::new(&["localhost"]);
+    let node = secure.start_with(&["threads=1", "deadlines.handshake=2s"]);
+    let client = secure.client();
+    // Who speaks no TLS, who does not trust the certificate, who says nothing, who leaves.
+    let silent = TcpStream::connect(authority(&node)).unwrap();
+    let mut plain = TcpStream::connect(authority(&node)).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let tcp = TcpStream::connect(authority(&node)).unwrap();
+    let name = ServerName::try_from("other.example").unwrap();
+    let mut wary = StreamOwned::new(ClientConnection::new(Arc::clone(&client), name).unwrap(), tcp);
+    assert!(wary.conn.complete_io(&mut wary.sock).is_err());
+    drop(TcpStream::connect(authority(&node)).unwrap());
+    let mut first = connect(&node, &client, "localhost");
+    get(&mut first, "/health");
+    get(&mut connect(&node, &client, "localhost"), "/health");
+    let told =
+        node.logs(&["TLS handshakes that failed within a second: ", "not_tls", "last_client=127.0.0.1"]);
+    assert!(told.contains("INFO"), "{told}");
+    node.logs(&["TLS handshakes that failed within a second: 1 timeout"]);
+    drop(silent);
+    let of = |name: &str| metric(&node, &client, name);
+    let failed = |reason: &str| of(&format!("pinwire_tls_failures_total{{reason=\"{reason}\""));
+    let reasons = ["not_tls", "certificate_refused", "timeout", "closed", "alert"];
+    assert_eq!(reasons.map(failed), [1, 1, 1, 1, 0]);
+    // The first of this client, and those that came back with its ticket.
+    assert_eq!(of("pinwire_tls_handshakes_total{kind=\"full\""), 1);
+    assert!(of("pinwire_tls_handshakes_total{kind=\"resumed\"") > 1);
+    assert!(of("pinwire_tls_handshake_seconds_count") > 2);
+    assert_eq!(of("pinwire_tls_handshakes_waiting"), 0);
+}
+
+#[test]
+fn a_certificate_that_expired_is_told_at_the_start_by_doctor_and_as_a_metric() {
+    let secure = Secure::new(&["localhost"]);
+    let end = time::macros::datetime!(2020-01-02 00:00 UTC);
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_after = end;
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(secure.path("0.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(secure.path("0.key"), key.serialize_pem()).unwrap();
+    let node = secure.start_with(&["listen=127.0.0.1:0", "threads=1"]);
+    node.logs(&["WARN", "0.crt expired on 2020-01-02: clients refuse it; renew it"]);
+    let ready = node.logs(&["ready", "tls=", "plain="]);
+    let plain = ready.split("plain=").nth(1).unwrap().split('"').nth(1).unwrap();
+    let mut plain = TcpStream::connect(plain).unwrap();
+    write!(plain, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    plain.read_to_string(&mut metrics).unwrap();
+    let line = format!(
+        "pinwire_tls_certificate_not_after_timestamp_seconds{{certificate=\"localhost\"}} {}",
+        end.unix_timestamp()
+    );
+    assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    let file = secure.home.config();
+    let (status, told) =
+        run(&["doctor", "--config", file.to_str().unwrap(), "--set", "tls.listen=127.0.0.1:0"]);
+    assert_eq!(status, 2, "{told}");
+    assert!(told.contains("certificates") && told.contains("expired on 2020-01-02"), "{told}");
 }
