@@ -1,10 +1,10 @@
 //! Sockets to listen on, and who is at the other end of a connection.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 
@@ -106,6 +106,7 @@ impl Door {
     /// Makes a socket that only the node's user can connect to. One that another process left behind is replaced; one that
     /// somebody listens on is not, nor is any other kind of file.
     fn open(path: &Path) -> io::Result<Self> {
+        make_directory(path)?;
         if let Ok(metadata) = fs::symlink_metadata(path) {
             if !metadata.file_type().is_socket() {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there, and no socket"));
@@ -129,6 +130,14 @@ impl Door {
     }
 }
 
+/// Makes the directory that a file of the node's is to lie in, if that is not there.
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.is_dir()) {
+        Some(directory) => DirBuilder::new().mode(0o750).create(directory),
+        None => Ok(()),
+    }
+}
+
 impl Drop for Door {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
@@ -138,6 +147,16 @@ impl Drop for Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_missing_is_made_and_closed_to_others() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("pinwire/admin.sock");
+        let _door = Door::open(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(path.parent().unwrap()) & 0o007, 0);
+        assert!(Door::open(&home.path().join("no/such/admin.sock")).is_err());
+    }
 
     #[test]
     fn a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not() {

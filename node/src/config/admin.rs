@@ -148,14 +148,15 @@ fn authorities(written: &mut Written, file: &str) -> Option<Authorities> {
     }
 }
 
-/// A file that the node makes itself: its directory has to be there.
+/// A file that the node makes itself, with its directory: what that is in has to be there.
 fn file(written: &mut Written, key: &str, path: &str) -> Option<PathBuf> {
     if path.is_empty() {
         return None;
     }
     let path = PathBuf::from(path);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if directory.is_some_and(|directory| !directory.is_dir()) {
+    let is_missing = |directory: &Path| !directory.as_os_str().is_empty() && !directory.is_dir();
+    let directory = path.parent().filter(|directory| is_missing(directory));
+    if directory.and_then(Path::parent).is_some_and(is_missing) {
         let what = format!("{} is in no directory that there is; make it first", path.display());
         written.wrong(key, what);
     }

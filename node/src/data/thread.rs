@@ -489,7 +489,7 @@ impl DataThread {
             return self.shard.close(slot, &Close::try_again(retry_ms));
         }
         self.shard.open(slot, upgrade.opening);
-        tracing::debug!(conn = %self.name(slot), client = %upgrade.client, "a connection was opened");
+        tracing::debug!(conn = self.name(slot), client = %upgrade.client, "a connection was opened");
         if !rest.is_empty() {
             self.shard.bytes(slot, rest);
         }
