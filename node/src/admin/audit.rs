@@ -11,7 +11,6 @@ use arc_swap::ArcSwapOption;
 use pinwire_admin_api::actions::{Action, AuditPage, AuditRecord, Outcome, Who};
 use time::OffsetDateTime;
 
-use super::listener::make_directory;
 use super::rfc3339;
 
 /// Records kept in memory.
@@ -79,7 +78,6 @@ impl Audit {
 }
 
 fn open(file: &Path) -> io::Result<File> {
-    make_directory(file)?;
     OpenOptions::new().append(true).create(true).mode(0o600).open(file)
 }
 

@@ -130,8 +130,8 @@ impl Door {
     }
 }
 
-/// Makes the directory that a file of the node's is to lie in, if that is not there.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+/// Makes the directory that a socket is to lie in, if that is not there.
+fn make_directory(path: &Path) -> io::Result<()> {
     match path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.is_dir()) {
         Some(directory) => DirBuilder::new().mode(0o750).create(directory),
         None => Ok(()),

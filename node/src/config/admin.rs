@@ -62,14 +62,14 @@ pub(super) fn resolve(written: &mut Written) -> Option<Admin> {
             "is of no use without admin.listen: the Unix socket asks for no token",
         );
     }
-    let socket = file(written, "admin.socket", &socket);
+    let socket = file(written, "admin.socket", &socket, true);
     if socket.as_ref().is_some_and(|socket| socket.as_os_str().len() > SOCKET_PATH_MAX) {
         let what = format!(
             "has more than {SOCKET_PATH_MAX} bytes, and the kernel takes little more; choose a shorter path"
         );
         written.wrong("admin.socket", what);
     }
-    let audit_log = file(written, "admin.audit_log", &audit_log);
+    let audit_log = file(written, "admin.audit_log", &audit_log, false);
     let listen = if is_guarded { addresses } else { Vec::new() };
     let is_reachable = !listen.is_empty() || socket.is_some();
     is_reachable.then_some(Admin { listen, socket, token, tls, audit_log })
@@ -148,15 +148,16 @@ fn authorities(written: &mut Written, file: &str) -> Option<Authorities> {
     }
 }
 
-/// A file that the node makes itself, with its directory: what that is in has to be there.
-fn file(written: &mut Written, key: &str, path: &str) -> Option<PathBuf> {
+/// A file that the node makes itself: its directory has to be there, or what that is in where the node makes that as well.
+fn file(written: &mut Written, key: &str, path: &str, makes_directory: bool) -> Option<PathBuf> {
     if path.is_empty() {
         return None;
     }
     let path = PathBuf::from(path);
-    let is_missing = |directory: &Path| !directory.as_os_str().is_empty() && !directory.is_dir();
-    let directory = path.parent().filter(|directory| is_missing(directory));
-    if directory.and_then(Path::parent).is_some_and(is_missing) {
+    let is_missing = |directory: &&Path| !directory.as_os_str().is_empty() && !directory.is_dir();
+    let missing = path.parent().filter(is_missing);
+    let missing = if makes_directory { missing.and_then(Path::parent).filter(is_missing) } else { missing };
+    if missing.is_some() {
         let what = format!("{} is in no directory that there is; make it first", path.display());
         written.wrong(key, what);
     }
