@@ -94,11 +94,11 @@ impl Gauge {
         let (used_mib, limit_mib) = (used >> 20, self.limit >> 20);
         let is_short = self.shortage.is_now();
         if !is_short && used >= self.limit {
-            tracing::warn!(used_mib, limit_mib, "short of memory (max_memory): new clients are refused");
             self.change(true);
+            tracing::warn!(used_mib, limit_mib, "short of memory (max_memory): new clients are refused");
         } else if is_short && used < self.limit / 100 * RELIEF_PERCENT {
-            tracing::info!(used_mib, limit_mib, "there is memory again: new clients are taken");
             self.change(false);
+            tracing::info!(used_mib, limit_mib, "there is memory again: new clients are taken");
         }
     }
 

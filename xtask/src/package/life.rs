@@ -100,7 +100,7 @@ fn certificate() -> Result<PathBuf> {
         "ec_paramgen_curve:P-256",
         "-nodes",
         "-days",
-        "2",
+        "90",
     ]);
     // No authority: clients in Rust refuse one as a server.
     openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
