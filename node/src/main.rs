@@ -10,7 +10,7 @@ use pinwire_node::cli::{Cli, Command, TokenCommand};
 use pinwire_node::log;
 use pinwire_node::memory;
 use pinwire_node::signals::{Signals, Wish};
-use pinwire_node::{Node, Start};
+use pinwire_node::{Node, Start, StartError};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,13 +22,16 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::from(EXIT_ERROR)
+            // Started again, a node may find what it lacks here: a port, room on the disk. A configuration stays as it is.
+            ExitCode::from(if error.is::<StartError>() { EXIT_CANNOT_START } else { EXIT_ERROR })
         }
     }
 }
 
 /// The same status as for flags that cannot be parsed.
 const EXIT_ERROR: u8 = 2;
+/// The host does not let the node run.
+const EXIT_CANNOT_START: u8 = 1;
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let done = match &cli.command {

@@ -33,6 +33,9 @@ use crate::traces::{self, Exporter, Recorder};
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
 /// Microseconds between two fan-outs of a busy document, for each member: twice what a send takes.
 const GATHER_US_PER_MEMBER: u32 = 8;
+/// How long a port may be taken: the rings of a process that was killed keep its sockets for a moment.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+const PORT_RETRY: Duration = Duration::from_millis(20);
 /// Connections the kernel keeps for us between two accepts.
 const BACKLOG: i32 = 4096;
 
@@ -309,7 +312,15 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Fails if another process listens there: sharing the port would otherwise give it half of our connections.
 fn check_free(address: SocketAddr) -> io::Result<()> {
-    socket(address)?.bind(&address.into())
+    let deadline = Instant::now() + PORT_PATIENCE;
+    loop {
+        match socket(address)?.bind(&address.into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::park_timeout(PORT_RETRY);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -476,11 +487,11 @@ impl Starting {
 
 /// A data thread that panics takes its connections with it and leaves a node that serves half of its documents. The
 /// process ends instead, and its supervisor starts it again.
-struct AbortOnPanic;
+pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        tracing::error!("a data thread panicked; the node ends");
+        tracing::error!("a thread that the node cannot do without panicked; the node ends");
         std::process::abort();
     }
 }

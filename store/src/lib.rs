@@ -37,7 +37,7 @@ mod table;
 mod updates;
 
 pub use change::{Base, Change, Changes};
-pub use recovery::{RecoverError, Recovered, recover};
+pub use recovery::{Lock, RecoverError, Recovered, recover};
 pub use segment::{Disk, DiskFile, Files};
 pub use store::{Checkpoint, Fsync, Options, Store};
 pub use table::{Entry, Loaded, Table, TableError, Which};

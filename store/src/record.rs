@@ -13,8 +13,11 @@ use memchr::memmem;
 
 use crate::Updates;
 
-/// What a record begins with: not found in text, and unlikely elsewhere.
-const MARKER: [u8; 4] = [0xB5, b'P', b'W', 0x1A];
+/// What a file's records begin with. Clients do not know it, so that they cannot make a reader look in many places.
+fn marker(salt: u64) -> [u8; 4] {
+    ((salt >> 32) as u32 ^ 0xB550_571A).to_le_bytes()
+}
+
 const HEADER: usize = 12;
 
 /// Something that happened to a document.
@@ -33,7 +36,7 @@ const END_KEPT: u8 = 3;
 impl Record<'_> {
     pub(crate) fn write(&self, salt: u64, out: &mut Vec<u8>) {
         let start = out.len();
-        out.extend_from_slice(&MARKER);
+        out.extend_from_slice(&marker(salt));
         out.extend_from_slice(&[0; 8]);
         match self {
             Self::Append { name, updates } => {
@@ -105,7 +108,7 @@ impl<'a> Reader<'a> {
 
     /// Bytes to the next record, or to the end.
     fn damaged(&self, rest: &[u8]) -> usize {
-        memmem::find_iter(&rest[1..], &MARKER)
+        memmem::find_iter(&rest[1..], &marker(self.salt))
             .map(|at| at + 1)
             .find(|at| read(&rest[*at..], self.salt).is_some())
             .unwrap_or(rest.len())
@@ -117,7 +120,7 @@ fn read(bytes: &[u8], salt: u64) -> Option<(Record<'_>, usize)> {
     let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
     let field = |at: usize| header[at..].first_chunk::<4>().map(|four| u32::from_le_bytes(*four));
     let (len, crc) = (field(4)?, field(8)?);
-    let payload = rest.get(..len as usize).filter(|_| header.starts_with(&MARKER))?;
+    let payload = rest.get(..len as usize).filter(|_| header.starts_with(&marker(salt)))?;
     if checksum(salt, len, payload) != crc {
         return None;
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::replay::{replay, segments};
+use crate::segment::HIDDEN;
 use crate::{Damage, Disk, Options, Store, Table, TableError};
 
 /// A store that can be used.
@@ -48,16 +49,10 @@ pub enum RecoverError {
 pub struct Lock(#[allow(dead_code, reason = "the lock goes with the file")] File);
 
 /// Opens the store in a folder, or makes one: takes the lock, puts what the journal says into the table, begins a new journal.
-/// Documents that were open count as ended at `now_unix` until somebody opens them.
 ///
 /// # Errors
 /// [`RecoverError`]; what is there stays as it was.
-pub fn recover(
-    folder: &Path,
-    disk: Box<dyn Disk>,
-    options: Options,
-    now_unix: u64,
-) -> Result<Recovered, RecoverError> {
+pub fn recover(folder: &Path, disk: Box<dyn Disk>, options: Options) -> Result<Recovered, RecoverError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -66,16 +61,29 @@ pub fn recover(
     let lock = lock(folder)?;
     let of_table = |error| RecoverError::Table(folder.to_owned(), error);
     let (mut table, damage) = Table::open(folder).map_err(of_table)?;
+    let mut late_damage = None;
+    remove_unfinished(folder).map_err(|error| RecoverError::Write(folder.to_owned(), error))?;
     let unreadable = |error| RecoverError::Read(folder.to_owned(), error);
     let found = segments(folder).map_err(unreadable)?;
     let applied = table.last_checkpoint().map_err(of_table)?;
-    let (old, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|(id, _)| id.number <= applied);
-    let replayed = replay(&new).map_err(unreadable)?;
-    let last = new.last().map_or(applied, |(id, _)| id.number);
-    if !new.is_empty() {
-        table.apply(last, &replayed.changes).map_err(of_table)?;
+    let (mut old, mut new): (Vec<_>, Vec<_>) = found.into_iter().partition(|(id, _)| id.number <= applied);
+    if new.is_empty() {
+        // There is a next file before a checkpoint is taken: where there is none, the number is not to be trusted. Reading
+        // what the table has already does no harm.
+        std::mem::swap(&mut old, &mut new);
     }
-    table.end_all(now_unix).map_err(of_table)?;
+    let replayed = replay(&new).map_err(unreadable)?;
+    let last = new.last().map_or(applied, |(id, _)| id.number.max(applied));
+    if !new.is_empty() {
+        let mut outcome = table.apply(last, &replayed.changes);
+        if let Err(TableError::Damaged(_)) = outcome {
+            drop(table);
+            let (salvaged, damage) = Table::salvage(folder).map_err(of_table)?;
+            (table, late_damage) = (salvaged, Some(damage));
+            outcome = table.apply(last, &replayed.changes);
+        }
+        outcome.map_err(of_table)?;
+    }
     let unwritable = |error| RecoverError::Write(folder.to_owned(), error);
     for (_, path) in &old {
         fs::remove_file(path).map_err(unwritable)?;
@@ -90,8 +98,19 @@ pub fn recover(
         }
     }
     let store = Store::begin(folder.to_owned(), disk, options, last).map_err(unwritable)?;
-    let damages = damage.into_iter().chain(replayed.damages).collect();
+    let damages = damage.into_iter().chain(late_damage).chain(replayed.damages).collect();
     Ok(Recovered { store, table, lock, records: replayed.records, damages })
+}
+
+/// What a process did not write whole.
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(HIDDEN) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The file tells who has the lock; the lock itself ends with the process, however that ends.

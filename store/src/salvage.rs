@@ -58,9 +58,16 @@ pub(crate) fn salvage(path: &Path) -> Result<Salvaged, TableError> {
     transaction.execute("UPDATE last_checkpoint SET number = ?1", [last_checkpoint])?;
     transaction.commit()?;
     drop(target);
-    std::fs::rename(path, &aside).map_err(system)?;
-    let _ = std::fs::remove_file(with_suffix(path, "-journal"));
+    // There is a table under this name at every moment: an empty one would be made in place of none.
+    std::fs::hard_link(path, &aside).map_err(system)?;
+    let journal = with_suffix(path, "-journal");
+    if journal.exists() {
+        std::fs::rename(&journal, with_suffix(&aside, "-journal")).map_err(system)?;
+    }
     std::fs::rename(&new, path).map_err(system)?;
+    if let Some(folder) = path.parent() {
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(system)?;
+    }
     Ok(salvaged)
 }
 

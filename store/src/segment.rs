@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What the journal needs of a disk. Tests bring one that fails.
@@ -17,6 +18,11 @@ pub trait Disk: fmt::Debug + Send {
     /// # Errors
     /// As the system says.
     fn sync_names(&self, folder: &Path) -> io::Result<()>;
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     ///
     /// # Errors
@@ -50,7 +56,11 @@ pub struct Files;
 impl Disk for Files {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         // Appending: after a cut the next write is where the file ends.
-        Ok(Box::new(OpenOptions::new().append(true).create_new(true).open(path)?))
+        Ok(Box::new(OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn sync_names(&self, folder: &Path) -> io::Result<()> {
@@ -94,6 +104,9 @@ impl SegmentId {
     }
 }
 
+/// What the name of a file ends in that is not whole yet.
+pub(crate) const HIDDEN: &str = ".part";
+
 /// The file that is written to.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -109,7 +122,23 @@ pub(crate) struct Segment {
 
 impl Segment {
     pub(crate) fn create(disk: &dyn Disk, folder: &Path, id: SegmentId) -> io::Result<Self> {
-        let path = folder.join(id.file_name());
+        Self::create_as(disk, folder.join(id.file_name()), id)
+    }
+
+    /// Under a name that no start reads: see [`Self::publish`].
+    pub(crate) fn create_hidden(disk: &dyn Disk, folder: &Path, id: SegmentId) -> io::Result<Self> {
+        Self::create_as(disk, folder.join(id.file_name() + HIDDEN), id)
+    }
+
+    /// It is whole: starts read it from now on.
+    pub(crate) fn publish(&mut self, disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+        let path = folder.join(self.id.file_name());
+        disk.rename(&self.path, &path)?;
+        self.path = path;
+        Ok(())
+    }
+
+    fn create_as(disk: &dyn Disk, path: PathBuf, id: SegmentId) -> io::Result<Self> {
         let file = disk.create(&path)?;
         Ok(Self { id, path, file, len: 0, is_torn: false, is_synced: true })
     }

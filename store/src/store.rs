@@ -1,6 +1,6 @@
 //! What is asked for while a node runs: the writing side.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,10 +71,14 @@ pub struct Store {
     disk: Box<dyn Disk>,
     options: Options,
     segment: Segment,
+    /// The highest number that a file ever had.
+    last_number: u64,
     /// Files that only hold what was handed over: they go when that is in the table.
     retired: Vec<(u64, PathBuf)>,
     /// Records to be written by the next commit.
     batch: Vec<u8>,
+    /// Documents of which updates are among them.
+    uncommitted: HashSet<Box<str>>,
     changes: Changes,
     /// When the first of these happened.
     changed_at: Option<Duration>,
@@ -104,8 +108,10 @@ impl Store {
             disk,
             options,
             segment,
+            last_number: id.number,
             retired: Vec::new(),
             batch: Vec::new(),
+            uncommitted: HashSet::new(),
             changes: Changes::default(),
             changed_at: None,
             open: HashMap::new(),
@@ -116,6 +122,8 @@ impl Store {
 
     /// A session begins. What this returns happened since the last checkpoint: it goes on top of what the table has.
     pub fn open(&mut self, name: &str, now: Duration) -> Change {
+        // A start after a crash is to know that somebody had it open.
+        self.write(&Record::Append { name, updates: &[] });
         let began_after = self.segment.id.number - 1;
         self.open.insert(name.into(), Open { began_after, handed_over: Vec::new() });
         self.note_change(now);
@@ -129,9 +137,22 @@ impl Store {
 
     /// Updates came; `position` is where they end in the session's log.
     pub fn append(&mut self, name: &str, position: u32, updates: &Updates, now: Duration) {
-        Record::Append { name, updates: updates.as_bytes() }.write(self.segment.id.salt, &mut self.batch);
+        self.write(&Record::Append { name, updates: updates.as_bytes() });
+        if !self.uncommitted.contains(name) {
+            self.uncommitted.insert(name.into());
+        }
         self.note_change(now);
         self.changes.change(name, |change| change.append(position, updates));
+    }
+
+    /// True if updates of this document came that are not safe yet.
+    #[must_use]
+    pub fn has_uncommitted(&self, name: &str) -> bool {
+        self.uncommitted.contains(name)
+    }
+
+    fn write(&mut self, record: &Record<'_>) {
+        record.write(self.segment.id.salt, &mut self.batch);
     }
 
     /// Compaction made this of everything before `upto` in the session's log.
@@ -151,14 +172,18 @@ impl Store {
         if self.open.remove(name).is_none() {
             return;
         }
-        Record::End { name, at, is_kept }.write(self.segment.id.salt, &mut self.batch);
+        self.write(&Record::End { name, at, is_kept });
         self.note_change(now);
         self.changes.end(name, at, is_kept);
     }
 
-    /// The session never began: whoever opened the document could not load it.
-    pub fn abandon(&mut self, name: &str) {
-        self.open.remove(name);
+    /// The session never began: whoever opened the document could not load it. What is there stays, and counts as ended at
+    /// this second.
+    pub fn abandon(&mut self, name: &str, at: u64, now: Duration) {
+        if self.open.remove(name).is_some() {
+            self.note_change(now);
+            self.changes.change(name, |change| change.ended_at = Some(at));
+        }
     }
 
     fn note_change(&mut self, now: Duration) {
@@ -177,6 +202,7 @@ impl Store {
             self.segment.append(&self.batch)?;
             self.batch.clear();
             self.batch.shrink_to(BATCH_KEPT);
+            self.uncommitted.clear();
             self.unsynced_since.get_or_insert(now);
         }
         match self.options.fsync {
@@ -200,8 +226,8 @@ impl Store {
 
     /// Writes all that is gathered to a new file.
     fn start_over(&mut self) -> io::Result<()> {
-        let id = SegmentId { number: self.segment.id.number + 1, salt: salt()? };
-        let mut segment = Segment::create(&*self.disk, &self.folder, id)?;
+        let id = self.next_id()?;
+        let mut segment = Segment::create_hidden(&*self.disk, &self.folder, id)?;
         let mut records = Vec::new();
         for (name, change) in self.changes.iter() {
             write_anew(name, change, id.salt, &mut records);
@@ -209,9 +235,12 @@ impl Store {
         let written = segment
             .append(&records)
             .and_then(|()| segment.sync())
+            .and_then(|()| segment.publish(&*self.disk, &self.folder))
             .and_then(|()| self.disk.sync_names(&self.folder));
         if let Err(error) = written {
-            let _ = self.disk.remove(&segment.path);
+            if self.disk.remove(&segment.path).is_err() {
+                self.retired.push((segment.id.number, segment.path));
+            }
             return Err(error);
         }
         let doubtful = std::mem::replace(&mut self.segment, segment);
@@ -220,9 +249,16 @@ impl Store {
             self.retired.push((doubtful.id.number, doubtful.path));
         }
         self.batch.clear();
+        self.uncommitted.clear();
         self.is_doubtful = false;
         self.unsynced_since = None;
         Ok(())
+    }
+
+    /// For the next file. No number is used twice, whatever became of its file: a start reads files in their order.
+    fn next_id(&mut self) -> io::Result<SegmentId> {
+        self.last_number += 1;
+        Ok(SegmentId { number: self.last_number, salt: salt()? })
     }
 
     /// When [`Self::commit`] should be called though nothing comes.
@@ -247,10 +283,16 @@ impl Store {
             || self.changed_at.is_some_and(|at| now >= at + self.options.checkpoint_after)
     }
 
-    /// Bytes gathered for the next checkpoint.
+    /// Bytes gathered for the next checkpoint, and those that wait to be written.
     #[must_use]
     pub fn gathered(&self) -> usize {
-        self.changes.held()
+        self.changes.held() + self.batch.len()
+    }
+
+    /// Bytes of the journal since the last checkpoint.
+    #[must_use]
+    pub fn journal_len(&self) -> u64 {
+        self.segment.len()
     }
 
     /// Takes what was gathered; the journal goes on in a new file. To be called when everything is committed.
@@ -265,7 +307,7 @@ impl Store {
             self.sync()?;
         }
         let number = self.segment.id.number;
-        let id = SegmentId { number: number + 1, salt: salt()? };
+        let id = self.next_id()?;
         let segment = Segment::create(&*self.disk, &self.folder, id)?;
         if let Err(error) = self.disk.sync_names(&self.folder) {
             let _ = self.disk.remove(&segment.path);

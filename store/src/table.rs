@@ -4,7 +4,8 @@
 //! with its document's name and a checksum over all of it. Every change is one transaction that is on the disk when it
 //! returns. Erased content is overwritten with zeros.
 
-use std::collections::HashSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
@@ -30,8 +31,8 @@ pub enum TableError {
     /// A newer program wrote it.
     #[error("the table has format {0}, this program knows {FORMAT}: it was written by a newer version")]
     Newer(i64),
-    /// A file cannot be read or written while what can be read is carried over.
-    #[error("the table is damaged, and cannot be carried over: {0}")]
+    /// The system refused something about the file, or about carrying over what can be read of it.
+    #[error("the table's file: {0}")]
     Files(#[source] std::io::Error),
     /// The system or SQLite refused.
     #[error(transparent)]
@@ -43,9 +44,19 @@ impl From<rusqlite::Error> for TableError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
+            // Values of other types than were written.
+            None if is_of_values(&error) => Self::Damaged(error),
             _ => Self::Other(error),
         }
     }
+}
+
+fn is_of_values(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(
+        error,
+        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..)
+    )
 }
 
 /// `user_version` of the file.
@@ -112,13 +123,19 @@ impl Table {
         let path = folder.join(FILE);
         match Self::open_sound(&path) {
             Ok(table) => Ok((table, None)),
-            Err(TableError::Damaged(_)) => {
-                let Salvaged { set_aside, kept, lost } = salvage::salvage(&path)?;
-                let table = Self::open_sound(&path)?;
-                Ok((table, Some(Damage::Table { set_aside, kept, lost })))
-            }
+            Err(TableError::Damaged(_)) => Self::salvage(folder).map(|(table, damage)| (table, Some(damage))),
             Err(error) => Err(error),
         }
+    }
+
+    /// After [`TableError::Damaged`], which a large table tells only when it is read: carries over what can be read.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn salvage(folder: &Path) -> Result<(Self, Damage), TableError> {
+        let path = folder.join(FILE);
+        let Salvaged { set_aside, kept, lost } = salvage::salvage(&path)?;
+        Ok((Self::open_sound(&path)?, Damage::Table { set_aside, kept, lost }))
     }
 
     fn open_sound(path: &Path) -> Result<Self, TableError> {
@@ -208,31 +225,35 @@ impl Table {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// A process begins: whatever was open in the one before counts as ended at this second, until somebody comes.
+    /// A node begins: whatever was open in the one before counts as ended at this second, until somebody comes.
     ///
     /// # Errors
     /// [`TableError`].
-    pub(crate) fn end_all(&self, at: u64) -> Result<(), TableError> {
+    pub fn end_all(&self, at: u64) -> Result<(), TableError> {
         self.connection.execute("UPDATE documents SET ended_at = ?1 WHERE ended_at IS NULL", [signed(at)])?;
         Ok(())
     }
 
-    /// Removes documents whose sessions ended before this second, except those that are `open`; says how many.
+    /// Removes documents whose sessions ended before this second, except those that are open; says how many.
     ///
     /// # Errors
     /// [`TableError`].
-    pub fn remove_ended(&mut self, before: u64, open: &HashSet<Box<str>>) -> Result<usize, TableError> {
+    pub fn remove_ended(&mut self, before: u64, is_open: impl Fn(&str) -> bool) -> Result<usize, TableError> {
         let transaction = self.connection.transaction()?;
-        let mut names = {
+        let names = {
             let mut query = transaction.prepare_cached(
-                "SELECT name FROM documents WHERE ended_at IS NOT NULL AND ended_at < ?1 ORDER BY ended_at LIMIT ?2",
+                "SELECT name FROM documents WHERE ended_at IS NOT NULL AND ended_at < ?1 ORDER BY ended_at",
             )?;
-            let limit = signed((REMOVED_AT_ONCE + open.len()) as u64);
-            let names = query.query_map(params![signed(before), limit], |row| row.get::<_, String>(0))?;
-            names.collect::<Result<Vec<_>, _>>()?
+            let mut rows = query.query([signed(before)])?;
+            let mut names: Vec<String> = Vec::new();
+            while let Some(row) = rows.next()?.filter(|_| names.len() < REMOVED_AT_ONCE) {
+                let name: String = row.get(0)?;
+                if !is_open(&name) {
+                    names.push(name);
+                }
+            }
+            names
         };
-        names.retain(|name| !open.contains(name.as_str()));
-        names.truncate(REMOVED_AT_ONCE);
         for name in &names {
             drop_document(&transaction, name)?;
         }
@@ -249,6 +270,16 @@ impl Table {
         let transaction = self.connection.transaction()?;
         for name in &names {
             drop_document(&transaction, name)?;
+        }
+        // Content without a document, too: damage may have left some.
+        match which {
+            Which::Named(name) => drop_document(&transaction, name)?,
+            Which::Prefixed(prefix) => {
+                transaction.execute(
+                    "DELETE FROM content NOT INDEXED WHERE substr(name, 1, length(?1)) = ?1",
+                    [prefix],
+                )?;
+            }
         }
         transaction.commit()?;
         Ok(names.len())
@@ -314,6 +345,8 @@ struct Row {
 /// Opens the file and makes what is not there.
 pub(crate) fn connect(path: &Path) -> Result<Connection, TableError> {
     let connection = Connection::open(path)?;
+    // Documents are nobody else's business, whatever the process's mask says.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(TableError::Files)?;
     // A rollback journal and not a write-ahead log: damage in a log costs everything behind it, and is not told.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "journal_mode", "TRUNCATE")?;
@@ -334,9 +367,9 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, TableError> {
     Ok(connection)
 }
 
-/// Looks at every page's structure. Reads the whole file; checksums of rows are looked at when they are read.
+/// Looks at every page's structure, and at whether indexes have what tables have. Reads the whole file; checksums of rows are looked at when they are read.
 fn check(connection: &Connection) -> Result<(), TableError> {
-    let answer: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let answer: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if answer == "ok" {
         return Ok(());
     }

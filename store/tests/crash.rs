@@ -20,6 +20,8 @@ use proptest::prelude::*;
 struct Refusals {
     writes: AtomicBool,
     syncs: AtomicBool,
+    /// And removals.
+    renames: AtomicBool,
     /// Something that was written is not there any more.
     has_lost: AtomicBool,
 }
@@ -51,8 +53,12 @@ impl Disk for Fickle {
         if self.0.syncs.load(Ordering::Relaxed) { Err(refused()) } else { Files.sync_names(folder) }
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.0.renames.load(Ordering::Relaxed) { Err(refused()) } else { Files.rename(from, to) }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
-        Files.remove(path)
+        if self.0.renames.load(Ordering::Relaxed) { Err(refused()) } else { Files.remove(path) }
     }
 }
 
@@ -91,6 +97,7 @@ enum Step {
     Checkpoint { is_taken: bool },
     RefuseWrites(bool),
     RefuseSyncs(bool),
+    RefuseRenames(bool),
     Crash { torn: u8 },
 }
 
@@ -105,6 +112,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<bool>().prop_map(|is_taken| Step::Checkpoint { is_taken }),
         1 => any::<bool>().prop_map(Step::RefuseWrites),
         1 => any::<bool>().prop_map(Step::RefuseSyncs),
+        1 => any::<bool>().prop_map(Step::RefuseRenames),
         2 => any::<u8>().prop_map(|torn| Step::Crash { torn }),
     ];
     prop::collection::vec(step, 1..60)
@@ -135,6 +143,8 @@ struct World {
     committed: BTreeMap<u8, Document>,
     /// What came since then, whatever became of it.
     uncommitted: Vec<(u8, u32)>,
+    /// Removing files was refused.
+    may_be_left: bool,
     /// Everything that ever came.
     ever: Vec<(u8, u32)>,
     next: u32,
@@ -161,6 +171,7 @@ impl World {
             documents: BTreeMap::new(),
             committed: BTreeMap::new(),
             uncommitted: Vec::new(),
+            may_be_left: false,
             ever: Vec::new(),
             next: 0,
             now: Duration::ZERO,
@@ -171,8 +182,10 @@ impl World {
 
     fn start(&mut self) {
         let options = Options { fsync: self.fsync, ..Options::default() };
-        let recovered = recover(self.folder.path(), Box::new(self.disk.clone()), options, 1000).unwrap();
-        let torn = |damage: &Damage| matches!(damage, Damage::Journal { is_tail: true, .. });
+        let recovered = recover(self.folder.path(), Box::new(self.disk.clone()), options).unwrap();
+        // A file that was given up, and could not be removed, may end in a write that was refused.
+        let is_left = std::mem::take(&mut self.may_be_left);
+        let torn = |damage: &Damage| matches!(damage, Damage::Journal { is_tail, .. } if *is_tail || is_left);
         assert!(recovered.damages.iter().all(torn), "{:?}", recovered.damages);
         self.running = Some(recovered);
     }
@@ -215,6 +228,10 @@ impl World {
             Step::Checkpoint { is_taken } => self.checkpoint(is_taken),
             Step::RefuseWrites(are_refused) => self.disk.0.writes.store(are_refused, Ordering::Relaxed),
             Step::RefuseSyncs(are_refused) => self.disk.0.syncs.store(are_refused, Ordering::Relaxed),
+            Step::RefuseRenames(are_refused) => {
+                self.may_be_left |= are_refused;
+                self.disk.0.renames.store(are_refused, Ordering::Relaxed);
+            }
             Step::Crash { torn } => self.crash(torn),
         }
     }
@@ -286,6 +303,7 @@ impl World {
         self.waiting = None;
         self.disk.0.writes.store(false, Ordering::Relaxed);
         self.disk.0.syncs.store(false, Ordering::Relaxed);
+        self.disk.0.renames.store(false, Ordering::Relaxed);
         if torn > 0 {
             let mut files = journals(self.folder.path());
             let last = files.pop().unwrap();
@@ -369,7 +387,7 @@ proptest! {
 /// A folder in which a process left these documents, some of them in the table, some in the journal.
 fn left_behind(documents: u32, in_table: bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let mut recovered = recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap();
+    let mut recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
     for number in 0..documents {
         let document = format!("tenant::app::document-{number}");
         recovered.store.open(&document, Duration::ZERO);
@@ -402,10 +420,10 @@ fn a_damaged_record_of_the_journal_costs_itself_and_is_told_where() {
     let folder = left_behind(20, false);
     let journal = journals(folder.path()).pop().unwrap();
     let mut bytes = fs::read(&journal).unwrap();
-    let middle = bytes.len() / 2;
+    let middle = bytes.windows(600).position(|window| window == [10; 600]).unwrap() + 300;
     bytes[middle] ^= 0x40;
     fs::write(&journal, bytes).unwrap();
-    let recovered = recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap();
+    let recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
     assert_eq!(whole(&recovered.table, 20), 19);
     let file = journal.file_name().unwrap().to_str().unwrap();
     assert!(
@@ -431,7 +449,7 @@ fn a_damaged_page_of_the_table_costs_what_was_in_it() {
         let start = page as usize * 4096;
         bytes[start..start + 4096].iter_mut().for_each(|byte| *byte ^= 0x5A);
         fs::write(&path, bytes).unwrap();
-        let recovered = recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap();
+        let recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
         assert!(
             matches!(recovered.damages[..], [Damage::Table { .. }]),
             "page {page}: {:?}",
@@ -451,7 +469,7 @@ fn a_damaged_byte_within_a_row_is_found_when_it_is_read() {
     let at = bytes.windows(600).position(|window| window == update).unwrap();
     bytes[at + 300] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let recovered = recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap();
+    let recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
     let loaded = recovered.table.load("tenant::app::document-1", &[]).unwrap();
     assert!(loaded.updates.is_empty());
     assert!(
@@ -463,17 +481,17 @@ fn a_damaged_byte_within_a_row_is_found_when_it_is_read() {
 #[test]
 fn one_process_has_a_store() {
     let folder = tempfile::tempdir().unwrap();
-    let first = recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap();
-    let second = recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap_err().to_string();
+    let first = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
+    let second = recover(folder.path(), Box::new(Files), Options::default()).unwrap_err().to_string();
     assert!(second.contains(&format!("in use by process {}", std::process::id())), "{second}");
     drop(first);
-    recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap();
+    recover(folder.path(), Box::new(Files), Options::default()).unwrap();
 }
 
 #[test]
 fn what_is_erased_is_in_no_file_any_more() {
     let folder = left_behind(5, true);
-    let mut recovered = recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap();
+    let mut recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
     assert_eq!(recovered.table.erase(Which::Named("tenant::app::document-3")).unwrap(), 1);
     assert_eq!(whole(&recovered.table, 5), 4);
     let holds = |byte: u8| {
@@ -489,10 +507,11 @@ fn what_is_erased_is_in_no_file_any_more() {
 #[test]
 fn ended_documents_go_when_their_time_is_over_unless_somebody_has_come_back() {
     let folder = left_behind(3, true);
-    let mut recovered = recover(folder.path(), Box::new(Files), Options::default(), 500).unwrap();
-    let open = std::iter::once(Box::from("tenant::app::document-1")).collect();
-    assert_eq!(recovered.table.remove_ended(500, &open).unwrap(), 0);
-    assert_eq!(recovered.table.remove_ended(501, &open).unwrap(), 2);
+    let mut recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
+    recovered.table.end_all(500).unwrap();
+    let is_open = |name: &str| name == "tenant::app::document-1";
+    assert_eq!(recovered.table.remove_ended(500, is_open).unwrap(), 0);
+    assert_eq!(recovered.table.remove_ended(501, is_open).unwrap(), 2);
     assert_eq!(whole(&recovered.table, 3), 1);
 }
 
@@ -501,6 +520,60 @@ fn a_newer_table_is_left_alone() {
     let folder = left_behind(1, true);
     let path = folder.path().join("documents.db");
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let refused = recover(folder.path(), Box::new(Files), Options::default(), 0).unwrap_err().to_string();
+    let refused = recover(folder.path(), Box::new(Files), Options::default()).unwrap_err().to_string();
     assert!(refused.contains("format 99") && refused.contains("newer"), "{refused}");
+}
+
+#[test]
+fn a_document_that_was_open_when_the_process_ended_does_not_count_as_ended_before() {
+    let folder = left_behind(1, true);
+    let mut recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
+    recovered.table.end_all(100).unwrap();
+    recovered.store.open("tenant::app::document-0", Duration::ZERO);
+    recovered.store.commit(Duration::ZERO).unwrap();
+    drop(recovered);
+    let recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
+    let entries = recovered.table.entries(Which::Prefixed("")).unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.ended_at).collect::<Vec<_>>(), [None]);
+}
+
+#[test]
+fn a_number_of_the_last_checkpoint_that_is_not_what_was_written_costs_nothing() {
+    let folder = left_behind(3, false);
+    let table = folder.path().join("documents.db");
+    rusqlite::Connection::open(table).unwrap().execute("UPDATE last_checkpoint SET number = 99", []).unwrap();
+    let recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
+    assert_eq!(whole(&recovered.table, 3), 3);
+}
+
+#[test]
+fn what_damage_makes_of_indexes_and_types_is_found_and_carried_over() {
+    for damage in [
+        // An index that says something else than its table.
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema
+            WHERE name = 'sqlite_autoindex_documents_1') WHERE name = 'sqlite_autoindex_content_1';",
+        // A name that is no text.
+        "PRAGMA ignore_check_constraints = ON; UPDATE documents SET name = CAST(x'ff' AS TEXT) WHERE name LIKE '%-1';",
+    ] {
+        let folder = left_behind(3, true);
+        let connection = rusqlite::Connection::open(folder.path().join("documents.db")).unwrap();
+        connection.execute_batch(damage).unwrap();
+        drop(connection);
+        let recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
+        let is_read = recovered.table.entries(Which::Prefixed("")).is_ok();
+        let table = if is_read { recovered.table } else { Table::salvage(folder.path()).unwrap().0 };
+        assert_eq!(whole(&table, 3), 3, "{damage}");
+        assert_eq!(table.entries(Which::Prefixed("")).unwrap().len(), 3, "{damage}");
+    }
+}
+
+#[test]
+fn a_file_that_was_not_written_whole_is_never_read() {
+    let folder = left_behind(2, false);
+    let journal = journals(folder.path()).pop().unwrap();
+    let part = format!("{}.part", journal.display()).replace("0000000000000001", "0000000000000002");
+    fs::copy(&journal, &part).unwrap();
+    let recovered = recover(folder.path(), Box::new(Files), Options::default()).unwrap();
+    assert_eq!(recovered.records, 4, "two documents opened and written");
+    assert!(!Path::new(&part).exists());
 }

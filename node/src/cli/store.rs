@@ -1,13 +1,14 @@
 //! `store`: looking at the documents that a node left on disk, while none uses them.
 
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use pinwire_store::{Entry, Files, Options, Recovered, Which, recover};
+use pinwire_store::{Damage, Entry, Files, Options, Recovered, Which, recover};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -76,8 +77,8 @@ impl StoreArgs {
         let mut out = io::stdout().lock();
         match &self.command {
             StoreCommand::Check(args) => check(&args.open()?, &mut out),
-            StoreCommand::List(args) => args.run(&mut out).map(|()| ExitCode::SUCCESS),
-            StoreCommand::Erase(args) => args.run(&mut out).map(|()| ExitCode::SUCCESS),
+            StoreCommand::List(args) => args.run(&mut out),
+            StoreCommand::Erase(args) => args.run(&mut out),
         }
     }
 }
@@ -96,9 +97,29 @@ impl FolderArgs {
         if !folder.is_dir() {
             bail!("{} is not there: a node makes it when it starts with store.path", folder.display());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Ok(recover(&folder, Box::new(Files), Options::default(), now)?)
+        let of = |path: &Path| fs::metadata(path).with_context(|| format!("{}", path.display()));
+        if !folder.join("documents.db").is_file() {
+            bail!("{} has no documents.db: it is no store, or no node has used it yet", folder.display());
+        }
+        let (owner, me) = (of(&folder)?.uid(), rustix::process::geteuid().as_raw());
+        if owner != me {
+            // What this makes anew the node could not open.
+            bail!(
+                "{} belongs to user {owner}, and this is user {me}: run it as that user, as in \
+                 `sudo -u pinwire pinwire-node store ...`",
+                folder.display()
+            );
+        }
+        Ok(recover(&folder, Box::new(Files), Options::default())?)
     }
+}
+
+/// What was damaged, on stderr: the status that goes with it.
+fn tell(damages: &[Damage]) -> ExitCode {
+    for damage in damages {
+        let _ = writeln!(io::stderr(), "damaged: {damage}");
+    }
+    if damages.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 fn check(recovered: &Recovered, out: &mut impl Write) -> anyhow::Result<ExitCode> {
@@ -107,11 +128,8 @@ fn check(recovered: &Recovered, out: &mut impl Write) -> anyhow::Result<ExitCode
     for Entry { name, .. } in &entries {
         damages.extend(recovered.table.load(name, &[])?.damages);
     }
-    for damage in &damages {
-        writeln!(out, "damaged: {damage}").context("stdout")?;
-    }
     if !damages.is_empty() {
-        return Ok(ExitCode::from(2));
+        return Ok(tell(&damages));
     }
     let bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
     writeln!(out, "good: {} documents, {bytes} bytes", entries.len()).context("stdout")?;
@@ -119,21 +137,24 @@ fn check(recovered: &Recovered, out: &mut impl Write) -> anyhow::Result<ExitCode
 }
 
 impl ListArgs {
-    fn run(&self, out: &mut impl Write) -> anyhow::Result<()> {
-        let entries = self.folder.open()?.table.entries(Which::Prefixed(&self.prefix))?;
+    fn run(&self, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        let recovered = self.folder.open()?;
+        let status = tell(&recovered.damages);
+        let entries = recovered.table.entries(Which::Prefixed(&self.prefix))?;
         let ended = |entry: &Entry| entry.ended_at.and_then(date);
         if self.json {
             let listed: Vec<_> = entries
                 .iter()
                 .map(|entry| json!({ "name": entry.name, "bytes": entry.bytes, "ended": ended(entry) }))
                 .collect();
-            return writeln!(out, "{:#}", json!(listed)).context("stdout");
+            writeln!(out, "{:#}", json!(listed)).context("stdout")?;
+            return Ok(status);
         }
         for entry in &entries {
             let ended = ended(entry).unwrap_or_else(|| "-".to_owned());
             writeln!(out, "{:>12} {ended:20} {}", entry.bytes, entry.name).context("stdout")?;
         }
-        Ok(())
+        Ok(status)
     }
 }
 
@@ -143,14 +164,21 @@ fn date(unix_seconds: u64) -> Option<String> {
 }
 
 impl EraseArgs {
-    fn run(&self, out: &mut impl Write) -> anyhow::Result<()> {
+    fn run(&self, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         let prefix = self.app.as_ref().map(|app| format!("{app}::"));
         let which = match (&self.document, &prefix) {
-            (Some(document), _) => Which::Named(document),
+            (Some(document), _) if document.matches("::").count() >= 2 => Which::Named(document),
+            (Some(_), _) => bail!("--document has to be TENANT::APP::NAME; `store list` shows them"),
             (None, Some(prefix)) if prefix.matches("::").count() == 2 => Which::Prefixed(prefix),
             _ => bail!("--app has to be TENANT::APP"),
         };
-        let removed = self.folder.open()?.table.erase(which)?;
-        writeln!(out, "removed {removed} documents").context("stdout")
+        let mut recovered = self.folder.open()?;
+        let status = tell(&recovered.damages);
+        let removed = recovered.table.erase(which)?;
+        writeln!(out, "removed {removed} documents").context("stdout")?;
+        if removed == 0 {
+            bail!("there was none of this name; `store list` shows what there is");
+        }
+        Ok(status)
     }
 }

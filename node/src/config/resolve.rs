@@ -167,8 +167,12 @@ pub(super) fn addresses(written: &mut Written, key: &str, texts: &[String]) -> V
                 written.wrong(key, format!("names {address} twice"));
             }
             Ok(address) => addresses.push(address),
-            Err(_) => written
-                .wrong(key, format!("`{text}` is no address with a port; write 0.0.0.0:1234 or [::]:1234")),
+            Err(_) => written.wrong(
+                key,
+                format!(
+                    "`{text}` is no address with a port; write 127.0.0.1:1234, or [::]:443 for tls.listen"
+                ),
+            ),
         }
     }
     addresses

@@ -80,7 +80,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ("listen = [1234]", "", &["listen: a list of texts was expected; it holds the number 1234"]),
     // What it means.
     ("listen = []", "", &["listen: names no address; write"]),
-    ("listen = [\"1234\"]", "", &["listen: `1234` is no address with a port; write 0.0.0.0:1234"]),
+    ("listen = [\"1234\"]", "", &["listen: `1234` is no address with a port; write 127.0.0.1:1234"]),
     ("listen = [\"localhost:1234\"]", "", &["listen: `localhost:1234` is no address with a port"]),
     ("listen = [\"127.0.0.1:99\", \"127.0.0.1:99\"]", "", &["listen: names 127.0.0.1:99 twice"]),
     (

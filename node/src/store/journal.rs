@@ -4,7 +4,7 @@
 //! documents open, edits reach the other members, and are acknowledged once they are safe. Past a bound it takes no more, and
 //! documents turn read-only.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -14,7 +14,7 @@ use std::{io, thread};
 
 use pinwire_shard::DocumentRef;
 use pinwire_shard::document::log::Position;
-use pinwire_store::{Files, Options, RecoverError, Recovered, Store, recover};
+use pinwire_store::{Files, Lock, Options, RecoverError, Recovered, Store, recover};
 
 use super::file::{Request, Way};
 use super::stats::StoreStats;
@@ -22,6 +22,7 @@ use super::table::{Job, RETRY, TableThread};
 use super::{FileStoreConfig, StoreEvent};
 use crate::control::{Cause, Health};
 use crate::data::{Envelope, Mailbox};
+use crate::node::AbortOnPanic;
 
 /// Requests that wait. A data thread keeps what does not fit.
 const QUEUE: usize = 8192;
@@ -31,6 +32,8 @@ const BATCH: usize = 4096;
 const JOBS: usize = 1024;
 /// Bytes gathered while checkpoints fail. Beyond it nothing more is taken.
 const GATHERED_MAX: usize = 256 << 20;
+/// Bytes of the journal since the last checkpoint; a start reads all of them.
+const JOURNAL_MAX: u64 = 1 << 30;
 /// How often a checkpoint under way is looked after.
 const CHECKPOINT_POLL: Duration = Duration::from_millis(20);
 
@@ -41,6 +44,8 @@ pub(crate) struct StoreThreads {
     threads: Vec<JoinHandle<()>>,
     is_stopping: Arc<AtomicBool>,
     pub(crate) stats: Arc<StoreStats>,
+    /// Until both threads have ended.
+    _lock: Lock,
 }
 
 impl StoreThreads {
@@ -71,8 +76,13 @@ pub(crate) fn start(config: &FileStoreConfig, health: &Arc<Health>) -> Result<St
     let FileStoreConfig { fsync, checkpoint_bytes, .. } = *config;
     let options = Options { fsync, checkpoint_bytes, ..Options::default() };
     survive_limits_of_file_sizes();
-    let recovered = recover(&config.folder, Box::new(Files), options, unix_now())?;
+    let recovered = recover(&config.folder, Box::new(Files), options)?;
     let Recovered { store, table, lock, records, damages } = recovered;
+    // So that what nobody comes back to goes after `unclaimed`, though the table looks at `retention`.
+    let unclaimed = config.unclaimed.saturating_sub(config.retention).as_secs();
+    table
+        .end_all(unix_now() + unclaimed)
+        .map_err(|error| RecoverError::Table(config.folder.clone(), error))?;
     for damage in &damages {
         tracing::error!(%damage, "the store was damaged");
     }
@@ -94,11 +104,12 @@ pub(crate) fn start(config: &FileStoreConfig, health: &Arc<Health>) -> Result<St
         table: Some(table),
         jobs: jobs_in,
         done: Arc::clone(&done),
-        kept_for: config.retention.max(config.unclaimed).as_secs(),
+        kept_for: config.retention.as_secs(),
         stats: Arc::clone(&stats),
         health: Arc::clone(health),
         waiting: VecDeque::new(),
-        open: HashSet::new(),
+        received: 0,
+        open: HashMap::new(),
     };
     table.count();
     let journal = JournalThread {
@@ -112,6 +123,7 @@ pub(crate) fn start(config: &FileStoreConfig, health: &Arc<Health>) -> Result<St
         checkpointing: None,
         is_checkpoint_wanted: false,
         erasures: Vec::new(),
+        loads: Vec::new(),
         answers: HashMap::new(),
         unanswered: HashMap::new(),
         is_stopping: Arc::clone(&is_stopping),
@@ -124,10 +136,17 @@ pub(crate) fn start(config: &FileStoreConfig, health: &Arc<Health>) -> Result<St
         thread::Builder::new().name(name.to_owned()).spawn(run).map_err(refused)
     };
     let threads = vec![
-        spawn("store", Box::new(move || journal.run(lock)))?,
-        spawn("store-table", Box::new(move || table.run()))?,
+        spawn("store", Box::new(move || aborting(|| journal.run())))?,
+        spawn("store-table", Box::new(move || aborting(|| table.run())))?,
     ];
-    Ok(StoreThreads { way: Way(way), threads, is_stopping, stats })
+    Ok(StoreThreads { way: Way(way), threads, is_stopping, stats, _lock: lock })
+}
+
+/// Without one of its threads the store takes what it never keeps: the process ends instead, and is started again.
+fn aborting(run: impl FnOnce()) {
+    let guard = AbortOnPanic;
+    run();
+    std::mem::forget(guard);
 }
 
 /// A limit on the size of files (`ulimit -f`) is to be met as a full disk is: by an error, not by the signal that ends a
@@ -169,6 +188,8 @@ struct JournalThread {
     is_checkpoint_wanted: bool,
     /// Wait for that checkpoint.
     erasures: Vec<Job>,
+    /// Wait until what they are about is safe.
+    loads: Vec<Job>,
     /// Where answers to each data thread go.
     answers: HashMap<u16, Mailbox>,
     /// What each data thread is told once it is safe: up to where its documents are.
@@ -183,10 +204,10 @@ struct JournalThread {
 
 impl JournalThread {
     /// Runs until the last data thread has gone and everything is written.
-    fn run<L>(mut self, _lock: L) {
+    fn run(mut self) {
         loop {
             let wait = self.next_wait();
-            let is_over = if self.store.gathered() > GATHERED_MAX {
+            let is_over = if self.is_full() {
                 thread::park_timeout(wait.min(RETRY));
                 self.is_stopping.load(Ordering::Relaxed)
             } else {
@@ -200,6 +221,11 @@ impl JournalThread {
         self.finish();
     }
 
+    /// Checkpoints have failed for so long that nothing more can be taken.
+    fn is_full(&self) -> bool {
+        self.store.gathered() > GATHERED_MAX || self.store.journal_len() > JOURNAL_MAX
+    }
+
     /// Takes requests, waiting for the first; true if none will come any more.
     fn take(&mut self, wait: Duration) -> bool {
         match self.requests.recv_timeout(wait) {
@@ -211,7 +237,7 @@ impl JournalThread {
             match self.requests.try_recv() {
                 Ok(Request::Stop) => return true,
                 Ok(request) => self.request(request),
-                Err(_) => break,
+                Err(_) => return self.is_stopping.load(Ordering::Relaxed),
             }
         }
         false
@@ -241,8 +267,11 @@ impl JournalThread {
                 self.answers.insert(thread, reply);
             }
             Request::Open { document, name, reply } => {
+                let is_safe = !self.store.has_uncommitted(&name);
                 let since = self.store.open(&name, now);
-                self.kept_jobs.push_back(Job::Load { document, name, since, reply });
+                let load = Job::Load { document, name, since, reply };
+                // What is loaded counts as safe.
+                if is_safe { self.kept_jobs.push_back(load) } else { self.loads.push(load) }
             }
             Request::Append { thread, document, name, position, updates } => {
                 self.stats.change(|stats| {
@@ -255,7 +284,7 @@ impl JournalThread {
             Request::Rebase { name, upto, base, left } => self.store.rebase(&name, upto, base, left, now),
             Request::End { name } => self.store.end(&name, unix_now(), self.is_kept, now),
             Request::Abandon { name } => {
-                self.store.abandon(&name);
+                self.store.abandon(&name, unix_now(), now);
                 self.kept_jobs.push_back(Job::Abandon { name });
             }
             Request::Stop => {}
@@ -298,6 +327,8 @@ impl JournalThread {
             self.stats.change(|stats| stats.is_failing = false);
             tracing::info!("the store can be written again");
         }
+        self.kept_jobs.extend(self.loads.drain(..));
+        self.hand_over_jobs();
         if self.unanswered.is_empty() {
             return;
         }

@@ -1,6 +1,6 @@
 //! The thread that has the table: it loads documents, takes checkpoints, and removes what is over.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pinwire_protocol::close::Close;
 use pinwire_shard::{DocumentRef, Kept};
-use pinwire_store::{Change, Checkpoint, Table, TableError, Which};
+use pinwire_store::{Change, Checkpoint, Damage, Table, TableError, Which};
 use tokio::sync::oneshot;
 
 use super::file::{self, EraseError};
@@ -46,8 +46,10 @@ pub(super) struct TableThread {
     pub(super) health: Arc<Health>,
     /// Checkpoints that could not be taken yet, oldest first: one, and another when the node ends.
     pub(super) waiting: VecDeque<Checkpoint>,
-    /// Documents that are open: none of them is removed.
-    pub(super) open: HashSet<Box<str>>,
+    /// The last checkpoint that was handed over.
+    pub(super) received: u64,
+    /// Documents that are open, with the last checkpoint that was handed over before: none of them is removed.
+    pub(super) open: HashMap<Box<str>, u64>,
 }
 
 /// How long until something that failed is tried again.
@@ -96,6 +98,7 @@ impl TableThread {
                 self.open.remove(&*name);
             }
             Job::Checkpoint(checkpoint) => {
+                self.received = checkpoint.number;
                 self.waiting.push_back(checkpoint);
                 self.take_waiting();
             }
@@ -107,7 +110,7 @@ impl TableThread {
     }
 
     fn load(&mut self, name: &str, since: &Change) -> Result<Kept, Close> {
-        self.open.insert(name.into());
+        self.open.insert(name.into(), self.received);
         let waiting = self.waiting.iter().filter_map(|waiting| waiting.changes.get(name));
         let since: Vec<&Change> = waiting.chain([since]).collect();
         let loaded = self.table.as_ref().map(|table| table.load(name, &since));
@@ -154,7 +157,10 @@ impl TableThread {
         }
         let Some(checkpoint) = self.waiting.pop_front() else { return true };
         for name in checkpoint.changes.ended() {
-            self.open.remove(name);
+            // Somebody may have come back since it was made.
+            if self.open.get(name).is_some_and(|received| *received < number) {
+                self.open.remove(name);
+            }
         }
         self.done.store(number, Ordering::Release);
         self.stats.time(|stats| &mut stats.checkpoint, start.elapsed());
@@ -169,13 +175,17 @@ impl TableThread {
         self.stats.change(|stats| stats.failures += 1);
         if matches!(error, TableError::Damaged(_)) {
             self.table = None;
-            self.open_again();
+            self.opened(Table::salvage(&self.folder).map(|(table, damage)| (table, Some(damage))));
         }
     }
 
     /// Opening carries over what can be read of a damaged table.
     fn open_again(&mut self) {
-        match Table::open(&self.folder) {
+        self.opened(Table::open(&self.folder));
+    }
+
+    fn opened(&mut self, outcome: Result<(Table, Option<Damage>), TableError>) {
+        match outcome {
             Ok((table, damage)) => {
                 if let Some(damage) = damage {
                     tracing::error!(%damage, "the store was damaged");
@@ -192,7 +202,7 @@ impl TableThread {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let before = now.saturating_sub(self.kept_for);
         let Some(table) = &mut self.table else { return false };
-        match table.remove_ended(before, &self.open) {
+        match table.remove_ended(before, |name| self.open.contains_key(name)) {
             Ok(0) => false,
             Ok(removed) => {
                 tracing::info!(removed, "documents whose time was over were removed");
@@ -224,7 +234,7 @@ impl TableThread {
             Which::Named(meant) => name == meant,
             Which::Prefixed(prefix) => name.starts_with(prefix),
         };
-        if let Some(open) = self.open.iter().find(|name| is_meant(name)) {
+        if let Some(open) = self.open.keys().find(|name| is_meant(name)) {
             return Err(EraseError::Open(open.to_string()));
         }
         let Some(table) = &mut self.table else {

@@ -40,6 +40,11 @@ impl Traces {
         let wrong = || format!("`{text}` is no address of a collector; write http://127.0.0.1:4318");
         let uri: Uri = text.parse().map_err(|_| wrong())?;
         let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("has a user or a password in it, which logs would show; name them in traces.headers_file, as in \
+                        `Authorization: Basic ...`"
+                .to_owned());
+        }
         if !is_http || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
             return Err(wrong());
         }
@@ -80,6 +85,8 @@ mod tests {
             Traces::parse_endpoint("https://otel.example/x").unwrap(),
             "https://otel.example/x/v1/traces"
         );
+        let told = Traces::parse_endpoint("http://user:pw123@127.0.0.1:4318").unwrap_err();
+        assert!(told.contains("traces.headers_file") && !told.contains("pw123"), "{told}");
         for text in ["127.0.0.1:4318", "grpc://a", "http://", "http://a/?b", ""] {
             assert!(
                 Traces::parse_endpoint(text).unwrap_err().contains("write http://127.0.0.1:4318"),

@@ -182,7 +182,7 @@ fn the_unix_socket_is_for_the_nodes_user_and_asks_for_no_token() {
         .output()
         .unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(2) && told.contains("another process listens there"), "{told}");
+    assert!(output.status.code() == Some(1) && told.contains("another process listens there"), "{told}");
     assert!(UnixStream::connect(&path).is_ok());
     // Killed, it leaves its socket behind; the next one takes its place.
     let mut node = node;
@@ -335,7 +335,7 @@ fn a_port_that_is_taken_is_told_with_what_to_do() {
     let mut args = vec!["serve", "--config", config.to_str().unwrap()];
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     let (status, told) = run(&args);
-    assert_eq!(status, 2);
+    assert_eq!(status, 1);
     assert!(told.contains("cannot listen for the admin API on 127.0.0.1:"), "{told}");
     assert!(told.contains("something else listens there; `ss -ltnp sport = :"), "{told}");
 }

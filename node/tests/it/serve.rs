@@ -92,7 +92,7 @@ fn a_port_that_is_taken_is_told_with_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     home.prepend(&format!("listen = [\"{}\"]", taken.local_addr().unwrap()));
     let (status, told) = run(&["serve", "--config", home.config().to_str().unwrap()]);
-    assert_eq!(status, 2);
+    assert_eq!(status, 1);
     assert!(told.contains("something else listens there; `ss -ltnp sport = :"), "{told}");
     assert_eq!(told.matches("Address already in use").count(), 1, "{told}");
     assert_eq!(told.matches(&taken.local_addr().unwrap().to_string()).count(), 1, "{told}");

@@ -9,7 +9,7 @@ use crate::rig::{Home, Serving, run};
 
 /// A store with a document of each app, left by a node that ended.
 fn left_behind(folder: &std::path::Path) {
-    let mut recovered = recover(folder, Box::new(Files), Options::default(), 0).unwrap();
+    let mut recovered = recover(folder, Box::new(Files), Options::default()).unwrap();
     for (app, byte) in [("app", 0x11), ("other", 0x22)] {
         let name = format!("tenant::{app}::doc");
         recovered.store.open(&name, Duration::ZERO);
@@ -54,8 +54,8 @@ fn damage_is_told_and_costs_what_was_damaged() {
     let at = bytes.windows(100).position(|window| window == [0x11; 100]).unwrap();
     bytes[at] ^= 1;
     fs::write(&journal, bytes).unwrap();
-    let (status, told) = run(&["store", "check", "--path", path]);
-    assert_eq!(status, 2);
+    let (status, told) = run(&["store", "list", "--path", path]);
+    assert!(status == 2 && told.contains("tenant::other::doc"), "{told}");
     assert!(told.contains("damaged: journal-") && told.contains(" damaged bytes at "), "{told}");
     assert_eq!(run(&["store", "check", "--path", path]), (0, "good: 1 documents, 304 bytes\n".to_owned()));
 }
@@ -76,8 +76,16 @@ fn a_folder_that_is_no_store_or_is_in_use_is_told() {
     let (status, told) = run(&["store", "list", "--path", path]);
     let owner = format!("in use by process {}", node.child.id());
     assert!(status == 2 && told.contains(&owner), "{told}");
-    let (status, told) = run(&["store", "erase", "--path", path, "--app", "tenant"]);
-    assert!(status == 2 && told.contains("TENANT::APP"), "{told}");
+    for (which, name, hint) in
+        [("--app", "tenant", "TENANT::APP"), ("--document", "doc", "TENANT::APP::NAME")]
+    {
+        let (status, told) = run(&["store", "erase", "--path", path, which, name]);
+        assert!(status == 2 && told.contains(hint), "{told}");
+    }
+    let nothing = tempfile::tempdir().unwrap();
+    let (status, told) = run(&["store", "check", "--path", nothing.path().to_str().unwrap()]);
+    assert!(status == 2 && told.contains("is no store"), "{told}");
+    assert_eq!(fs::read_dir(nothing.path()).unwrap().count(), 0, "nothing is made");
     let (_, metrics) = node.get("/metrics", "");
     for name in ["pinwire_store_documents 0", "pinwire_store_failing 0", "pinwire_store_commit_seconds_count"]
     {

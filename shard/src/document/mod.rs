@@ -170,7 +170,7 @@ impl Document {
     pub(crate) fn restore(&mut self, kept: Kept) -> u64 {
         let mut unreadable = 0;
         if let Some(base) = kept.base {
-            match self.absorb(&base) {
+            match self.absorb(&base, &update::Bounds::of_documents()) {
                 Some(has_gap) => {
                     self.log = Log::with_base(Some(base));
                     self.note_gap(has_gap);
@@ -179,7 +179,7 @@ impl Document {
             }
         }
         for update in kept.tail {
-            match self.absorb(&update) {
+            match self.absorb(&update, &update::Bounds::default()) {
                 Some(has_gap) => {
                     self.log.append(log::NOBODY, &update);
                     self.note_gap(has_gap);
@@ -194,10 +194,10 @@ impl Document {
     }
 
     /// Notes what an update covers; true if it leaves a gap or has one inside, `None` if it is no update.
-    fn absorb(&mut self, update: &[u8]) -> Option<bool> {
-        update::scan(update, &update::Bounds::default(), &mut ()).ok()?;
+    fn absorb(&mut self, update: &[u8], bounds: &update::Bounds) -> Option<bool> {
+        update::scan(update, bounds, &mut ()).ok()?;
         let mut absorb = self.coverage.absorb();
-        let scanned = update::scan(update, &update::Bounds::default(), &mut absorb);
+        let scanned = update::scan(update, bounds, &mut absorb);
         let leaves_gap = absorb.leaves_gap;
         scanned.ok().map(|summary| leaves_gap || summary.has_skips)
     }

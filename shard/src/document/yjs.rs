@@ -110,10 +110,16 @@ impl Compaction {
             .into_iter()
             .chain(Entries::over(&self.tail).map(|entry| entry.update))
             .collect();
-        let is_sound = |update: &&[u8]| update::scan(update, &update::Bounds::default(), &mut ()).is_ok();
+        let has_base = self.base.is_some();
+        let is_sound = |index: usize, update: &[u8]| {
+            let is_base = has_base && index == 0;
+            let bounds = if is_base { update::Bounds::of_documents() } else { update::Bounds::default() };
+            update::scan(update, &bounds, &mut ()).is_ok()
+        };
         let mut fates: Vec<Fate> = updates
             .iter()
-            .map(|update| if is_sound(update) { Fate::Candidate } else { Fate::Faulty })
+            .enumerate()
+            .map(|(index, update)| if is_sound(index, update) { Fate::Candidate } else { Fate::Faulty })
             .collect();
         let mut restarts = 0;
         let (base, order) = loop {
@@ -128,6 +134,10 @@ impl Compaction {
             }
             restarts += 1;
         };
+        if has_base && fates[0] == Fate::Faulty {
+            // All that is known of the past: rather no compaction than one without it.
+            return self.failed();
+        }
         let lacking = |sv: &[u8]| base.as_ref().and_then(|base| diff(base, sv).ok()).map(Arc::from);
         let mut is_in = vec![false; updates.len()];
         order.iter().for_each(|index| is_in[*index] = true);
@@ -182,13 +192,13 @@ impl Heads {
 
     fn take(&mut self, update: &[u8]) -> bool {
         let mut fit = Fit { heads: self, has_gap: false };
-        let is_whole = update::scan(update, &update::Bounds::default(), &mut fit)
+        let is_whole = update::scan(update, &update::Bounds::of_documents(), &mut fit)
             .is_ok_and(|summary| !summary.has_skips);
         if !is_whole || fit.has_gap {
             return false;
         }
         // The walk passed: the second one cannot fail.
-        update::scan(update, &update::Bounds::default(), &mut Raise(self)).is_ok()
+        update::scan(update, &update::Bounds::of_documents(), &mut Raise(self)).is_ok()
     }
 }
 
@@ -266,7 +276,7 @@ fn guarded<T>(work: impl FnOnce() -> Option<T>) -> Result<T, Fault> {
 mod tests {
     use super::*;
     use crate::document::log::Log;
-    use yrs::{GetString, Text};
+    use yrs::{Array, GetString, Text};
 
     /// The updates of one client that types `text` a character at a time and deletes every second one again.
     fn typed(text: &str) -> Vec<Vec<u8>> {
@@ -300,6 +310,38 @@ mod tests {
             log.append(1, update);
         }
         log.compaction(state_vectors)
+    }
+
+    /// An update with many subdocuments, as many as one may have but for a few.
+    fn many_subdocuments(client: u64) -> Vec<u8> {
+        let doc = Doc::with_client_id(client);
+        let array = doc.get_or_insert_array(format!("of {client}"));
+        let mut txn = doc.transact_mut();
+        for _ in 0..10_000 {
+            array.push_back(&mut txn, Doc::new());
+        }
+        txn.encode_update_v1()
+    }
+
+    #[test]
+    fn a_base_may_have_more_than_any_single_update() {
+        let mut log = Log::default();
+        log.append(1, &many_subdocuments(1));
+        log.append(1, &many_subdocuments(2));
+        let first = log.compaction(Vec::new()).run();
+        let base = first.base.expect("both are fine");
+        assert_eq!(first.dropped, 0);
+        let tail = Log::with_base(Some(Arc::clone(&base)));
+        let again = tail.compaction(Vec::new()).run();
+        assert_eq!((again.dropped, again.base.as_deref()), (0, Some(&*base)));
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_read_is_not_replaced_by_what_came_after_it() {
+        let mut log = Log::with_base(Some(Arc::from(&[9u8, 9, 9][..])));
+        log.append(1, &many_subdocuments(1));
+        let result = log.compaction(Vec::new()).run();
+        assert!(result.base.is_none() && result.left.is_empty());
     }
 
     #[test]

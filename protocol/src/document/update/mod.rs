@@ -60,6 +60,14 @@ pub struct Bounds {
     pub max_subdocuments: u32,
 }
 
+impl Bounds {
+    /// Of a whole document: many updates, each within the bounds of one, come to more than those.
+    #[must_use]
+    pub fn of_documents() -> Self {
+        Self { max_clients: u64::MAX, max_subdocuments: u32::MAX, ..Self::default() }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self { max_depth: MAX_DEPTH, max_clients: 100_000, max_subdocuments: 16_384 }
