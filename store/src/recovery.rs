@@ -51,7 +51,7 @@ pub struct Lock(#[allow(dead_code, reason = "the lock goes with the file")] File
 /// Opens the store in a folder, or makes one: takes the lock, puts what the journal says into the table, begins a new journal.
 ///
 /// # Errors
-/// [`RecoverError`]; what is there stays as it was.
+/// [`RecoverError`]; nothing that was kept is lost, and the next attempt goes on from there.
 pub fn recover(folder: &Path, disk: Box<dyn Disk>, options: Options) -> Result<Recovered, RecoverError> {
     DirBuilder::new()
         .recursive(true)

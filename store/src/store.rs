@@ -202,16 +202,17 @@ impl Store {
             self.segment.append(&self.batch)?;
             self.batch.clear();
             self.batch.shrink_to(BATCH_KEPT);
-            self.uncommitted.clear();
             self.unsynced_since.get_or_insert(now);
         }
         match self.options.fsync {
-            Fsync::Always => self.sync(),
+            Fsync::Always => self.sync()?,
             Fsync::Interval(interval) if self.unsynced_since.is_some_and(|since| now >= since + interval) => {
-                self.sync()
+                self.sync()?;
             }
-            Fsync::Interval(_) | Fsync::Never => Ok(()),
+            Fsync::Interval(_) | Fsync::Never => {}
         }
+        self.uncommitted.clear();
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -249,7 +250,6 @@ impl Store {
             self.retired.push((doubtful.id.number, doubtful.path));
         }
         self.batch.clear();
-        self.uncommitted.clear();
         self.is_doubtful = false;
         self.unsynced_since = None;
         Ok(())
@@ -346,7 +346,8 @@ fn write_anew(name: &str, change: &Change, salt: u64, out: &mut Vec<u8>) {
     if let Some(base) = change.base_updates() {
         Record::Append { name, updates: base.as_bytes() }.write(salt, out);
     }
-    if !change.updates.is_empty() {
+    if !change.updates.is_empty() || change.ended_at.is_none() {
+        // Without updates: somebody has it open.
         Record::Append { name, updates: change.updates.as_bytes() }.write(salt, out);
     }
     let is_gone = change.is_dropped && change.updates.is_empty();

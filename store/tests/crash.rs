@@ -577,3 +577,18 @@ fn a_file_that_was_not_written_whole_is_never_read() {
     assert_eq!(recovered.records, 4, "two documents opened and written");
     assert!(!Path::new(&part).exists());
 }
+
+#[test]
+fn updates_count_as_safe_when_they_are_on_the_disk_and_not_before() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Fickle::default());
+    let options = Options { fsync: Fsync::Always, ..Options::default() };
+    let mut store = recover(folder.path(), Box::new(disk.clone()), options).unwrap().store;
+    store.open("t::a::doc", Duration::ZERO);
+    store.append("t::a::doc", 12, &Updates::from_iter([&b"update"[..]]), Duration::ZERO);
+    disk.0.syncs.store(true, Ordering::Relaxed);
+    assert!(store.commit(Duration::ZERO).is_err());
+    assert!(store.has_uncommitted("t::a::doc"), "it was written, and the sync failed");
+    disk.0.syncs.store(false, Ordering::Relaxed);
+    store.commit(Duration::ZERO).unwrap();
+    assert!(!store.has_uncommitted("t::a::doc"));
+}
