@@ -3,6 +3,7 @@
 
 use crate::document::yjs::Compaction;
 use crate::mail::Mail;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,6 +37,12 @@ pub struct DocumentName {
     pub app: Arc<str>,
     /// The name within the app.
     pub name: Box<str>,
+}
+
+impl fmt::Display for DocumentName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}::{}::{}", self.tenant, self.app, self.name)
+    }
 }
 
 /// What the session store kept of a document.

@@ -43,8 +43,8 @@ pub(super) async fn erase_document(
     InPath(path): InPath<DocumentPath>,
 ) -> Result<Json<Erased>, Problem> {
     let document = DocumentName::from(path);
+    let which = Which::Document(document.to_string());
     let (tenant, app, name) = strings(&document);
-    let which = Which::Document(format!("{tenant}::{app}::{name}"));
     let what = Action::EraseDocument { tenant, app, name };
     recorded(services, who, what, move |services| erase(services, which)).await
 }

@@ -674,7 +674,7 @@ impl DataThread {
             Effect::Socket(slot, action) => self.actions.push((slot, Action::Socket(action))),
             Effect::Move(slot, target) => self.actions.push((slot, Action::Move(target))),
             Effect::Open(document, name) => {
-                self.shared.active.insert(&full_name(&name));
+                self.shared.active.insert(&name.to_string());
                 if self.opening.len() < TRACED_OPENINGS_MAX && self.recorder.is_chosen() {
                     self.opening.push((document, Instant::now()));
                 }
@@ -686,7 +686,7 @@ impl DataThread {
                 self.jobs.push_back(Box::new(Job { document, compaction, reply }));
             }
             Effect::Closed(document, name) => {
-                self.shared.active.remove(&full_name(&name));
+                self.shared.active.remove(&name.to_string());
                 // Whom a stopping node sends away comes back to what was there.
                 if self.stopping_since.is_none() {
                     self.store.end(document);
@@ -810,10 +810,6 @@ pub(crate) const THREADS_MAX: usize = 1 << 10;
 
 fn number(slot: Slot) -> u32 {
     slot.index() as u32
-}
-
-fn full_name(name: &pinwire_shard::DocumentName) -> String {
-    format!("{}::{}::{}", name.tenant, name.app, name.name)
 }
 
 fn pressure_name(of: Pressure) -> &'static str {

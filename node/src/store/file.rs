@@ -13,7 +13,7 @@ use pinwire_shard::{DocumentName, DocumentRef};
 use pinwire_store::Updates;
 use tokio::sync::oneshot;
 
-use super::{SessionStore, StoreEvent, full_name};
+use super::{SessionStore, StoreEvent};
 use crate::data::Mailbox;
 
 /// Something to be done by the journal's thread.
@@ -100,7 +100,7 @@ impl FileStore {
 
 impl SessionStore for FileStore {
     fn open(&mut self, document: DocumentRef, name: &DocumentName) {
-        let name = full_name(name);
+        let name: Arc<str> = name.to_string().into();
         self.names.insert(document, Arc::clone(&name));
         let reply = self.reply.clone();
         self.send(Request::Open { document, name, reply });

@@ -19,7 +19,6 @@ mod table;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pinwire_protocol::close::Close;
@@ -96,9 +95,4 @@ impl FileStoreConfig {
         let unclaimed = Duration::from_secs(3600);
         Self { folder, fsync, retention: Duration::ZERO, unclaimed, checkpoint_bytes }
     }
-}
-
-/// A document's name as the store knows it.
-fn full_name(name: &DocumentName) -> Arc<str> {
-    format!("{}::{}::{}", name.tenant, name.app, name.name).into()
 }
