@@ -93,11 +93,11 @@ impl Sessions {
 
     /// Says that the store is out of reach, or that it is there again and everything was compared.
     pub(super) fn tell_reach(&mut self) {
-        for (index, lane) in self.lanes.iter().enumerate().filter(|_| self.away != 0) {
-            let has_nobody = lane.waiting.is_empty() && matches!(lane.gate, Gate::Ajar { is_trying: false });
-            let is_back =
-                (lane.gate == Gate::Open || has_nobody) && lane.compare.is_empty() && lane.comparisons == 0;
-            if is_back {
+        let mut away = self.away;
+        while away != 0 {
+            let index = away.trailing_zeros() as usize;
+            away &= away - 1;
+            if self.lanes[index].is_back() {
                 self.away &= !(1 << index);
             }
         }

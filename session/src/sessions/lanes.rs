@@ -40,4 +40,10 @@ impl Lane {
             *is_trying = true;
         }
     }
+
+    /// It answers, or nobody asks, and every document was compared.
+    pub(super) fn is_back(&self) -> bool {
+        let has_nobody = self.waiting.is_empty() && matches!(self.gate, Gate::Ajar { is_trying: false });
+        (self.gate == Gate::Open || has_nobody) && self.compare.is_empty() && self.comparisons == 0
+    }
 }
