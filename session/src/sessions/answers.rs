@@ -18,10 +18,10 @@ impl Sessions {
         match asked.what {
             What::Open(id) => self.opened(id, reply),
             What::Load(id, claim) => self.loaded(id, claim, reply),
-            What::Append(id, claim) => self.appended(id, claim, reply),
-            What::Rebase(id) => self.rebased(id, reply),
-            What::Say(id) => self.said(id, reply),
-            What::Close(id) => self.closed(id, reply),
+            What::Append(id, claim) => self.appended(id, claim, reply.as_ref()),
+            What::Rebase(id) => self.rebased(id, reply.as_ref()),
+            What::Say(id) => self.said(id, reply.as_ref()),
+            What::Close(id) => self.closed(id, reply.is_some()),
             What::Heads(about) => self.compared(asked.lane, &about, reply),
             What::Beat(number) => self.beaten(number, reply),
             What::Stray => {}
@@ -179,18 +179,18 @@ impl Sessions {
         }
     }
 
-    fn appended(&mut self, id: Id, claim: Claim, reply: Option<Reply>) {
+    fn appended(&mut self, id: Id, claim: Claim, reply: Option<&Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
         // Under an older claim: that session is over, and what was kept with it.
         if held.claim == claim && held.phase == Phase::Live {
             match reply {
-                Some(Reply::Appended { prev, head }) => self.kept(id, prev, head),
+                Some(Reply::Appended { prev, head }) => self.kept(id, *prev, *head),
                 Some(Reply::Diverged) => {
                     self.stats.diverged += 1;
                     self.doubt(id);
                 }
-                Some(Reply::Fenced(claim)) => self.fence(id, claim),
+                Some(Reply::Fenced(claim)) => self.fence(id, *claim),
                 Some(Reply::Full) => self.is_full(id),
                 _ => {}
             }
@@ -224,18 +224,16 @@ impl Sessions {
         }
     }
 
-    fn rebased(&mut self, id: Id, reply: Option<Reply>) {
+    fn rebased(&mut self, id: Id, reply: Option<&Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_rebasing = false;
-        if let Some(Reply::Fenced(claim)) = reply
-            && claim > held.claim
-        {
-            self.fence(id, claim);
+        if let Some(Reply::Fenced(claim)) = reply {
+            self.fence(id, *claim);
         }
         self.queue(id);
     }
 
-    fn said(&mut self, id: Id, reply: Option<Reply>) {
+    fn said(&mut self, id: Id, reply: Option<&Reply>) {
         let Some(held) = self.get(id) else { return };
         let Some(sayings) = &mut held.sayings else { return };
         sayings.is_under_way = false;
@@ -245,16 +243,14 @@ impl Sessions {
         } else {
             self.say_anew_if_due(id);
         }
-        if let Some(Reply::Fenced(claim)) = reply
-            && self.get(id).is_some_and(|held| claim > held.claim)
-        {
-            self.fence(id, claim);
+        if let Some(Reply::Fenced(claim)) = reply {
+            self.fence(id, *claim);
         }
         self.queue(id);
     }
 
-    fn closed(&mut self, id: Id, reply: Option<Reply>) {
-        if reply.is_some() {
+    fn closed(&mut self, id: Id, is_answered: bool) {
+        if is_answered {
             self.remove(id);
             return;
         }
