@@ -2,7 +2,7 @@
 
 use crate::Effect;
 use crate::pins::{Pins, What};
-use pinwire_registry::{Answer, Asserted, DocumentName, Hold, Request};
+use pinwire_registry::{Answer, Asserted, Claim, DocumentName, Hold, Request};
 use std::collections::BTreeSet;
 
 /// Pins in one assertion.
@@ -79,14 +79,22 @@ impl Pins {
         let Answer::Asserted(Some(verdicts)) = answer else { return self.begin_anew() };
         for ((document, hold), verdict) in pins.iter().zip(verdicts) {
             match verdict {
-                Asserted::Held(claim) => self.take_over(document, *hold, claim),
+                Asserted::Held(claim) if self.is_held(document, *hold) => {
+                    self.take_over(document, *hold, claim);
+                }
+                // It was left meanwhile, and whether the registry heard of that before or after is not known.
+                Asserted::Held(_) => self.release(document.clone(), *hold, true),
                 Asserted::Lost(owner) => self.lose(document, *hold, &owner),
             }
         }
     }
 
+    fn is_held(&self, document: &DocumentName, hold: Hold) -> bool {
+        self.documents.get(document).and_then(|entry| entry.held()).is_some_and(|held| held.hold == hold)
+    }
+
     /// Nodes of the region agreed on a higher claim.
-    fn take_over(&mut self, document: &DocumentName, hold: Hold, claim: pinwire_registry::Claim) {
+    pub(crate) fn take_over(&mut self, document: &DocumentName, hold: Hold, claim: Claim) {
         let Some(entry) = self.documents.get_mut(document) else { return };
         let Some(held) = entry.held_mut().filter(|held| held.hold == hold && held.claim < claim) else {
             return;

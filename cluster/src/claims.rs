@@ -229,10 +229,14 @@ impl Pins {
         }
     }
 
-    /// Another region has a document, if under a higher claim: what the registry said may be older than what it granted since.
-    pub(crate) fn lose_to(&mut self, document: &DocumentName, owner: &Owner) {
+    /// A document belongs to this claim, unless the node has a higher one: what the registry said may be older than what it
+    /// granted since.
+    pub(crate) fn yield_to(&mut self, document: &DocumentName, owner: &Owner) {
         let held = self.documents.get(document).and_then(Entry::held).copied();
-        if let Some(held) = held.filter(|held| held.claim < owner.claim) {
+        let Some(held) = held.filter(|held| held.claim < owner.claim) else { return };
+        if owner.region == self.me.node.region {
+            self.take_over(document, held.hold, owner.claim);
+        } else {
             self.lose(document, held.hold, owner);
         }
     }

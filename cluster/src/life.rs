@@ -176,7 +176,7 @@ impl Pins {
         self.tell_reach(true);
         self.apps.told(apps);
         for (document, owner) in renewed.lost {
-            self.lose_to(&document, &owner);
+            self.yield_to(&document, &owner);
         }
         if is_new_life || has_forgotten {
             self.assert_everything(is_new_life);

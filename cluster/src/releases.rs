@@ -32,9 +32,13 @@ impl Releases {
 impl Pins {
     /// Ends a hold at the registry: repeated until it answers. A later hold of the same document does not mind.
     pub(crate) fn release(&mut self, document: DocumentName, hold: Hold, is_unsure: bool) {
-        let known = self.releases.all.insert(hold, Release { document, is_unsure });
-        if known.is_none() {
-            self.releases.due.insert((self.now_us, hold));
+        match self.releases.all.get_mut(&hold) {
+            // Under way, or to be repeated anyway.
+            Some(release) => release.is_unsure |= is_unsure,
+            None => {
+                self.releases.all.insert(hold, Release { document, is_unsure });
+                self.releases.due.insert((self.now_us, hold));
+            }
         }
     }
 
