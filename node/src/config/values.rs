@@ -1,6 +1,7 @@
 //! Values of keys: how they are read from TOML, from variables and flags, and how they are shown.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -78,14 +79,7 @@ impl Field {
             }
             Self::Text(get) => text.clone_into(get(draft)),
             Self::Address(get) => *get(draft) = with_files(base, text),
-            Self::Addresses(get) => {
-                *get(draft) = pairs(text, ';')
-                    .map(|pair| {
-                        let (name, url) = pair?;
-                        Ok((name.to_owned(), with_files(base, url)))
-                    })
-                    .collect::<Result<_, Wrong>>()?
-            }
+            Self::Addresses(get) => *get(draft) = addresses_of(text, base)?,
             Self::Regions(get) => *get(draft) = regions_of(text)?,
             Self::File(get) => *get(draft) = join(base, text),
             Self::Texts(get) => *get(draft) = list(),
@@ -233,6 +227,13 @@ fn pairs(text: &str, between: char) -> impl Iterator<Item = Result<(&str, &str),
         let (name, value) = pair.split_once('=').ok_or("has a part without `=`; write NAME=VALUE")?;
         Ok((name.trim(), value.trim()))
     })
+}
+
+/// Addresses in a variable: `CODE=URL;CODE=URL`.
+fn addresses_of(text: &str, base: &Path) -> Result<BTreeMap<String, String>, Wrong> {
+    let one =
+        |pair: Result<(&str, &str), Wrong>| pair.map(|(name, url)| (name.to_owned(), with_files(base, url)));
+    pairs(text, ';').map(one).collect()
 }
 
 /// Regions in a variable: `name=…,url=…;name=…`.
