@@ -98,3 +98,62 @@ fn turn<'a, T>(
     *last = entries.last().map(|(app, _)| (*app).clone());
     entries.into_iter()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str) -> AppName {
+        AppName(name.into())
+    }
+
+    fn usage(name: &str, connections: u32) -> AppUse {
+        AppUse { app: app(name), connections, wanted: connections, max_connections: 100 }
+    }
+
+    #[test]
+    fn what_changed_is_said_until_it_was_heard_and_the_rest_in_turn() {
+        let mut apps = Apps::default();
+        apps.set(usage("a", 1));
+        let (first, _) = apps.for_renewal();
+        assert_eq!(first, [usage("a", 1)]);
+        apps.set(usage("a", 2));
+        apps.told(&first);
+        assert_eq!(apps.for_renewal().0, [usage("a", 2)], "what was heard is an older one");
+        apps.told(&[usage("a", 2)]);
+        assert_eq!(apps.for_renewal().0, [usage("a", 2)], "its turn");
+        apps.set(usage("a", 0));
+        apps.told(&[usage("a", 0)]);
+        assert!(apps.for_renewal().0.is_empty());
+    }
+
+    #[test]
+    fn each_app_has_its_turn() {
+        let mut apps = Apps::default();
+        for number in 0..REPEATED * 2 + 7 {
+            let usage = usage(&format!("{number:03}"), 1);
+            apps.set(usage.clone());
+            apps.told(&[usage]);
+        }
+        let mut said = BTreeMap::new();
+        for _ in 0..3 {
+            let (uses, _) = apps.for_renewal();
+            assert_eq!(uses.len(), REPEATED);
+            for usage in uses {
+                *said.entry(usage.app).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(said.len(), REPEATED * 2 + 7);
+    }
+
+    #[test]
+    fn versions_follow_what_is_learnt() {
+        let mut apps = Apps::default();
+        apps.know(app("a"), 1);
+        apps.learn(&[(app("a"), AppRecord { version: 2, record: None })]);
+        apps.learn(&[(app("b"), AppRecord { version: 2, record: None })]);
+        assert_eq!(apps.for_renewal().1, [(app("a"), 2)]);
+        apps.forget(&app("a"));
+        assert!(apps.for_renewal().1.is_empty());
+    }
+}

@@ -112,3 +112,100 @@ impl Pins {
         self.doubt();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BATCH, UNDER_WAY};
+    use crate::bench::{Bench, SECOND, claim, document, elsewhere, renewal};
+    use crate::{Effect, Lease, Ticket};
+    use pinwire_registry::{Answer, Asserted, Claimed, Request};
+
+    /// A node with so many documents.
+    fn holder(documents: usize) -> Bench {
+        let mut bench = Bench::living();
+        for number in 0..documents {
+            bench.has(&number.to_string(), number as u64, claim(number as u64));
+        }
+        bench
+    }
+
+    fn another_history(bench: &mut Bench) {
+        bench.at(bench.pins.next_deadline_us());
+        bench.renewed("b");
+    }
+
+    #[test]
+    fn a_registry_that_may_have_forgotten_something_is_told_everything() {
+        let mut bench = holder(3);
+        another_history(&mut bench);
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }), "and serves on");
+        bench.asserted(|document, claim| match &*document.name {
+            "0" => Asserted::Held(claim),
+            "1" => Asserted::Held(crate::bench::claim(90)),
+            _ => Asserted::Lost(elsewhere(91)),
+        });
+        assert!(bench.news.contains(&Effect::Reclaimed(document("1"), Ticket(1), claim(90))));
+        assert!(bench.news.contains(&Effect::Lost(document("2"), Ticket(2), elsewhere(91))));
+        assert_eq!(bench.pins.held().map(|(_, claim)| claim.epoch).collect::<Vec<_>>(), [0, 90]);
+        // The same history again: nothing to say.
+        bench.at(bench.pins.next_deadline_us());
+        bench.renewed("b");
+        assert!(bench.asks.is_empty());
+    }
+
+    #[test]
+    fn assertions_come_in_batches_of_which_some_are_under_way() {
+        let mut bench = holder(BATCH * (UNDER_WAY + 1) + 1);
+        another_history(&mut bench);
+        assert_eq!(bench.asks.len(), UNDER_WAY);
+        let mut told = 0;
+        while let Some((_, Request::Assert { pins, .. })) = bench.asks.front() {
+            told += pins.len();
+            bench.asserted(|_, claim| Asserted::Held(claim));
+        }
+        assert_eq!(told, BATCH * (UNDER_WAY + 1) + 1);
+    }
+
+    #[test]
+    fn a_claim_that_a_history_before_may_have_granted_is_asserted() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        let (ask, _) = bench.asked();
+        another_history(&mut bench);
+        bench.answer(ask, Answer::Claimed(Claimed::Held { claim: claim(1), is_new: true }));
+        assert!(matches!(bench.asked().1, Request::Assert { .. }));
+    }
+
+    #[test]
+    fn an_assertion_without_an_answer_is_repeated_and_what_was_left_meanwhile_released_twice() {
+        let mut bench = holder(2);
+        another_history(&mut bench);
+        let (ask, _) = bench.asked();
+        bench.leave("0", 0);
+        let (release, _) = bench.asked();
+        bench.answer(release, Answer::Done);
+        bench.fail(ask);
+        bench.renewed("b");
+        bench.asserted(|_, claim| Asserted::Held(claim));
+        for wait in [0, 20] {
+            bench.at(bench.now + wait * SECOND);
+            let at = bench.asks.iter().position(|(_, ask)| matches!(ask, Request::Release { hold: 1, .. }));
+            let (release, _) = bench.asks.remove(at.expect("a release")).expect("there");
+            bench.answer(release, Answer::Done);
+        }
+    }
+
+    #[test]
+    fn a_registry_that_does_not_know_who_asserts_meets_a_new_life() {
+        let mut bench = holder(1);
+        another_history(&mut bench);
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Asserted(None));
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        let (register, _) = bench.asked();
+        bench.answer(register, Answer::Renewed(renewal("b")));
+        bench.asserted(|_, _| Asserted::Lost(elsewhere(9)));
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+        assert!(bench.pins.is_empty());
+    }
+}

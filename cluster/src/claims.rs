@@ -254,3 +254,147 @@ impl Pins {
         self.effects.push_back(Effect::Decided(document.clone(), ticket, decision));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{UNDER_WAY, WAITING};
+    use crate::bench::{Bench, claim, document, elsewhere, renewal};
+    use crate::{Decision, Effect, Ticket};
+    use pinwire_registry::{Answer, Claimed, Request};
+
+    fn held(epoch: u64) -> Answer {
+        Answer::Claimed(Claimed::Held { claim: claim(epoch), is_new: true })
+    }
+
+    #[test]
+    fn a_claim_is_answered_with_what_the_registry_says() {
+        let mut bench = Bench::living();
+        let cases = [
+            (Claimed::Elsewhere(elsewhere(3)), Decision::Elsewhere(elsewhere(3))),
+            (Claimed::Limit { active: 7 }, Decision::Limit { active: 7 }),
+            (Claimed::Stale, Decision::Stale),
+            (
+                Claimed::Held { claim: claim(1), is_new: false },
+                Decision::Held { claim: claim(1), is_new: false },
+            ),
+        ];
+        for (ticket, (claimed, decision)) in cases.into_iter().enumerate() {
+            bench.hold("d", ticket as u64);
+            let (ask, _) = bench.asked();
+            bench.answer(ask, Answer::Claimed(claimed));
+            assert_eq!(bench.decided(ticket as u64), Some(decision));
+        }
+    }
+
+    #[test]
+    fn who_comes_while_a_claim_is_under_way_shares_it() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        bench.hold("d", 2);
+        let (ask, _) = bench.asked();
+        assert!(bench.asks.is_empty());
+        bench.answer(ask, held(1));
+        assert_eq!(bench.decided(1), Some(Decision::Held { claim: claim(1), is_new: true }));
+        assert_eq!(bench.decided(2), Some(Decision::Held { claim: claim(1), is_new: false }));
+        bench.leave("d", 1);
+        assert!(bench.asks.is_empty(), "somebody is left");
+        bench.leave("d", 2);
+        assert!(matches!(bench.asked().1, Request::Release { .. }));
+    }
+
+    #[test]
+    fn what_is_left_while_it_is_claimed_is_released() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        bench.leave("d", 1);
+        let (ask, _) = bench.asked();
+        bench.answer(ask, held(1));
+        assert_eq!(bench.decided(1), None);
+        assert!(matches!(bench.asked().1, Request::Release { hold: 1, .. }));
+        assert!(bench.pins.is_empty());
+    }
+
+    #[test]
+    fn who_comes_back_while_it_is_claimed_gets_it() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        bench.leave("d", 1);
+        bench.hold("d", 2);
+        bench.leave("d", 2);
+        bench.hold("d", 3);
+        let (ask, _) = bench.asked();
+        bench.answer(ask, held(1));
+        assert_eq!(bench.decided(3), Some(Decision::Held { claim: claim(1), is_new: true }));
+        assert!(bench.asks.is_empty());
+        // A leave of somebody who left before changes nothing.
+        bench.leave("d", 1);
+        assert_eq!(bench.pins.len(), 1);
+    }
+
+    #[test]
+    fn a_claim_without_an_answer_is_refused_and_released() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        let (ask, _) = bench.asked();
+        bench.fail(ask);
+        assert_eq!(bench.decided(1), Some(Decision::TryAgain));
+        // Whether the registry is there is asked first.
+        bench.renewed("a");
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Release { hold: 1, .. }), "{request:?}");
+        // Meanwhile somebody may take it again, with a hold of its own.
+        bench.hold("d", 2);
+        let (claim, request) = bench.asked();
+        assert!(matches!(request, Request::Claim { hold: 2, .. }));
+        bench.answer(claim, held(1));
+        bench.answer(ask, Answer::Done);
+        assert_eq!(bench.pins.len(), 1);
+    }
+
+    #[test]
+    fn claims_are_bounded_under_way_and_waiting() {
+        let mut bench = Bench::living();
+        let most = UNDER_WAY + WAITING;
+        for number in 0..=most {
+            bench.hold(&number.to_string(), number as u64);
+        }
+        assert_eq!(bench.asks.len(), UNDER_WAY);
+        assert_eq!(bench.news.len(), 1);
+        assert_eq!(bench.decided(most as u64), Some(Decision::TryAgain));
+        let (ask, _) = bench.asked();
+        bench.answer(ask, held(1));
+        assert_eq!(bench.asks.len(), UNDER_WAY);
+        bench.leave("400", 400);
+        bench.hold("new", 1);
+        assert_eq!(bench.pins.len(), most);
+    }
+
+    #[test]
+    fn a_claim_of_an_earlier_life_is_made_again() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        let (early, _) = bench.asked();
+        bench.at(bench.pins.next_deadline_us());
+        let (renewal_ask, _) = bench.asked();
+        bench.answer(renewal_ask, Answer::Unknown);
+        bench.answer(early, held(1));
+        assert_eq!(bench.decided(1), None);
+        let (register, _) = bench.asked();
+        bench.answer(register, Answer::Renewed(renewal("a")));
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Claim { node, .. } if node == *bench.pins.node()));
+        bench.answer(ask, Answer::Claimed(Claimed::Unknown));
+        assert!(matches!(bench.asked().1, Request::Register { .. }));
+    }
+
+    #[test]
+    fn a_document_that_is_moved_here_is_asked_for_as_such() {
+        let mut bench = Bench::living();
+        bench.pins.move_here(&document("d"), Ticket(1), claim(4));
+        bench.at(bench.now);
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Move { claim: from, .. } if from == claim(4)));
+        bench.answer(ask, Answer::Claimed(Claimed::Stale));
+        assert_eq!(bench.news, [Effect::Decided(document("d"), Ticket(1), Decision::Stale)]);
+    }
+}

@@ -15,6 +15,8 @@
 
 mod apps;
 mod assertions;
+#[cfg(test)]
+mod bench;
 mod claims;
 mod effect;
 mod lease;

@@ -267,3 +267,147 @@ impl Pins {
         if self.life.under_way.is_some() { lease_us } else { lease_us.min(self.life.renew_at_us) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::bench::{Bench, SECOND, START, claim, document, elsewhere, renewal};
+    use crate::{Decision, Effect, Lease, Ticket};
+    use pinwire_registry::{Answer, Request};
+
+    #[test]
+    fn a_lease_is_counted_from_before_the_renewal_was_sent() {
+        let mut bench = Bench::new();
+        bench.after(3 * SECOND);
+        bench.renewed("a");
+        let until_us = START + 20 * SECOND - SECOND / 2;
+        assert_eq!(bench.pins.lease(), Lease::Valid { until_us });
+        assert!(bench.news.contains(&Effect::Lease(Lease::Valid { until_us })));
+        assert!(bench.news.contains(&Effect::Reach(true)));
+    }
+
+    #[test]
+    fn it_is_renewed_in_time_and_sooner_after_a_failure() {
+        let mut bench = Bench::living();
+        let due = bench.pins.next_deadline_us();
+        assert!((START + 4 * SECOND..=START + 5 * SECOND).contains(&due), "{due}");
+        bench.at(due);
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Renew { .. }));
+        bench.fail(ask);
+        assert!(bench.news.contains(&Effect::Reach(false)));
+        assert!(bench.pins.next_deadline_us() <= due + SECOND / 2);
+        // It runs on meanwhile.
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+    }
+
+    #[test]
+    fn who_was_stopped_beyond_the_lease_looks_before_anything_else() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(5));
+        bench.at(bench.pins.next_deadline_us());
+        let (stale, _) = bench.asked();
+        bench.after(60 * SECOND);
+        assert_eq!(bench.news, [Effect::Lease(Lease::Unchecked)]);
+        // What was sent before proves nothing, whether it succeeded or failed.
+        bench.fail(stale);
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Renew { .. }));
+        bench.answer(ask, Answer::Renewed(renewal("a")));
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+    }
+
+    #[test]
+    fn an_answer_to_what_was_sent_before_a_stop_opens_nothing() {
+        let mut bench = Bench::living();
+        bench.at(bench.pins.next_deadline_us());
+        let (stale, _) = bench.asked();
+        bench.after(60 * SECOND);
+        bench.answer(stale, Answer::Renewed(renewal("a")));
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+    }
+
+    #[test]
+    fn an_outage_beyond_the_lease_leaves_the_node_adrift_until_it_renews() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(5));
+        while bench.now < START + 25 * SECOND {
+            bench.at(bench.pins.next_deadline_us());
+            while let Some((ask, _)) = bench.asks.pop_front() {
+                bench.fail(ask);
+            }
+        }
+        assert!(matches!(bench.pins.lease(), Lease::Adrift { .. }));
+        assert!(!bench.news.contains(&Effect::Lease(Lease::Unchecked)), "nobody was stopped");
+        bench.hold("new", 2);
+        assert_eq!(bench.decided(2), Some(Decision::TryAgain));
+        bench.hold("d", 3);
+        assert!(matches!(bench.decided(3), Some(Decision::Held { .. })));
+        bench.at(bench.pins.next_deadline_us());
+        bench.renewed("a");
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+        assert!(bench.asks.is_empty());
+        // Somebody who is stopped while adrift has to look, too.
+        let mut bench = Bench::new();
+        let (ask, _) = bench.asked();
+        bench.fail(ask);
+        assert!(matches!(bench.pins.lease(), Lease::Adrift { .. }));
+        bench.after(60 * SECOND);
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+    }
+
+    #[test]
+    fn a_node_that_is_not_known_any_more_begins_a_new_life() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(5));
+        let old = bench.pins.node().clone();
+        bench.at(bench.pins.next_deadline_us());
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Unknown);
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        assert_ne!(bench.pins.node().life, old.life);
+        bench.renewed("a");
+        // Nothing is served before the registry has said what of it is left.
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        bench.asserted(|_, claim| pinwire_registry::Asserted::Held(claim));
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+        assert_eq!(bench.pins.held().count(), 1);
+    }
+
+    #[test]
+    fn what_was_lost_is_told_before_the_lease() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(5));
+        bench.has("e", 2, claim(9));
+        bench.after(60 * SECOND);
+        bench.news.clear();
+        let mut answer = renewal("a");
+        answer.lost = vec![(document("d"), elsewhere(7)), (document("e"), elsewhere(8))];
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Renewed(answer));
+        let lost = Effect::Lost(document("d"), Ticket(1), elsewhere(7));
+        assert_eq!(bench.news[0], lost);
+        assert!(matches!(bench.news[1..], [Effect::Lease(Lease::Valid { .. })]));
+        let held: Vec<_> = bench.pins.held().map(|(name, _)| name.clone()).collect();
+        assert_eq!(held, [document("e")], "of the higher claim that it has since");
+    }
+
+    #[test]
+    fn a_node_that_retires_serves_and_claims_nothing_more() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(5));
+        bench.pins.retire();
+        bench.at(bench.now);
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Retire { .. }));
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        bench.hold("e", 2);
+        assert_eq!(bench.decided(2), Some(Decision::TryAgain));
+        bench.fail(ask);
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Done);
+        assert_eq!(bench.news.last(), Some(&Effect::Retired));
+        bench.after(60 * SECOND);
+        assert!(bench.asks.is_empty());
+    }
+}

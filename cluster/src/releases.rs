@@ -76,3 +76,66 @@ impl Pins {
         self.releases.due.first().filter(|_| is_open).map_or(u64::MAX, |(at_us, _)| *at_us)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::bench::{Bench, SECOND, claim};
+    use pinwire_registry::{Answer, Request};
+
+    #[test]
+    fn a_release_is_repeated_until_it_is_answered() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.leave("d", 1);
+        for _ in 0..3 {
+            let (ask, request) = bench.asked();
+            assert!(matches!(request, Request::Release { hold: 1, .. }));
+            bench.fail(ask);
+            bench.renewed("a");
+            bench.at(bench.pins.next_deadline_us());
+        }
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Done);
+        bench.after(3 * SECOND);
+        assert!(bench.asks.is_empty());
+    }
+
+    #[test]
+    fn what_may_be_claimed_late_is_released_once_more_after_a_lease() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        let (ask, _) = bench.asked();
+        bench.fail(ask);
+        bench.renewed("a");
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Done);
+        let mut released = 0;
+        let end = bench.now + 30 * SECOND;
+        while bench.now < end {
+            bench.at(bench.pins.next_deadline_us());
+            match bench.asked() {
+                (ask, Request::Release { hold: 1, .. }) => {
+                    released += 1;
+                    bench.answer(ask, Answer::Done);
+                }
+                (ask, _) => bench.answer(ask, Answer::Renewed(crate::bench::renewal("a"))),
+            }
+        }
+        assert_eq!(released, 1);
+    }
+
+    #[test]
+    fn a_new_life_has_nothing_to_release() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.leave("d", 1);
+        let (ask, _) = bench.asked();
+        bench.at(bench.pins.next_deadline_us());
+        let (renewal, _) = bench.asked();
+        bench.answer(renewal, Answer::Unknown);
+        bench.renewed("a");
+        bench.fail(ask);
+        bench.after(SECOND);
+        assert!(bench.asks.is_empty());
+    }
+}
