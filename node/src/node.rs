@@ -575,6 +575,7 @@ fn settings(
         gather_us_per_member: GATHER_US_PER_MEMBER,
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
         end_on_expiry: config.end_sessions,
+        is_shared: false,
     })
 }
 

@@ -599,7 +599,9 @@ impl DataThread {
                 }
             },
             Envelope::Compacted { document, result } => {
-                self.store.rebase(document, &result);
+                if self.shard.is_submitted(document, result.upto) {
+                    self.store.rebase(document, &result);
+                }
                 self.shard.compacted(document, result);
             }
             Envelope::Store(events) => events.into_iter().for_each(|event| self.store.receive(event)),
@@ -724,6 +726,8 @@ impl DataThread {
             Effect::Mail(thread, mail) => {
                 self.outgoing.send(thread, Envelope::Mail { from: self.number, mail });
             }
+            // No other node has what this one keeps by itself.
+            Effect::Say(..) => {}
             Effect::Stateless { document, subject, payload } => {
                 tracing::trace!(document = %document.name, %subject, bytes = payload.len(), "stateless message");
                 if let Some(events) = &self.shared.events {
