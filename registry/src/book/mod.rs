@@ -23,8 +23,8 @@ use std::sync::Arc;
 /// stops by itself.
 pub(crate) const TELL_LOST_LEASES: u64 = 2;
 
-/// A registry in memory.
-#[derive(Debug)]
+/// A registry in memory. A clone is a snapshot, as a replica that lags has it.
+#[derive(Clone, Debug)]
 pub struct Book {
     history: Arc<str>,
     nodes: BTreeMap<Node, Life>,
@@ -36,7 +36,7 @@ pub struct Book {
 }
 
 /// A node that lives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Life {
     view: NodeView,
     expires: u64,
@@ -50,7 +50,7 @@ struct Life {
     turn: BTreeSet<AppName>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct App {
     pins: BTreeMap<Box<str>, Entry>,
     /// The highest epoch that was ever given to, or asserted for, a document of the app.
@@ -60,7 +60,7 @@ struct App {
 }
 
 /// A pin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     region: Region,
     claim: Claim,
@@ -91,6 +91,11 @@ impl Book {
             apps: BTreeMap::new(),
             graces: BTreeSet::new(),
         }
+    }
+
+    /// This copy goes on in the place of the original, which may know more: under another history.
+    pub fn take_over(&mut self, history: impl Into<Arc<str>>) {
+        self.history = history.into();
     }
 
     /// Carries out a request at a time (microseconds). Time must not go back.

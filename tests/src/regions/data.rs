@@ -237,7 +237,8 @@ impl World {
 
     fn opened(&mut self, node: NodeId, name: &DocumentName, loaded: Result<Loaded, Refused>) {
         let is_closing = self.nodes[node].data.closing.contains_key(name);
-        let Some(document) = self.document(node, name).filter(|document| document.phase == Phase::Opening) else {
+        let Some(document) = self.document(node, name).filter(|document| document.phase == Phase::Opening)
+        else {
             return;
         };
         if is_closing {
@@ -354,8 +355,16 @@ impl World {
         self.tell_pins(node, ToPins::Hold(name, ticket));
     }
 
-    fn update(&mut self, node: NodeId, standing: Standing, conn: ConnId, name: &DocumentName, update: Update) {
-        let Some(document) = self.open_any(node, name).filter(|document| document.members.contains(&conn)) else {
+    fn update(
+        &mut self,
+        node: NodeId,
+        standing: Standing,
+        conn: ConnId,
+        name: &DocumentName,
+        update: Update,
+    ) {
+        let Some(document) = self.open_any(node, name).filter(|document| document.members.contains(&conn))
+        else {
             return;
         };
         if document.has.insert(update) {
@@ -421,7 +430,9 @@ impl World {
 
     fn close_if_idle(&mut self, node: NodeId, name: &DocumentName) {
         let data = &self.nodes[node].data;
-        let Some(document) = data.documents.get(name).filter(|document| document.members.is_empty()) else { return };
+        let Some(document) = data.documents.get(name).filter(|document| document.members.is_empty()) else {
+            return;
+        };
         let is_over = match document.phase {
             Phase::Claiming | Phase::Opening => true,
             Phase::Open => document.is_stored() && !data.is_store_away,

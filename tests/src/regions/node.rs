@@ -125,6 +125,33 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The document that was closed, if it was.
+    fn sessions_are_told(&mut self, input: ToSession) -> Option<DocumentName> {
+        let sessions = &mut self.sessions;
+        match input {
+            ToSession::Replied(ask, reply) => sessions.replied(ask, reply),
+            ToSession::Notice(notice) => sessions.notice(notice),
+            ToSession::Missed => sessions.missed(),
+            ToSession::Open(document, claim) => sessions.open(document, claim),
+            ToSession::Append(document, position, updates) => sessions.append(&document, position, updates),
+            ToSession::PutBack(document, position, updates) => {
+                sessions.put_back(&document, position, updates);
+            }
+            ToSession::Rebase(document, upto, mark, base) => {
+                sessions.rebase(&document, upto, mark, base, Vec::new());
+            }
+            ToSession::Say(document, message) => sessions.say(&document, message),
+            ToSession::Close(document) => {
+                sessions.close(&document, true);
+                return Some(document);
+            }
+            ToSession::Reclaimed(document, claim) => sessions.reclaimed(&document, claim),
+        }
+        None
+    }
+}
+
 fn process(region: usize, name: &Arc<str>, rng: &mut Rng) -> (Pins, Sessions, registry::Node) {
     let settings = cluster::Settings {
         me: view(region, name, 0),
@@ -301,46 +328,26 @@ impl World {
         let now_us = self.now_us;
         let turning = &mut self.nodes[node];
         let clock_us = turning.clock(now_us);
-        let sessions = &mut turning.sessions;
-        sessions.begin(clock_us);
-        sessions.lease(turning.gate.check(clock_us) == Standing::Valid);
-        let mut closed = Vec::new();
-        for input in std::mem::take(&mut turning.to_session) {
-            match input {
-                ToSession::Replied(ask, reply) => sessions.replied(ask, reply),
-                ToSession::Notice(notice) => sessions.notice(notice),
-                ToSession::Missed => sessions.missed(),
-                ToSession::Open(document, claim) => sessions.open(document, claim),
-                ToSession::Append(document, position, updates) => {
-                    sessions.append(&document, position, updates);
-                }
-                ToSession::PutBack(document, position, updates) => {
-                    sessions.put_back(&document, position, updates);
-                }
-                ToSession::Rebase(document, upto, mark, base) => {
-                    sessions.rebase(&document, upto, mark, base, Vec::new());
-                }
-                ToSession::Say(document, message) => sessions.say(&document, message),
-                ToSession::Close(document) => {
-                    sessions.close(&document, true);
-                    closed.push(document);
-                }
-                ToSession::Reclaimed(document, claim) => sessions.reclaimed(&document, claim),
-            }
-            // What was said of the document before is said before.
-            while let Some(effect) = self.nodes[node].sessions.next_effect() {
-                self.sessions_wish(node, effect);
-            }
-            for document in closed.drain(..) {
-                self.tell_data(node, ToData::Closed(document));
+        turning.sessions.begin(clock_us);
+        turning.sessions.lease(turning.gate.check(clock_us) == Standing::Valid);
+        while let Some(input) = self.nodes[node].to_session.pop_front() {
+            let closed = self.nodes[node].sessions_are_told(input);
+            // What was said of a document before it was closed is said before.
+            self.sessions_wish_all(node);
+            if let Some(closed) = closed {
+                self.tell_data(node, ToData::Closed(closed));
             }
         }
-        while let Some(effect) = self.nodes[node].sessions.next_effect() {
-            self.sessions_wish(node, effect);
-        }
+        self.sessions_wish_all(node);
         let turned = &self.nodes[node];
         if let Some(deadline) = turned.sessions.next_deadline_us() {
             self.wake_at(node, Actor::Session, turned.moment(deadline).max(now_us));
+        }
+    }
+
+    fn sessions_wish_all(&mut self, node: NodeId) {
+        while let Some(effect) = self.nodes[node].sessions.next_effect() {
+            self.sessions_wish(node, effect);
         }
     }
 

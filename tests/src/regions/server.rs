@@ -84,7 +84,7 @@ impl World {
         });
         let (answer, notices) = match (&mut instance.book, arrival.request) {
             (Book::Registry(book), super::world::Ask::Registry(ask, request)) => {
-                let answer = book.apply(now_us, request);
+                let answer = book.apply(now_us, &request);
                 (super::world::Answer::Registry(ask, answer), Vec::new())
             }
             (Book::Store(book), super::world::Ask::Store(ask, request)) => {
@@ -121,14 +121,18 @@ impl World {
 
     /// The replica takes over. Who is connected to the old master goes on with it until it is told.
     pub(super) fn fail_over(&mut self, server: ServerId) {
-        let Some(book) = self.servers[server].replica.take() else { return };
+        let Some(mut book) = self.servers[server].replica.take() else { return };
+        if let Book::Registry(book) = &mut book {
+            let histories = self.servers[server].instances.len();
+            book.take_over(format!("history-{histories}"));
+        }
         self.succeed(server, book);
     }
 
     /// The server starts again with nothing.
     pub(super) fn wipe(&mut self, server: ServerId) {
         let book = match &self.servers[server].master().book {
-            Book::Registry(_) => Book::Registry(super::new_registry()),
+            Book::Registry(_) => Book::Registry(super::new_registry(self.servers[server].instances.len())),
             Book::Store(_) => Book::Store(super::new_store()),
         };
         let old = self.servers[server].current();

@@ -107,7 +107,7 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::random(&mut rng);
         let mut clock = || (rng.u64(1..=1_000_000) * SECOND, rng.u64(0..=3_000));
-        let mut servers = vec![Server::new(super::server::Book::Registry(super::new_registry()), clock())];
+        let mut servers = vec![Server::new(super::server::Book::Registry(super::new_registry(0)), clock())];
         for _ in 0..plan.regions {
             servers.push(Server::new(super::server::Book::Store(super::new_store()), clock()));
         }
@@ -213,6 +213,7 @@ impl World {
     /// Everything is well again, and stays so.
     pub(super) fn calm_down(&mut self) {
         self.is_busy = false;
+        self.remember();
         for link in self.links.values_mut() {
             link.heal(self.now_us);
         }
