@@ -46,16 +46,15 @@ impl Sessions {
         let waiting = std::mem::take(&mut lane.waiting);
         self.requeue(waiting);
         // Whatever answers now may not be what answered before.
-        let of_lane =
-            self.ids().into_iter().filter(|id| self.lane_of(*id) == Some(index)).collect::<Vec<_>>();
-        for id in of_lane {
+        for id in self.of_lane(index) {
             self.compare(id);
         }
         self.list(index);
     }
 
-    fn lane_of(&self, id: Id) -> Option<usize> {
-        self.places.get(id.index as usize)?.document.as_ref().map(|held| held.lane)
+    fn of_lane(&self, index: usize) -> Vec<Id> {
+        let lane_of = |id: &Id| self.places.get(id.index as usize)?.document.as_ref().map(|held| held.lane);
+        self.ids().into_iter().filter(|id| lane_of(id) == Some(index)).collect()
     }
 
     fn shut_gate(&mut self, index: usize) {
@@ -86,8 +85,21 @@ impl Sessions {
         if matches!(lane.gate, Gate::Shut { until_us } if until_us <= self.now_us) {
             lane.gate = Gate::Ajar { is_trying: false };
             let waiting = std::mem::take(&mut lane.waiting);
-            self.requeue(waiting);
+            self.requeue(waiting.iter().copied());
+            if waiting.is_empty() {
+                // Nobody has anything to ask: a comparison tries.
+                self.compare_first(index);
+            }
             self.list(index);
+        }
+    }
+
+    fn compare_first(&mut self, index: usize) {
+        for id in self.of_lane(index) {
+            if !self.lanes[index].compare.is_empty() {
+                return;
+            }
+            self.compare(id);
         }
     }
 
