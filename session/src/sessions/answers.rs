@@ -123,14 +123,21 @@ impl Sessions {
     pub(super) fn refuse(&mut self, id: Id, why: Refused) {
         let Some(held) = self.get(id) else { return };
         let name = held.name.clone();
-        self.remove(id);
+        if why == Refused::OutOfReach && held.is_held {
+            // It may have been done all the same.
+            held.phase = Phase::Closing { keep: true };
+            self.queue(id);
+        } else {
+            self.remove(id);
+        }
         self.effects.push_back(Effect::Opened(name, Err(why)));
     }
 
     fn opened(&mut self, id: Id, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
-        let early = held.take_early();
+        let early = std::mem::take(&mut held.early);
+        held.is_loading = false;
         if held.phase != Phase::Opening {
             // Closed meanwhile.
             self.queue(id);
@@ -159,7 +166,8 @@ impl Sessions {
     fn loaded(&mut self, id: Id, claim: Claim, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
-        let early = held.take_early();
+        let early = std::mem::take(&mut held.early);
+        held.is_loading = false;
         if held.claim == claim && held.phase == Phase::Live {
             match reply {
                 Some(Reply::Loaded(loaded)) => self.reload(id, loaded, early),
@@ -201,11 +209,15 @@ impl Sessions {
         }
     }
 
-    /// Follows what came while the session was being loaded.
+    /// Follows what came while the store was asked how the session stands.
     fn go_on(&mut self, id: Id) {
         self.follow(id);
-        if self.get(id).is_some_and(|held| std::mem::take(&mut held.is_overrun)) {
+        let Some(held) = self.get(id) else { return };
+        let is_missed = std::mem::take(&mut held.is_missed);
+        if std::mem::take(&mut held.is_overrun) {
             self.doubt(id);
+        } else if is_missed {
+            self.compare(id);
         }
     }
 
@@ -298,7 +310,10 @@ impl Sessions {
             Some(Reply::Heads(standings)) if standings.len() == about.len() => standings,
             _ => {
                 for compared in about {
-                    self.compare_again(compared.id);
+                    if let Some(held) = self.get(compared.id) {
+                        held.is_heads_asked = false;
+                    }
+                    self.compare(compared.id);
                 }
                 return;
             }
@@ -308,25 +323,18 @@ impl Sessions {
         }
     }
 
-    fn compare_again(&mut self, id: Id) {
-        if let Some(held) = self.get(id) {
-            held.is_comparing = false;
-        }
-        self.compare(id);
-    }
-
     fn compared_one(&mut self, compared: &Compared, standing: Option<Standing>) {
         let id = compared.id;
         let Some(held) = self.get(id) else { return };
+        held.is_heads_asked = false;
         if held.reloads != compared.reloads {
-            self.compare_again(id);
+            self.compare(id);
             return;
         }
-        held.is_comparing = false;
         if held.needs_load || held.phase != Phase::Live {
             return;
         }
-        let early = held.take_early();
+        let early = std::mem::take(&mut held.early);
         // What was told while the comparison was under way may have overtaken it; what came before may not.
         let Some(standing) = standing.filter(|standing| standing.head.seq >= compared.known.seq) else {
             self.doubt(id);
