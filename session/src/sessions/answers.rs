@@ -126,7 +126,7 @@ impl Sessions {
         if why == Refused::OutOfReach && held.is_held {
             // It may have been done all the same.
             held.phase = Phase::Closing { keep: true };
-            self.queue(id);
+            self.requeue([id]);
         } else {
             self.remove(id);
         }
@@ -185,8 +185,7 @@ impl Sessions {
         let Some(held) = self.get(id) else { return };
         held.needs_load = false;
         held.awaits_put_back = true;
-        held.rebase = None;
-        held.unsaid = None;
+        (held.rebase, held.unsaid, held.stored) = (None, None, None);
         held.reloads = held.reloads.wrapping_add(1);
         held.mark += 1;
         held.restart(loaded.head);

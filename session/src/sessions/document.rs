@@ -286,7 +286,10 @@ impl Document {
                 || self.stored.is_some_and(|stored| is_at_or_before(rebase.position, stored))
         };
         let is_known = || !self.links.iter().any(|link| matches!(link.what, Linked::Own(_)));
-        !self.is_rebasing && self.rebase.as_deref().is_some_and(is_stored) && is_known()
+        !self.is_rebasing
+            && !self.awaits_put_back
+            && self.rebase.as_deref().is_some_and(is_stored)
+            && is_known()
     }
 
     /// Messages were dropped, and there is room to say everything anew.
