@@ -1,11 +1,11 @@
 //! What the store answered, or that it did not.
 
-use super::ask::{Asked, What};
-use super::document::{Id, Linked, Phase};
+use super::ask::{Asked, Compared, What};
+use super::document::{Early, Id, Linked, Phase};
 use super::lanes::Gate;
 use super::{AskId, Effect, Refused, Sessions, Timer};
-use crate::{Head, Loaded, OutOfReach, Reply};
-use pinwire_registry::Claim;
+use crate::{Head, Loaded, OutOfReach, Reply, Standing};
+use pinwire_registry::{Claim, DocumentName, Node};
 
 impl Sessions {
     /// What became of a request.
@@ -46,16 +46,15 @@ impl Sessions {
         let waiting = std::mem::take(&mut lane.waiting);
         self.requeue(waiting);
         // Whatever answers now may not be what answered before.
-        let of_lane =
-            self.ids().into_iter().filter(|id| self.lane_of(*id) == Some(index)).collect::<Vec<_>>();
-        for id in of_lane {
+        for id in self.of_lane(index) {
             self.compare(id);
         }
         self.list(index);
     }
 
-    fn lane_of(&self, id: Id) -> Option<usize> {
-        self.places.get(id.index as usize)?.document.as_ref().map(|held| held.lane)
+    fn of_lane(&self, index: usize) -> Vec<Id> {
+        let lane_of = |id: &Id| self.places.get(id.index as usize)?.document.as_ref().map(|held| held.lane);
+        self.ids().into_iter().filter(|id| lane_of(id) == Some(index)).collect()
     }
 
     fn shut_gate(&mut self, index: usize) {
@@ -86,8 +85,21 @@ impl Sessions {
         if matches!(lane.gate, Gate::Shut { until_us } if until_us <= self.now_us) {
             lane.gate = Gate::Ajar { is_trying: false };
             let waiting = std::mem::take(&mut lane.waiting);
-            self.requeue(waiting);
+            self.requeue(waiting.iter().copied());
+            if waiting.is_empty() {
+                // Nobody has anything to ask: a comparison tries.
+                self.compare_first(index);
+            }
             self.list(index);
+        }
+    }
+
+    fn compare_first(&mut self, index: usize) {
+        for id in self.of_lane(index) {
+            if !self.lanes[index].compare.is_empty() {
+                return;
+            }
+            self.compare(id);
         }
     }
 
@@ -111,13 +123,21 @@ impl Sessions {
     pub(super) fn refuse(&mut self, id: Id, why: Refused) {
         let Some(held) = self.get(id) else { return };
         let name = held.name.clone();
-        self.remove(id);
+        if why == Refused::OutOfReach && held.is_held {
+            // It may have been done all the same.
+            held.phase = Phase::Closing { keep: true };
+            self.requeue([id]);
+        } else {
+            self.remove(id);
+        }
         self.effects.push_back(Effect::Opened(name, Err(why)));
     }
 
     fn opened(&mut self, id: Id, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
+        let early = std::mem::take(&mut held.early);
+        held.is_loading = false;
         if held.phase != Phase::Opening {
             // Closed meanwhile.
             self.queue(id);
@@ -131,7 +151,10 @@ impl Sessions {
                 for node in &loaded.nodes {
                     self.meet(id, node);
                 }
-                self.effects.push_back(Effect::Opened(name, Ok(loaded)));
+                self.effects.push_back(Effect::Opened(name.clone(), Ok(loaded)));
+                for early in early {
+                    self.take_up(id, &name, early);
+                }
                 self.go_on(id);
             }
             Some(Reply::Fenced(claim)) => self.refuse(id, Refused::Fenced(claim)),
@@ -143,9 +166,11 @@ impl Sessions {
     fn loaded(&mut self, id: Id, claim: Claim, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
+        let early = std::mem::take(&mut held.early);
+        held.is_loading = false;
         if held.claim == claim && held.phase == Phase::Live {
             match reply {
-                Some(Reply::Loaded(loaded)) => self.reload(id, loaded),
+                Some(Reply::Loaded(loaded)) => self.reload(id, loaded, early),
                 Some(Reply::Fenced(claim)) => self.fence(id, claim),
                 Some(Reply::Full) => self.is_full(id),
                 _ => {}
@@ -154,27 +179,43 @@ impl Sessions {
         self.queue(id);
     }
 
-    fn reload(&mut self, id: Id, loaded: Loaded) {
+    fn reload(&mut self, id: Id, loaded: Loaded, early: Vec<Early>) {
         self.stats.reloads += 1;
         self.has_room(id);
         let Some(held) = self.get(id) else { return };
         held.needs_load = false;
         held.awaits_put_back = true;
-        held.rebase = None;
-        held.unsaid = None;
+        (held.rebase, held.unsaid, held.stored) = (None, None, None);
+        held.reloads = held.reloads.wrapping_add(1);
         held.mark += 1;
         held.restart(loaded.head);
         let (name, mark) = (held.name.clone(), held.mark);
-        self.meet_only(id, &loaded.nodes);
+        self.meet_only(id, &loaded.nodes, early);
         self.effects.push_back(Effect::Reload(name, mark, loaded));
         self.go_on(id);
-        self.say_anew_if_due(id);
+        self.say_anew(id);
     }
 
-    /// Follows what came while the session was being loaded.
+    /// What came while the document was being opened.
+    fn take_up(&mut self, id: Id, name: &DocumentName, early: Early) {
+        match early {
+            Early::Joined(node) => {
+                self.meet(id, &node);
+                self.effects.push_back(Effect::Joined(name.clone(), node));
+            }
+            Early::Left(node) => self.part(id, &node),
+            Early::Said(node, message) => self.another_said(id, node, message),
+        }
+    }
+
+    /// Follows what came while the store was asked how the session stands.
     fn go_on(&mut self, id: Id) {
         self.follow(id);
-        if self.get(id).is_some_and(|held| std::mem::take(&mut held.is_overrun)) {
+        let Some(held) = self.get(id) else { return };
+        let is_missed = std::mem::take(&mut held.is_missed);
+        if std::mem::take(&mut held.is_overrun) {
+            self.doubt(id);
+        } else if is_missed {
             self.compare(id);
         }
     }
@@ -260,46 +301,54 @@ impl Sessions {
         self.queue(id);
     }
 
-    fn compared(&mut self, lane: Option<usize>, about: &[(Id, Head)], reply: Option<Reply>) {
+    fn compared(&mut self, lane: Option<usize>, about: &[Compared], reply: Option<Reply>) {
         if let Some(lane) = lane {
             self.lanes[lane].comparisons -= 1;
         }
-        let heads = match reply {
-            Some(Reply::Heads(heads)) if heads.len() == about.len() => heads,
+        let standings = match reply {
+            Some(Reply::Heads(standings)) if standings.len() == about.len() => standings,
             _ => {
-                for (id, _) in about {
-                    if let Some(held) = self.get(*id) {
-                        held.is_comparing = false;
+                for compared in about {
+                    if let Some(held) = self.get(compared.id) {
+                        held.is_heads_asked = false;
                     }
-                    self.compare(*id);
+                    self.compare(compared.id);
                 }
                 return;
             }
         };
-        for ((id, known_then), head) in about.iter().zip(heads) {
-            self.compared_one(*id, *known_then, head);
+        for (compared, standing) in about.iter().zip(standings) {
+            self.compared_one(compared, standing);
         }
     }
 
-    fn compared_one(&mut self, id: Id, known_then: Head, head: Option<Head>) {
-        self.stats.compared += 1;
+    fn compared_one(&mut self, compared: &Compared, standing: Option<Standing>) {
+        let id = compared.id;
         let Some(held) = self.get(id) else { return };
-        held.is_comparing = false;
+        held.is_heads_asked = false;
+        if held.reloads != compared.reloads {
+            self.compare(id);
+            return;
+        }
         if held.needs_load || held.phase != Phase::Live {
             return;
         }
+        let early = std::mem::take(&mut held.early);
         // What was told while the comparison was under way may have overtaken it; what came before may not.
-        let Some(head) = head.filter(|head| head.seq >= known_then.seq) else {
+        let Some(standing) = standing.filter(|standing| standing.head.seq >= compared.known.seq) else {
             self.doubt(id);
             return;
         };
-        if head.seq > held.known.seq {
-            held.behind = Some(head);
-            self.follow(id);
-        } else if !held.trail.contains(head) {
+        if standing.head.seq > held.known.seq {
+            held.behind = Some(standing.head);
+        } else if !held.trail.contains(standing.head) {
             self.doubt(id);
+            return;
         }
-        self.say_anew_if_due(id);
+        self.stats.compared += 1;
+        self.meet_only(id, &standing.nodes, early);
+        self.go_on(id);
+        self.say_anew(id);
     }
 
     pub(super) fn fence(&mut self, id: Id, claim: Claim) {
