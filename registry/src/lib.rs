@@ -27,7 +27,8 @@ pub use embedded::Embedded;
 
 pub use claim::Claim;
 pub use message::{
-    Answer, AppRecord, AppUse, Asserted, Claimed, Grace, NodeView, Owner, Pin, Renewed, Request, Share, Used,
+    Answer, AppRecord, AppUse, Asserted, Claimed, Grace, Hold, NodeView, Owner, Pin, Renewed, Request, Share,
+    Used,
 };
 pub use names::{AppName, DocumentName, Node, Region};
 #[cfg(feature = "redis")]
