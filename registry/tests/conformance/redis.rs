@@ -150,7 +150,7 @@ async fn a_renewal_sets_off_the_sweep() {
     let registry = RedisRegistry::new(server.link());
     let (mortal, eu) = (new_node(&registry, "eu", "mortal").await, new_node(&registry, "eu", "e1").await);
     let pins: Vec<_> = (0..200)
-        .map(|index| (document("t::sweep", &index.to_string()), Claim { epoch: 1, nonce: 1 }))
+        .map(|index| (document("t::sweep", &index.to_string()), Claim { epoch: 1, nonce: 1 }, HOLD))
         .collect();
     ask(&registry, Request::Assert { node: mortal.clone(), pins, grace_us: 0 }).await;
     die(&registry, &mortal).await;
