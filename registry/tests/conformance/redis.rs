@@ -136,6 +136,19 @@ async fn a_server_that_comes_back_empty_shows_and_is_filled_again() {
 }
 
 #[tokio::test]
+async fn a_dead_node_claims_nothing_though_nobody_has_noticed_its_death() {
+    let server = ServerRig::start(&Options::default());
+    let registry = RedisRegistry::new(server.link());
+    let mortal = new_node(&registry, "eu", "mortal").await;
+    let doc = document("t::unnoticed", "doc");
+    let held = pin(&registry, &mortal, &doc).await;
+    die(&registry, &mortal).await;
+    assert_eq!(claim(&registry, &mortal, &doc).await, Claimed::Unknown);
+    assert_eq!(assert_pins(&registry, &mortal, &[(doc.clone(), held)]).await, None);
+    assert!(locate(&registry, &doc).await.is_some_and(|found| found.nodes.is_empty()));
+}
+
+#[tokio::test]
 async fn pins_of_a_dead_node_are_swept_in_pieces_and_leave_nothing_behind() {
     let server = ServerRig::start(&Options::default());
     let registry = RedisRegistry::new(server.link());
