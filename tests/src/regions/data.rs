@@ -47,6 +47,8 @@ pub(super) struct Document {
     pub(super) members: BTreeSet<ConnId>,
     /// Updates as they came; whether they came from members.
     log: Vec<(Update, bool)>,
+    /// Where the log ended when it was opened: a compaction stands for that much at least.
+    loaded: usize,
     pub(super) has: Set,
     submitted: usize,
     stored: usize,
@@ -249,6 +251,7 @@ impl World {
         document.phase = Phase::Open;
         document.log = has.iter().map(|update| (update, false)).collect();
         document.has = has;
+        document.loaded = document.log.len();
         (document.submitted, document.stored) = (document.log.len(), document.log.len());
         let (members, lost) = (document.members.clone(), document.must_have.without(has));
         let claim = document.claim;
@@ -298,7 +301,8 @@ impl World {
         }
         let upto = self.rng.f64();
         let Some(document) = self.open_document(node, name) else { return };
-        let upto = (document.submitted as f64 * upto) as usize;
+        let since = document.submitted - document.loaded;
+        let upto = document.loaded + (since as f64 * upto) as usize;
         let base = document.log[..upto].iter().map(|(update, _)| *update).collect();
         let mark = document.marks.before(upto as u32);
         self.tell_session(node, ToSession::Rebase(name.clone(), upto as u32, mark, base));
@@ -341,6 +345,7 @@ impl World {
                 phase: Phase::Claiming,
                 members: BTreeSet::from([conn]),
                 log: Vec::new(),
+                loaded: 0,
                 has: Set::default(),
                 submitted: 0,
                 stored: 0,
