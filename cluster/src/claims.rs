@@ -146,8 +146,7 @@ impl Pins {
                 }
             };
             self.claiming.under_way += 1;
-            let round = self.assertions.round;
-            self.ask(What::Claim { document, hold, round }, request);
+            self.ask(What::Claim { document, hold }, request);
         }
     }
 
@@ -155,7 +154,6 @@ impl Pins {
         &mut self,
         document: &DocumentName,
         hold: Hold,
-        round: u64,
         is_current: bool,
         answer: Answer,
     ) {
@@ -166,7 +164,7 @@ impl Pins {
             return self.claim_again(document);
         }
         match claimed {
-            Claimed::Held { claim, is_new } => self.claim_granted(document, hold, round, claim, is_new),
+            Claimed::Held { claim, is_new } => self.claim_granted(document, hold, claim, is_new),
             Claimed::Elsewhere(owner) => self.end_claim(document, &Decision::Elsewhere(owner)),
             Claimed::Limit { active } => self.end_claim(document, &Decision::Limit { active }),
             Claimed::Stale => self.end_claim(document, &Decision::Stale),
@@ -177,7 +175,7 @@ impl Pins {
         }
     }
 
-    fn claim_granted(&mut self, document: &DocumentName, hold: Hold, round: u64, claim: Claim, is_new: bool) {
+    fn claim_granted(&mut self, document: &DocumentName, hold: Hold, claim: Claim, is_new: bool) {
         let Some(entry) = self.documents.get_mut(document) else { return };
         if entry.tickets.is_empty() {
             self.documents.remove(document);
@@ -190,10 +188,6 @@ impl Pins {
             Effect::Decided(document.clone(), ticket, decision)
         });
         self.effects.extend(decided);
-        if round != self.assertions.round {
-            // A history that is over may have granted it.
-            self.assertions.add(document.clone());
-        }
     }
 
     fn claim_again(&mut self, document: &DocumentName) {
