@@ -56,7 +56,9 @@ impl Pins {
             while pins.len() < BATCH {
                 let Some(document) = self.assertions.due.pop_first() else { break };
                 let held = self.documents.get(&document).and_then(|entry| entry.held());
-                pins.extend(held.map(|held| (document, held.claim, held.hold)));
+                pins.extend(
+                    held.map(|held| (document, held.seen.unwrap_or_default().max(held.claim), held.hold)),
+                );
             }
             if pins.is_empty() {
                 break;
@@ -97,6 +99,7 @@ impl Pins {
             return;
         };
         held.claim = claim;
+        held.seen = held.seen.filter(|seen| *seen > claim);
         let news = entry.tickets().map(|ticket| Effect::Reclaimed(document.clone(), ticket, claim));
         self.effects.extend(news);
     }

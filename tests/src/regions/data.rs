@@ -181,8 +181,12 @@ impl World {
                     document.others.remove(&who);
                 }
             }
-            // The registry says soon whose it is.
-            ToData::Fenced(..) => {}
+            // The registry says whose it is.
+            ToData::Fenced(name, claim) => {
+                if self.open_document(node, &name).is_some() {
+                    self.tell_pins(node, ToPins::Fenced(name, claim));
+                }
+            }
             ToData::Closed(name) => {
                 let closing = &mut self.nodes[node].data.closing;
                 if let Some(count) = closing.get_mut(&name) {
@@ -246,7 +250,15 @@ impl World {
         if is_closing {
             return;
         }
-        let Ok(loaded) = loaded else { return self.drop_document(node, name, Why::TryAgain) };
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(refused) => {
+                if let Refused::Fenced(claim) = refused {
+                    self.tell_pins(node, ToPins::Fenced(name.clone(), claim));
+                }
+                return self.drop_document(node, name, Why::TryAgain);
+            }
+        };
         let has = set_of(&loaded);
         document.phase = Phase::Open;
         document.log = has.iter().map(|update| (update, false)).collect();
