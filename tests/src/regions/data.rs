@@ -213,7 +213,8 @@ impl World {
                 document.claim = Some(claim);
                 document.phase = Phase::Opening;
                 document.must_have = must_have;
-                self.model.granted(claim, self.nodes[node].region, self.now_us);
+                let region = self.nodes[node].region;
+                self.model.granted(name, claim, region, self.now_us);
                 self.tell_session(node, ToSession::Open(name.clone(), claim));
             }
             Decision::Elsewhere(owner) => self.refuse(node, name, Why::Redirect(region_of(&owner))),
