@@ -9,6 +9,8 @@ const CHANGED: usize = 1_000;
 /// Apps in one renewal of which nothing did. A renewal that came late may have overwritten what was said later: so each is said
 /// again in turn.
 const REPEATED: usize = 50;
+/// Renewals that say that an app is not used (any more), for the same reason.
+const IDLE: u32 = 6;
 /// Versions in one renewal.
 const VERSIONS: usize = 200;
 
@@ -26,13 +28,15 @@ pub(crate) struct Apps {
 struct Use {
     usage: AppUse,
     is_told: bool,
+    /// Renewals that said that it is not used.
+    idle: u32,
 }
 
 impl Apps {
     pub(crate) fn set(&mut self, usage: AppUse) {
         let known = self.uses.get(&usage.app).is_some_and(|known| known.usage == usage);
         if !known {
-            self.uses.insert(usage.app.clone(), Use { usage, is_told: false });
+            self.uses.insert(usage.app.clone(), Use { usage, is_told: false, idle: 0 });
         }
     }
 
@@ -62,7 +66,7 @@ impl Apps {
         (uses, versions.map(|(app, version)| (app.clone(), *version)).collect())
     }
 
-    /// The registry knows what a renewal said. Apps that are not used are of no interest any more.
+    /// The registry knows what a renewal said. Apps that have not been used for a while are of no interest any more.
     pub(crate) fn told(&mut self, uses: &[AppUse]) {
         for said in uses {
             let Some(known) = self.uses.get_mut(&said.app).filter(|known| known.usage == *said) else {
@@ -70,7 +74,10 @@ impl Apps {
             };
             known.is_told = true;
             if said.connections == 0 && said.wanted == 0 {
-                self.uses.remove(&said.app);
+                known.idle += 1;
+                if known.idle == IDLE {
+                    self.uses.remove(&said.app);
+                }
             }
         }
     }
@@ -123,7 +130,10 @@ mod tests {
         apps.told(&[usage("a", 2)]);
         assert_eq!(apps.for_renewal().0, [usage("a", 2)], "its turn");
         apps.set(usage("a", 0));
-        apps.told(&[usage("a", 0)]);
+        for _ in 0..IDLE {
+            assert_eq!(apps.for_renewal().0, [usage("a", 0)]);
+            apps.told(&[usage("a", 0)]);
+        }
         assert!(apps.for_renewal().0.is_empty());
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Held {
     pub(crate) hold: Hold,
     /// An assertion of it may still be on its way.
     pub(crate) is_unsure: bool,
+    /// A higher claim of this region's that the registry has forgotten, as the session store told.
+    pub(crate) seen: Option<Claim>,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +130,17 @@ impl Pins {
         self.send_releases();
     }
 
+    /// The region's session store has a document under a higher claim than the node. Somebody of the region was granted it, and
+    /// the registry forgot; or it has been pinned anew since the node held it. It is asserted, and the registry decides.
+    pub fn fenced(&mut self, document: &DocumentName, claim: Claim) {
+        let held = self.documents.get_mut(document).and_then(Entry::held_mut);
+        if let Some(held) = held.filter(|held| held.claim < claim) {
+            held.seen = Some(claim);
+            self.assertions.add(document.clone());
+            self.send_asserts();
+        }
+    }
+
     pub(crate) fn send_claims(&mut self) {
         while self.can_claim() && self.claiming.under_way < UNDER_WAY {
             let Some((_, document)) = self.claiming.waiting.pop_first() else { return };
@@ -146,8 +159,7 @@ impl Pins {
                 }
             };
             self.claiming.under_way += 1;
-            let round = self.assertions.round;
-            self.ask(What::Claim { document, hold, round }, request);
+            self.ask(What::Claim { document, hold }, request);
         }
     }
 
@@ -155,7 +167,6 @@ impl Pins {
         &mut self,
         document: &DocumentName,
         hold: Hold,
-        round: u64,
         is_current: bool,
         answer: Answer,
     ) {
@@ -166,7 +177,7 @@ impl Pins {
             return self.claim_again(document);
         }
         match claimed {
-            Claimed::Held { claim, is_new } => self.claim_granted(document, hold, round, claim, is_new),
+            Claimed::Held { claim, is_new } => self.claim_granted(document, hold, claim, is_new),
             Claimed::Elsewhere(owner) => self.end_claim(document, &Decision::Elsewhere(owner)),
             Claimed::Limit { active } => self.end_claim(document, &Decision::Limit { active }),
             Claimed::Stale => self.end_claim(document, &Decision::Stale),
@@ -177,23 +188,19 @@ impl Pins {
         }
     }
 
-    fn claim_granted(&mut self, document: &DocumentName, hold: Hold, round: u64, claim: Claim, is_new: bool) {
+    fn claim_granted(&mut self, document: &DocumentName, hold: Hold, claim: Claim, is_new: bool) {
         let Some(entry) = self.documents.get_mut(document) else { return };
         if entry.tickets.is_empty() {
             self.documents.remove(document);
             return self.release(document.clone(), hold, false);
         }
-        entry.state = State::Held(Held { claim, hold, is_unsure: false });
+        entry.state = State::Held(Held { claim, hold, is_unsure: false, seen: None });
         let first = entry.tickets[0];
         let decided = entry.tickets.iter().map(|&ticket| {
             let decision = Decision::Held { claim, is_new: is_new && ticket == first };
             Effect::Decided(document.clone(), ticket, decision)
         });
         self.effects.extend(decided);
-        if round != self.assertions.round {
-            // A history that is over may have granted it.
-            self.assertions.add(document.clone());
-        }
     }
 
     fn claim_again(&mut self, document: &DocumentName) {
@@ -389,6 +396,21 @@ mod tests {
         assert!(matches!(request, Request::Claim { node, .. } if node == *bench.pins.node()));
         bench.answer(ask, Answer::Claimed(Claimed::Unknown));
         assert!(matches!(bench.asked().1, Request::Register { .. }));
+    }
+
+    #[test]
+    fn a_claim_that_the_registry_forgot_is_asserted_as_the_store_knows_it() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(4));
+        bench.pins.fenced(&document("d"), claim(3));
+        bench.pins.fenced(&document("d"), claim(6));
+        bench.at(bench.now);
+        bench.asserted(|_, asserted| {
+            assert_eq!(asserted, claim(6));
+            pinwire_registry::Asserted::Held(asserted)
+        });
+        assert_eq!(bench.news, [Effect::Reclaimed(document("d"), Ticket(1), claim(6))]);
+        assert!(bench.asks.is_empty());
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Default for Life {
 impl Pins {
     /// The node ends in good order: nothing is served or claimed from now on, and what it holds is left with grace.
     pub fn retire(&mut self) {
-        if matches!(self.life.stage, Stage::Retiring(_) | Stage::Retired) {
+        if self.is_ending() {
             return;
         }
         let is_known = self.life.stage == Stage::Living;
@@ -116,7 +116,7 @@ impl Pins {
         let adrift_until = life.failed_at_us.map_or(0, |at| at + ADRIFT_RENEWALS * self.settings.renew_us);
         let lease = if is_sure {
             Lease::Valid { until_us: life.until_us }
-        } else if self.now_us < adrift_until && !matches!(life.stage, Stage::Retiring(_) | Stage::Retired) {
+        } else if self.now_us < adrift_until && !self.is_ending() {
             Lease::Adrift { until_us: adrift_until }
         } else {
             Lease::Unchecked
@@ -129,7 +129,7 @@ impl Pins {
 
     pub(crate) fn renew_if_due(&mut self) {
         let is_due = self.life.under_way.is_none() && self.now_us >= self.life.renew_at_us;
-        if !is_due || matches!(self.life.stage, Stage::Retiring(_) | Stage::Retired) {
+        if !is_due || self.is_ending() {
             return;
         }
         let lease_us = self.settings.lease_us;
@@ -166,6 +166,7 @@ impl Pins {
         }
         let has_forgotten = self.life.history.as_ref().is_some_and(|history| *history != renewed.history);
         self.life.history = Some(renewed.history);
+        let was_valid = self.now_us < self.life.until_us;
         let margin_us = self.settings.lease_us / MARGIN;
         self.life.until_us = self.life.until_us.max(sent_us + self.settings.lease_us - margin_us);
         self.life.failures = 0;
@@ -178,9 +179,11 @@ impl Pins {
         for (document, owner) in renewed.lost {
             self.yield_to(&document, &owner);
         }
-        if is_new_life || has_forgotten {
-            self.assert_everything(is_new_life);
+        if is_new_life {
+            self.assert_everything(!was_valid);
             self.apps.tell_everything();
+        } else if has_forgotten {
+            self.live_anew();
         }
         if !renewed.shares.is_empty() {
             self.effects.push_back(Effect::Shares(renewed.shares));
@@ -194,13 +197,19 @@ impl Pins {
     /// The registry does not know the node (any more): what it held there is nobody's until it was asserted again. Nothing is
     /// served meanwhile.
     pub(crate) fn begin_anew(&mut self) {
-        if self.life.stage != Stage::Living && self.life.stage != Stage::Registering {
+        if self.is_ending() {
             return;
         }
-        self.life.stage = Stage::Registering;
-        self.me.node.life = self.rng.u64(1..);
         self.life.until_us = 0;
         self.life.failed_at_us = None;
+        self.live_anew();
+    }
+
+    /// Begins a new life, and says then what it holds. Also where the registry may have forgotten something, since it may as
+    /// well know of holds that the node has given up: those end with the life before. The lease of that runs on meanwhile.
+    fn live_anew(&mut self) {
+        self.life.stage = Stage::Registering;
+        self.me.node.life = self.rng.u64(1..);
         self.life.under_way = None;
         self.life.renew_at_us = self.now_us;
         self.assertions.forget();
@@ -246,7 +255,11 @@ impl Pins {
 
     /// Nothing can be claimed for now, and it is not known when.
     pub(crate) fn is_out_of_reach(&self) -> bool {
-        self.life.is_reached == Some(false) || matches!(self.life.stage, Stage::Retiring(_) | Stage::Retired)
+        self.life.is_reached == Some(false) || self.is_ending()
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.life.stage, Stage::Retiring(_) | Stage::Retired)
     }
 
     fn tell_reach(&mut self, is_reached: bool) {
@@ -257,7 +270,7 @@ impl Pins {
     }
 
     pub(crate) fn life_deadline_us(&self) -> u64 {
-        if matches!(self.life.stage, Stage::Retiring(_) | Stage::Retired) {
+        if self.is_ending() {
             return u64::MAX;
         }
         let lease_us = match self.life.published {

@@ -57,7 +57,7 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) enum What {
     Renewal { apps: Vec<AppUse> },
-    Claim { document: DocumentName, hold: Hold, round: u64 },
+    Claim { document: DocumentName, hold: Hold },
     Assert { pins: Vec<(DocumentName, Hold)> },
     Release { hold: Hold },
     Retire,
@@ -110,8 +110,8 @@ impl Pins {
             (What::Renewal { apps }, answer) if is_current => {
                 self.renewal_answered(ask, asked.sent_us, &apps, answer);
             }
-            (What::Claim { document, hold, round }, answer) => {
-                self.claim_answered(&document, hold, round, is_current, answer);
+            (What::Claim { document, hold }, answer) => {
+                self.claim_answered(&document, hold, is_current, answer);
             }
             (What::Assert { pins }, answer) if is_current => self.assert_answered(&pins, answer),
             (What::Release { hold }, _) if is_current => self.release_answered(hold),
@@ -128,7 +128,7 @@ impl Pins {
         let is_current = asked.life == self.me.node.life;
         match asked.what {
             What::Renewal { .. } if is_current => self.renewal_failed(ask),
-            What::Claim { document, hold, .. } => self.claim_failed(&document, hold, is_current),
+            What::Claim { document, hold } => self.claim_failed(&document, hold, is_current),
             What::Assert { pins } if is_current => self.assert_failed(pins),
             What::Release { hold } if is_current => self.release_failed(hold),
             What::Retire => self.retire_failed(),

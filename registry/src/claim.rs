@@ -8,7 +8,7 @@ use std::fmt;
 /// It never repeats, even where a fail-over rolled the registry back, since `nonce` is random. The order is `epoch`, then
 /// `nonce`: of two claims for one document the higher wins, everywhere. `epoch` is above every epoch that the registry knows
 /// of for the document, and at least the registry's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claim {
     /// Microseconds of Unix time by the registry's clock, or one more than the last.
     pub epoch: u64,

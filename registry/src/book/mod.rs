@@ -55,6 +55,8 @@ struct App {
     pins: BTreeMap<Box<str>, Entry>,
     /// The highest epoch that was ever given to, or asserted for, a document of the app.
     top: u64,
+    /// The highest epoch of a pin that ended here.
+    ended: u64,
     uses: shares::Uses,
     record: AppRecord,
 }

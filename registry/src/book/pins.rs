@@ -81,7 +81,10 @@ impl Book {
         let node = holding.node;
         let app = self.apps.entry(document.app.clone()).or_default();
         app.top = app.top.max(claim.epoch);
+        let has_ended_since = claim.epoch < app.ended;
         let Some(owner) = self.owner(document) else {
+            // Others may have had it under a higher claim meanwhile: claims do not fall.
+            let claim = if has_ended_since { self.next_claim(now, document, claim.nonce) } else { claim };
             self.pin(document, claim, holding);
             return Asserted::Held(claim);
         };
@@ -185,8 +188,10 @@ impl Book {
     }
 
     pub(super) fn remove(&mut self, document: &DocumentName) {
-        let entry = self.apps.get_mut(&document.app).and_then(|app| app.pins.remove(&document.name));
-        if let Some(until) = entry.and_then(|entry| entry.until) {
+        let Some(app) = self.apps.get_mut(&document.app) else { return };
+        let Some(entry) = app.pins.remove(&document.name) else { return };
+        app.ended = app.ended.max(entry.claim.epoch);
+        if let Some(until) = entry.until {
             self.graces.remove(&(until, document.clone()));
         }
     }

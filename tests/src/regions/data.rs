@@ -47,6 +47,8 @@ pub(super) struct Document {
     pub(super) members: BTreeSet<ConnId>,
     /// Updates as they came; whether they came from members.
     log: Vec<(Update, bool)>,
+    /// Where the log ended when it was opened: a compaction stands for that much at least.
+    loaded: usize,
     pub(super) has: Set,
     submitted: usize,
     stored: usize,
@@ -179,8 +181,12 @@ impl World {
                     document.others.remove(&who);
                 }
             }
-            // The registry says soon whose it is.
-            ToData::Fenced(..) => {}
+            // The registry says whose it is.
+            ToData::Fenced(name, claim) => {
+                if self.open_document(node, &name).is_some() {
+                    self.tell_pins(node, ToPins::Fenced(name, claim));
+                }
+            }
             ToData::Closed(name) => {
                 let closing = &mut self.nodes[node].data.closing;
                 if let Some(count) = closing.get_mut(&name) {
@@ -207,7 +213,8 @@ impl World {
                 document.claim = Some(claim);
                 document.phase = Phase::Opening;
                 document.must_have = must_have;
-                self.model.granted(claim, self.nodes[node].region, self.now_us);
+                let region = self.nodes[node].region;
+                self.model.granted(name, claim, region, self.now_us);
                 self.tell_session(node, ToSession::Open(name.clone(), claim));
             }
             Decision::Elsewhere(owner) => self.refuse(node, name, Why::Redirect(region_of(&owner))),
@@ -244,11 +251,20 @@ impl World {
         if is_closing {
             return;
         }
-        let Ok(loaded) = loaded else { return self.drop_document(node, name, Why::TryAgain) };
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(refused) => {
+                if let Refused::Fenced(claim) = refused {
+                    self.tell_pins(node, ToPins::Fenced(name.clone(), claim));
+                }
+                return self.drop_document(node, name, Why::TryAgain);
+            }
+        };
         let has = set_of(&loaded);
         document.phase = Phase::Open;
         document.log = has.iter().map(|update| (update, false)).collect();
         document.has = has;
+        document.loaded = document.log.len();
         (document.submitted, document.stored) = (document.log.len(), document.log.len());
         let (members, lost) = (document.members.clone(), document.must_have.without(has));
         let claim = document.claim;
@@ -298,7 +314,8 @@ impl World {
         }
         let upto = self.rng.f64();
         let Some(document) = self.open_document(node, name) else { return };
-        let upto = (document.submitted as f64 * upto) as usize;
+        let since = document.submitted - document.loaded;
+        let upto = document.loaded + (since as f64 * upto) as usize;
         let base = document.log[..upto].iter().map(|(update, _)| *update).collect();
         let mark = document.marks.before(upto as u32);
         self.tell_session(node, ToSession::Rebase(name.clone(), upto as u32, mark, base));
@@ -341,6 +358,7 @@ impl World {
                 phase: Phase::Claiming,
                 members: BTreeSet::from([conn]),
                 log: Vec::new(),
+                loaded: 0,
                 has: Set::default(),
                 submitted: 0,
                 stored: 0,

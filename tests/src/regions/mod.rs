@@ -14,6 +14,7 @@
 //! | who takes an edit or acknowledges one holds the document at that moment, by the registry's own book, under its claim | nothing was rolled back; and again a lease after |
 //! | claims under which a document is served never fall | likewise |
 //! | a claim belongs to one region | always |
+//! | a document that was served is not pinned anew within the grace | nothing was rolled back |
 //! | what was acknowledged is there for who opens the document under the same claim | no store was rolled back |
 //! | all clients of a document agree, every edit of theirs is acknowledged | calm |
 //! | what a node had when it became calm is not lost | calm |

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 /// How long a node waits for an answer.
 pub(super) const TIMEOUT_US: u64 = 2_500 * MILLI;
-/// How long something can be held up on its way.
+/// How long a request can still be on its way after its connection was given up: such connections are reset, so that what the
+/// kernel has not sent is never sent; but the server may have it and be asleep.
 pub(super) const LATE_US: u64 = 15 * SECOND;
 
 /// A node's way to a server.
@@ -17,6 +18,8 @@ pub(super) const LATE_US: u64 = 15 * SECOND;
 pub(super) struct Link {
     /// Rises with each connection.
     pub(super) epoch: u64,
+    /// When each connection was given up.
+    ended_us: Vec<u64>,
     /// Which of the server's instances the connection leads to.
     instance: usize,
     /// What waits for an answer.
@@ -89,6 +92,13 @@ impl World {
         self.at(at_us, Event::Answer(server, id, answer));
     }
 
+    /// A request that comes too late was never sent.
+    pub(super) fn is_too_late(&mut self, server: ServerId, id: LinkId) -> bool {
+        let now_us = self.now_us;
+        let ended_us = self.link(id.node, server).ended_us.get(id.epoch as usize);
+        ended_us.is_some_and(|ended_us| now_us > ended_us + LATE_US)
+    }
+
     fn is_current(&mut self, server: ServerId, id: LinkId) -> bool {
         let node = &self.nodes[id.node];
         node.is_alive && node.run == id.run && self.link(id.node, server).epoch == id.epoch
@@ -133,8 +143,10 @@ impl World {
     /// Begins a new connection; what was asked on the old one.
     pub(super) fn reconnect(&mut self, node: NodeId, server: ServerId) -> Vec<Ask> {
         let current = self.servers[server].current();
+        let now_us = self.now_us;
         let link = self.link(node, server);
         link.epoch += 1;
+        link.ended_us.push(now_us);
         link.instance = current;
         // Nothing keeps the order of two connections.
         link.there_us = 0;

@@ -26,6 +26,7 @@ pub(super) enum ToPins {
     Hold(DocumentName, Ticket),
     Leave(DocumentName, Ticket),
     Use(u32),
+    Fenced(DocumentName, Claim),
     Retire,
 }
 
@@ -282,6 +283,7 @@ impl World {
                     let max_connections = 1_000;
                     pins.use_app(AppUse { app: app(), connections, wanted: connections, max_connections });
                 }
+                ToPins::Fenced(document, claim) => pins.fenced(&document, claim),
                 ToPins::Retire => pins.retire(),
             }
         }

@@ -64,8 +64,9 @@ const DEPOSED_US: u64 = 10 * SECOND;
 impl World {
     /// A request arrives.
     pub(super) fn arrive(&mut self, arrival: Arrival) {
+        let is_too_late = self.is_too_late(arrival.server, arrival.link);
         let instance = &mut self.servers[arrival.server].instances[arrival.instance];
-        if instance.is_dead {
+        if instance.is_dead || is_too_late {
             return;
         }
         if instance.is_frozen {

@@ -4,7 +4,7 @@ use super::world::MILLI;
 use std::collections::VecDeque;
 
 /// Lines that are kept.
-const LINES: usize = 400;
+const LINES: usize = 300;
 
 pub(super) struct Tracer {
     is_on: bool,
