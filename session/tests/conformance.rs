@@ -4,11 +4,13 @@ use fastrand::Rng;
 use pinwire_redis::Link;
 use pinwire_redis::rig::{ClusterRig, Options, SentinelRig, ServerRig};
 use pinwire_registry::{AppName, Claim, DocumentName, Node};
-use pinwire_session::{Book, Bounds, Head, Heard, Listener, Notice, RedisSessions, Reply, Request};
+use pinwire_session::{
+    Book, Bounds, Head, Heard, Listener, Notice, RedisSessions, Reply, Request, partition,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Scripts go by this time in steps: leases and waits end in between.
 const BEGIN_US: u64 = 1_700_000_000_000_000;
 
@@ -20,8 +22,14 @@ fn node(index: usize) -> Node {
     Node { region: "eu-central-1".into(), name: format!("n/{index}").into(), life: index as u64 + 7 }
 }
 
+/// Documents of one partition: each decides for itself which nodes it has forgotten.
 fn document(index: usize) -> DocumentName {
-    DocumentName { app: AppName("acme::no tes".into()), name: format!("d:{index}::x").into() }
+    let named = |number: usize| DocumentName {
+        app: AppName("acme::no tes".into()),
+        name: format!("d:{number}::x").into(),
+    };
+    let alike = (0..).map(named).filter(|document| partition(document) == partition(&named(0)));
+    alike.skip(index).next().expect("there are enough")
 }
 
 /// A store and the rules, side by side.
@@ -131,7 +139,8 @@ impl Pair {
             let own = notices.iter().filter(|(to, _)| *to == node(index));
             let mut expected: Vec<&Notice> = own.map(|(_, notice)| notice).collect();
             while !expected.is_empty() {
-                let heard = tokio::time::timeout(PATIENCE, listener.next()).await.expect("a notice");
+                let heard = tokio::time::timeout(PATIENCE, listener.next()).await;
+                let heard = heard.unwrap_or_else(|_| panic!("{expected:?} did not come: {request:?}"));
                 let Heard::Notice(notice) = heard else { panic!("interrupted: {request:?}") };
                 let at = expected.iter().position(|expected| **expected == notice);
                 let at = at.unwrap_or_else(|| panic!("{notice:?} is not among {expected:?}: {request:?}"));
