@@ -317,11 +317,15 @@ impl Book {
 
     /// Documents of nodes that died are left, a bounded number of them; a node that holds nothing any more is forgotten.
     fn sweep_dead(&mut self, now_us: u64, notices: &mut Notices) {
-        let all = self.nodes.iter().chain(&self.strangers);
-        let dead: Vec<Node> =
-            all.filter(|(_, until)| **until <= now_us).map(|(node, _)| node.clone()).collect();
+        let dead_of = |nodes: &BTreeMap<Node, u64>| {
+            let dead = nodes.iter().filter(|(_, until)| **until <= now_us);
+            let mut dead: Vec<(u64, Node)> = dead.map(|(node, until)| (*until, node.clone())).collect();
+            dead.sort_unstable();
+            dead
+        };
+        let dead = [dead_of(&self.nodes), dead_of(&self.strangers)].concat();
         let mut room = SWEEP_MAX;
-        for node in dead {
+        for (_, node) in dead {
             let held = self.holds.get(&node);
             let some: Vec<_> = held.into_iter().flatten().take(room).cloned().collect();
             room -= some.len();
