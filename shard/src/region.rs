@@ -237,6 +237,14 @@ impl Shard {
         }
     }
 
+    /// Where the log of a document ends: what was taken in until now stands before it. For whoever has to know what a compaction
+    /// holds.
+    #[must_use]
+    pub fn position(&self, document: DocumentRef) -> Option<Position> {
+        let found = self.documents.get(document.index).filter(|found| found.serial == document.serial);
+        found.map(|found| found.log.head())
+    }
+
     /// Whether the session store was given everything of a document before `position`.
     #[must_use]
     pub fn is_submitted(&self, document: DocumentRef, position: Position) -> bool {

@@ -6,6 +6,12 @@ use fastrand::Rng;
 /// Chances are in percent.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Nodes that share a session store; a node by itself has one of its own.
+    pub(super) nodes: usize,
+    /// Notices between nodes that get lost, and how long others are under way.
+    pub(super) lost_notices: u8,
+    pub(super) notice_ms: u64,
+    /// Threads of a node.
     pub(super) threads: usize,
     pub(super) apps: usize,
     pub(super) documents: usize,
@@ -64,6 +70,9 @@ impl Plan {
             [(30, 8), (30, 100), (300, 8), (300, 2_000), (2_000, 8), (2_000, 8_000), (20_000, 400)]
                 [rng.usize(0..7)];
         Self {
+            nodes: 1,
+            lost_notices: 0,
+            notice_ms: 0,
             threads,
             apps: rng.usize(1..=2),
             documents,
@@ -86,6 +95,18 @@ impl Plan {
             mail_ms: [0, 2, 50][rng.usize(0..3)],
             refused_opens: [0, 0, 20][rng.usize(0..3)],
             failed_moves: [0, 0, 20][rng.usize(0..3)],
+        }
+    }
+
+    /// The same for a region: sessions outlive their documents, and everyone is where somebody else is, too.
+    pub(super) fn random_region(rng: &mut Rng) -> Self {
+        Self {
+            nodes: rng.usize(2..=3),
+            lost_notices: [0, 5, 30][rng.usize(0..3)],
+            notice_ms: [2, 50, 500][rng.usize(0..3)],
+            store_keeps: true,
+            documents: rng.usize(1..=2),
+            ..Self::random(rng)
         }
     }
 
