@@ -128,6 +128,7 @@ impl World {
         id: &DocumentId,
         updates: Vec<Vec<u8>>,
     ) {
+        self.tell_trace(&format!("thread {thread} {document:?} commits {}", updates.len()));
         let boxed: Vec<Box<[u8]>> = updates.iter().map(|update| update.clone().into()).collect();
         let writers = self.region.writers.entry(id.clone()).or_default();
         writers.extend(updates.iter().map(|_| (thread, document)));
@@ -193,6 +194,7 @@ impl World {
     }
 
     pub(super) fn noticed(&mut self, thread: usize, document: DocumentRef, notice: Notice) {
+        self.tell_trace(&format!("thread {thread} {document:?} notice {notice:?}"));
         let shard = &mut self.threads[thread].shard;
         match notice {
             Notice::Updates(updates) => {
@@ -220,13 +222,22 @@ impl World {
     /// A thread is told what the store has, and answers with what that lacks.
     pub(super) fn reloaded(&mut self, thread: usize, document: DocumentRef, kept: Kept) {
         let Some(id) = self.opened_as.get(&key((thread, document))).cloned() else { return };
+        self.tell_trace(&format!("thread {thread} {document:?} reload"));
         let Some(lacking) = self.threads[thread].shard.reload(document, kept) else { return };
+        self.tell_trace(&format!(
+            "thread {thread} {document:?} put back {} upto {}",
+            lacking.updates.len(),
+            lacking.upto
+        ));
         // What was still to be appended stands in the answer, if it is lacking.
         let is_superseded = |event: &Event| matches!(event, Event::Commit { thread: of, document: by, .. } if (*of, *by) == (thread, document));
         self.queue.retain(|_, event| !is_superseded(event));
         self.region.heard.remove(&key((thread, document)));
-        let when =
-            (self.now_ms + self.rng.u64(0..500)).max(self.region.adrift_until_ms[self.node_of(thread)]);
+        let adrift_until_ms = self.region.adrift_until_ms[self.node_of(thread)];
+        let pending = self.committing.get(&id).copied().unwrap_or(0).max(adrift_until_ms);
+        let when = (self.now_ms + self.rng.u64(0..500)).max(pending);
+        // What the thread submits from now on comes after it.
+        self.committing.insert(id.clone(), when);
         let updates = lacking.updates.into_iter().map(Vec::from).collect();
         self.at(when, Event::Commit { thread, document, id, position: lacking.upto, updates });
     }
@@ -267,7 +278,9 @@ impl World {
             .flat_map(|(id, holders)| holders.iter().map(|held| (id.clone(), *held)))
             .collect();
         let held = self.rng.choice(held);
-        match (self.rng.u8(0..8), held) {
+        let kind = self.rng.u8(0..8);
+        self.tell_trace(&format!("fault {kind} node {node} held {held:?} heals {heals}"));
+        match (kind, held) {
             (0..=1, _) if !heals => self.die(node),
             (2..=3, _) => {
                 let until_ms = self.now_ms + self.rng.u64(1_000..15_000);

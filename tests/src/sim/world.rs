@@ -248,6 +248,14 @@ impl World {
         }
     }
 
+    /// Says what happens between nodes, if asked to.
+    pub(super) fn tell_trace(&self, what: &str) {
+        if self.is_traced {
+            let what: String = what.chars().take(300).collect();
+            eprintln!("{} {what}", self.now_ms);
+        }
+    }
+
     /// Queues an input for a thread's next turn.
     pub(super) fn input(&mut self, thread: usize, input: Input) {
         self.threads[thread].inbox.push_back(input);
