@@ -17,6 +17,9 @@ const HEALING_MS: u64 = 40_000;
 /// How long others take to notice that a node died.
 const LEASE_MS: u64 = 8_000;
 
+/// From an update to its submission.
+const SAME_MS: u64 = 5;
+
 /// What a node is told of a document.
 #[derive(Clone, Debug)]
 pub(super) enum Notice {
@@ -42,8 +45,8 @@ pub(super) struct Region {
     lives: Vec<u32>,
     /// When the last notice of a node to a thread arrives: those of one writer come in order.
     clock: BTreeMap<(usize, usize), u64>,
-    /// Updates of others that a document was told of, by hash.
-    heard: BTreeMap<(usize, u32, u32), BTreeSet<u64>>,
+    /// Updates of others that a document was told of, by hash, and when.
+    heard: BTreeMap<(usize, u32, u32), BTreeMap<u64, u64>>,
     /// Who had each update of the store stored.
     writers: BTreeMap<DocumentId, Vec<Held>>,
     heals_until_ms: u64,
@@ -69,9 +72,10 @@ impl Region {
         }
     }
 
-    fn others(&self, id: &DocumentId, thread: usize) -> Vec<Held> {
+    /// Who else holds a document. What a thread had before it lost the pin is another one's.
+    fn others(&self, id: &DocumentId, held: Held) -> Vec<Held> {
         let holders = self.holders.get(id).map_or(&[][..], |holders| holders);
-        holders.iter().copied().filter(|(other, _)| *other != thread).collect()
+        holders.iter().copied().filter(|other| *other != held).collect()
     }
 
     fn holds(&self, id: &DocumentId, held: Held) -> bool {
@@ -109,15 +113,15 @@ impl World {
         let mut kept = self.load(id, refused)?;
         let held = (thread, document);
         if !self.region.closed.contains(&key(held)) {
-            kept.nodes = self.nodes_of(id, thread);
+            kept.nodes = self.nodes_beside(id, held);
             self.region.holders.entry(id.clone()).or_default().push(held);
-            self.tell(id, thread, &Notice::Joined(self.tag_of(thread)));
+            self.tell(id, held, &Notice::Joined(self.tag_of(thread)));
         }
         Ok(kept)
     }
 
-    fn nodes_of(&self, id: &DocumentId, thread: usize) -> Vec<NodeTag> {
-        self.region.others(id, thread).into_iter().map(|(other, _)| self.tag_of(other)).collect()
+    fn nodes_beside(&self, id: &DocumentId, held: Held) -> Vec<NodeTag> {
+        self.region.others(id, held).into_iter().map(|(other, _)| self.tag_of(other)).collect()
     }
 
     /// A thread's updates are kept, and the other holders are told.
@@ -133,15 +137,20 @@ impl World {
         let writers = self.region.writers.entry(id.clone()).or_default();
         writers.extend(updates.iter().map(|_| (thread, document)));
         self.model.store(id, updates);
-        self.tell(id, thread, &Notice::Updates(boxed));
+        self.tell(id, (thread, document), &Notice::Updates(boxed));
     }
 
     /// A thread has something stored: nothing of it came from the store.
     pub(super) fn check_submission(&mut self, thread: usize, document: DocumentRef, updates: &[Vec<u8>]) {
         let heard = self.region.heard.get(&key((thread, document)));
-        let is_heard = |update: &Vec<u8>| heard.is_some_and(|heard| heard.contains(&hash(update)));
-        if updates.iter().any(is_heard) {
-            self.model.violate("an update comes to the store that came from there");
+        // The same may have come from a client just before.
+        let is_old = |at: &u64| *at + SAME_MS < self.now_ms;
+        let is_heard =
+            |update: &Vec<u8>| heard.and_then(|heard| heard.get(&hash(update))).is_some_and(is_old);
+        if let Some(update) = updates.iter().find(|update| is_heard(update)) {
+            let what =
+                format!("thread {thread} {document:?}: {update:?} comes to the store that came from there");
+            self.model.violate(what);
         }
         if self.threads[thread].is_adrift {
             self.model.violate("a node that may not write has something stored");
@@ -168,7 +177,7 @@ impl World {
 
     // Notices.
 
-    fn tell(&mut self, id: &DocumentId, from: usize, notice: &Notice) {
+    fn tell(&mut self, id: &DocumentId, from: Held, notice: &Notice) {
         for held in self.region.others(id, from) {
             if self.is_busy && Plan::chance(&mut self.rng, self.plan.lost_notices) {
                 if matches!(notice, Notice::Updates(_) | Notice::Left(_)) {
@@ -177,7 +186,7 @@ impl World {
                 continue;
             }
             let delay = self.rng.u64(0..=self.plan.notice_ms);
-            let node = self.node_of(from);
+            let node = self.node_of(from.0);
             let last = self.region.clock.entry((node, held.0)).or_default();
             *last = (*last).max(self.now_ms + delay);
             let when = *last;
@@ -200,7 +209,8 @@ impl World {
             Notice::Updates(updates) => {
                 shard.foreign(document, &updates);
                 let heard = self.region.heard.entry(key((thread, document))).or_default();
-                heard.extend(updates.iter().map(|update| hash(update)));
+                let now_ms = self.now_ms;
+                updates.iter().for_each(|update| _ = heard.entry(hash(update)).or_insert(now_ms));
             }
             Notice::Said(node, message) => shard.said(document, node, &message),
             Notice::Joined(node) => shard.foreign_joined(document, node),
@@ -214,7 +224,7 @@ impl World {
         if self.region.holds(&id, (thread, document))
             && let Ok(kept) = self.load(&id, false)
         {
-            let kept = Kept { nodes: self.nodes_of(&id, thread), ..kept };
+            let kept = Kept { nodes: self.nodes_beside(&id, (thread, document)), ..kept };
             self.input(thread, Input::Reloaded(document, kept));
         }
     }
@@ -250,7 +260,7 @@ impl World {
         if self.threads[thread].is_adrift {
             self.model.violate("a node that may not write tells others something");
         }
-        self.tell(&id, thread, &Notice::Said(self.tag_of(thread), message.into()));
+        self.tell(&id, (thread, document), &Notice::Said(self.tag_of(thread), message.into()));
     }
 
     /// A document ended on a thread.
@@ -262,7 +272,7 @@ impl World {
             && let Some(holders) = self.region.holders.get_mut(id)
         {
             holders.retain(|holder| *holder != held);
-            self.tell(id, thread, &Notice::Left(self.tag_of(thread)));
+            self.tell(id, held, &Notice::Left(self.tag_of(thread)));
         }
     }
 
