@@ -9,7 +9,7 @@ pub mod yjs;
 use crate::apps::AppId;
 use crate::effect::{ConnRef, DocumentName, Kept};
 use crate::limits::{GATHER_BYTES_MAX, GATHER_MEMBERS_MIN, GATHER_US_MAX};
-use crate::mail::RemoteSession;
+use crate::mail::{Pinned, RemoteSession};
 use crate::wheel::Tick;
 use crate::{Access, AppLimits};
 use activity::Activity;
@@ -60,12 +60,14 @@ pub(crate) struct Joiner {
 }
 
 /// A remote session that waits for the document to be loaded.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct RemoteJoin {
     pub(crate) thread: u16,
     pub(crate) session: RemoteSession,
     pub(crate) limits: AppLimits,
     pub(crate) access: Access,
+    pub(crate) is_ywebsocket: bool,
+    pub(crate) claim: Option<Pinned>,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct Document {
     pub(crate) name: DocumentName,
     pub(crate) hash: u64,
     pub(crate) serial: u32,
+    /// The claim under which this region has it, where there are regions.
+    pub(crate) claim: Option<Pinned>,
     /// When it was opened here.
     pub(crate) opened: Tick,
     pub(crate) activity: Activity,
@@ -134,6 +138,7 @@ impl Document {
             name,
             hash,
             serial,
+            claim: None,
             opened,
             activity: Activity::default(),
             due: 0,
