@@ -15,6 +15,7 @@ mod names;
 
 pub use claim::Claim;
 pub use message::{
-    Answer, AppRecord, AppUse, Asserted, Claimed, Grace, NodeView, Owner, Pin, Renewed, Request, Share, Used,
+    Answer, AppRecord, AppUse, Asserted, Claimed, Grace, Hold, NodeView, Owner, Pin, Renewed, Request, Share,
+    Used,
 };
 pub use names::{AppName, DocumentName, Node, Region};
