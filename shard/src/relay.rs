@@ -2,7 +2,7 @@
 //! [`Mail`](crate::Mail).
 
 use crate::conn::{Conn, KeyState, Phase, RELAYED, Relayed, UnderWay};
-use crate::document::State;
+use crate::document::{RemoteJoin, State};
 use crate::effect::{ConnRef, DocumentName, DocumentRef, Slot};
 use crate::grant::Access;
 use crate::limits::{REROUTES_MAX, RETRY_MS, ROUTES_MAX};
@@ -13,9 +13,13 @@ use hashbrown::HashMap;
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::document::hocuspocus::Key as RawKey;
 
-/// Documents that were found in another region a moment ago.
+/// Documents that were found in another region a moment ago, and the claims of those that are here.
 #[derive(Debug)]
-pub(crate) struct Routes(HashMap<DocumentName, Known, FixedState>);
+pub(crate) struct Routes {
+    known: HashMap<DocumentName, Known, FixedState>,
+    /// By index, with the serial that tells a document from others that had it.
+    held: HashMap<u32, (u32, Pinned), FixedState>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -25,41 +29,42 @@ struct Known {
 
 impl Routes {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(HashMap::with_hasher(FixedState::with_seed(seed)))
+        let hasher = FixedState::with_seed(seed);
+        Self { known: HashMap::with_hasher(hasher.clone()), held: HashMap::with_hasher(hasher) }
     }
 
     fn find(&mut self, name: &DocumentName, now_ms: u64) -> Option<Route> {
-        let known = *self.0.get(name)?;
+        let known = *self.known.get(name)?;
         if now_ms < known.until_ms {
             return Some(known.route);
         }
-        self.0.remove(name);
+        self.known.remove(name);
         None
     }
 
     fn put(&mut self, name: DocumentName, route: Route, now_ms: u64) {
-        if self.0.len() >= ROUTES_MAX {
-            self.0.retain(|_, known| now_ms < known.until_ms);
+        if self.known.len() >= ROUTES_MAX {
+            self.known.retain(|_, known| now_ms < known.until_ms);
         }
-        if self.0.len() >= ROUTES_MAX {
-            self.0.clear();
+        if self.known.len() >= ROUTES_MAX {
+            self.known.clear();
         }
-        self.0.insert(name, Known { route, until_ms: now_ms + ROUTE_MS });
+        self.known.insert(name, Known { route, until_ms: now_ms + ROUTE_MS });
     }
 
     /// An owner took a session: it has the document.
     fn confirm(&mut self, name: &DocumentName, link: u16, now_ms: u64) {
-        if let Some(known) = self.0.get_mut(name).filter(|known| known.route.link == link) {
+        if let Some(known) = self.known.get_mut(name).filter(|known| known.route.link == link) {
             known.until_ms = now_ms + ROUTE_MS;
         }
     }
 
     pub(crate) fn forget(&mut self, name: &DocumentName) {
-        self.0.remove(name);
+        self.known.remove(name);
     }
 
     fn forget_link(&mut self, link: u16) {
-        self.0.retain(|_, known| known.route.link != link);
+        self.known.retain(|_, known| known.route.link != link);
     }
 }
 
@@ -110,9 +115,17 @@ impl Shard {
 
     /// The claim under which this region has a document that is being opened or open.
     pub fn pinned(&mut self, document: DocumentRef, claim: Pinned) {
-        if let Some(document) = self.document_at(document) {
-            document.claim = Some(claim);
+        if self.document_at(document).is_some() {
+            self.routes.held.insert(document.index, (document.serial, claim));
         }
+    }
+
+    /// The claim of a document that is open here, as far as it was told.
+    pub(crate) fn claim_of(&self, name: &DocumentName) -> Option<Pinned> {
+        let index = self.index_of(name)?;
+        let found = self.documents.get(index).filter(|found| found.state != State::Loading)?;
+        let (serial, claim) = *self.routes.held.get(&index)?;
+        (serial == found.serial).then_some(claim)
     }
 
     /// How a document is reached that this thread does not have and that was found elsewhere a moment ago.
@@ -273,20 +286,33 @@ impl Shard {
         self.ask_owner(session, Some(route.claim));
     }
 
-    /// Has a Hocuspocus key's document looked for anew, by the thread of this node that owns it; false once that was done too
-    /// often.
-    pub(crate) fn reroute(&mut self, session: RemoteSession) -> bool {
-        let Some(name) = self.remote_name(session) else { return false };
+    /// Has a Hocuspocus key's document looked for anew, by the thread of this node that owns it: at once a few times, then after a
+    /// while.
+    pub(crate) fn reroute(&mut self, session: RemoteSession) {
+        let Some(name) = self.remote_name(session) else { return };
         let thread = self.owner(&name);
-        let Some(key) = self.remote_key(session) else { return false };
-        let KeyState::Joining { owner, reroutes, .. } = &mut key.state else { return false };
-        if *reroutes >= REROUTES_MAX {
-            return false;
-        }
-        *reroutes += 1;
+        let Some(key) = self.remote_key(session) else { return };
+        let KeyState::Joining { owner, reroutes, access, .. } = &mut key.state else { return };
         *owner = thread;
-        self.ask_owner(session, None);
-        true
+        let access = *access;
+        if *reroutes < REROUTES_MAX {
+            *reroutes += 1;
+            return self.ask_owner(session, None);
+        }
+        *reroutes = 0;
+        let Some(app) = self.out.conn_at(session.conn).map(|conn| conn.app) else { return };
+        let (thread, limits) = (self.out.settings.thread, self.apps.limits(app));
+        let Some(app) = self.apps.get(app).cloned() else { return };
+        let join = RemoteJoin { thread, session, limits, access, is_ywebsocket: false, claim: None };
+        self.postpone(join, &name.name, &app);
+    }
+
+    /// The while is over, and the session may be, too.
+    pub(crate) fn ask_again(&mut self, session: RemoteSession) {
+        let key = self.remote_key(session).map(|key| &key.state);
+        if matches!(key, Some(KeyState::Joining { owner, .. }) if *owner < FIRST_LINK) {
+            self.ask_owner(session, None);
+        }
     }
 
     /// Mails the Join of a Hocuspocus key to whom it waits for.
@@ -309,6 +335,7 @@ impl Shard {
         self.routes.forget_link(link);
         self.credits.retain(|(owner, _)| *owner != link);
         self.taken.retain(|(thread, ..)| *thread != link);
+        self.postponed.retain(|join| !join.is_of_thread(link));
         self.end_sessions_of_link(link);
         let conns: Vec<ConnRef> = self
             .out

@@ -2,13 +2,13 @@
 
 use crate::App;
 use crate::conn::{Key, KeyState, NONE, Peer, Phase, RemotePeer, SessionDialect, UnderWay};
-use crate::document::{RemoteJoin, State};
+use crate::document::RemoteJoin;
 use crate::edit::Outcome;
-use crate::effect::{ConnRef, DocumentName, Slot};
+use crate::effect::{ConnRef, Slot};
 use crate::grant::Access;
 use crate::hocuspocus::{decode_rest, write_authenticated};
-use crate::limits::{FULL_RETRY_MS, RETRY_MS};
-use crate::mail::{self, FIRST_LINK, Mail, Pinned, RemoteSession};
+use crate::limits::FULL_RETRY_MS;
+use crate::mail::{self, FIRST_LINK, Mail, RemoteSession};
 use crate::members::Opened;
 use crate::relay::not_here;
 use crate::shard::Shard;
@@ -52,7 +52,10 @@ impl Shard {
         } else if let Some(route) = self.route_of(&name) {
             return self.tell_elsewhere(thread, session, route);
         }
-        if !self.is_under(&name, claim) {
+        // A session that was sent here for another claim was sent by what is no longer so, here or there.
+        if let (Some(sent_for), Some(held)) = (claim, self.claim_of(&name))
+            && sent_for != held
+        {
             return self.out.mail(thread, Mail::Refused(session, not_here()));
         }
         let id = self.apps.acquire(app, limits);
@@ -78,28 +81,28 @@ impl Shard {
                     document.pending_mut().remote_waiting.push(*join);
                 }
             }
+            Err(close) if join.can_wait_for(&close) => self.postpone(*join, document, app),
             Err(close) => self.out.mail(thread, Mail::Refused(session, close)),
         }
     }
 
-    /// Whether a document, if this thread has it, is held under the claim that a session was sent here for.
-    fn is_under(&self, name: &DocumentName, claim: Option<Pinned>) -> bool {
-        let document = self.index_of(name).and_then(|index| self.documents.get(index));
-        let held = document.filter(|document| document.state != State::Loading).and_then(|found| found.claim);
-        match (claim, held) {
-            (Some(sent_for), Some(held)) => sent_for == held,
-            _ => true,
+    pub(crate) fn remote_document_ready(
+        &mut self,
+        join: RemoteJoin,
+        name: &str,
+        app: &Arc<App>,
+        refusal: Option<&Close>,
+    ) {
+        match refusal {
+            Some(close) if join.can_wait_for(close) => self.postpone(join, name, app),
+            Some(close) => self.out.mail(join.thread, Mail::Refused(join.session, close.clone())),
+            None => self.join_again(&join, name, app),
         }
     }
 
-    pub(crate) fn remote_document_ready(&mut self, index: u32, join: &RemoteJoin, refusal: Option<&Close>) {
-        if let Some(close) = refusal {
-            return self.out.mail(join.thread, Mail::Refused(join.session, close.clone()));
-        }
-        let Some(document) = self.documents.get(index) else { return };
-        let Some(app) = self.apps.get(document.app).cloned() else { return };
-        let name = document.name.name.clone();
-        self.remote_join(join, &name, &app);
+    /// A session's document is there, perhaps: what it waits for.
+    pub(crate) fn join_again(&mut self, join: &RemoteJoin, name: &str, app: &Arc<App>) {
+        self.remote_join(join, name, app);
     }
 
     fn remote_frame(&mut self, thread: u16, remote: RemoteSession, rest: &[u8]) {
@@ -149,6 +152,7 @@ impl Shard {
         if let Some(session) = self.remote_sessions.remove(&(thread, remote)) {
             return self.leave(session);
         }
+        self.postponed.retain(|waiting| !waiting.is_of(thread, remote));
         // It may still wait for its document.
         let waiting: Vec<u32> =
             self.documents.iter().filter(|(_, d)| d.pending.is_some()).map(|(index, _)| index).collect();
@@ -231,15 +235,11 @@ impl Shard {
         }
         let is_elsewhere =
             owner >= FIRST_LINK && matches!(close.code, CloseCode::WrongRegion | CloseCode::ServiceRestart);
-        let close = match self.remote_key(session).map(|key| &key.state) {
-            Some(KeyState::Joining { .. }) if is_elsewhere => {
-                if self.reroute(session) {
-                    return;
-                }
-                Close::try_again(RETRY_MS)
-            }
-            _ => close.clone(),
-        };
+        if is_elsewhere
+            && matches!(self.remote_key(session), Some(Key { state: KeyState::Joining { .. }, .. }))
+        {
+            return self.reroute(session);
+        }
         // The owner knows nothing of the session: nothing to leave there.
         match self.remote_key(session) {
             Some(key) if matches!(key.state, KeyState::Joining { .. } | KeyState::Remote { .. }) => {
@@ -248,7 +248,7 @@ impl Shard {
             _ => return,
         }
         let Some(index) = self.remote_index(session) else { return };
-        self.deny(session.conn.slot, usize::from(index), &close);
+        self.deny(session.conn.slot, usize::from(index), close);
         self.resume(session.conn);
     }
 
