@@ -202,6 +202,7 @@ impl Node {
             health: Arc::clone(&health),
             events: events.clone(),
             numbers: Arc::default(),
+            has_others: false,
         })?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),

@@ -29,8 +29,8 @@ mod numbers;
 mod pins;
 mod tray;
 
-pub(crate) use claimed::{Begun, Claimed};
+pub use claimed::Begun;
+pub(crate) use claimed::Claimed;
 pub(crate) use gates::Gates;
-pub(crate) use numbers::Numbers;
 pub(crate) use pins::{Around, PinsThread, PinsWay, start};
 pub(crate) use tray::{PinEvent, Trays};

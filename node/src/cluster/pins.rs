@@ -12,6 +12,7 @@ use pinwire_admin_api::events::What;
 use pinwire_cluster::{AskId, Effect, Lease, Pins, Settings, Ticket};
 use pinwire_registry::{Answer, AppName, AppUse, DocumentName, Owner, Registry, Share};
 use pinwire_shard::App;
+use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -36,6 +37,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AT_APPS: Duration = Duration::from_secs(1);
 /// Apps looked at under one lock.
 const APPS_AT_ONCE: usize = 1_024;
+/// A node asks to be able to admit one part in so many of an app's limit beyond what it has.
+const HEADROOM: u32 = 16;
 
 /// Something that a data thread wants.
 #[derive(Debug)]
@@ -84,6 +87,12 @@ pub(crate) struct Around {
     pub(crate) health: Arc<Health>,
     pub(crate) events: Option<Arc<Events>>,
     pub(crate) numbers: Arc<Numbers>,
+    /// Other nodes admit connections of the same apps: each from its share of their limits.
+    pub(crate) has_others: bool,
+}
+
+fn app_name(app: &App) -> AppName {
+    AppName(format!("{}::{}", app.tenant(), app.id()).into())
 }
 
 /// The running thread. Dropping it has the node leave its registries in good order, and waits a little for that.
@@ -160,11 +169,14 @@ struct Work {
     health: Arc<Health>,
     events: Option<Arc<Events>>,
     numbers: Arc<Numbers>,
+    has_others: bool,
+    /// What was said of apps that are used: their registry, and the connections that this node would admit.
+    wanted: HashMap<AppName, (usize, u32)>,
 }
 
 impl Work {
     fn new(around: Around, requests: mpsc::Receiver<Request>) -> io::Result<Self> {
-        let Around { registries, settings, gates, trays, apps, health, events, numbers } = around;
+        let Around { registries, settings, gates, trays, apps, health, events, numbers, has_others } = around;
         let patience = Duration::from_micros(settings.renew_us).min(ANSWER_PATIENCE);
         let mut cores = Vec::with_capacity(registries.len());
         for registry in registries {
@@ -187,6 +199,8 @@ impl Work {
             health,
             events,
             numbers,
+            has_others,
+            wanted: HashMap::new(),
         };
         Ok(work)
     }
@@ -224,14 +238,19 @@ impl Work {
 
     /// Time, what it makes due, and what came of everything since.
     fn go_on(&mut self) {
-        let now_us = self.gates.now_us();
+        self.begin();
         for registry in 0..self.cores.len() {
-            self.cores[registry].pins.begin(now_us);
             self.run_effects(registry);
         }
         self.tell();
         let pins: usize = self.cores.iter().map(|core| core.pins.len()).sum();
         self.numbers.pins.store(pins as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The time, before anything is put in.
+    fn begin(&mut self) {
+        let now_us = self.gates.now_us();
+        self.cores.iter_mut().for_each(|core| core.pins.begin(now_us));
     }
 
     fn next_due(&self) -> Instant {
@@ -254,6 +273,7 @@ impl Work {
     }
 
     fn wanted(&mut self, request: Request) {
+        self.begin();
         self.want(request);
         for _ in 1..TAKEN_AT_ONCE {
             let Ok(request) = self.requests.try_recv() else { return };
@@ -362,9 +382,57 @@ impl Work {
         }
     }
 
-    fn look_at_apps(&mut self) {}
+    /// What apps use on this node, and would like to be able to use: said with the next renewal.
+    fn look_at_apps(&mut self) {
+        if !self.has_others {
+            return;
+        }
+        let mut gone = std::mem::take(&mut self.wanted);
+        let mut last: Option<String> = None;
+        loop {
+            let page = self.apps.page("", last.as_deref(), APPS_AT_ONCE);
+            for app in &page {
+                let name = app_name(app);
+                let is_known = gone.remove(&name).is_some();
+                if is_known || app.connections() > 0 || app.is_short() {
+                    self.use_app(name, app);
+                }
+            }
+            last = page.last().map(|app| app_name(app).to_string());
+            if page.len() < APPS_AT_ONCE {
+                break;
+            }
+        }
+        for (app, (registry, _)) in gone {
+            let usage = AppUse { app, connections: 0, wanted: 0, max_connections: 0 };
+            self.cores[registry].pins.use_app(usage);
+        }
+    }
 
-    fn share(&self, _shares: &[Share]) {}
+    fn use_app(&mut self, name: AppName, app: &App) {
+        let registry = 0usize;
+        let (connections, limit) = (app.connections(), app.limits().max_connections);
+        let Some(core) = self.cores.get_mut(registry) else { return };
+        // An app that is used no more wants nothing: its entry goes with the renewal that says so.
+        let wanted = match connections {
+            0 if !app.is_short() => 0,
+            _ => app.wanted().max(connections.saturating_add(limit / HEADROOM)).min(limit.max(connections)),
+        };
+        if wanted > 0 {
+            self.wanted.insert(name.clone(), (registry, wanted));
+        }
+        core.pins.use_app(AppUse { app: name, connections, wanted, max_connections: limit });
+    }
+
+    fn share(&self, shares: &[Share]) {
+        for share in shares {
+            let Some((tenant, id)) = share.app.0.split_once("::") else { continue };
+            let Some(app) = self.apps.get(tenant, id) else { continue };
+            // Less than was asked for is all that there is.
+            let is_all = self.wanted.get(&share.app).is_some_and(|(_, wanted)| share.connections < *wanted);
+            app.set_share(share.connections, is_all);
+        }
+    }
 
     /// Everything is left, with grace.
     async fn retire(&mut self) {
@@ -378,11 +446,12 @@ impl Work {
             if self.cores.iter().all(|core| core.is_retired) {
                 return;
             }
+            let due = self.next_due();
             tokio::select! {
                 Some(Ok((registry, ask, answer))) = self.asked.join_next(), if !self.asked.is_empty() => {
                     self.answered(registry, ask, answer);
                 }
-                () = sleep_until(self.next_due()) => {}
+                () = sleep_until(due) => {}
                 () = sleep_until(deadline) => {
                     return tracing::warn!("a registry does not answer; what this node held is left when its lease runs out");
                 }

@@ -123,8 +123,7 @@ impl Dev {
         let registry: Arc<dyn Registry> = Arc::new(Embedded::new());
         let mut running = Running(Vec::new());
         for config in &self.configs {
-            let start =
-                Start { log: Some(log.clone()), digest: None, registry: Some(Arc::clone(&registry)) };
+            let start = Start { log: Some(log.clone()), digest: None, registry: Some(Arc::clone(&registry)) };
             match Node::start_with(config.clone(), start) {
                 Ok(node) => running.0.push(node),
                 Err(error) => {
@@ -148,11 +147,8 @@ impl Dev {
             admin_url: node.admin_addresses().first().map(ToString::to_string).unwrap_or_default(),
         });
         let ready: Vec<Ready> = ready.collect();
-        let text = if self.json {
-            json_line(&ready, self.secrets())
-        } else {
-            instructions(&ready, self.secrets())
-        };
+        let text =
+            if self.json { json_line(&ready, self.secrets()) } else { instructions(&ready, self.secrets()) };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()
@@ -235,7 +231,7 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use pinwire_token::{Access, Request, authorize, verify};
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 
