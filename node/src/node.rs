@@ -13,14 +13,14 @@ use pinwire_admin_api::events::What;
 use pinwire_cluster::Settings as PinsSettings;
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
-use pinwire_registry::{Embedded, NodeView, Registry};
+use pinwire_registry::NodeView;
 use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
 use crate::apps::Apps;
 use crate::capacity::Capacity;
-use crate::cluster::{self, Claimed, Gates, PinsThread, PinsWay, Trays};
+use crate::cluster::{self, AnyRegistry, Claimed, Gates, PinsThread, PinsWay, Trays};
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
@@ -68,7 +68,7 @@ pub struct Start {
     /// [`Resolved::digest`](crate::config::Resolved::digest) of the configuration.
     pub digest: Option<String>,
     /// A registry that other nodes of this process share, instead of one of its own.
-    pub registry: Option<Arc<dyn Registry>>,
+    pub registry: Option<AnyRegistry>,
 }
 
 /// Why a node does not start.
@@ -133,7 +133,7 @@ impl Node {
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
-        let registries = registries(&config, start.registry.clone());
+        let registries = registries(&config, start.registry.clone())?;
         let gates = Arc::new(Gates::new(registries.len(), epoch));
         let trays = Trays::new(config.threads.max(1));
         let health = Arc::new(Health::default());
@@ -581,8 +581,9 @@ fn settings(
 }
 
 /// A registry for each license region.
-fn registries(_config: &Config, shared: Option<Arc<dyn Registry>>) -> Vec<Arc<dyn Registry>> {
-    vec![shared.unwrap_or_else(|| Arc::new(Embedded::new()))]
+fn registries(_config: &Config, shared: Option<AnyRegistry>) -> io::Result<Vec<AnyRegistry>> {
+    let own = || AnyRegistry::embedded().map_err(|error| io::Error::other(error.to_string()));
+    Ok(vec![shared.map_or_else(own, Ok)?])
 }
 
 fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {

@@ -19,6 +19,7 @@
 //! | --- | --- |
 //! | `gates` | the leases of the node, as its threads go by them |
 //! | `pins` | the thread that claims documents and renews leases |
+//! | `registries` | the registries of the license regions |
 //! | `tray` | what that thread has to say to a data thread |
 //! | `claimed` | a data thread's side: a document is claimed before its session is opened |
 //! | `numbers` | what is counted |
@@ -27,10 +28,12 @@ mod claimed;
 mod gates;
 mod numbers;
 mod pins;
+mod registries;
 mod tray;
 
 pub use claimed::Begun;
 pub(crate) use claimed::Claimed;
 pub(crate) use gates::Gates;
 pub(crate) use pins::{Around, PinsThread, PinsWay, start};
+pub use registries::AnyRegistry;
 pub(crate) use tray::{PinEvent, Trays};

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::numbers::{Numbers, count};
-use super::{Gates, PinEvent, Trays};
+use super::{AnyRegistry, Gates, PinEvent, Trays};
 use crate::admin::Events;
 use crate::apps::Apps;
 use crate::control::{Cause, Health};
@@ -79,7 +79,7 @@ fn thread_of(Ticket(ticket): Ticket) -> usize {
 #[derive(Debug)]
 pub(crate) struct Around {
     /// One for each license region, in the order of their numbers.
-    pub(crate) registries: Vec<Arc<dyn Registry>>,
+    pub(crate) registries: Vec<AnyRegistry>,
     pub(crate) settings: Settings,
     pub(crate) gates: Arc<Gates>,
     pub(crate) trays: Trays,
@@ -147,7 +147,7 @@ pub(crate) fn start(around: Around) -> io::Result<PinsThread> {
 #[derive(Debug)]
 struct Core {
     pins: Pins,
-    registry: Arc<dyn Registry>,
+    registry: AnyRegistry,
     is_out_of_reach: bool,
     is_retired: bool,
 }
@@ -299,7 +299,7 @@ impl Work {
             match effect {
                 Effect::Ask(ask, request) => {
                     count(&self.numbers.asked);
-                    let asked = Arc::clone(&self.cores[registry].registry);
+                    let asked = self.cores[registry].registry.clone();
                     let patience = self.patience;
                     self.asked.spawn(async move {
                         let answer = timeout(patience, asked.ask(request)).await;

@@ -6,18 +6,17 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use pinwire_engine::RINGS_MAX;
-use pinwire_registry::{Embedded, Registry};
 use pinwire_token::{Jwks, Key, KeySet, SigningKey, mint};
 
 use self::text::{Ready, Secrets, instructions, json_line};
 use super::DriverArg;
 use super::token::{DefaultClaims, GENEROUS, random_hex, unix_now};
 use crate::admin::AdminToken;
+use crate::cluster::AnyRegistry;
 use crate::config::{Admin, Config, DEFAULT_MAX_CONNECTIONS, RegionEntry, RegionStatus};
 use crate::control::Page;
 use crate::log::Log;
@@ -120,10 +119,10 @@ impl Dev {
     /// # Errors
     /// One cannot start; none runs then.
     pub fn start(&self, log: &Log) -> anyhow::Result<Running> {
-        let registry: Arc<dyn Registry> = Arc::new(Embedded::new());
+        let registry = AnyRegistry::embedded().context("the system gives no random numbers")?;
         let mut running = Running(Vec::new());
         for config in &self.configs {
-            let start = Start { log: Some(log.clone()), digest: None, registry: Some(Arc::clone(&registry)) };
+            let start = Start { log: Some(log.clone()), digest: None, registry: Some(registry.clone()) };
             match Node::start_with(config.clone(), start) {
                 Ok(node) => running.0.push(node),
                 Err(error) => {
