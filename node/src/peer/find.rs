@@ -7,17 +7,17 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pinwire_protocol::close::Close;
-use pinwire_registry::{Answer, DocumentName, NodeView, Registry, Request};
+use pinwire_registry::{Answer, DocumentName, NodeView, Request};
 use pinwire_shard::{Pinned, Route};
 use tokio::time::{Instant, timeout};
 
 use super::dial::link_to;
 use super::hub::Hub;
 use super::Find;
+use crate::cluster::AnyRegistry;
 use crate::data::Envelope;
 
 /// How long a registry is waited for.
@@ -31,12 +31,12 @@ const RETRY_MS: u64 = 2_000;
 
 /// The nodes of all regions, as the registries know them.
 pub(super) struct Regions {
-    registries: Vec<Arc<dyn Registry>>,
+    registries: Vec<AnyRegistry>,
     nodes: RefCell<BTreeMap<u8, (Instant, Rc<[NodeView]>)>>,
 }
 
 impl Regions {
-    pub(super) fn new(registries: Vec<Arc<dyn Registry>>) -> Self {
+    pub(super) fn new(registries: Vec<AnyRegistry>) -> Self {
         Self { registries, nodes: RefCell::default() }
     }
 

@@ -24,8 +24,6 @@ mod dial;
 mod find;
 mod hub;
 mod link;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -34,12 +32,13 @@ use std::thread::JoinHandle;
 
 use crossbeam_queue::ArrayQueue;
 use pinwire_peer::Secret;
-use pinwire_registry::{DocumentName, Owner, Registry};
+use pinwire_registry::{DocumentName, Owner};
 use pinwire_shard::{DocumentRef, Mail};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
 use crate::apps::Apps;
+use crate::cluster::AnyRegistry;
 use crate::config::{Peer, RegistryKind};
 use crate::data::Mailbox;
 use crate::node::AbortOnPanic;
@@ -103,7 +102,7 @@ pub(crate) struct Around {
     pub(crate) name: String,
     pub(crate) licenses: RegistryKind,
     /// One for each license region, in the order of their numbers.
-    pub(crate) registries: Vec<Arc<dyn Registry>>,
+    pub(crate) registries: Vec<AnyRegistry>,
     pub(crate) apps: Arc<Apps>,
     pub(crate) threads: usize,
     pub(crate) placement_seed: u64,
@@ -113,7 +112,7 @@ pub(crate) struct Around {
 #[derive(Debug)]
 pub(crate) struct Peers {
     pub(crate) relay: Relay,
-    address: SocketAddr,
+    address: String,
     mailboxes: Option<oneshot::Sender<Arc<[Mailbox]>>>,
     stop_serving: Option<oneshot::Sender<()>>,
     stop: Option<oneshot::Sender<()>>,
@@ -127,7 +126,7 @@ pub(crate) struct Peers {
 pub(crate) fn start(around: Around) -> io::Result<Peers> {
     let listener = TcpListener::bind(around.config.listen)?;
     listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
+    let address = reached_at(&around.config, listener.local_addr()?);
     let secret = Secret::new(around.config.secret.bytes())
         .ok_or_else(|| io::Error::other("the secret of the links between nodes is too short"))?;
     let tls = dial::Tls::new(&around.config)?;
@@ -157,10 +156,18 @@ pub(crate) fn start(around: Around) -> io::Result<Peers> {
     Ok(Peers { relay, address, mailboxes, stop_serving, stop: Some(stop), thread: Some(thread) })
 }
 
+/// Where the system chose the port, it is the one that others are told.
+fn reached_at(config: &Peer, listening: SocketAddr) -> String {
+    match config.address.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", listening.port()),
+        None => config.address.clone(),
+    }
+}
+
 impl Peers {
-    /// Where other nodes are listened for.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    /// Where other nodes reach this one: `host:port`.
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
     }
 
     /// The data threads run.
