@@ -69,7 +69,7 @@ impl Hocuspocus {
     }
 
     /// Puts a key into its next state and takes out the frames that waited.
-    fn settle(&mut self, key: usize, state: KeyState) -> Vec<Box<[u8]>> {
+    pub(crate) fn settle(&mut self, key: usize, state: KeyState) -> Vec<Box<[u8]>> {
         let Some(key) = self.keys.get_mut(key) else { return Vec::new() };
         if matches!(state, KeyState::Out) {
             key.life = Life { can_be_asked: key.life.can_be_asked, ..Life::default() };

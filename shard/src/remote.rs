@@ -195,9 +195,15 @@ impl Shard {
             self.confirm_route(owner, session);
             return self.relay_begins(session);
         }
-        let Some(Key { state: KeyState::Joining { frames, .. }, .. }) = self.remote_key(session) else {
+        let Some(Key { state: KeyState::Joining { owner: asked, frames, .. }, .. }) =
+            self.remote_key(session)
+        else {
             return;
         };
+        if *asked != owner {
+            // It is looked for elsewhere by now.
+            return self.out.mail(owner, Mail::Leave(session));
+        }
         let frames = std::mem::take(frames);
         let mut under_way = UnderWay::default();
         frames.iter().for_each(|frame| under_way.sent(frame.len()));
@@ -235,19 +241,19 @@ impl Shard {
         }
         let is_elsewhere =
             owner >= FIRST_LINK && matches!(close.code, CloseCode::WrongRegion | CloseCode::ServiceRestart);
-        if is_elsewhere
-            && matches!(self.remote_key(session), Some(Key { state: KeyState::Joining { .. }, .. }))
-        {
-            return self.reroute(session);
-        }
-        // The owner knows nothing of the session: nothing to leave there.
-        match self.remote_key(session) {
-            Some(key) if matches!(key.state, KeyState::Joining { .. } | KeyState::Remote { .. }) => {
-                key.state = KeyState::Out;
+        match self.remote_key(session).map(|key| &key.state) {
+            Some(KeyState::Joining { owner: asked, .. }) if *asked == owner && is_elsewhere => {
+                return self.reroute(session);
             }
+            Some(KeyState::Joining { owner: of, .. } | KeyState::Remote { owner: of, .. })
+                if *of == owner => {}
             _ => return,
         }
         let Some(index) = self.remote_index(session) else { return };
+        // The owner knows nothing of the session: nothing to leave there.
+        if let Some(hocuspocus) = self.out.conn_at(session.conn).and_then(|conn| conn.hocuspocus_mut()) {
+            hocuspocus.settle(usize::from(index), KeyState::Out);
+        }
         self.deny(session.conn.slot, usize::from(index), close);
         self.resume(session.conn);
     }

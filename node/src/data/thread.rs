@@ -15,9 +15,7 @@ use pinwire_engine::{
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_registry::Claim;
-use pinwire_shard::{
-    ConnId, DocumentRef, Effect, Opening, Pinned, Segment, Shard, SocketAction, Traveller,
-};
+use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Pinned, Segment, Shard, SocketAction, Traveller};
 
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};

@@ -10,13 +10,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pinwire_protocol::close::Close;
-use pinwire_registry::{Answer, DocumentName, NodeView, Request};
+use pinwire_registry::{Answer, DocumentName, NodeView, Registry, Request};
 use pinwire_shard::{Pinned, Route};
 use tokio::time::{Instant, timeout};
 
+use super::Find;
 use super::dial::link_to;
 use super::hub::Hub;
-use super::Find;
 use crate::cluster::AnyRegistry;
 use crate::data::Envelope;
 
@@ -62,7 +62,8 @@ impl Regions {
         let request = Request::Locate { document: find.name.clone() };
         let Answer::Located(pin) = self.ask(find.registry, request).await? else { return None };
         // If it is this region's by now, or nobody's, whoever comes again claims it.
-        let pin = pin.filter(|pin| me.split_once('/').is_none_or(|(region, _)| *pin.owner.region != *region))?;
+        let pin =
+            pin.filter(|pin| me.split_once('/').is_none_or(|(region, _)| *pin.owner.region != *region))?;
         let nodes = self.nodes(find.registry).await?;
         let is_there =
             |node: &&NodeView| node.node.region == pin.owner.region && !node.peer_address.is_empty();

@@ -17,7 +17,6 @@ use super::dial::Tls;
 use super::find::Regions;
 use super::{Around, Shared, dial};
 use crate::apps::Apps;
-use crate::config::RegistryKind;
 use crate::data::{Envelope, Mailbox};
 
 /// Mail of one data thread that is passed on before others have their turn.
@@ -108,7 +107,7 @@ impl Hub {
             tls,
             regions: Regions::new(around.registries),
             peers: RefCell::default(),
-            apps: AppsHere { apps: around.apps, licenses: around.licenses },
+            apps: AppsHere { apps: around.apps },
             threads: around.threads.max(1) as u16,
             placement_seed: around.placement_seed,
             shared,
@@ -168,7 +167,8 @@ impl Hub {
         let link = self.links.borrow().get(&number).filter(|link| link.cut.get().is_none()).cloned();
         let Some(link) = link else { return self.return_mail(thread, number, mail) };
         let mut answers = Vec::new();
-        let mut answer = |thread: u16, mail: Mail| answers.push((thread, Envelope::Mail { from: number, mail }));
+        let mut answer =
+            |thread: u16, mail: Mail| answers.push((thread, Envelope::Mail { from: number, mail }));
         {
             let mut out = link.out.borrow_mut();
             match &mut *link.end.borrow_mut() {
@@ -286,28 +286,17 @@ impl Hub {
     }
 }
 
-/// The apps of this node, and the license regions that it knows.
+/// The apps of this node.
 struct AppsHere {
     apps: Arc<Apps>,
-    licenses: RegistryKind,
 }
 
 impl PeerApps for AppsHere {
-    fn license(&self, app: &App) -> Arc<str> {
-        match &self.licenses {
-            RegistryKind::Embedded => "".into(),
-            RegistryKind::Redis(all) => {
-                let license = all.get(usize::from(app.license()));
-                license.map_or("", |license| license.code.as_str()).into()
-            }
-        }
+    fn license(&self, _: &App) -> Arc<str> {
+        "".into()
     }
 
-    fn enter(&self, tenant: &str, app: &str, license: &str) -> Option<Arc<App>> {
-        let number = match &self.licenses {
-            RegistryKind::Embedded => 0,
-            RegistryKind::Redis(all) => all.iter().position(|known| known.code == license)?,
-        };
-        Some(self.apps.enter(tenant, app, u8::try_from(number).ok()?))
+    fn enter(&self, tenant: &str, app: &str, _license: &str) -> Option<Arc<App>> {
+        Some(self.apps.enter(tenant, app))
     }
 }
