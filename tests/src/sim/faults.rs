@@ -125,6 +125,9 @@ impl World {
         let mean = self.plan.fault_every_ms;
         let delay = self.rng.u64(1..=2 * mean);
         self.after(delay, Event::Fault);
+        if self.link.is_some() && self.rng.u8(0..6) == 0 {
+            return self.break_link();
+        }
         if self.rng.u8(0..8) == 0 {
             self.store_out_until = self.now_ms + self.rng.u64(0..20_000);
             return;

@@ -27,6 +27,7 @@ mod member;
 mod model;
 mod plan;
 mod ranges;
+mod relay;
 mod replica;
 mod server;
 mod socket;
@@ -76,7 +77,18 @@ pub struct Report {
 /// # Errors
 /// What was violated, or the panic, with the plan of the run.
 pub fn run(seed: u64) -> Result<Report, String> {
-    let mut world = World::new(seed);
+    run_in(World::new(seed), seed)
+}
+
+/// One run of two nodes, of which one carries its clients to the other.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_relayed(seed: u64) -> Result<Report, String> {
+    run_in(World::relayed(seed), seed)
+}
+
+fn run_in(mut world: World, seed: u64) -> Result<Report, String> {
     let plan = format!("{:?}", world.plan);
     let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut world)));
     let report = |what: &str| format!("seed {seed}: {what}\n{plan}");

@@ -6,7 +6,10 @@ use fastrand::Rng;
 /// Chances are in percent.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Of all nodes.
     pub(super) threads: usize,
+    /// The first so many of them are of a node in a region that has none of the documents.
+    pub(super) homes: usize,
     pub(super) apps: usize,
     pub(super) documents: usize,
     pub(super) devices: usize,
@@ -65,6 +68,7 @@ impl Plan {
                 [rng.usize(0..7)];
         Self {
             threads,
+            homes: 0,
             apps: rng.usize(1..=2),
             documents,
             devices: rng.usize(2..=8),
@@ -87,6 +91,13 @@ impl Plan {
             refused_opens: [0, 0, 20][rng.usize(0..3)],
             failed_moves: [0, 0, 20][rng.usize(0..3)],
         }
+    }
+
+    /// The same with a second node, whose clients are carried to the first.
+    pub(super) fn relayed(rng: &mut Rng) -> Self {
+        let plan = Self::random(rng);
+        let homes = rng.usize(1..=2);
+        Self { homes, threads: plan.threads + homes, ..plan }
     }
 
     pub(super) fn pace(&self, rng: &mut Rng) -> Pace {

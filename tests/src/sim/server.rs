@@ -4,13 +4,14 @@
 use super::member::hash;
 use super::model::DocumentId;
 use super::plan::Plan;
+use super::relay::CLAIM;
 use super::socket::{Place, SocketId};
 use super::token::Token;
 use super::wire::Received;
 use super::world::{Event, Input, PING_MS, PONG_MS, SILENT_MS, SLOW_READER_MS, World};
 use pinwire_protocol::close::Close;
 use pinwire_shard::document::yjs;
-use pinwire_shard::{DocumentName, DocumentRef, Effect, Kept, Segment, SocketAction};
+use pinwire_shard::{DocumentName, DocumentRef, Effect, FIRST_LINK, Kept, Segment, SocketAction};
 
 impl World {
     pub(super) fn turn(&mut self, thread: usize) {
@@ -74,7 +75,9 @@ impl World {
                 }
                 self.threads[thread].shard.compacted(document, result);
             }
-            Input::Mail(from, mail) => self.threads[thread].shard.mail(from as u16, mail),
+            Input::Mail(from, mail) => self.threads[thread].shard.mail(from, mail),
+            Input::Relayed(document, route) => self.threads[thread].shard.relayed(document, route),
+            Input::LinkLost(link) => self.threads[thread].shard.link_lost(link),
             Input::Depart(socket, to) => self.threads[thread].departing.push((socket, to)),
             Input::Arrive(socket, traveller) => {
                 let slot = self.take_slot(thread, socket);
@@ -246,7 +249,8 @@ impl World {
             Effect::Move(slot, to) => {
                 let Some(socket) = self.threads[thread].slots[slot as usize] else { return };
                 let delay = self.rng.u64(0..=self.plan.mail_ms);
-                self.after(delay, Event::Input(thread, Input::Depart(socket, usize::from(to))));
+                let to = self.first_of_node(thread) + usize::from(to);
+                self.after(delay, Event::Input(thread, Input::Depart(socket, to)));
             }
             Effect::Open(document, name) => self.open_document(thread, document, &name),
             Effect::Store(document) => self.store(thread, document),
@@ -261,7 +265,7 @@ impl World {
             }
             Effect::Closed(_, name) => {
                 let id = self.id(&name);
-                if !self.plan.store_keeps {
+                if !self.plan.store_keeps && !self.is_home(thread) {
                     self.model.drop_session(&id);
                 }
             }
@@ -270,12 +274,14 @@ impl World {
                 let backlog = self.sockets[socket].tail.len();
                 self.threads[thread].shard.backlog(slot, noted, backlog);
             }
+            Effect::Mail(to, mail) if to >= FIRST_LINK => self.mail_over(thread, to, mail),
             Effect::Mail(to, mail) => {
-                let to = usize::from(to);
+                let first = self.first_of_node(thread);
+                let to = first + usize::from(to);
                 let last = self.mail_clock.entry((thread, to)).or_default();
                 *last = (*last).max(self.now_ms + self.rng.u64(0..=self.plan.mail_ms));
                 let when = *last;
-                self.at(when, Event::Input(to, Input::Mail(thread, mail)));
+                self.at(when, Event::Input(to, Input::Mail((thread - first) as u16, mail)));
             }
             Effect::Say(..) => self.model.violate("something said to nobody"),
             Effect::Stateless { .. } => self.model.violate("a stateless message that nobody sent"),
@@ -319,10 +325,11 @@ impl World {
     fn open_document(&mut self, thread: usize, document: DocumentRef, name: &DocumentName) {
         let id = self.id(name);
         self.opened_as.insert((thread, document.index, document.serial), id.clone());
+        self.threads[thread].shard.pinned(document, CLAIM);
         let refused = self.is_busy && Plan::chance(&mut self.rng, self.plan.refused_opens);
         let pending = self.committing.get(&id).copied().unwrap_or(0);
         match self.plan.open.delay(&mut self.rng) {
-            None if pending < self.now_ms => {
+            None if pending < self.now_ms && !self.is_home(thread) => {
                 let answer = self.load(&id, refused);
                 self.threads[thread].shard.opened(document, answer);
             }

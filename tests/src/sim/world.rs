@@ -3,13 +3,16 @@
 use super::device::Device;
 use super::model::{DocumentId, Model};
 use super::plan::Plan;
+use super::relay::Link;
 use super::socket::{Socket, SocketId};
 use fastrand::Rng;
 use pinwire_protocol::close::Close;
 use pinwire_protocol::document::name::NameRules;
 use pinwire_protocol::ws::Limits;
 use pinwire_shard::document::yjs::Compacted;
-use pinwire_shard::{App, ConnRef, DocumentRef, Kept, Mail, Settings, Shard, Traveller, Verdict, ticks};
+use pinwire_shard::{
+    App, ConnRef, DocumentRef, Kept, Mail, Route, Settings, Shard, Traveller, Verdict, ticks,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -37,6 +40,10 @@ pub(super) enum Event {
         id: DocumentId,
         refused: bool,
     },
+    /// The link between the nodes comes up, takes something, brings something: which, and whether towards the documents.
+    LinkUp,
+    LinkSends(u16, bool),
+    LinkBrings(u16, bool, Vec<u8>),
     ToServer(SocketId, Vec<u8>),
     Fin(SocketId),
     Reset(SocketId),
@@ -58,7 +65,10 @@ pub(super) enum Input {
     Opened(DocumentRef, Result<Kept, Close>),
     Stored(DocumentRef, u32),
     Compacted(DocumentRef, Compacted),
-    Mail(usize, Mail),
+    /// From a thread of the same node by its number there, or from a link.
+    Mail(u16, Mail),
+    Relayed(DocumentRef, Route),
+    LinkLost(u16),
     Depart(SocketId, usize),
     Arrive(SocketId, Box<Traveller>),
 }
@@ -101,6 +111,10 @@ pub(super) struct World {
     pub(super) committing: BTreeMap<DocumentId, u64>,
     pub(super) store_out_until: u64,
     /// When the last mail from one thread to another arrives.
+    /// The way from a node that has no documents to the one that has, if there are two and it is up; and how many there were.
+    pub(super) link: Option<Link>,
+    pub(super) links: u16,
+    pub(super) placement_seed: u64,
     pub(super) mail_clock: BTreeMap<(usize, usize), u64>,
     pub(super) next_client: u64,
     /// Faults and edits go on.
@@ -119,6 +133,15 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::random(&mut rng);
         Self::with_plan(plan, rng)
+    }
+
+    /// Two nodes, of which the first carries its clients to the second.
+    pub(super) fn relayed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::relayed(&mut rng);
+        let mut world = Self::with_plan(plan, rng);
+        world.link_up();
+        world
     }
 
     pub(super) fn with_plan(plan: Plan, mut rng: Rng) -> Self {
@@ -150,6 +173,9 @@ impl World {
             opened_as: BTreeMap::new(),
             committing: BTreeMap::new(),
             store_out_until: 0,
+            link: None,
+            links: 0,
+            placement_seed,
             mail_clock: BTreeMap::new(),
             next_client: 100,
             is_busy: true,
@@ -201,9 +227,16 @@ impl World {
                 self.input(thread, Input::Stored(document, position));
             }
             Event::Loaded { thread, document, id, refused } => {
-                let answer = self.load(&id, refused);
-                self.input(thread, Input::Opened(document, answer));
+                let answer = if self.is_home(thread) {
+                    self.find_route(document)
+                } else {
+                    Input::Opened(document, self.load(&id, refused))
+                };
+                self.input(thread, answer);
             }
+            Event::LinkUp => self.link_up(),
+            Event::LinkSends(link, to_owner) => self.link_sends(link, to_owner),
+            Event::LinkBrings(link, to_owner, bytes) => self.link_brings(link, to_owner, &bytes),
             Event::ToServer(socket, bytes) => self.arrived(socket, &bytes),
             Event::Fin(socket) => self.fin_arrived(socket),
             Event::Reset(socket) => self.reset_arrived(socket),
@@ -245,8 +278,8 @@ impl World {
 
 fn settings(number: usize, plan: &Plan, placement_seed: u64, seed: u64) -> Settings {
     Settings {
-        thread: number as u16,
-        threads: plan.threads as u16,
+        thread: (if number < plan.homes { number } else { number - plan.homes }) as u16,
+        threads: (if number < plan.homes { plan.homes } else { plan.threads - plan.homes }) as u16,
         placement_seed,
         seed,
         ws: Limits::DEFAULT,
