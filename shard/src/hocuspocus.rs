@@ -8,9 +8,7 @@ use crate::edit::Outcome;
 use crate::effect::{ConnRef, Effect, Slot};
 use crate::expiry::Life;
 use crate::grant::{Access, Grant, Verdict};
-use crate::limits::{
-    BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, FULL_RETRY_MS, KEYS_MAX, RETRY_MS, UNDER_WAY_MAX,
-};
+use crate::limits::{BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, FULL_RETRY_MS, KEYS_MAX, RETRY_MS};
 use crate::mail::{Mail, RemoteSession};
 use crate::members::Opened;
 use crate::output::write_idle;
@@ -71,7 +69,7 @@ impl Hocuspocus {
     }
 
     /// Puts a key into its next state and takes out the frames that waited.
-    fn settle(&mut self, key: usize, state: KeyState) -> Vec<Box<[u8]>> {
+    pub(crate) fn settle(&mut self, key: usize, state: KeyState) -> Vec<Box<[u8]>> {
         let Some(key) = self.keys.get_mut(key) else { return Vec::new() };
         if matches!(state, KeyState::Out) {
             key.life = Life { can_be_asked: key.life.can_be_asked, ..Life::default() };
@@ -145,11 +143,11 @@ impl Shard {
                 if matches!(body, Body::Close { .. }) {
                     hocuspocus.settle(index, KeyState::Out);
                     self.out.mail(owner, Mail::Leave(session));
-                } else if *under_way >= UNDER_WAY_MAX {
+                } else if !under_way.has_room() {
                     // Goes on when the owner has handled some.
                     return Flow::Hold;
                 } else {
-                    *under_way += 1;
+                    under_way.sent(rest.len());
                     self.out.mail(owner, Mail::Frame(session, rest.into()));
                 }
                 Flow::Continue
@@ -285,6 +283,7 @@ impl Shard {
         let (app, is_settled, serial) = (conn.app, conn.settled, conn.serial);
         let Some(name) = self.document_name(app, key.name) else { return Flow::Stop };
         let owner = self.owner(&name);
+        let route = self.route_of(&name);
         let Some(hocuspocus) = self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut()) else {
             return Flow::Stop;
         };
@@ -304,7 +303,7 @@ impl Shard {
             Some(KeyState::Joining { .. }) => return Flow::Continue,
             Some(KeyState::Waiting { .. } | KeyState::Out) | None => {}
         }
-        if owner == thread {
+        if owner == thread && route.is_none() {
             let dialect =
                 if key.session.is_some() { SessionDialect::PrivateKey } else { SessionDialect::PlainKey };
             let peer = Peer::Local { slot, key: index as u16 };
@@ -323,22 +322,24 @@ impl Shard {
                 }
             };
         }
-        if !is_settled {
+        if !is_settled && route.is_none() {
             let handshake =
                 self.out.conns.get(slot).and_then(|conn| conn.cold.as_ref()).map(|cold| &cold.handshake);
             // Its verdict would come to this thread, and find nobody.
             let is_awaited = matches!(handshake, Some(Handshake::Verifying));
             return if is_awaited { Flow::Hold } else { self.move_to(slot, owner) };
         }
-        let frames = hocuspocus.settle(index, KeyState::Joining { owner, frames: Vec::new() });
+        let owner = route.map_or(owner, |route| route.link);
+        let joining = KeyState::Joining { owner, frames: Vec::new(), access, reroutes: 0 };
+        let frames = hocuspocus.settle(index, joining);
         for frame in frames {
             hocuspocus.buffer(index, &frame);
         }
-        let Some(app) = self.apps.get(app).cloned() else { return Flow::Stop };
-        let id = hocuspocus.keys[index].id;
-        let session = RemoteSession { conn: ConnRef { slot, serial }, key: id };
-        let document = key.name.into();
-        self.out.mail(owner, Mail::Join { session, document, app, limits: grant.limits, access });
+        let key = hocuspocus.keys[index].id;
+        if let Some(conn) = self.out.conns.get_mut(slot) {
+            conn.settled = true;
+        }
+        self.ask_owner(RemoteSession { conn: ConnRef { slot, serial }, key }, route.map(|route| route.claim));
         Flow::Continue
     }
 

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pinwire_cluster::Standing;
 use pinwire_engine::{
     Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot, Stage,
 };
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
-use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Segment, Shard, SocketAction, Traveller};
+use pinwire_registry::Claim;
+use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Pinned, Segment, Shard, SocketAction, Traveller};
 
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
@@ -21,6 +23,8 @@ use super::inspect;
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::worker::{Job, Worker};
 use crate::admin::Events;
+use crate::apps::Apps;
+use crate::cluster::{Claimed, Gates};
 use crate::config::Config;
 use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_after_secs};
 use crate::limits::{AddressLimiter, Asking};
@@ -28,7 +32,8 @@ use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
 use crate::overload::Shortage;
-use crate::store::{SessionStore, StoreEvent};
+use crate::peer::Relay;
+use crate::store::StoreEvent;
 use crate::traces::{Queue, Recorder, What};
 
 /// What the data threads of a node share.
@@ -43,6 +48,9 @@ pub(crate) struct Shared {
     /// Zero of every thread's monotonic clock.
     pub(crate) epoch: Instant,
     pub(crate) live: Arc<Live>,
+    /// Whether the node may serve.
+    pub(crate) gates: Arc<Gates>,
+    pub(crate) apps: Arc<Apps>,
     pub(crate) active: Arc<ActiveDocuments>,
     /// Upgraded connections of all threads.
     pub(crate) connections: AtomicU32,
@@ -73,7 +81,7 @@ pub(crate) struct DataThread {
     shard: Shard,
     guests: Guests,
     authority: Authority,
-    store: Box<dyn SessionStore>,
+    store: Claimed,
     mailbox: Mailbox,
     outgoing: Outgoing,
     worker: Worker,
@@ -125,8 +133,10 @@ pub(crate) struct Parts {
     pub(crate) number: u16,
     pub(crate) shard: Shard,
     pub(crate) authority: Authority,
-    pub(crate) store: Box<dyn SessionStore>,
+    pub(crate) store: Claimed,
     pub(crate) mailboxes: Arc<[Mailbox]>,
+    /// To sessions behind links, where there are links.
+    pub(crate) relay: Option<Relay>,
     pub(crate) worker: Worker,
     pub(crate) http: HttpDoor,
     pub(crate) random: u32,
@@ -135,11 +145,11 @@ pub(crate) struct Parts {
 impl DataThread {
     /// `None` if there is no mailbox of this number.
     pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Option<Self> {
-        let Parts { number, shard, authority, store, mailboxes, worker, http, random } = parts;
+        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random } = parts;
         Some(Self {
             number,
             mailbox: mailboxes.get(usize::from(number))?.clone(),
-            outgoing: Outgoing::new(mailboxes),
+            outgoing: Outgoing::new(mailboxes, relay),
             guests: Guests::new(shared.config.deadlines.handshake),
             recorder: Recorder::new(shared.traces.clone(), Some(number)),
             shared,
@@ -172,6 +182,7 @@ impl DataThread {
         loop {
             let deadline = self.next_deadline();
             engine.wait(deadline).await;
+            self.pass_gates();
             let start = Instant::now();
             engine.poll();
             self.turn(&mut engine);
@@ -191,6 +202,12 @@ impl DataThread {
         engine.flush();
     }
 
+    /// Whoever was stopped for long finds out first what it lost meanwhile: nothing is read, served or written before.
+    fn pass_gates(&mut self) {
+        let standing = self.shared.gates.pass();
+        self.shard.adrift(standing == Standing::Adrift);
+    }
+
     /// One turn. The order matters: inputs first, so that everything they cause leaves in this turn.
     fn turn(&mut self, engine: &mut Engine) {
         let now = Instant::now();
@@ -204,7 +221,10 @@ impl DataThread {
         {
             self.shard.verdict(asked.conn, asked.ticket, verdict);
         }
-        // 2. The kernel.
+        // 2. What was lost is lost before anybody is heard.
+        self.store.read_news();
+        self.run_effects(engine, now_unix);
+        // 3. The kernel.
         while let Some(event) = engine.next_event() {
             self.event(engine, event, now);
         }
@@ -215,21 +235,26 @@ impl DataThread {
             }
             engine.close(slot);
         }
-        // 3. Other threads.
+        // 4. Other threads.
         while let Some(envelope) = self.mailbox.pop() {
             self.receive(engine, envelope, now);
         }
-        // 4. What the inputs caused, and the end of the turn.
+        // 5. What the inputs caused, and the end of the turn.
         self.run_effects(engine, now_unix);
         self.shard.settle();
         self.run_effects(engine, now_unix);
         self.shard.flush();
         self.run_effects(engine, now_unix);
+        if self.shared.gates.standing() == Standing::Unchecked {
+            self.pass_gates();
+            self.store.read_news();
+            self.run_effects(engine, now_unix);
+        }
         self.send(engine);
         self.shard.finish_turn();
         self.run_effects(engine, now_unix);
         self.submit_jobs();
-        self.outgoing.flush();
+        self.outgoing.flush(self.number);
         self.give_memory_back(now);
         self.refusals.tell(self.number, now);
     }
@@ -255,12 +280,13 @@ impl DataThread {
         let has_work = self.shard.has_work()
             || self.authority.has_work()
             || !self.mailbox.is_empty()
+            || self.store.has_news()
             || !self.actions.is_empty();
         let now = Instant::now();
         if has_work {
             return Some(now);
         }
-        let is_left = self.outgoing.flush() | self.store.flush();
+        let is_left = self.outgoing.flush(self.number) | self.store.flush();
         let retry = (is_left || !self.jobs.is_empty()).then(|| now + RETRY);
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
@@ -589,6 +615,14 @@ impl DataThread {
             }
             Envelope::Ask(ask) => inspect::answer(*ask, &mut self.shard, self.number),
             Envelope::Keys => self.authority.keys_came(),
+            Envelope::Found { document, route } => {
+                self.note_opened(document);
+                match route {
+                    Ok(route) => self.shard.relayed(document, route),
+                    Err(close) => self.shard.opened(document, Err(close)),
+                }
+            }
+            Envelope::LinkLost(link) => self.shard.link_lost(link),
             Envelope::Stop => self.stop(engine, now),
         }
     }
@@ -661,6 +695,11 @@ impl DataThread {
                     self.shard.opened(document, session);
                 }
                 StoreEvent::Stored(document, position) => self.shard.stored(document, position),
+                StoreEvent::Pinned(document, claim) => {
+                    let Claim { epoch, nonce } = claim;
+                    self.shard.pinned(document, Pinned { epoch, nonce });
+                }
+                StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
             }
         }
     }
@@ -680,7 +719,9 @@ impl DataThread {
                 if self.opening.len() < TRACED_OPENINGS_MAX && self.recorder.is_chosen() {
                     self.opening.push((document, Instant::now()));
                 }
-                self.store.open(document, &name);
+                let limits = self.shared.apps.get(&name.tenant, &name.app).map(|app| app.limits());
+                let max_documents = limits.map_or(u32::MAX, |limits| limits.max_documents);
+                self.store.open(document, &name, 0, max_documents);
             }
             Effect::Store(document) => self.append(document),
             Effect::Compact(document, compaction) => {
@@ -698,9 +739,7 @@ impl DataThread {
                 let backlog = engine.backlog(Slot::from_index(slot));
                 self.shard.backlog(slot, noted, backlog);
             }
-            Effect::Mail(thread, mail) => {
-                self.outgoing.send(thread, Envelope::Mail { from: self.number, mail });
-            }
+            Effect::Mail(thread, mail) => self.outgoing.mail(self.number, thread, mail),
             // No other node has what this one keeps by itself.
             Effect::Say(..) => {}
             Effect::Stateless { document, subject, payload } => {

@@ -192,7 +192,8 @@ impl World {
     }
 
     fn device_receives(&mut self, seat: usize, socket: SocketId, payload: &[u8]) {
-        let is_multiplexed = self.seats[seat].device.is_hocuspocus() && self.plan.threads > 1;
+        let is_multiplexed =
+            self.plan.homes > 0 || self.seats[seat].device.is_hocuspocus() && self.plan.threads > 1;
         let mut context = Context {
             now_ms: self.now_ms,
             rng: &mut self.rng,

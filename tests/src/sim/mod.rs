@@ -31,6 +31,7 @@ mod model;
 mod plan;
 mod ranges;
 mod region;
+mod relay;
 mod replica;
 mod server;
 mod socket;
@@ -80,18 +81,26 @@ pub struct Report {
 /// # Errors
 /// What was violated, or the panic, with the plan of the run.
 pub fn run(seed: u64) -> Result<Report, String> {
-    run_world(seed, World::new(seed))
+    run_in(World::new(seed), seed)
 }
 
 /// One run of several nodes that share a session store.
 ///
 /// # Errors
-/// As of [`run`].
+/// As [`run`].
 pub fn run_region(seed: u64) -> Result<Report, String> {
-    run_world(seed, World::of_region(seed))
+    run_in(World::of_region(seed), seed)
 }
 
-fn run_world(seed: u64, mut world: World) -> Result<Report, String> {
+/// One run of two nodes, of which one carries its clients to the other.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_relayed(seed: u64) -> Result<Report, String> {
+    run_in(World::relayed(seed), seed)
+}
+
+fn run_in(mut world: World, seed: u64) -> Result<Report, String> {
     let plan = format!("{:?}", world.plan);
     let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut world)));
     let report = |what: &str| format!("seed {seed}: {what}\n{plan}");

@@ -11,8 +11,10 @@ pub(super) struct Plan {
     /// Notices between nodes that get lost, and how long others are under way.
     pub(super) lost_notices: u8,
     pub(super) notice_ms: u64,
-    /// Threads of a node.
+    /// Threads of a node, where several share a store; else of all nodes.
     pub(super) threads: usize,
+    /// The first so many of them are of a node in a region that has none of the documents.
+    pub(super) homes: usize,
     pub(super) apps: usize,
     pub(super) documents: usize,
     pub(super) devices: usize,
@@ -74,6 +76,7 @@ impl Plan {
             lost_notices: 0,
             notice_ms: 0,
             threads,
+            homes: 0,
             apps: rng.usize(1..=2),
             documents,
             devices: rng.usize(2..=8),
@@ -108,6 +111,13 @@ impl Plan {
             documents: rng.usize(1..=2),
             ..Self::random(rng)
         }
+    }
+
+    /// The same with a second node, whose clients are carried to the first.
+    pub(super) fn relayed(rng: &mut Rng) -> Self {
+        let plan = Self::random(rng);
+        let homes = rng.usize(1..=2);
+        Self { homes, threads: plan.threads + homes, ..plan }
     }
 
     pub(super) fn pace(&self, rng: &mut Rng) -> Pace {

@@ -4,6 +4,7 @@
 use super::member::hash;
 use super::model::DocumentId;
 use super::plan::Plan;
+use super::relay::CLAIM;
 use super::socket::{Place, SocketId};
 use super::token::Token;
 use super::wire::Received;
@@ -11,7 +12,7 @@ use super::world::{Event, Input, PING_MS, PONG_MS, SILENT_MS, SLOW_READER_MS, Wo
 use pinwire_protocol::close::Close;
 use pinwire_protocol::document::hocuspocus::{self, Body, Frame};
 use pinwire_shard::document::yjs;
-use pinwire_shard::{DocumentName, DocumentRef, Effect, Kept, Segment, SocketAction};
+use pinwire_shard::{DocumentName, DocumentRef, Effect, FIRST_LINK, Kept, Segment, SocketAction};
 
 impl World {
     pub(super) fn turn(&mut self, thread: usize) {
@@ -87,10 +88,9 @@ impl World {
                 let close = Close::redirect("wss://elsewhere.example/document");
                 self.threads[thread].shard.lost(document, &close);
             }
-            Input::Mail(from, mail) => {
-                let from = from % self.plan.threads;
-                self.threads[thread].shard.mail(from as u16, mail);
-            }
+            Input::Mail(from, mail) => self.threads[thread].shard.mail(from, mail),
+            Input::Relayed(document, route) => self.threads[thread].shard.relayed(document, route),
+            Input::LinkLost(link) => self.threads[thread].shard.link_lost(link),
             Input::Depart(socket, to) => self.threads[thread].departing.push((socket, to)),
             Input::Arrive(socket, traveller) => {
                 let slot = self.take_slot(thread, socket);
@@ -268,7 +268,7 @@ impl World {
             Effect::Move(slot, to) => {
                 let Some(socket) = self.threads[thread].slots[slot as usize] else { return };
                 let delay = self.rng.u64(0..=self.plan.mail_ms);
-                let to = self.thread_of(self.node_of(thread), usize::from(to));
+                let to = self.first_of_node(thread) + usize::from(to);
                 self.after(delay, Event::Input(thread, Input::Depart(socket, to)));
             }
             Effect::Open(document, name) => self.open_document(thread, document, &name),
@@ -285,7 +285,7 @@ impl World {
             Effect::Closed(document, name) => {
                 let id = self.id(&name);
                 self.left(thread, document, &id);
-                if !self.plan.store_keeps {
+                if !self.plan.store_keeps && !self.is_home(thread) {
                     self.model.drop_session(&id);
                 }
             }
@@ -294,12 +294,14 @@ impl World {
                 let backlog = self.sockets[socket].tail.len();
                 self.threads[thread].shard.backlog(slot, noted, backlog);
             }
+            Effect::Mail(to, mail) if to >= FIRST_LINK => self.mail_over(thread, to, mail),
             Effect::Mail(to, mail) => {
-                let to = self.thread_of(self.node_of(thread), usize::from(to));
+                let first = self.first_of_node(thread);
+                let to = first + usize::from(to);
                 let last = self.mail_clock.entry((thread, to)).or_default();
                 *last = (*last).max(self.now_ms + self.rng.u64(0..=self.plan.mail_ms));
                 let when = *last;
-                self.at(when, Event::Input(to, Input::Mail(thread, mail)));
+                self.at(when, Event::Input(to, Input::Mail((thread - first) as u16, mail)));
             }
             Effect::Say(document, message) => self.say(thread, document, &message),
             Effect::Stateless { .. } => self.model.violate("a stateless message that nobody sent"),
@@ -347,10 +349,11 @@ impl World {
         if self.threads[thread].is_adrift {
             self.model.violate("a node that may not claim opens a document");
         }
+        self.threads[thread].shard.pinned(document, CLAIM);
         let refused = self.is_busy && Plan::chance(&mut self.rng, self.plan.refused_opens);
         let pending = self.committing.get(&id).copied().unwrap_or(0);
         match self.plan.open.delay(&mut self.rng) {
-            None if pending < self.now_ms => {
+            None if pending < self.now_ms && !self.is_home(thread) => {
                 let answer = self.load_for(thread, document, &id, refused);
                 self.threads[thread].shard.opened(document, answer);
             }

@@ -4,13 +4,16 @@ use super::device::Device;
 use super::model::{DocumentId, Model};
 use super::plan::Plan;
 use super::region::{Notice, Region};
+use super::relay::Link;
 use super::socket::{Socket, SocketId};
 use fastrand::Rng;
 use pinwire_protocol::close::Close;
 use pinwire_protocol::document::name::NameRules;
 use pinwire_protocol::ws::Limits;
 use pinwire_shard::document::yjs::Compacted;
-use pinwire_shard::{App, ConnRef, DocumentRef, Kept, Mail, Settings, Shard, Traveller, Verdict, ticks};
+use pinwire_shard::{
+    App, ConnRef, DocumentRef, Kept, Mail, Route, Settings, Shard, Traveller, Verdict, ticks,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -51,6 +54,10 @@ pub(super) enum Event {
     },
     /// What a node can do again that was adrift.
     Ashore(usize),
+    /// The link between the nodes comes up, takes something, brings something: which, and whether towards the documents.
+    LinkUp,
+    LinkSends(u16, bool),
+    LinkBrings(u16, bool, Vec<u8>),
     ToServer(SocketId, Vec<u8>),
     Fin(SocketId),
     Reset(SocketId),
@@ -76,7 +83,10 @@ pub(super) enum Input {
     Reloaded(DocumentRef, Kept),
     Adrift(bool),
     Lost(DocumentRef),
-    Mail(usize, Mail),
+    /// From a thread of the same node by its number there, or from a link.
+    Mail(u16, Mail),
+    Relayed(DocumentRef, Route),
+    LinkLost(u16),
     Depart(SocketId, usize),
     Arrive(SocketId, Box<Traveller>),
 }
@@ -124,6 +134,10 @@ pub(super) struct World {
     pub(super) committing: BTreeMap<DocumentId, u64>,
     pub(super) store_out_until: u64,
     /// When the last mail from one thread to another arrives.
+    /// The way from a node that has no documents to the one that has, if there are two and it is up; and how many there were.
+    pub(super) link: Option<Link>,
+    pub(super) links: u16,
+    pub(super) placement_seed: u64,
     pub(super) mail_clock: BTreeMap<(usize, usize), u64>,
     pub(super) next_client: u64,
     /// Faults and edits go on.
@@ -150,6 +164,15 @@ impl World {
         Self::with_plan(plan, rng)
     }
 
+    /// Two nodes, of which the first carries its clients to the second.
+    pub(super) fn relayed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::relayed(&mut rng);
+        let mut world = Self::with_plan(plan, rng);
+        world.link_up();
+        world
+    }
+
     pub(super) fn with_plan(plan: Plan, mut rng: Rng) -> Self {
         let placement_seed = rng.u64(..);
         let count = plan.threads * plan.nodes;
@@ -169,6 +192,9 @@ impl World {
             opened_as: BTreeMap::new(),
             committing: BTreeMap::new(),
             store_out_until: 0,
+            link: None,
+            links: 0,
+            placement_seed,
             mail_clock: BTreeMap::new(),
             next_client: 100,
             is_busy: true,
@@ -220,9 +246,16 @@ impl World {
                 self.input(thread, Input::Stored(document, position));
             }
             Event::Loaded { thread, document, id, refused } => {
-                let answer = self.load_for(thread, document, &id, refused);
-                self.input(thread, Input::Opened(document, answer));
+                let answer = if self.is_home(thread) {
+                    self.find_route(document)
+                } else {
+                    Input::Opened(document, self.load_for(thread, document, &id, refused))
+                };
+                self.input(thread, answer);
             }
+            Event::LinkUp => self.link_up(),
+            Event::LinkSends(link, to_owner) => self.link_sends(link, to_owner),
+            Event::LinkBrings(link, to_owner, bytes) => self.link_brings(link, to_owner, &bytes),
             Event::Notice { thread, document, notice } => self.input(thread, Input::Notice(document, notice)),
             Event::Reload { thread, document } => self.reload(thread, document),
             Event::Ashore(node) => self.set_adrift(node, false),
@@ -293,8 +326,8 @@ pub(super) fn thread(plan: &Plan, number: usize, placement_seed: u64, now_ms: u6
 
 fn settings(number: usize, plan: &Plan, placement_seed: u64, seed: u64) -> Settings {
     Settings {
-        thread: number as u16,
-        threads: plan.threads as u16,
+        thread: (if number < plan.homes { number } else { number - plan.homes }) as u16,
+        threads: (if number < plan.homes { plan.homes } else { plan.threads - plan.homes }) as u16,
         placement_seed,
         seed,
         ws: Limits::DEFAULT,
