@@ -18,6 +18,7 @@ pub mod memory;
 mod metrics;
 mod node;
 mod overload;
+mod peer;
 pub mod regions;
 pub mod signals;
 pub mod store;

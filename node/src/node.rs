@@ -21,7 +21,7 @@ use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators
 use crate::apps::Apps;
 use crate::capacity::Capacity;
 use crate::cluster::{self, AnyRegistry, Claimed, Gates, PinsThread, PinsWay, Trays};
-use crate::config::{Config, Driver};
+use crate::config::{Config, Driver, WrongRegion};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
 use crate::jwks::{self, Fetching};
@@ -29,6 +29,7 @@ use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
 use crate::overload::{self, Watch};
+use crate::peer::{self, Peers, Relay};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
 
@@ -54,6 +55,7 @@ pub struct Node {
     health: Arc<Health>,
     live: Arc<Live>,
     pins: PinsThread,
+    peers: Option<Peers>,
     store: Option<StoreThreads>,
     fetching: Fetching,
     memory: Watch,
@@ -193,9 +195,26 @@ impl Node {
             )
         });
         let admin = admin.transpose()?;
+        let placement_seed = random_u64()?;
+        let mut peers = config
+            .cluster
+            .peer
+            .clone()
+            .map(|peer| {
+                peer::start(peer::Around {
+                    config: peer,
+                    name: format!("{}/{}", config.region.name, config.cluster.node),
+                    licenses: config.cluster.registry.clone(),
+                    registries: registries.clone(),
+                    apps: Arc::clone(&apps),
+                    threads: config.threads.max(1),
+                    placement_seed,
+                })
+            })
+            .transpose()?;
         let mut pins = cluster::start(cluster::Around {
             registries,
-            settings: pins_settings(&config, address),
+            settings: pins_settings(&config, address, peers.as_ref()),
             gates: Arc::clone(&gates),
             trays: trays.clone(),
             apps: Arc::clone(&apps),
@@ -223,9 +242,20 @@ impl Node {
             connections: AtomicU32::new(0),
             events,
         });
-        let ways = Ways { http, store: store.as_ref().map(StoreThreads::way), pins: pins.way.clone(), trays };
+        let ways = Ways {
+            http,
+            store: store.as_ref().map(StoreThreads::way),
+            pins: pins.way.clone(),
+            trays,
+            relay: peers.as_ref().map(|peers| peers.relay.clone()),
+            relays: shared.config.cluster.wrong_region == WrongRegion::Relay,
+            placement_seed,
+        };
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
         pins.started(&mailboxes);
+        if let Some(peers) = &mut peers {
+            peers.started(&mailboxes);
+        }
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
         if let Some(admin) = &admin {
@@ -240,6 +270,7 @@ impl Node {
             health,
             live,
             pins,
+            peers,
             store,
             fetching,
             memory,
@@ -287,6 +318,9 @@ impl Node {
         if let Some(admin) = &self.admin {
             admin.events().note(What::Stopping);
         }
+        if let Some(peers) = &mut self.peers {
+            peers.stop_serving();
+        }
         for mailbox in self.mailboxes.iter() {
             mailbox.push_waiting(Envelope::Stop);
         }
@@ -294,6 +328,7 @@ impl Node {
             // A data thread that panicked has ended the process already.
             let _ = thread.join();
         }
+        drop(self.peers);
         // Everything is stored, or on its way: what this node held is left, and waits for its clients.
         drop(self.pins);
         if let Some(control) = self.control.take() {
@@ -368,6 +403,11 @@ struct Ways {
     store: Option<Way>,
     pins: PinsWay,
     trays: Trays,
+    /// Whose documents another node's clients may have, too.
+    relay: Option<Relay>,
+    /// Whether this node's clients are carried to other regions.
+    relays: bool,
+    placement_seed: u64,
 }
 
 /// The ways to the data threads, and the threads.
@@ -381,7 +421,7 @@ fn start_data_threads(
 ) -> Result<DataPlane, StartError> {
     let cores = allowed_cores()?;
     let count = listeners.len();
-    let placement_seed = random_u64()?;
+    let placement_seed = ways.placement_seed;
     let worker = Worker::start()?;
     let (ready, mailboxes_in) = channel();
     let mut threads = Vec::with_capacity(count);
@@ -497,18 +537,19 @@ impl Starting {
             Recorder::new(self.shared.traces.clone(), Some(self.number)),
         );
         let Some(mailbox) = mailboxes.get(number).cloned() else { return };
-        let Ways { http, store, pins, trays } = self.ways;
+        let Ways { http, store, pins, trays, relay, relays, .. } = self.ways;
         let store: Box<dyn SessionStore> = match store {
             Some(way) => Box::new(FileStore::new(self.number, mailbox, way)),
             None => Box::<MemoryStore>::default(),
         };
-        let store = Claimed::new(self.number, pins, trays, store, random);
+        let store = Claimed::new(self.number, pins, trays, relay.clone().filter(|_| relays), store, random);
         let parts = Parts {
             number: self.number,
             shard: Shard::new(self.settings, 0, 0),
             authority,
             store,
             mailboxes,
+            relay,
             worker: self.worker,
             http,
             random,
@@ -586,7 +627,7 @@ fn registries(_config: &Config, shared: Option<AnyRegistry>) -> io::Result<Vec<A
     Ok(vec![shared.map_or_else(own, Ok)?])
 }
 
-fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {
+fn pins_settings(config: &Config, address: SocketAddr, peers: Option<&Peers>) -> PinsSettings {
     let cluster = &config.cluster;
     PinsSettings {
         me: NodeView {
@@ -596,7 +637,7 @@ fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {
                 life: 0,
             },
             ws_url: config.region.ws_url(address).into(),
-            peer_address: "".into(),
+            peer_address: peers.map_or_else(String::new, Peers::address).into(),
             version: env!("CARGO_PKG_VERSION").into(),
         },
         lease_us: micros(cluster.lease),

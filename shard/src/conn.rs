@@ -12,6 +12,7 @@ use crate::apps::AppId;
 use crate::expiry::Life;
 use crate::grant::{Access, Verdict};
 use crate::inspect::ConnId;
+use crate::limits::{UNDER_WAY_BYTES_MAX, UNDER_WAY_MAX};
 use crate::mail::RemoteSession;
 use crate::refusals::RefusalKey;
 use crate::subject::Subject;
@@ -23,6 +24,8 @@ use std::sync::Arc;
 
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
+/// In place of [`Conn::session`]: the document of the y-websocket connection is reached over a link ([`Cold::relayed`]).
+pub(crate) const RELAYED: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -53,7 +56,7 @@ pub(crate) struct Conn {
     pub(crate) opened: Tick,
     /// The app it counts for, once admitted, else [`NONE`].
     pub(crate) app: AppId,
-    /// The one session of a y-websocket connection, else [`NONE`].
+    /// The one session of a y-websocket connection, [`RELAYED`], or [`NONE`].
     pub(crate) session: u32,
     pub(crate) due: Tick,
     /// End of the phase; while open: of waiting for a pong or for a blocked socket.
@@ -95,6 +98,43 @@ pub(crate) struct Cold {
     /// Why the connection is held.
     pub(crate) refusal: Option<Close>,
     pub(crate) hocuspocus: Option<Hocuspocus>,
+    /// The y-websocket session whose document is reached over a link.
+    pub(crate) relayed: Option<Relayed>,
+    /// How often its document was looked for anew since it last was a member.
+    pub(crate) reroutes: u8,
+}
+
+/// See [`Cold::relayed`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relayed {
+    pub(crate) owner: u16,
+    /// The owner has it as a member.
+    pub(crate) is_joined: bool,
+    pub(crate) under_way: UnderWay,
+}
+
+/// What the owner of a remote session has still to handle of its frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UnderWay {
+    frames: u32,
+    bytes: u32,
+}
+
+impl UnderWay {
+    /// Whether one more may be sent.
+    pub(crate) fn has_room(&self) -> bool {
+        self.frames < UNDER_WAY_MAX && self.bytes < UNDER_WAY_BYTES_MAX
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.frames += 1;
+        self.bytes = self.bytes.saturating_add(bytes as u32);
+    }
+
+    pub(crate) fn taken(&mut self, frames: u32, bytes: u32) {
+        self.frames = self.frames.saturating_sub(frames);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 /// The token of the handshake.
@@ -132,10 +172,10 @@ pub(crate) enum KeyState {
     Waiting { since: Tick, frames: Vec<Box<[u8]>> },
     /// A member of a document of this thread: its session.
     Joined(u32),
-    /// Another thread was asked.
-    Joining { owner: u16, frames: Vec<Box<[u8]>> },
-    /// A member of a document of another thread, which has so many of its frames still to handle.
-    Remote { owner: u16, under_way: u32 },
+    /// Another thread was asked; and how often the document was looked for anew.
+    Joining { owner: u16, frames: Vec<Box<[u8]>>, access: Access, reroutes: u8 },
+    /// A member of a document of another thread, which has so much of its frames still to handle.
+    Remote { owner: u16, under_way: UnderWay },
     /// Refused or left; Auth may come again.
     Out,
 }
@@ -202,6 +242,7 @@ impl Conn {
             cold.backlog > 0
                 || cold.refusal.is_some()
                 || cold.hocuspocus.is_some()
+                || cold.relayed.is_some()
                 || cold.held_message.is_some()
                 || !cold.held_bytes.is_empty()
         };

@@ -4,13 +4,12 @@
 //! PermissionDenied with the close reason as its text, and the socket stays open; one that may pass leaves Auth unanswered.
 
 use crate::conn::{Handshake, Hocuspocus, Key, KeyState, NONE, Peer, Phase, SessionDialect};
+use crate::document::RemoteJoin;
 use crate::edit::Outcome;
 use crate::effect::{ConnRef, Effect, Slot};
 use crate::expiry::Life;
 use crate::grant::{Access, Grant, Verdict};
-use crate::limits::{
-    BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, FULL_RETRY_MS, KEYS_MAX, RETRY_MS, UNDER_WAY_MAX,
-};
+use crate::limits::{BUFFERED_BYTES_MAX, BUFFERED_FRAMES_MAX, FULL_RETRY_MS, KEYS_MAX, RETRY_MS};
 use crate::mail::{Mail, RemoteSession};
 use crate::members::Opened;
 use crate::output::write_idle;
@@ -71,7 +70,7 @@ impl Hocuspocus {
     }
 
     /// Puts a key into its next state and takes out the frames that waited.
-    fn settle(&mut self, key: usize, state: KeyState) -> Vec<Box<[u8]>> {
+    pub(crate) fn settle(&mut self, key: usize, state: KeyState) -> Vec<Box<[u8]>> {
         let Some(key) = self.keys.get_mut(key) else { return Vec::new() };
         if matches!(state, KeyState::Out) {
             key.life = Life { can_be_asked: key.life.can_be_asked, ..Life::default() };
@@ -145,11 +144,11 @@ impl Shard {
                 if matches!(body, Body::Close { .. }) {
                     hocuspocus.settle(index, KeyState::Out);
                     self.out.mail(owner, Mail::Leave(session));
-                } else if *under_way >= UNDER_WAY_MAX {
+                } else if !under_way.has_room() {
                     // Goes on when the owner has handled some.
                     return Flow::Hold;
                 } else {
-                    *under_way += 1;
+                    under_way.sent(rest.len());
                     self.out.mail(owner, Mail::Frame(session, rest.into()));
                 }
                 Flow::Continue
@@ -285,6 +284,7 @@ impl Shard {
         let (app, is_settled, serial) = (conn.app, conn.settled, conn.serial);
         let Some(name) = self.document_name(app, key.name) else { return Flow::Stop };
         let owner = self.owner(&name);
+        let route = self.route_of(&name);
         let Some(hocuspocus) = self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut()) else {
             return Flow::Stop;
         };
@@ -304,7 +304,7 @@ impl Shard {
             Some(KeyState::Joining { .. }) => return Flow::Continue,
             Some(KeyState::Waiting { .. } | KeyState::Out) | None => {}
         }
-        if owner == thread {
+        if owner == thread && route.is_none() {
             let dialect =
                 if key.session.is_some() { SessionDialect::PrivateKey } else { SessionDialect::PlainKey };
             let peer = Peer::Local { slot, key: index as u16 };
@@ -316,6 +316,10 @@ impl Shard {
                     }
                     Flow::Hold
                 }
+                Err(close) if close.code == CloseCode::TryAgainLater && is_settled => {
+                    self.join_later(slot, index, access);
+                    Flow::Continue
+                }
                 Err(close) if close.code == CloseCode::TryAgainLater => self.retry_later(slot),
                 Err(close) => {
                     self.deny(slot, index, &close);
@@ -323,22 +327,24 @@ impl Shard {
                 }
             };
         }
-        if !is_settled {
+        if !is_settled && route.is_none() {
             let handshake =
                 self.out.conns.get(slot).and_then(|conn| conn.cold.as_ref()).map(|cold| &cold.handshake);
             // Its verdict would come to this thread, and find nobody.
             let is_awaited = matches!(handshake, Some(Handshake::Verifying));
             return if is_awaited { Flow::Hold } else { self.move_to(slot, owner) };
         }
-        let frames = hocuspocus.settle(index, KeyState::Joining { owner, frames: Vec::new() });
+        let owner = route.map_or(owner, |route| route.link);
+        let joining = KeyState::Joining { owner, frames: Vec::new(), access, reroutes: 0 };
+        let frames = hocuspocus.settle(index, joining);
         for frame in frames {
             hocuspocus.buffer(index, &frame);
         }
-        let Some(app) = self.apps.get(app).cloned() else { return Flow::Stop };
-        let id = hocuspocus.keys[index].id;
-        let session = RemoteSession { conn: ConnRef { slot, serial }, key: id };
-        let document = key.name.into();
-        self.out.mail(owner, Mail::Join { session, document, app, limits: grant.limits, access });
+        let key = hocuspocus.keys[index].id;
+        if let Some(conn) = self.out.conns.get_mut(slot) {
+            conn.settled = true;
+        }
+        self.ask_owner(RemoteSession { conn: ConnRef { slot, serial }, key }, route.map(|route| route.claim));
         Flow::Continue
     }
 
@@ -439,6 +445,68 @@ impl Shard {
         cold.held_message = None;
         self.deny(conn.slot, index, close);
         self.resume(conn);
+    }
+
+    /// As [`Self::deny_waiting`], for a refusal that may pass: Auth stays unanswered. Documents of the socket that work do not have
+    /// to wait for it.
+    pub(crate) fn postpone_waiting(&mut self, conn: ConnRef, document: &str) {
+        let slot = conn.slot;
+        if self.out.conn_at(conn).is_none_or(|found| !found.settled) {
+            let _ = self.retry_later(slot);
+            return;
+        }
+        let Some(message) = self.out.conn_at(conn).and_then(|found| found.cold_mut().held_message.take())
+        else {
+            return;
+        };
+        if !self.postpone_held(slot, &message, document)
+            && let Some(found) = self.out.conn_at(conn)
+        {
+            found.cold_mut().held_message = Some(message);
+        }
+        self.resume(conn);
+    }
+
+    /// False if the message waits for something else.
+    fn postpone_held(&mut self, slot: Slot, message: &[u8], document: &str) -> bool {
+        let Ok(Frame::Message { key, body }) = wire::decode(message) else { return false };
+        let token = if let Body::Auth { token, .. } = body { token } else { "" };
+        if key.name != document {
+            return false;
+        }
+        let Some(Ok(grant)) = self.judge(slot, token) else { return false };
+        let Some(conn) = self.out.conns.get_mut(slot) else { return false };
+        let access = grant.policy.access(document, conn.cold_mut().origin.as_deref());
+        let Some(hocuspocus) = conn.hocuspocus_mut() else { return false };
+        let index = hocuspocus.keys.iter().position(|known| &*known.raw == key.raw);
+        let (Some(index), Ok(access)) = (index, access) else { return false };
+        self.join_later(slot, index, access);
+        if !matches!(body, Body::Auth { .. })
+            && let Some(hocuspocus) = self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut())
+        {
+            // The first that waits: there is room.
+            hocuspocus.buffer(index, &message[key_len(key.raw)..]);
+        }
+        true
+    }
+
+    /// Has a key wait for its document as if that were another thread's, which is asked in a while.
+    fn join_later(&mut self, slot: Slot, index: usize, access: Access) {
+        let thread = self.out.settings.thread;
+        let Some(conn) = self.out.conns.get_mut(slot) else { return };
+        let (app, serial) = (conn.app, conn.serial);
+        let limits = self.apps.limits(app);
+        let Some(app) = self.apps.get(app).cloned() else { return };
+        let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
+        let Some(Ok(name)) = hocuspocus.keys.get(index).map(|key| wire::Key::parse(&key.raw)) else { return };
+        let document: Box<str> = name.name.into();
+        let joining = KeyState::Joining { owner: thread, frames: Vec::new(), access, reroutes: 0 };
+        for frame in hocuspocus.settle(index, joining) {
+            hocuspocus.buffer(index, &frame);
+        }
+        let session = RemoteSession { conn: ConnRef { slot, serial }, key: hocuspocus.keys[index].id };
+        let join = RemoteJoin { thread, session, limits, access, is_ywebsocket: false, claim: None };
+        self.postpone(join, &document, &app);
     }
 
     /// Refuses the keys whose Auth did not come in time.

@@ -5,7 +5,7 @@
 //! was there the whole time exactly once, whatever comes and goes meanwhile.
 
 use crate::App;
-use crate::conn::{Conn, KeyState, NONE, Peer, Phase, SessionDialect};
+use crate::conn::{Conn, KeyState, NONE, Peer, Phase, RELAYED, SessionDialect};
 use crate::document::{Document, State};
 use crate::effect::{ConnRef, DocumentName, Slot};
 use crate::shard::Shard;
@@ -196,6 +196,10 @@ impl ConnectionView<'_> {
     /// Names of the documents that it is a member of, at most `limit`, and how many there are.
     #[must_use]
     pub fn documents(&self, limit: usize) -> (Vec<String>, usize) {
+        let relayed = self.conn.cold.as_ref().filter(|_| self.conn.session == RELAYED);
+        if let Some(name) = relayed.and_then(|cold| cold.document.as_deref()) {
+            return ((limit > 0).then(|| name.to_owned()).into_iter().collect(), 1);
+        }
         if let Some(document) = self.shard.document_of(self.conn.session) {
             let name = (limit > 0).then(|| document.name.name.to_string());
             return (name.into_iter().collect(), 1);

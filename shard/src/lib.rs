@@ -32,6 +32,7 @@ mod output;
 mod postponed;
 mod refusals;
 mod region;
+mod relay;
 mod remote;
 mod shard;
 mod slab;
@@ -51,9 +52,9 @@ pub use inspect::{
     DocumentState, MemberView, NoConnId, Place, Rates,
 };
 pub use limits::{Settings, ticks};
-pub use mail::{Body, Mail, RemoteSession};
+pub use mail::{Body, FIRST_LINK, Mail, Pinned, ROUTE_MS, RemoteSession, Route};
 pub use operator::{Ended, Told};
-pub use shard::Shard;
+pub use shard::{Shard, owner_of};
 pub use slab::Slab;
 pub use stats::Stats;
 pub use wheel::TICK_MS;

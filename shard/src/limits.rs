@@ -32,6 +32,12 @@ pub(crate) const BUFFERED_FRAMES_MAX: usize = 64;
 pub(crate) const BUFFERED_BYTES_MAX: usize = 256 << 10;
 /// Frames of one session that may be under way to the thread that owns its document.
 pub(crate) const UNDER_WAY_MAX: u32 = 64;
+/// Bytes of them from which on no further frame is sent ahead.
+pub(crate) const UNDER_WAY_BYTES_MAX: u32 = 256 << 10;
+/// Routes to documents of other regions that a thread remembers; beyond it they are forgotten and asked for anew.
+pub(crate) const ROUTES_MAX: usize = 65_536;
+/// How often in a row a session's document is looked for anew before its client is asked to come again.
+pub(crate) const REROUTES_MAX: u8 = 3;
 /// Milliseconds after which other nodes are told again of everyone who is present here: should one have missed something,
 /// a user who renews itself every 15 to 18 s is still seen there without a break.
 pub(crate) const SAY_ALL_MS: u64 = 10_000;

@@ -133,7 +133,7 @@ impl Shard {
     fn refuse_waiting(&mut self, conn: crate::effect::ConnRef, document: &str, close: &Close) {
         let Some(found) = self.out.conn_at(conn) else { return };
         if found.hocuspocus_mut().is_some() && close.code == CloseCode::TryAgainLater {
-            self.retry_later(conn.slot);
+            self.postpone_waiting(conn, document);
         } else if found.hocuspocus_mut().is_some() {
             self.deny_waiting(conn, document, close);
         } else if found.phase == Phase::First {

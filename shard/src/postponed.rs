@@ -1,11 +1,12 @@
-//! Joins of other threads' sockets that could not be had for now. As with a socket of this thread, Auth stays unanswered, and it is
-//! tried again.
+//! Joins of other threads' sockets that could not be had for now, and those of this thread's over links that break. As with a
+//! document of this thread, Auth stays unanswered, and it is tried again.
 
 use crate::App;
 use crate::document::RemoteJoin;
 use crate::limits::RETRY_MS;
 use crate::mail::RemoteSession;
 use crate::shard::Shard;
+use pinwire_protocol::close::{Close, CloseCode};
 use std::sync::Arc;
 
 /// A join to be tried again.
@@ -18,8 +19,19 @@ pub(crate) struct Postponed {
 }
 
 impl Postponed {
+    pub(crate) fn is_of_thread(&self, thread: u16) -> bool {
+        self.join.thread == thread
+    }
+
     pub(crate) fn is_of(&self, thread: u16, session: RemoteSession) -> bool {
         (self.join.thread, self.join.session) == (thread, session)
+    }
+}
+
+impl RemoteJoin {
+    /// Whether its client is better left waiting than refused: those of y-websocket are paced where their sockets are.
+    pub(crate) fn can_wait_for(&self, close: &Close) -> bool {
+        close.code == CloseCode::TryAgainLater && !self.is_ywebsocket
     }
 }
 
@@ -33,7 +45,11 @@ impl Shard {
     pub(crate) fn join_postponed(&mut self) {
         while self.postponed.front().is_some_and(|join| join.due_ms <= self.out.now_ms) {
             let Some(Postponed { join, document, app, .. }) = self.postponed.pop_front() else { return };
-            self.join_again(&join, &document, &app);
+            if join.thread == self.out.settings.thread {
+                self.ask_again(join.session);
+            } else {
+                self.join_again(&join, &document, &app);
+            }
         }
     }
 }

@@ -237,6 +237,14 @@ impl Shard {
         }
     }
 
+    /// Where the log of a document ends: what was taken in until now stands before it. For whoever has to know what a compaction
+    /// holds.
+    #[must_use]
+    pub fn position(&self, document: DocumentRef) -> Option<Position> {
+        let found = self.documents.get(document.index).filter(|found| found.serial == document.serial);
+        found.map(|found| found.log.head())
+    }
+
     /// Whether the session store was given everything of a document before `position`.
     #[must_use]
     pub fn is_submitted(&self, document: DocumentRef, position: Position) -> bool {
@@ -273,29 +281,24 @@ struct Heard {
 }
 
 impl Document {
-    /// Takes in an update that the session store has, if it brings anything.
+    /// Takes in an update that the session store has, if it brings anything. `ranges` is empty before and after.
     fn take_stored(&mut self, update: &[u8], ranges: &mut UpdateRanges, now_ms: u64, taken: &mut Taken) {
-        ranges.clear();
         // Many updates in one, perhaps: each was held to narrower bounds when it came.
-        let Ok(summary) = update::scan(update, &update::Bounds::of_documents(), ranges) else {
-            taken.unreadable += 1;
-            return;
-        };
+        let scanned = update::scan(update, &update::Bounds::of_documents(), ranges);
         let mut compare = self.coverage.compare();
         ranges.replay(&mut compare);
-        if !compare.is_new {
-            taken.known += 1;
-            return;
+        match scanned {
+            Ok(_) if !compare.is_new => taken.known += 1,
+            Ok(summary) if !self.log.is_overfull(update.len()) => {
+                let has_gap = self.coverage.absorb_all(ranges.all_mut()).leaves_gap || summary.has_skips;
+                self.note_gap(has_gap);
+                self.append_stored(update);
+                self.activity.note(now_ms, update.len());
+                taken.news += 1;
+            }
+            Ok(_) | Err(_) => taken.unreadable += 1,
         }
-        if self.log.is_overfull(update.len()) {
-            taken.unreadable += 1;
-            return;
-        }
-        let has_gap = self.coverage.absorb_all(ranges.all_mut()).leaves_gap || summary.has_skips;
-        self.note_gap(has_gap);
-        self.append_stored(update);
-        self.activity.note(now_ms, update.len());
-        taken.news += 1;
+        ranges.clear();
     }
 
     /// What the log holds that `theirs` does not cover.
@@ -345,17 +348,16 @@ impl Document {
     }
 }
 
-/// What the updates of a session cover.
+/// What the updates of a session cover. `ranges` is empty before and after.
 fn covered(kept: &Kept, ranges: &mut UpdateRanges) -> Coverage {
     let mut covered = Coverage::new();
     let base = kept.base.iter().map(|base: &Arc<[u8]>| &**base);
     for update in base.chain(kept.tail.iter().map(|update| &**update)) {
-        ranges.clear();
         if update::scan(update, &update::Bounds::of_documents(), ranges).is_ok() {
             covered.absorb_all(ranges.all_mut());
         }
+        ranges.clear();
     }
-    ranges.clear();
     covered
 }
 

@@ -3,7 +3,8 @@
 //! There are four kinds of methods, and an order to call them in:
 //! 1. *Inputs* say what happened: [`open`](Shard::open), [`bytes`](Shard::bytes), [`ended`](Shard::ended),
 //!    [`blocked`](Shard::blocked), [`drained`](Shard::drained), [`verdict`](Shard::verdict), [`opened`](Shard::opened),
-//!    [`stored`](Shard::stored), [`compacted`](Shard::compacted), [`mail`](Shard::mail), [`arrive`](Shard::arrive). Where the
+//!    [`stored`](Shard::stored), [`compacted`](Shard::compacted), [`mail`](Shard::mail), [`arrive`](Shard::arrive),
+//!    [`relayed`](Shard::relayed), [`link_lost`](Shard::link_lost). Where the
 //!    session store is shared by nodes also [`foreign`](Shard::foreign), [`said`](Shard::said),
 //!    [`foreign_joined`](Shard::foreign_joined), [`foreign_left`](Shard::foreign_left), [`reloading`](Shard::reloading),
 //!    [`reload`](Shard::reload), [`lost`](Shard::lost), [`adrift`](Shard::adrift), [`store_away`](Shard::store_away).
@@ -16,7 +17,7 @@
 //! Time comes in with [`begin_turn`](Shard::begin_turn) and stands still within a turn.
 
 use crate::apps::Apps;
-use crate::conn::{Cold, Conn, Handshake, NONE, Peer, Phase, Traveller};
+use crate::conn::{Cold, Conn, Handshake, NONE, Peer, Phase, RELAYED, Traveller};
 use crate::document::{Document, State};
 use crate::effect::{ConnRef, DocumentName, DocumentRef, Effect, Outbox, Slot, SocketAction};
 use crate::grant::{Opening, Verdict};
@@ -62,8 +63,10 @@ pub struct Shard {
     pub(crate) throttled: Vec<ConnRef>,
     /// Deliveries from other threads whose credit is to be given back, and to whom.
     pub(crate) credits: Vec<(u16, crate::mail::RemoteSession)>,
-    /// Frames of sessions on other threads that were handled this turn.
-    pub(crate) taken: Vec<(u16, crate::mail::RemoteSession, u32)>,
+    /// Frames of sessions on other threads that were handled this turn, and their bytes.
+    pub(crate) taken: Vec<(u16, crate::mail::RemoteSession, u32, u32)>,
+    /// Documents of other regions.
+    pub(crate) routes: crate::relay::Routes,
     pub(crate) next_tag: u32,
     /// See [`Self::adrift`] and [`Self::store_away`].
     pub(crate) is_adrift: bool,
@@ -89,6 +92,21 @@ pub(crate) enum Flow {
     Hold,
     /// The connection takes no more messages.
     Stop,
+}
+
+/// Which of a node's `threads` owns a document, as [`Shard::owner`] says it: for who has no shard.
+#[must_use]
+pub fn owner_of(name: &DocumentName, placement_seed: u64, threads: u16) -> u16 {
+    owner_by(hash(&FixedState::with_seed(placement_seed), name), threads)
+}
+
+fn owner_by(hash: u64, threads: u16) -> u16 {
+    // The high half: the low bits pick buckets in tables.
+    ((hash >> 32) % u64::from(threads.max(1))) as u16
+}
+
+fn hash(placement: &FixedState, name: &DocumentName) -> u64 {
+    placement.hash_one((&*name.tenant, &*name.app, &*name.name))
 }
 
 impl std::fmt::Debug for Shard {
@@ -120,6 +138,7 @@ impl Shard {
             throttled: Vec::new(),
             credits: Vec::new(),
             taken: Vec::new(),
+            routes: crate::relay::Routes::new(seed),
             next_tag: 1,
             is_adrift: false,
             is_store_away: false,
@@ -388,12 +407,11 @@ impl Shard {
     /// Which thread owns a document.
     #[must_use]
     pub fn owner(&self, name: &DocumentName) -> u16 {
-        // The high half: the low bits pick buckets in tables.
-        ((self.hash(name) >> 32) % u64::from(self.out.settings.threads.max(1))) as u16
+        owner_by(self.hash(name), self.out.settings.threads)
     }
 
     pub(crate) fn hash(&self, name: &DocumentName) -> u64 {
-        self.placement.hash_one((&*name.tenant, &*name.app, &*name.name))
+        hash(&self.placement, name)
     }
 
     /// A number that no other connection or document of the node has: each thread takes every n-th.
@@ -691,7 +709,7 @@ impl Shard {
 impl Conn {
     /// The sessions on documents of this thread.
     pub(crate) fn local_sessions(&mut self) -> Vec<u32> {
-        if self.session != NONE {
+        if !matches!(self.session, NONE | RELAYED) {
             return vec![self.session];
         }
         let joined = |key: &crate::conn::Key| match key.state {

@@ -1,8 +1,7 @@
 //! A y-websocket connection: one document, named in the path, one session.
 
 use crate::Unadmitted;
-use crate::conn::{Handshake, NONE, Phase};
-use crate::conn::{Peer, SessionDialect};
+use crate::conn::{Handshake, NONE, Peer, Phase, RELAYED, SessionDialect};
 use crate::edit::Outcome;
 use crate::effect::{DocumentName, Effect, Slot};
 use crate::grant::{Access, Grant};
@@ -84,11 +83,18 @@ impl Shard {
         let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
         let app = conn.app;
         let is_settled = conn.settled;
+        if conn.cold_mut().relayed.is_some() {
+            // Its owner was asked.
+            return Flow::Hold;
+        }
         let access = conn.cold_mut().access.unwrap_or(Access::ReadOnly);
         let Some(name) = self.document_name(app, document) else { return Flow::Stop };
         let owner = self.owner(&name);
         if owner != self.out.settings.thread && !is_settled {
             return self.move_to(slot, owner);
+        }
+        if let Some(route) = self.route_of(&name) {
+            return self.join_over_link(slot, document, access, route);
         }
         let peer = Peer::Local { slot, key: 0 };
         let limits = self.apps.limits(app);
@@ -141,7 +147,21 @@ impl Shard {
 
     pub(crate) fn ywebsocket_message(&mut self, slot: Slot, payload: &[u8]) -> Flow {
         let Some(session) = self.out.conns.get(slot).map(|conn| conn.session) else { return Flow::Stop };
-        let outcome = match ywebsocket::decode(payload) {
+        if session == RELAYED {
+            return self.relay_frame(slot, payload);
+        }
+        match self.ywebsocket_body(session, payload) {
+            Outcome::Hold => self.hold_for_compaction(slot, session),
+            Outcome::Full => self.end(slot, &Close::try_again(FULL_RETRY_MS)),
+            Outcome::Invalid => self.end(slot, &Close::from(CloseCode::InvalidData)),
+            Outcome::RateLimited(limit) => self.end(slot, &Close::rate_limit(limit)),
+            // This dialect has no acknowledgement.
+            Outcome::Done | Outcome::Known(_) | Outcome::Dropped | Outcome::Appended(_) => Flow::Continue,
+        }
+    }
+    /// Handles a member's message, wherever its socket is.
+    pub(crate) fn ywebsocket_body(&mut self, session: u32, payload: &[u8]) -> Outcome {
+        match ywebsocket::decode(payload) {
             Ok(Message::SyncStep1 { state_vector }) => self.sync_step1(session, state_vector),
             Ok(Message::SyncStep2 { update } | Message::Update { update }) => self.edit(session, update),
             Ok(Message::Awareness(body)) => self.announce(session, body),
@@ -149,14 +169,6 @@ impl Shard {
             // A server's message; harmless.
             Ok(Message::PermissionDenied { .. }) => Outcome::Done,
             Err(_) => Outcome::Invalid,
-        };
-        match outcome {
-            Outcome::Hold => self.hold_for_compaction(slot, session),
-            Outcome::Full => self.end(slot, &Close::try_again(FULL_RETRY_MS)),
-            Outcome::Invalid => self.end(slot, &Close::from(CloseCode::InvalidData)),
-            Outcome::RateLimited(limit) => self.end(slot, &Close::rate_limit(limit)),
-            // This dialect has no acknowledgement.
-            Outcome::Done | Outcome::Known(_) | Outcome::Dropped | Outcome::Appended(_) => Flow::Continue,
         }
     }
 }

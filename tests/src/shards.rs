@@ -60,7 +60,7 @@ pub struct Node {
     unstored: Vec<(usize, DocumentRef, u32)>,
     /// Documents that are opened wait in `unopened` for [`Self::refuse_opens`].
     pub opens_wait: bool,
-    unopened: Vec<(usize, DocumentRef)>,
+    pub unopened: Vec<(usize, DocumentRef)>,
     /// What waits for the socket that is asked about.
     pub backlog: usize,
     /// Compactions wait in `jobs` for [`Self::work_off`].
@@ -70,6 +70,14 @@ pub struct Node {
     paused: BTreeSet<u32>,
     /// Who was sent pings.
     pub pings: Vec<u32>,
+    /// What documents were opened as, in order, by the thread.
+    pub opened: Vec<(usize, DocumentRef)>,
+    /// Those that ended.
+    pub ended: Vec<(usize, DocumentRef)>,
+    /// What was stored, update by update.
+    pub kept: Vec<Vec<u8>>,
+    /// What other nodes are to be told.
+    pub says: Vec<Box<[u8]>>,
 }
 
 impl Node {
@@ -80,8 +88,20 @@ impl Node {
 
     /// The same, where sessions end with their tokens or do not.
     pub fn with(threads: u16, end_on_expiry: bool) -> Self {
+        Self::set(threads, |settings| settings.end_on_expiry = end_on_expiry)
+    }
+
+    /// One whose session store other nodes have, too.
+    pub fn of_region(threads: u16) -> Self {
+        Self::set(threads, |settings| {
+            settings.is_shared = true;
+            settings.grace_ms = 0;
+        })
+    }
+
+    fn set(threads: u16, change: impl Fn(&mut Settings)) -> Self {
         let shard = |thread| {
-            let settings = Settings {
+            let mut settings = Settings {
                 thread,
                 threads,
                 placement_seed: 7,
@@ -97,9 +117,10 @@ impl Node {
                 grace_ms: 10_000,
                 gather_us_per_member: 150,
                 compress_min: usize::MAX,
-                end_on_expiry,
+                end_on_expiry: false,
                 is_shared: false,
             };
+            change(&mut settings);
             Shard::new(settings, 1_000, 1_000)
         };
         Self {
@@ -120,6 +141,10 @@ impl Node {
             jobs: Vec::new(),
             paused: BTreeSet::new(),
             pings: Vec::new(),
+            opened: Vec::new(),
+            ended: Vec::new(),
+            kept: Vec::new(),
+            says: Vec::new(),
         }
     }
 
@@ -256,9 +281,18 @@ impl Node {
                     self.shards[thread].verdict(conn, ticket, verdict);
                 }
                 Effect::Open(document, _) if self.opens_wait => self.unopened.push((thread, document)),
-                Effect::Open(document, _) => self.shards[thread].opened(document, Ok(Kept::default())),
+                Effect::Open(document, _) => {
+                    self.opened.push((thread, document));
+                    self.shards[thread].opened(document, Ok(Kept::default()));
+                }
+                Effect::Closed(document, _) => self.ended.push((thread, document)),
+                Effect::Say(_, message) => self.says.push(message),
                 Effect::Store(document) => {
-                    let position = self.shards[thread].submit(document).map(|(position, _)| position);
+                    let submitted = self.shards[thread].submit(document);
+                    let position = submitted.map(|(position, updates)| {
+                        self.kept.extend(updates.map(<[u8]>::to_vec));
+                        position
+                    });
                     match position {
                         Some(position) if self.store_is_out => {
                             self.unstored.push((thread, document, position));

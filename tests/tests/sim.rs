@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// Seeds of a normal run, and how long it may take before it is content with fewer.
 const SEEDS: u64 = 300;
 const ENOUGH: Duration = Duration::from_secs(50);
+/// The same of whole regions.
+const REGION_SEEDS: u64 = 150;
+const ENOUGH_OF_REGIONS: Duration = Duration::from_secs(12);
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().expect("a number"))
@@ -14,18 +17,27 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn every_seed_keeps_what_was_promised() {
+    run_seeds(SEEDS, ENOUGH, sim::run);
+}
+
+#[test]
+fn every_region_keeps_what_was_promised() {
+    run_seeds(REGION_SEEDS, ENOUGH_OF_REGIONS, sim::run_region);
+}
+
+fn run_seeds(usual: u64, enough: Duration, run: fn(u64) -> Result<sim::Report, String>) {
     let (first, count) = match (number("PINWIRE_SIM_SEED"), number("PINWIRE_SIM_SEEDS")) {
         (Some(seed), count) => (seed, count.unwrap_or(1)),
-        (None, count) => (0, count.unwrap_or(SEEDS)),
+        (None, count) => (0, count.unwrap_or(usual)),
     };
     let is_bounded = number("PINWIRE_SIM_SEEDS").is_none();
     let start = Instant::now();
     let mut failures = Vec::new();
     for seed in first..first + count {
-        if is_bounded && start.elapsed() > ENOUGH {
+        if is_bounded && start.elapsed() > enough {
             break;
         }
-        match sim::run(seed) {
+        match run(seed) {
             Ok(report) => eprintln!("seed {seed}: {report:?}"),
             Err(failure) => failures.push(failure),
         }

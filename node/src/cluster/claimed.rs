@@ -11,6 +11,7 @@ use pinwire_shard::{DocumentName, DocumentRef};
 
 use super::pins::{PinsWay, Request, ticket};
 use super::{PinEvent, Trays};
+use crate::peer::{Find, Relay};
 use crate::store::{SessionStore, StoreEvent};
 
 /// Under which claim a session begins or goes on.
@@ -33,6 +34,8 @@ pub(crate) struct Claimed {
     thread: u16,
     way: PinsWay,
     trays: Trays,
+    /// Carries sessions to other regions, where that is wanted.
+    relay: Option<Relay>,
     inner: Box<dyn SessionStore>,
     kept: VecDeque<Request>,
     documents: HashMap<DocumentRef, Hold>,
@@ -58,6 +61,7 @@ impl Claimed {
         thread: u16,
         way: PinsWay,
         trays: Trays,
+        relay: Option<Relay>,
         inner: Box<dyn SessionStore>,
         random: u32,
     ) -> Self {
@@ -65,6 +69,7 @@ impl Claimed {
             thread,
             way,
             trays,
+            relay,
             inner,
             kept: VecDeque::new(),
             documents: HashMap::new(),
@@ -139,6 +144,7 @@ impl Claimed {
                 PinEvent::Lost(ticket, owner) => self.lost(ticket, &owner),
                 PinEvent::Reclaimed(ticket, claim) => {
                     if let Some(&document) = self.by_ticket.get(&ticket) {
+                        self.events.push_back(StoreEvent::Pinned(document, claim));
                         self.inner.reclaimed(document, claim);
                     }
                 }
@@ -165,9 +171,18 @@ impl Claimed {
         let refusal = match decision {
             Decision::Held { claim, is_new } => {
                 hold.is_begun = true;
+                self.events.push_back(StoreEvent::Pinned(document, claim));
                 return self.inner.open(document, &hold.name, Begun { claim, is_new });
             }
-            Decision::Elsewhere(owner) => redirect(&owner, &hold.name),
+            Decision::Elsewhere(owner) => match &self.relay {
+                None => redirect(&owner, &hold.name),
+                Some(relay) => {
+                    let (name, registry) = (registry_name(&hold.name), hold.registry);
+                    relay.find(Find { thread: self.thread, document, name, registry, owner });
+                    self.forget(document);
+                    return;
+                }
+            },
             Decision::Limit { active } => Close::document_limit(hold.max_documents.into(), active.into()),
             Decision::TryAgain | Decision::Stale => Close::try_again(self.retry_ms()),
         };

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use pinwire_engine::{Carried, Door, Waker};
+use pinwire_protocol::close::Close;
 use pinwire_shard::document::yjs::Compacted;
-use pinwire_shard::{DocumentRef, Mail, Traveller};
+use pinwire_shard::{DocumentRef, FIRST_LINK, Mail, Route, Traveller};
 use tokio::sync::oneshot;
 
 use super::inspect::Ask;
 use crate::metrics::Report;
+use crate::peer::Relay;
 use crate::store::StoreEvent;
 
 /// Envelopes that wait for one thread.
@@ -38,6 +40,10 @@ pub(crate) enum Envelope {
     Ask(Box<Ask>),
     /// A round of requests for keys has ended: tokens that wait for it are looked at in this turn.
     Keys,
+    /// The way to a document that another region has, or how its clients are refused.
+    Found { document: DocumentRef, route: Result<Route, Close> },
+    /// A link to another node is gone.
+    LinkLost(u16),
     /// Close everything and end.
     Stop,
 }
@@ -90,12 +96,15 @@ impl Mailbox {
 pub(crate) struct Outgoing {
     mailboxes: Arc<[Mailbox]>,
     kept: Vec<VecDeque<Envelope>>,
+    /// To sessions behind links, where there are links.
+    relay: Option<Relay>,
+    kept_for_links: VecDeque<(u16, Mail)>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(mailboxes: Arc<[Mailbox]>) -> Self {
+    pub(crate) fn new(mailboxes: Arc<[Mailbox]>, relay: Option<Relay>) -> Self {
         let kept = mailboxes.iter().map(|_| VecDeque::new()).collect();
-        Self { mailboxes, kept }
+        Self { mailboxes, kept, relay, kept_for_links: VecDeque::new() }
     }
 
     pub(crate) fn door(&self, thread: u16) -> Option<&Door> {
@@ -107,9 +116,27 @@ impl Outgoing {
         kept.push_back(envelope);
     }
 
-    /// Hands over as much as fits; true if something is left.
-    pub(crate) fn flush(&mut self) -> bool {
+    /// Mails a shard on another thread, of this node or behind a link.
+    pub(crate) fn mail(&mut self, from: u16, to: u16, mail: Mail) {
+        if to < FIRST_LINK {
+            self.send(to, Envelope::Mail { from, mail });
+        } else if self.relay.is_some() {
+            self.kept_for_links.push_back((to, mail));
+        }
+    }
+
+    /// Hands over as much as fits, as what thread `from` sends; true if something is left.
+    pub(crate) fn flush(&mut self, from: u16) -> bool {
         let mut is_left = false;
+        if let Some(relay) = &self.relay {
+            while let Some(mail) = self.kept_for_links.pop_front() {
+                if let Err(back) = relay.mail(from, mail) {
+                    self.kept_for_links.push_front(back);
+                    is_left = true;
+                    break;
+                }
+            }
+        }
         for (mailbox, kept) in self.mailboxes.iter().zip(&mut self.kept) {
             while let Some(envelope) = kept.pop_front() {
                 if let Err(back) = mailbox.push(envelope) {

@@ -14,7 +14,8 @@ use pinwire_engine::{
 };
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
-use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Segment, Shard, SocketAction, Traveller};
+use pinwire_registry::Claim;
+use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Pinned, Segment, Shard, SocketAction, Traveller};
 
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
@@ -31,6 +32,7 @@ use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
 use crate::overload::Shortage;
+use crate::peer::Relay;
 use crate::store::StoreEvent;
 use crate::traces::{Queue, Recorder, What};
 
@@ -133,6 +135,8 @@ pub(crate) struct Parts {
     pub(crate) authority: Authority,
     pub(crate) store: Claimed,
     pub(crate) mailboxes: Arc<[Mailbox]>,
+    /// To sessions behind links, where there are links.
+    pub(crate) relay: Option<Relay>,
     pub(crate) worker: Worker,
     pub(crate) http: HttpDoor,
     pub(crate) random: u32,
@@ -141,11 +145,11 @@ pub(crate) struct Parts {
 impl DataThread {
     /// `None` if there is no mailbox of this number.
     pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Option<Self> {
-        let Parts { number, shard, authority, store, mailboxes, worker, http, random } = parts;
+        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random } = parts;
         Some(Self {
             number,
             mailbox: mailboxes.get(usize::from(number))?.clone(),
-            outgoing: Outgoing::new(mailboxes),
+            outgoing: Outgoing::new(mailboxes, relay),
             guests: Guests::new(shared.config.deadlines.handshake),
             recorder: Recorder::new(shared.traces.clone(), Some(number)),
             shared,
@@ -250,7 +254,7 @@ impl DataThread {
         self.shard.finish_turn();
         self.run_effects(engine, now_unix);
         self.submit_jobs();
-        self.outgoing.flush();
+        self.outgoing.flush(self.number);
         self.give_memory_back(now);
         self.refusals.tell(self.number, now);
     }
@@ -282,7 +286,7 @@ impl DataThread {
         if has_work {
             return Some(now);
         }
-        let is_left = self.outgoing.flush() | self.store.flush();
+        let is_left = self.outgoing.flush(self.number) | self.store.flush();
         let retry = (is_left || !self.jobs.is_empty()).then(|| now + RETRY);
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
@@ -611,6 +615,14 @@ impl DataThread {
             }
             Envelope::Ask(ask) => inspect::answer(*ask, &mut self.shard, self.number),
             Envelope::Keys => self.authority.keys_came(),
+            Envelope::Found { document, route } => {
+                self.note_opened(document);
+                match route {
+                    Ok(route) => self.shard.relayed(document, route),
+                    Err(close) => self.shard.opened(document, Err(close)),
+                }
+            }
+            Envelope::LinkLost(link) => self.shard.link_lost(link),
             Envelope::Stop => self.stop(engine, now),
         }
     }
@@ -683,6 +695,10 @@ impl DataThread {
                     self.shard.opened(document, session);
                 }
                 StoreEvent::Stored(document, position) => self.shard.stored(document, position),
+                StoreEvent::Pinned(document, claim) => {
+                    let Claim { epoch, nonce } = claim;
+                    self.shard.pinned(document, Pinned { epoch, nonce });
+                }
                 StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
             }
         }
@@ -723,9 +739,7 @@ impl DataThread {
                 let backlog = engine.backlog(Slot::from_index(slot));
                 self.shard.backlog(slot, noted, backlog);
             }
-            Effect::Mail(thread, mail) => {
-                self.outgoing.send(thread, Envelope::Mail { from: self.number, mail });
-            }
+            Effect::Mail(thread, mail) => self.outgoing.mail(self.number, thread, mail),
             // No other node has what this one keeps by itself.
             Effect::Say(..) => {}
             Effect::Stateless { document, subject, payload } => {

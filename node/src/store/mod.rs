@@ -42,6 +42,8 @@ pub enum StoreEvent {
     Opened(DocumentRef, Result<Kept, Close>),
     /// Everything before this position is safe.
     Stored(DocumentRef, Position),
+    /// The document is held under this claim.
+    Pinned(DocumentRef, Claim),
     /// Another region has the document: how its clients are sent there.
     Lost(DocumentRef, Close),
 }

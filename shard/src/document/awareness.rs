@@ -66,17 +66,19 @@ struct Entry {
     version: Version,
     /// Tag of the session that last raised the clock, or the node that said so ([`FOREIGN`]).
     owner: u32,
-    /// Second of the last renewal or of the removal; the top bit says that a renewal waits for its frame.
+    /// Second of the last renewal or of the removal; the top bits say that a renewal waits for its frame, and that another node
+    /// buried the id, so that the next one must not wait.
     seen: u32,
     /// None is a tombstone.
     state: Option<Box<str>>,
 }
 
 const RENEWED: u32 = 1 << 31;
+const CONTESTED: u32 = 1 << 30;
 
 impl Entry {
     fn seen_ms(&self) -> u64 {
-        u64::from(self.seen & !RENEWED) * 1000
+        u64::from(self.seen & !(RENEWED | CONTESTED)) * 1000
     }
 
     fn is_own(&self) -> bool {
@@ -169,14 +171,17 @@ impl Awareness {
                 return Foreign::Applied(if state.is_some() { Applied::Changed } else { Applied::Dropped });
             }
         };
-        let known = &self.entries[at];
+        let known = &mut self.entries[at];
         let is_removal_by_owner = clock == known.clock && state.is_none() && known.owner == node;
         if clock > known.clock || is_removal_by_owner && known.state.is_some() {
             return Foreign::Applied(self.raise(at, clock, state, node, now_ms, FOREIGN_RENEWAL_DELAY_MS));
         }
         match (state, &known.state) {
             (Some(_), None) => Foreign::Buried(known.clock),
-            (None, Some(_)) if clock == known.clock && known.is_own() => Foreign::Contested(known.owner),
+            (None, Some(_)) if clock == known.clock && known.is_own() => {
+                known.seen |= CONTESTED;
+                Foreign::Contested(known.owner)
+            }
             _ => Foreign::Applied(Applied::Dropped),
         }
     }
@@ -196,7 +201,8 @@ impl Awareness {
         if is_anothers && clock - known.clock > CLOCK_JUMP_MAX {
             return Applied::Dropped;
         }
-        let is_renewal = known.state.is_some() && known.state.as_deref() == state;
+        let is_contested = known.seen & CONTESTED != 0;
+        let is_renewal = known.state.is_some() && known.state.as_deref() == state && !is_contested;
         known.clock = clock;
         known.owner = from;
         known.seen = seconds(now_ms);
@@ -397,7 +403,7 @@ impl Awareness {
 }
 
 fn seconds(now_ms: u64) -> u32 {
-    (now_ms / 1000) as u32 & !RENEWED
+    (now_ms / 1000) as u32 & !(RENEWED | CONTESTED)
 }
 
 #[cfg(test)]

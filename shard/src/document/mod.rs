@@ -11,7 +11,7 @@ pub mod yjs;
 use crate::apps::AppId;
 use crate::effect::{ConnRef, DocumentName, Kept};
 use crate::limits::{GATHER_BYTES_MAX, GATHER_MEMBERS_MIN, GATHER_US_MAX};
-use crate::mail::RemoteSession;
+use crate::mail::{Pinned, RemoteSession};
 use crate::wheel::Tick;
 use crate::{Access, AppLimits};
 use activity::Activity;
@@ -63,12 +63,14 @@ pub(crate) struct Joiner {
 }
 
 /// A remote session that waits for the document to be loaded.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct RemoteJoin {
     pub(crate) thread: u16,
     pub(crate) session: RemoteSession,
     pub(crate) limits: AppLimits,
     pub(crate) access: Access,
+    pub(crate) is_ywebsocket: bool,
+    pub(crate) claim: Option<Pinned>,
 }
 
 #[derive(Debug)]

@@ -138,6 +138,7 @@ impl World {
     }
 
     pub(super) fn check_emptiness(&mut self) {
+        self.check_link();
         let mut found = Vec::new();
         for (number, thread) in self.threads.iter_mut().enumerate() {
             let population = thread.shard.population();

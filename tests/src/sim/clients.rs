@@ -192,12 +192,14 @@ impl World {
     }
 
     fn device_receives(&mut self, seat: usize, socket: SocketId, payload: &[u8]) {
-        let is_multiplexed = self.seats[seat].device.is_hocuspocus() && self.threads.len() > 1;
+        let is_multiplexed =
+            self.plan.homes > 0 || self.seats[seat].device.is_hocuspocus() && self.plan.threads > 1;
         let mut context = Context {
             now_ms: self.now_ms,
             rng: &mut self.rng,
             model: &mut self.model,
-            keeps_up: !self.sockets[socket].was_ever_blocked && !is_multiplexed,
+            // Who moves between nodes is ahead of what they tell each other.
+            keeps_up: !self.sockets[socket].was_ever_blocked && !is_multiplexed && self.plan.nodes == 1,
             opened_ms: self.sockets[socket].opened_ms,
         };
         self.seats[seat].device.receive(payload, &mut context);

@@ -125,6 +125,12 @@ impl World {
         let mean = self.plan.fault_every_ms;
         let delay = self.rng.u64(1..=2 * mean);
         self.after(delay, Event::Fault);
+        if self.plan.nodes > 1 && self.rng.u8(0..3) == 0 {
+            return self.region_fault();
+        }
+        if self.link.is_some() && self.rng.u8(0..6) == 0 {
+            return self.break_link();
+        }
         if self.rng.u8(0..8) == 0 {
             self.store_out_until = self.now_ms + self.rng.u64(0..20_000);
             return;

@@ -14,6 +14,9 @@
 //! | a catch-up forgets the cursor | the same update comes again and again |
 //! | a removal is not told | others still see a user whose connection broke |
 //! | a connection stays counted | the app's counters are not zero at the end |
+//! | what other nodes stored is stored again | an update comes to the store that came from there |
+//! | the users of a node that died stay | others still see them |
+//! | an acknowledgement leaves adrift | a node that may not write says that an edit is safe |
 //! | a lone writer's idle frame is put off | a device had no data frame for 30 s |
 //!
 //! Defects that need a schedule too rare for a few hundred seeds have directed tests beside them (`tests/tests/shard.rs`).
@@ -27,6 +30,8 @@ mod member;
 mod model;
 mod plan;
 mod ranges;
+mod region;
+mod relay;
 mod replica;
 mod server;
 mod socket;
@@ -71,12 +76,31 @@ pub struct Report {
     pub slow_readers: u64,
 }
 
-/// One run.
+/// One run of a node by itself.
 ///
 /// # Errors
 /// What was violated, or the panic, with the plan of the run.
 pub fn run(seed: u64) -> Result<Report, String> {
-    let mut world = World::new(seed);
+    run_in(World::new(seed), seed)
+}
+
+/// One run of several nodes that share a session store.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_region(seed: u64) -> Result<Report, String> {
+    run_in(World::of_region(seed), seed)
+}
+
+/// One run of two nodes, of which one carries its clients to the other.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_relayed(seed: u64) -> Result<Report, String> {
+    run_in(World::relayed(seed), seed)
+}
+
+fn run_in(mut world: World, seed: u64) -> Result<Report, String> {
     let plan = format!("{:?}", world.plan);
     let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut world)));
     let report = |what: &str| format!("seed {seed}: {what}\n{plan}");

@@ -68,6 +68,15 @@ impl Model {
         }
     }
 
+    /// The store loses the last updates, which it had said that it has.
+    pub(super) fn forget_last(&mut self, document: &DocumentId, count: usize) {
+        let record = self.record(document);
+        record.updates.truncate(record.updates.len().saturating_sub(count));
+        record.replica = Replica::new(STORE_CLIENT, None, 0);
+        // All of them applied before.
+        record.updates.iter().for_each(|update| _ = record.replica.apply(update));
+    }
+
     /// The session ended and nothing of it is kept.
     pub(super) fn drop_session(&mut self, document: &DocumentId) {
         let now_ms = self.now_ms;

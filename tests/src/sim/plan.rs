@@ -6,7 +6,15 @@ use fastrand::Rng;
 /// Chances are in percent.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Nodes that share a session store; a node by itself has one of its own.
+    pub(super) nodes: usize,
+    /// Notices between nodes that get lost, and how long others are under way.
+    pub(super) lost_notices: u8,
+    pub(super) notice_ms: u64,
+    /// Threads of a node, where several share a store; else of all nodes.
     pub(super) threads: usize,
+    /// The first so many of them are of a node in a region that has none of the documents.
+    pub(super) homes: usize,
     pub(super) apps: usize,
     pub(super) documents: usize,
     pub(super) devices: usize,
@@ -64,7 +72,11 @@ impl Plan {
             [(30, 8), (30, 100), (300, 8), (300, 2_000), (2_000, 8), (2_000, 8_000), (20_000, 400)]
                 [rng.usize(0..7)];
         Self {
+            nodes: 1,
+            lost_notices: 0,
+            notice_ms: 0,
             threads,
+            homes: 0,
             apps: rng.usize(1..=2),
             documents,
             devices: rng.usize(2..=8),
@@ -87,6 +99,25 @@ impl Plan {
             refused_opens: [0, 0, 20][rng.usize(0..3)],
             failed_moves: [0, 0, 20][rng.usize(0..3)],
         }
+    }
+
+    /// The same for a region: sessions outlive their documents, and everyone is where somebody else is, too.
+    pub(super) fn random_region(rng: &mut Rng) -> Self {
+        Self {
+            nodes: rng.usize(2..=3),
+            lost_notices: [0, 5, 30][rng.usize(0..3)],
+            notice_ms: [2, 50, 500][rng.usize(0..3)],
+            store_keeps: true,
+            documents: rng.usize(1..=2),
+            ..Self::random(rng)
+        }
+    }
+
+    /// The same with a second node, whose clients are carried to the first.
+    pub(super) fn relayed(rng: &mut Rng) -> Self {
+        let plan = Self::random(rng);
+        let homes = rng.usize(1..=2);
+        Self { homes, threads: plan.threads + homes, ..plan }
     }
 
     pub(super) fn pace(&self, rng: &mut Rng) -> Pace {

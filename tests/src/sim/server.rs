@@ -4,13 +4,15 @@
 use super::member::hash;
 use super::model::DocumentId;
 use super::plan::Plan;
+use super::relay::CLAIM;
 use super::socket::{Place, SocketId};
 use super::token::Token;
 use super::wire::Received;
 use super::world::{Event, Input, PING_MS, PONG_MS, SILENT_MS, SLOW_READER_MS, World};
 use pinwire_protocol::close::Close;
+use pinwire_protocol::document::hocuspocus::{self, Body, Frame};
 use pinwire_shard::document::yjs;
-use pinwire_shard::{DocumentName, DocumentRef, Effect, Kept, Segment, SocketAction};
+use pinwire_shard::{DocumentName, DocumentRef, Effect, FIRST_LINK, Kept, Segment, SocketAction};
 
 impl World {
     pub(super) fn turn(&mut self, thread: usize) {
@@ -74,7 +76,21 @@ impl World {
                 }
                 self.threads[thread].shard.compacted(document, result);
             }
-            Input::Mail(from, mail) => self.threads[thread].shard.mail(from as u16, mail),
+            Input::Notice(document, notice) => self.noticed(thread, document, notice),
+            Input::Reloaded(document, kept) => self.reloaded(thread, document, kept),
+            Input::Adrift(is_adrift) => {
+                // What was said before is not held against it.
+                self.effects(thread);
+                self.threads[thread].is_adrift = is_adrift;
+                self.threads[thread].shard.adrift(is_adrift);
+            }
+            Input::Lost(document) => {
+                let close = Close::redirect("wss://elsewhere.example/document");
+                self.threads[thread].shard.lost(document, &close);
+            }
+            Input::Mail(from, mail) => self.threads[thread].shard.mail(from, mail),
+            Input::Relayed(document, route) => self.threads[thread].shard.relayed(document, route),
+            Input::LinkLost(link) => self.threads[thread].shard.link_lost(link),
             Input::Depart(socket, to) => self.threads[thread].departing.push((socket, to)),
             Input::Arrive(socket, traveller) => {
                 let slot = self.take_slot(thread, socket);
@@ -193,8 +209,12 @@ impl World {
     fn audit(&mut self, socket: SocketId, bytes: &[u8]) {
         let now_ms = self.now_ms;
         let found = &mut self.sockets[socket];
+        let is_adrift = matches!(found.place, Place::At(thread, _) if self.threads[thread].is_adrift);
         for received in found.audit.read(bytes) {
             match received {
+                Received::Message(payload) if is_adrift && acknowledges(&payload) => {
+                    self.model.violate("a node that may not write says that an edit is safe");
+                }
                 Received::Close(code, reason) => {
                     let code = code.unwrap_or(1005);
                     if found.closed_with.is_some() {
@@ -234,7 +254,9 @@ impl World {
     fn effect(&mut self, thread: usize, effect: Effect) {
         match effect {
             Effect::Verify { conn, ticket, token } => {
-                let verdict = Token::judge(&token, &self.apps);
+                let node = self.node_of(thread);
+                let apps = &self.apps[node * self.plan.apps..][..self.plan.apps];
+                let verdict = Token::judge(&token, apps);
                 match self.plan.verify.delay(&mut self.rng) {
                     None => self.threads[thread].shard.verdict(conn, ticket, verdict),
                     Some(delay) => {
@@ -246,7 +268,8 @@ impl World {
             Effect::Move(slot, to) => {
                 let Some(socket) = self.threads[thread].slots[slot as usize] else { return };
                 let delay = self.rng.u64(0..=self.plan.mail_ms);
-                self.after(delay, Event::Input(thread, Input::Depart(socket, usize::from(to))));
+                let to = self.first_of_node(thread) + usize::from(to);
+                self.after(delay, Event::Input(thread, Input::Depart(socket, to)));
             }
             Effect::Open(document, name) => self.open_document(thread, document, &name),
             Effect::Store(document) => self.store(thread, document),
@@ -259,9 +282,10 @@ impl World {
                     }
                 }
             }
-            Effect::Closed(_, name) => {
+            Effect::Closed(document, name) => {
                 let id = self.id(&name);
-                if !self.plan.store_keeps {
+                self.left(thread, document, &id);
+                if !self.plan.store_keeps && !self.is_home(thread) {
                     self.model.drop_session(&id);
                 }
             }
@@ -270,14 +294,16 @@ impl World {
                 let backlog = self.sockets[socket].tail.len();
                 self.threads[thread].shard.backlog(slot, noted, backlog);
             }
+            Effect::Mail(to, mail) if to >= FIRST_LINK => self.mail_over(thread, to, mail),
             Effect::Mail(to, mail) => {
-                let to = usize::from(to);
+                let first = self.first_of_node(thread);
+                let to = first + usize::from(to);
                 let last = self.mail_clock.entry((thread, to)).or_default();
                 *last = (*last).max(self.now_ms + self.rng.u64(0..=self.plan.mail_ms));
                 let when = *last;
-                self.at(when, Event::Input(to, Input::Mail(thread, mail)));
+                self.at(when, Event::Input(to, Input::Mail((thread - first) as u16, mail)));
             }
-            Effect::Say(..) => self.model.violate("something said to nobody"),
+            Effect::Say(document, message) => self.say(thread, document, &message),
             Effect::Stateless { .. } => self.model.violate("a stateless message that nobody sent"),
         }
     }
@@ -312,18 +338,23 @@ impl World {
     // The session store.
 
     pub(super) fn id(&self, name: &DocumentName) -> DocumentId {
-        let app = self.apps.iter().position(|app| app.id() == &*name.app).unwrap_or_default();
+        let app =
+            self.apps[..self.plan.apps].iter().position(|app| app.id() == &*name.app).unwrap_or_default();
         (app, name.name.to_string())
     }
 
     fn open_document(&mut self, thread: usize, document: DocumentRef, name: &DocumentName) {
         let id = self.id(name);
         self.opened_as.insert((thread, document.index, document.serial), id.clone());
+        if self.threads[thread].is_adrift {
+            self.model.violate("a node that may not claim opens a document");
+        }
+        self.threads[thread].shard.pinned(document, CLAIM);
         let refused = self.is_busy && Plan::chance(&mut self.rng, self.plan.refused_opens);
         let pending = self.committing.get(&id).copied().unwrap_or(0);
         match self.plan.open.delay(&mut self.rng) {
-            None if pending < self.now_ms => {
-                let answer = self.load(&id, refused);
+            None if pending < self.now_ms && !self.is_home(thread) => {
+                let answer = self.load_for(thread, document, &id, refused);
                 self.threads[thread].shard.opened(document, answer);
             }
             delay => {
@@ -359,10 +390,11 @@ impl World {
         };
         let Some((position, entries)) = self.threads[thread].shard.submit(document) else { return };
         let updates: Vec<Vec<u8>> = entries.map(<[u8]>::to_vec).collect();
+        self.check_submission(thread, document, &updates);
         let pending = self.committing.get(&id).copied().unwrap_or(0).max(self.store_out_until);
         match self.plan.store.delay(&mut self.rng) {
             None if pending < self.now_ms => {
-                self.model.store(&id, updates);
+                self.commit(thread, document, &id, updates);
                 self.threads[thread].shard.stored(document, position);
             }
             delay => {
@@ -372,4 +404,10 @@ impl World {
             }
         }
     }
+}
+
+/// Tells a client that an edit is safe.
+fn acknowledges(payload: &[u8]) -> bool {
+    let frame = hocuspocus::decode(payload);
+    matches!(frame, Ok(Frame::Message { body: Body::SyncStatus { applied: true }, .. }))
 }

@@ -3,13 +3,17 @@
 use super::device::Device;
 use super::model::{DocumentId, Model};
 use super::plan::Plan;
+use super::region::{Notice, Region};
+use super::relay::Link;
 use super::socket::{Socket, SocketId};
 use fastrand::Rng;
 use pinwire_protocol::close::Close;
 use pinwire_protocol::document::name::NameRules;
 use pinwire_protocol::ws::Limits;
 use pinwire_shard::document::yjs::Compacted;
-use pinwire_shard::{App, ConnRef, DocumentRef, Kept, Mail, Settings, Shard, Traveller, Verdict, ticks};
+use pinwire_shard::{
+    App, ConnRef, DocumentRef, Kept, Mail, Route, Settings, Shard, Traveller, Verdict, ticks,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -37,6 +41,23 @@ pub(super) enum Event {
         id: DocumentId,
         refused: bool,
     },
+    /// Something that another node did to a document comes to a thread.
+    Notice {
+        thread: usize,
+        document: DocumentRef,
+        notice: Notice,
+    },
+    /// The session store reads everything that it has of a document, for a thread that missed something.
+    Reload {
+        thread: usize,
+        document: DocumentRef,
+    },
+    /// What a node can do again that was adrift.
+    Ashore(usize),
+    /// The link between the nodes comes up, takes something, brings something: which, and whether towards the documents.
+    LinkUp,
+    LinkSends(u16, bool),
+    LinkBrings(u16, bool, Vec<u8>),
     ToServer(SocketId, Vec<u8>),
     Fin(SocketId),
     Reset(SocketId),
@@ -58,7 +79,14 @@ pub(super) enum Input {
     Opened(DocumentRef, Result<Kept, Close>),
     Stored(DocumentRef, u32),
     Compacted(DocumentRef, Compacted),
-    Mail(usize, Mail),
+    Notice(DocumentRef, Notice),
+    Reloaded(DocumentRef, Kept),
+    Adrift(bool),
+    Lost(DocumentRef),
+    /// From a thread of the same node by its number there, or from a link.
+    Mail(u16, Mail),
+    Relayed(DocumentRef, Route),
+    LinkLost(u16),
     Depart(SocketId, usize),
     Arrive(SocketId, Box<Traveller>),
 }
@@ -74,6 +102,8 @@ pub(super) struct Thread {
     /// Sockets to be handed over after the turn.
     pub(super) departing: Vec<(SocketId, usize)>,
     pub(super) turns: u64,
+    /// Its shard was told so.
+    pub(super) is_adrift: bool,
 }
 
 /// A device's place in the world.
@@ -91,8 +121,11 @@ pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) plan: Plan,
     pub(super) model: Model,
+    /// As each node counts them: node by node.
     pub(super) apps: Vec<Arc<App>>,
+    /// Node by node.
     pub(super) threads: Vec<Thread>,
+    pub(super) region: Region,
     pub(super) sockets: Vec<Socket>,
     pub(super) seats: Vec<Seat>,
     /// What the shards called the documents that they opened: thread, index, serial.
@@ -101,6 +134,10 @@ pub(super) struct World {
     pub(super) committing: BTreeMap<DocumentId, u64>,
     pub(super) store_out_until: u64,
     /// When the last mail from one thread to another arrives.
+    /// The way from a node that has no documents to the one that has, if there are two and it is up; and how many there were.
+    pub(super) link: Option<Link>,
+    pub(super) links: u16,
+    pub(super) placement_seed: u64,
     pub(super) mail_clock: BTreeMap<(usize, usize), u64>,
     pub(super) next_client: u64,
     /// Faults and edits go on.
@@ -109,7 +146,7 @@ pub(super) struct World {
     pub(super) digest: u64,
     /// Tell what happens.
     is_traced: bool,
-    queue: BTreeMap<(u64, u64), Event>,
+    pub(super) queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     pub(super) events: u64,
 }
@@ -121,24 +158,29 @@ impl World {
         Self::with_plan(plan, rng)
     }
 
+    pub(super) fn of_region(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::random_region(&mut rng);
+        Self::with_plan(plan, rng)
+    }
+
+    /// Two nodes, of which the first carries its clients to the second.
+    pub(super) fn relayed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::relayed(&mut rng);
+        let mut world = Self::with_plan(plan, rng);
+        world.link_up();
+        world
+    }
+
     pub(super) fn with_plan(plan: Plan, mut rng: Rng) -> Self {
         let placement_seed = rng.u64(..);
-        let thread = |number: usize, rng: &mut Rng| Thread {
-            shard: Shard::new(
-                settings(number, &plan, placement_seed, rng.u64(..)),
-                START_MS,
-                EPOCH + START_MS / 1000,
-            ),
-            inbox: VecDeque::new(),
-            turn_at: None,
-            slots: Vec::new(),
-            freed: Vec::new(),
-            departing: Vec::new(),
-            turns: 0,
-        };
-        let threads = (0..plan.threads).map(|number| thread(number, &mut rng)).collect();
-        let apps = (0..plan.apps).map(|app| Arc::new(App::new("tenant", &format!("app-{app}")))).collect();
+        let count = plan.threads * plan.nodes;
+        let threads =
+            (0..count).map(|number| thread(&plan, number, placement_seed, START_MS, &mut rng)).collect();
+        let apps = (0..plan.apps * plan.nodes).map(|number| app(&plan, number)).collect();
         Self {
+            region: Region::new(&plan, placement_seed),
             now_ms: START_MS,
             rng,
             plan,
@@ -150,6 +192,9 @@ impl World {
             opened_as: BTreeMap::new(),
             committing: BTreeMap::new(),
             store_out_until: 0,
+            link: None,
+            links: 0,
+            placement_seed,
             mail_clock: BTreeMap::new(),
             next_client: 100,
             is_busy: true,
@@ -197,13 +242,23 @@ impl World {
             Event::Turn(thread) => self.turn(thread),
             Event::Input(thread, input) => self.input(thread, input),
             Event::Commit { thread, document, id, position, updates } => {
-                self.model.store(&id, updates);
+                self.commit(thread, document, &id, updates);
                 self.input(thread, Input::Stored(document, position));
             }
             Event::Loaded { thread, document, id, refused } => {
-                let answer = self.load(&id, refused);
-                self.input(thread, Input::Opened(document, answer));
+                let answer = if self.is_home(thread) {
+                    self.find_route(document)
+                } else {
+                    Input::Opened(document, self.load_for(thread, document, &id, refused))
+                };
+                self.input(thread, answer);
             }
+            Event::LinkUp => self.link_up(),
+            Event::LinkSends(link, to_owner) => self.link_sends(link, to_owner),
+            Event::LinkBrings(link, to_owner, bytes) => self.link_brings(link, to_owner, &bytes),
+            Event::Notice { thread, document, notice } => self.input(thread, Input::Notice(document, notice)),
+            Event::Reload { thread, document } => self.reload(thread, document),
+            Event::Ashore(node) => self.set_adrift(node, false),
             Event::ToServer(socket, bytes) => self.arrived(socket, &bytes),
             Event::Fin(socket) => self.fin_arrived(socket),
             Event::Reset(socket) => self.reset_arrived(socket),
@@ -226,6 +281,14 @@ impl World {
         }
     }
 
+    /// Says what happens between nodes, if asked to.
+    pub(super) fn tell_trace(&self, what: &str) {
+        if self.is_traced {
+            let what: String = what.chars().take(300).collect();
+            eprintln!("{} {what}", self.now_ms);
+        }
+    }
+
     /// Queues an input for a thread's next turn.
     pub(super) fn input(&mut self, thread: usize, input: Input) {
         self.threads[thread].inbox.push_back(input);
@@ -243,10 +306,28 @@ impl World {
     }
 }
 
+pub(super) fn app(plan: &Plan, number: usize) -> Arc<App> {
+    Arc::new(App::new("tenant", &format!("app-{}", number % plan.apps)))
+}
+
+pub(super) fn thread(plan: &Plan, number: usize, placement_seed: u64, now_ms: u64, rng: &mut Rng) -> Thread {
+    let settings = settings(number % plan.threads, plan, placement_seed, rng.u64(..));
+    Thread {
+        shard: Shard::new(settings, now_ms, EPOCH + now_ms / 1000),
+        inbox: VecDeque::new(),
+        turn_at: None,
+        slots: Vec::new(),
+        freed: Vec::new(),
+        departing: Vec::new(),
+        turns: 0,
+        is_adrift: false,
+    }
+}
+
 fn settings(number: usize, plan: &Plan, placement_seed: u64, seed: u64) -> Settings {
     Settings {
-        thread: number as u16,
-        threads: plan.threads as u16,
+        thread: (if number < plan.homes { number } else { number - plan.homes }) as u16,
+        threads: (if number < plan.homes { plan.homes } else { plan.threads - plan.homes }) as u16,
         placement_seed,
         seed,
         ws: Limits::DEFAULT,
@@ -257,12 +338,12 @@ fn settings(number: usize, plan: &Plan, placement_seed: u64, seed: u64) -> Setti
         idle_frame: ticks(20_000),
         slow_reader: ticks(SLOW_READER_MS),
         close: ticks(5_000),
-        grace_ms: GRACE_MS,
+        grace_ms: if plan.nodes > 1 { 0 } else { GRACE_MS },
         // Large, since turns are a millisecond apart.
         gather_us_per_member: 2_000,
         compress_min: 256,
         end_on_expiry: false,
-        is_shared: false,
+        is_shared: plan.nodes > 1,
     }
 }
 

@@ -1,0 +1,108 @@
+//! Which node of another region a document's sessions are carried to.
+//!
+//! One that holds the document; during its grace, when none does, any of the region. Of several it is the same for everybody who asks
+//! for the document, so that its sessions meet on one node where they can.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+use pinwire_protocol::close::Close;
+use pinwire_registry::{Answer, DocumentName, NodeView, Registry, Request};
+use pinwire_shard::{Pinned, Route};
+use tokio::time::{Instant, timeout};
+
+use super::Find;
+use super::dial::link_to;
+use super::hub::Hub;
+use crate::cluster::AnyRegistry;
+use crate::data::Envelope;
+
+/// How long a registry is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// For how long it is remembered which nodes live.
+const NODES_KNOWN: Duration = Duration::from_secs(5);
+/// Nodes that are tried for one document.
+const TRIED_MAX: usize = 3;
+/// When a client comes back whose document's region is not reached, in milliseconds; at the latest after twice that.
+const RETRY_MS: u64 = 2_000;
+
+/// The nodes of all regions, as the registries know them.
+pub(super) struct Regions {
+    registries: Vec<AnyRegistry>,
+    nodes: RefCell<BTreeMap<u8, (Instant, Rc<[NodeView]>)>>,
+}
+
+impl Regions {
+    pub(super) fn new(registries: Vec<AnyRegistry>) -> Self {
+        Self { registries, nodes: RefCell::default() }
+    }
+
+    async fn ask(&self, registry: u8, request: Request) -> Option<Answer> {
+        let asked = self.registries.get(usize::from(registry))?.ask(request);
+        timeout(PATIENCE, asked).await.ok()?.ok()
+    }
+
+    async fn nodes(&self, registry: u8) -> Option<Rc<[NodeView]>> {
+        let known = self.nodes.borrow().get(&registry).cloned();
+        if let Some((_, nodes)) = known.filter(|(since, _)| since.elapsed() < NODES_KNOWN) {
+            return Some(nodes);
+        }
+        let Answer::Nodes(nodes) = self.ask(registry, Request::Nodes).await? else { return None };
+        let nodes: Rc<[NodeView]> = nodes.into();
+        self.nodes.borrow_mut().insert(registry, (Instant::now(), Rc::clone(&nodes)));
+        Some(nodes)
+    }
+
+    /// Nodes to try, the best first, and the claim they have the document under; nothing if the registry is out of reach or
+    /// says that no other region has it.
+    async fn candidates(&self, me: &str, find: &Find) -> Option<(Pinned, Vec<NodeView>)> {
+        let request = Request::Locate { document: find.name.clone() };
+        let Answer::Located(pin) = self.ask(find.registry, request).await? else { return None };
+        // If it is this region's by now, or nobody's, whoever comes again claims it.
+        let pin =
+            pin.filter(|pin| me.split_once('/').is_none_or(|(region, _)| *pin.owner.region != *region))?;
+        let nodes = self.nodes(find.registry).await?;
+        let is_there =
+            |node: &&NodeView| node.node.region == pin.owner.region && !node.peer_address.is_empty();
+        let mut nodes: Vec<NodeView> = nodes.iter().filter(is_there).cloned().collect();
+        nodes.sort_by_cached_key(|node| (!pin.nodes.contains(&node.node), rank(node, &find.name)));
+        let claim = pin.owner.claim;
+        Some((Pinned { epoch: claim.epoch, nonce: claim.nonce }, nodes))
+    }
+}
+
+/// The same on every node for the same node and document.
+fn rank(node: &NodeView, document: &DocumentName) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&*node.node.name, document.app.0.as_ref(), &*document.name).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Looks for a way and tells the data thread.
+pub(super) async fn answer(hub: Rc<Hub>, find: Find) {
+    let route = look(&hub, &find).await.ok_or_else(|| Close::try_again(retry_ms(&find.name)));
+    hub.post(find.thread, Envelope::Found { document: find.document, route }).await;
+}
+
+async fn look(hub: &Rc<Hub>, find: &Find) -> Option<Route> {
+    let (claim, nodes) = hub.regions.candidates(&hub.name, find).await?;
+    if nodes.is_empty() {
+        tracing::warn!(region = %find.owner.region, "a region has documents and no node that others can reach");
+    }
+    for node in nodes.iter().take(TRIED_MAX) {
+        if let Ok(link) = link_to(hub, node).await {
+            return Some(Route { link, claim });
+        }
+    }
+    None
+}
+
+/// Spread over documents, so that the clients of many do not come back together.
+fn retry_ms(document: &DocumentName) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (document.app.0.as_ref(), &*document.name).hash(&mut hasher);
+    RETRY_MS + hasher.finish() % RETRY_MS
+}

@@ -1,0 +1,302 @@
+//! The links that there are, and the mail between them and the data threads.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use pinwire_peer::{Apps as PeerApps, Fragments, HomeEnd, OwnerEnd, QUEUED_MAX, Secret};
+use pinwire_protocol::close::{Close, CloseCode};
+use pinwire_shard::{App, DocumentName, FIRST_LINK, Mail, owner_of};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{spawn_local, yield_now};
+
+use super::dial::Tls;
+use super::find::Regions;
+use super::{Around, Shared, dial};
+use crate::apps::Apps;
+use crate::data::{Envelope, Mailbox};
+
+/// Mail of one data thread that is passed on before others have their turn.
+const MAIL_AT_ONCE: usize = 256;
+/// How soon a data thread's full mailbox is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// One end's part of a link.
+pub(super) enum End {
+    /// This node dialled: it has the sockets.
+    Home(HomeEnd),
+    /// The other dialled: this node has the documents.
+    Owner(OwnerEnd),
+}
+
+/// A link that stands.
+pub(super) struct Link {
+    pub(super) number: u16,
+    /// The node at its other end.
+    pub(super) peer: String,
+    pub(super) end: RefCell<End>,
+    pub(super) out: RefCell<Fragments>,
+    /// There is something to send.
+    pub(super) wake: Notify,
+    /// Why it is cut by this node.
+    cut: Cell<Option<&'static str>>,
+    cutting: Notify,
+}
+
+impl Link {
+    pub(super) fn cut(&self, why: &'static str) {
+        self.cut.set(Some(why));
+        self.cutting.notify_one();
+    }
+
+    /// Waits for that.
+    pub(super) async fn is_cut(&self) -> &'static str {
+        loop {
+            if let Some(why) = self.cut.get() {
+                return why;
+            }
+            self.cutting.notified().await;
+        }
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        match &*self.end.borrow() {
+            End::Home(home) => home.len(),
+            End::Owner(owner) => owner.len(),
+        }
+    }
+
+    /// Whether this node dialled it.
+    pub(super) fn is_home(&self) -> bool {
+        matches!(*self.end.borrow(), End::Home(_))
+    }
+}
+
+/// See the module's documentation.
+pub(super) struct Hub {
+    pub(super) name: String,
+    pub(super) secret: Secret,
+    pub(super) tls: Tls,
+    pub(super) regions: Regions,
+    pub(super) peers: RefCell<HashMap<String, dial::Known>>,
+    apps: AppsHere,
+    threads: u16,
+    placement_seed: u64,
+    shared: Arc<Shared>,
+    mailboxes: Arc<[Mailbox]>,
+    links: RefCell<BTreeMap<u16, Rc<Link>>>,
+    last_link: Cell<u16>,
+    /// What data threads had no room for: answers to what they mailed, at most one each.
+    kept: RefCell<VecDeque<(u16, Envelope)>>,
+}
+
+impl Hub {
+    pub(super) fn new(
+        around: Around,
+        shared: Arc<Shared>,
+        mailboxes: Arc<[Mailbox]>,
+        secret: Secret,
+        tls: Tls,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            name: around.name,
+            secret,
+            tls,
+            regions: Regions::new(around.registries),
+            peers: RefCell::default(),
+            apps: AppsHere { apps: around.apps },
+            threads: around.threads.max(1) as u16,
+            placement_seed: around.placement_seed,
+            shared,
+            mailboxes,
+            links: RefCell::default(),
+            last_link: Cell::new(FIRST_LINK),
+            kept: RefCell::default(),
+        })
+    }
+
+    /// Runs until it is dropped; once `serving` is gone no other node is let in.
+    pub(super) async fn run(self: Rc<Self>, listener: TcpListener, serving: oneshot::Receiver<()>) {
+        let hub = Rc::clone(&self);
+        spawn_local(async move {
+            tokio::select! {
+                () = dial::accept(Rc::clone(&hub), listener) => {}
+                _ = serving => {}
+            }
+            for link in hub.links_where(|link| !link.is_home()) {
+                link.cut("this node stops");
+            }
+        });
+        loop {
+            let has_more = self.carry_mail();
+            let finds = {
+                let mut finds = self.shared.finds.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *finds)
+            };
+            for find in finds {
+                spawn_local(super::find::answer(Rc::clone(&self), find));
+            }
+            let is_left = self.post_kept();
+            if has_more {
+                yield_now().await;
+            } else if is_left {
+                let _ = tokio::time::timeout(RETRY, self.shared.wake.notified()).await;
+            } else {
+                self.shared.wake.notified().await;
+            }
+        }
+    }
+
+    /// Passes on what data threads mailed, a share of each; true if there may be more.
+    fn carry_mail(&self) -> bool {
+        let mut has_more = false;
+        for (thread, queue) in self.shared.mail.iter().enumerate() {
+            for _ in 0..MAIL_AT_ONCE {
+                let Some((link, mail)) = queue.pop() else { break };
+                self.carry(thread as u16, link, mail);
+            }
+            has_more |= !queue.is_empty();
+        }
+        has_more
+    }
+
+    fn carry(&self, thread: u16, number: u16, mail: Mail) {
+        let link = self.links.borrow().get(&number).filter(|link| link.cut.get().is_none()).cloned();
+        let Some(link) = link else { return self.return_mail(thread, number, mail) };
+        let mut answers = Vec::new();
+        let mut answer =
+            |thread: u16, mail: Mail| answers.push((thread, Envelope::Mail { from: number, mail }));
+        {
+            let mut out = link.out.borrow_mut();
+            match &mut *link.end.borrow_mut() {
+                End::Home(home) => home.mail(thread, mail, &self.apps, &mut out, &mut answer),
+                End::Owner(owner) => owner.mail(mail, &mut out, &mut answer),
+            }
+            if out.len() > QUEUED_MAX {
+                link.cut("more waits for it than is kept");
+            }
+        }
+        self.kept.borrow_mut().extend(answers);
+        link.wake.notify_one();
+    }
+
+    /// The link is gone. Who wants to join is told; all else was of sessions that are gone with it.
+    fn return_mail(&self, thread: u16, number: u16, mail: Mail) {
+        if let Mail::Join { session, .. } = mail {
+            let close = Close::new(CloseCode::ServiceRestart, "the link is gone");
+            let mail = Mail::Refused(session, close);
+            self.kept.borrow_mut().push_back((thread, Envelope::Mail { from: number, mail }));
+        }
+    }
+
+    /// True if something is left.
+    fn post_kept(&self) -> bool {
+        let mut kept = self.kept.borrow_mut();
+        let mut full = Vec::new();
+        for (thread, envelope) in std::mem::take(&mut *kept) {
+            // In order for each thread.
+            let is_full = full.contains(&thread);
+            let Some(mailbox) = self.mailboxes.get(usize::from(thread)) else { continue };
+            let back = if is_full { Err(envelope) } else { mailbox.push(envelope) };
+            if let Err(envelope) = back {
+                full.push(thread);
+                kept.push_back((thread, envelope));
+            }
+        }
+        !kept.is_empty()
+    }
+
+    /// Gives something to a data thread, however long it takes to have room.
+    pub(super) async fn post(&self, thread: u16, mut envelope: Envelope) {
+        let Some(mailbox) = self.mailboxes.get(usize::from(thread)) else { return };
+        while let Err(back) = mailbox.push(envelope) {
+            envelope = back;
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// A message of the other end: mail for data threads.
+    pub(super) fn receive(
+        &self,
+        link: &Link,
+        message: pinwire_peer::Message,
+    ) -> Result<Vec<(u16, Mail)>, pinwire_peer::LinkError> {
+        let mut mail = Vec::new();
+        let mut deliver = |thread, what| mail.push((thread, what));
+        let owner = |name: &DocumentName| owner_of(name, self.placement_seed, self.threads);
+        match &mut *link.end.borrow_mut() {
+            End::Home(home) => home.receive(message, &mut deliver)?,
+            End::Owner(end) => {
+                let mut out = link.out.borrow_mut();
+                end.receive(message, &self.apps, &owner, &mut out, &mut deliver)?;
+            }
+        }
+        Ok(mail)
+    }
+
+    /// Enters a link that stands. One that the same node dialled before is cut: it dials again only once it has given that up.
+    pub(super) fn enter(&self, peer: &str, end: End) -> Rc<Link> {
+        let number = self.next_number();
+        let link = Rc::new(Link {
+            number,
+            peer: peer.to_owned(),
+            end: RefCell::new(end),
+            out: RefCell::default(),
+            wake: Notify::new(),
+            cut: Cell::new(None),
+            cutting: Notify::new(),
+        });
+        let before = |found: &Link| found.peer == peer && found.is_home() == link.is_home();
+        for before in self.links_where(before) {
+            before.cut("the same node has come again");
+        }
+        self.links.borrow_mut().insert(number, Rc::clone(&link));
+        link
+    }
+
+    /// No number is used again while its sessions may be remembered: there are far more than links.
+    fn next_number(&self) -> u16 {
+        let links = self.links.borrow();
+        loop {
+            let next = self.last_link.get().checked_add(1).unwrap_or(FIRST_LINK);
+            self.last_link.set(next);
+            if !links.contains_key(&next) {
+                return next;
+            }
+        }
+    }
+
+    pub(super) fn has(&self, number: u16) -> bool {
+        self.links.borrow().get(&number).is_some_and(|link| link.cut.get().is_none())
+    }
+
+    fn links_where(&self, is_meant: impl Fn(&Link) -> bool) -> Vec<Rc<Link>> {
+        self.links.borrow().values().filter(|link| is_meant(link)).cloned().collect()
+    }
+
+    /// A link is gone: every data thread learns it, after everything that came over it.
+    pub(super) async fn lose(&self, number: u16) {
+        self.links.borrow_mut().remove(&number);
+        for thread in 0..self.mailboxes.len() {
+            self.post(thread as u16, Envelope::LinkLost(number)).await;
+        }
+    }
+}
+
+/// The apps of this node.
+struct AppsHere {
+    apps: Arc<Apps>,
+}
+
+impl PeerApps for AppsHere {
+    fn license(&self, _: &App) -> Arc<str> {
+        "".into()
+    }
+
+    fn enter(&self, tenant: &str, app: &str, _license: &str) -> Option<Arc<App>> {
+        Some(self.apps.enter(tenant, app))
+    }
+}

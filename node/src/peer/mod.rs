@@ -1,0 +1,195 @@
+//! Links to nodes of other regions: sessions are carried to the region of their document, for clients that cannot follow a
+//! redirect.
+//!
+//! ```text
+//!            mail, find                    a link to each node that is dialled, one from each that dials
+//!  data-N ──────────────► peer ◄─────────────────────────────────────────────────────► peer of another node
+//!    ▲                     │
+//!    └─────────────────────┘
+//!       mail, route, a link that is lost
+//! ```
+//!
+//! The thread `peer` waits for nobody: each link is read and written by itself, and one that takes nothing is cut. What waits
+//! for a link is bounded by what its sessions may have under way ([`pinwire_peer`]); what waits for a data thread stays in the
+//! link's socket. A data thread's mail goes into a queue that has room for a turn's; it keeps what does not fit.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `hub` | the links that there are, and the mail between them and the data threads |
+//! | `link` | one link: reading, writing, its health |
+//! | `dial` | how links come to be: TCP, TLS, proofs |
+//! | `find` | which node of another region a document's sessions are carried to |
+
+mod dial;
+mod find;
+mod hub;
+mod link;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_queue::ArrayQueue;
+use pinwire_peer::Secret;
+use pinwire_registry::{DocumentName, Owner};
+use pinwire_shard::{DocumentRef, Mail};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::LocalSet;
+
+use crate::apps::Apps;
+use crate::cluster::AnyRegistry;
+use crate::config::{Peer, RegistryKind};
+use crate::data::Mailbox;
+use crate::node::AbortOnPanic;
+use hub::Hub;
+
+/// Mail of one data thread that waits for the thread of the links.
+const QUEUE: usize = 4_096;
+
+/// Mail of a data thread for a link.
+pub(crate) type Outgoing = (u16, Mail);
+
+/// A document that another region has: a way there is wanted.
+#[derive(Debug)]
+pub(crate) struct Find {
+    /// Which data thread asks.
+    pub(crate) thread: u16,
+    /// What it opens.
+    pub(crate) document: DocumentRef,
+    /// Its name.
+    pub(crate) name: DocumentName,
+    /// The number of the registry that knows of it.
+    pub(crate) registry: u8,
+    /// Which region has it.
+    pub(crate) owner: Owner,
+}
+
+/// What data threads and the thread of the links share.
+#[derive(Debug)]
+struct Shared {
+    /// For each data thread.
+    mail: Box<[ArrayQueue<Outgoing>]>,
+    /// At most one for each document that is being opened.
+    finds: Mutex<Vec<Find>>,
+    wake: Notify,
+}
+
+/// The way to the thread of the links.
+#[derive(Clone, Debug)]
+pub(crate) struct Relay(Arc<Shared>);
+
+impl Relay {
+    /// Mails a session behind a link; gives the mail back if the queue is full.
+    pub(crate) fn mail(&self, thread: u16, mail: Outgoing) -> Result<(), Outgoing> {
+        let Some(queue) = self.0.mail.get(usize::from(thread)) else { return Ok(()) };
+        queue.push(mail)?;
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    /// Looks for a way to a document. Answered by [`Envelope::Found`](crate::data::Envelope::Found).
+    pub(crate) fn find(&self, find: Find) {
+        self.0.finds.lock().unwrap_or_else(PoisonError::into_inner).push(find);
+        self.0.wake.notify_one();
+    }
+}
+
+/// What the thread works with.
+pub(crate) struct Around {
+    pub(crate) config: Peer,
+    /// What this node is called among all: `{region}/{node}`.
+    pub(crate) name: String,
+    pub(crate) licenses: RegistryKind,
+    /// One for each license region, in the order of their numbers.
+    pub(crate) registries: Vec<AnyRegistry>,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) threads: usize,
+    pub(crate) placement_seed: u64,
+}
+
+/// The running thread. Dropping it cuts all links.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    pub(crate) relay: Relay,
+    address: String,
+    mailboxes: Option<oneshot::Sender<Arc<[Mailbox]>>>,
+    stop_serving: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Listens and starts the thread, which lets nobody in before [`Peers::started`].
+///
+/// # Errors
+/// The address cannot be listened on, the secret or the certificates are of no use, or the system gives no thread.
+pub(crate) fn start(around: Around) -> io::Result<Peers> {
+    let listener = TcpListener::bind(around.config.listen)?;
+    listener.set_nonblocking(true)?;
+    let address = reached_at(&around.config, listener.local_addr()?);
+    let secret = Secret::new(around.config.secret.bytes())
+        .ok_or_else(|| io::Error::other("the secret of the links between nodes is too short"))?;
+    let tls = dial::Tls::new(&around.config)?;
+    let shared = Arc::new(Shared {
+        mail: std::iter::repeat_with(|| ArrayQueue::new(QUEUE)).take(around.threads.max(1)).collect(),
+        finds: Mutex::default(),
+        wake: Notify::new(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let relay = Relay(Arc::clone(&shared));
+    let (mailboxes, mailboxes_in) = oneshot::channel::<Arc<[Mailbox]>>();
+    let (stop, stopping) = oneshot::channel();
+    let (stop_serving, serving) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
+        let guard = AbortOnPanic;
+        LocalSet::new().block_on(&runtime, async move {
+            let Ok(mailboxes) = mailboxes_in.await else { return };
+            let hub = Hub::new(around, shared, mailboxes, secret, tls);
+            tokio::select! {
+                () = hub.run(listener, serving) => {}
+                _ = stopping => {}
+            }
+        });
+        std::mem::forget(guard);
+    })?;
+    let (mailboxes, stop_serving) = (Some(mailboxes), Some(stop_serving));
+    Ok(Peers { relay, address, mailboxes, stop_serving, stop: Some(stop), thread: Some(thread) })
+}
+
+/// Where the system chose the port, it is the one that others are told.
+fn reached_at(config: &Peer, listening: SocketAddr) -> String {
+    match config.address.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", listening.port()),
+        None => config.address.clone(),
+    }
+}
+
+impl Peers {
+    /// Where other nodes reach this one: `host:port`.
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// The data threads run.
+    pub(crate) fn started(&mut self, mailboxes: &Arc<[Mailbox]>) {
+        if let Some(sender) = self.mailboxes.take() {
+            // A thread that has ended has ended the process.
+            let _ = sender.send(Arc::clone(mailboxes));
+        }
+    }
+
+    /// The node stops: sessions that come over links are to go elsewhere at once, and no more are taken.
+    pub(crate) fn stop_serving(&mut self) {
+        drop(self.stop_serving.take());
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        drop((self.mailboxes.take(), self.stop_serving.take(), self.stop.take()));
+        if let Some(thread) = self.thread.take() {
+            // A panic there has ended the process.
+            let _ = thread.join();
+        }
+    }
+}
