@@ -19,6 +19,8 @@ use tokio::task::AbortHandle;
 const TRIES_MAX: u32 = 16;
 /// Between tries while servers change their parts.
 const TRY_EVERY: Duration = Duration::from_millis(100);
+/// See [`Inner::try_call`].
+const DEADLINE_SLACK: Duration = Duration::from_millis(50);
 /// How often the sentinels, or the Cluster, are asked whether something has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -207,7 +209,7 @@ impl Inner {
         call.await
     }
 
-    async fn run(&self, invocation: Invocation<'_>) -> Result<Value, Error> {
+    async fn run(self: &Arc<Self>, invocation: Invocation<'_>) -> Result<Value, Error> {
         let deadline = Instant::now() + self.settings.deadline;
         let key = invocation.first_key();
         match self.try_call(key, &invocation.by_sha(), deadline).await? {
@@ -219,14 +221,33 @@ impl Inner {
         }
     }
 
-    async fn call(&self, key: &[u8], command: &Cmd) -> Result<Value, Error> {
+    async fn call(self: &Arc<Self>, key: &[u8], command: &Cmd) -> Result<Value, Error> {
         let deadline = Instant::now() + self.settings.deadline;
         let value = self.try_call(key, command, deadline).await?;
         value.ok_or_else(|| Error::Refused("NOSCRIPT".into()))
     }
 
     /// `None`: the server has not seen the script.
-    async fn try_call(&self, key: &[u8], command: &Cmd, deadline: Instant) -> Result<Option<Value>, Error> {
+    async fn try_call(
+        self: &Arc<Self>,
+        key: &[u8],
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Option<Value>, Error> {
+        // Looking for servers takes time as well. Calls keep the deadline by themselves, a little earlier.
+        let until = deadline + DEADLINE_SLACK;
+        match tokio::time::timeout_at(until.into(), self.try_servers(key, command, deadline)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::out_of_reach(format!("{}: no server found in time", self.endpoint))),
+        }
+    }
+
+    async fn try_servers(
+        self: &Arc<Self>,
+        key: &[u8],
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Option<Value>, Error> {
         let mut target = Target::Owner;
         for _ in 0..TRIES_MAX {
             let outcome = match &target {
@@ -250,8 +271,8 @@ impl Inner {
                     tokio::time::sleep(TRY_EVERY.mul_f64(0.5 + fastrand::f64())).await;
                     Target::Owner
                 }
-                Err(Verdict::Lost(reason)) => return Err(self.failed(Error::OutOfReach(reason)).await),
-                Err(Verdict::Failed(error)) => return Err(self.failed(error).await),
+                Err(Verdict::Lost(reason)) => return Err(self.failed(Error::OutOfReach(reason))),
+                Err(Verdict::Failed(error)) => return Err(self.failed(error)),
             };
         }
         Err(Error::out_of_reach(format!("the servers of {} keep changing their parts", self.endpoint)))
@@ -295,10 +316,12 @@ impl Inner {
         self.look_again().await;
     }
 
-    /// Who is out of reach may have been replaced: the next call should know.
-    async fn failed(&self, error: Error) -> Error {
-        if matches!(error, Error::OutOfReach(_)) {
-            self.look_again().await;
+    /// Who is out of reach may have been replaced: the next call should know. This one does not wait for it.
+    fn failed(self: &Arc<Self>, error: Error) -> Error {
+        let may_be_replaced = !matches!(self.route, Route::Single(_));
+        if may_be_replaced && matches!(error, Error::OutOfReach(_)) {
+            let inner = self.clone();
+            tokio::spawn(async move { inner.look_again().await });
         }
         error
     }
