@@ -58,7 +58,8 @@ impl Sessions {
             return;
         };
         self.beats.next_us = Some(self.now_us + self.settings.beat_us);
-        self.beats.is_failing = false;
+        // One that was not answered may have been told that this node was forgotten.
+        let is_forgotten = std::mem::take(&mut self.beats.is_failing) || is_forgotten;
         let is_first = !std::mem::replace(&mut self.beats.is_answered, true);
         let waiting = std::mem::take(&mut self.beats.waiting);
         self.requeue(waiting);
