@@ -170,8 +170,11 @@ impl Book {
         // One that comes late is of a hold that is over.
         let held = session.holders.entry(node.clone()).or_insert(hold);
         *held = hold.max(*held);
-        session
-            .tell_others(node, notices, || Notice::Joined { document: document.clone(), node: node.clone() });
+        session.tell_others(node, notices, |hold| Notice::Joined {
+            hold,
+            document: document.clone(),
+            node: node.clone(),
+        });
         let loaded = Loaded { nodes: session.others(node), ..session.load() };
         if let Some(end) = session.over_at.take() {
             self.left.remove(&(end, document.clone()));
@@ -208,7 +211,7 @@ impl Book {
         let size = kept.size();
         let updates = Arc::clone(&kept.updates);
         let (prev, head) = session.push(kept);
-        session.tell_others(node, notices, || Notice::Appended {
+        session.tell_others(node, notices, |_| Notice::Appended {
             document: document.clone(),
             claim,
             prev,
@@ -252,7 +255,8 @@ impl Book {
             return Reply::Fenced(session.claim);
         }
         if session.claim == claim && session.holders.get(node) == Some(&hold) {
-            session.tell_others(node, notices, || Notice::Said {
+            session.tell_others(node, notices, |hold| Notice::Said {
+                hold,
                 document: document.clone(),
                 claim,
                 from: node.clone(),
@@ -281,8 +285,11 @@ impl Book {
         self.forget_hold(node, document);
         let Some(session) = self.sessions.get_mut(document) else { return };
         session.holders.remove(node);
-        session
-            .tell_others(node, notices, || Notice::Left { document: document.clone(), node: node.clone() });
+        session.tell_others(node, notices, |hold| Notice::Left {
+            hold,
+            document: document.clone(),
+            node: node.clone(),
+        });
         if session.holders.is_empty() {
             let end = now_us + self.bounds.keep_us;
             session.over_at = Some(end);
@@ -290,13 +297,14 @@ impl Book {
         }
     }
 
-    fn heads(&self, node: &Node, documents: &[(DocumentName, Claim)], notices: &mut Notices) -> Reply {
-        let standing = |(document, claim): &(DocumentName, Claim)| {
+    fn heads(&self, node: &Node, documents: &[(DocumentName, Claim, u64)], notices: &mut Notices) -> Reply {
+        let standing = |(document, claim, hold): &(DocumentName, Claim, u64)| {
             let session = self.sessions.get(document)?;
-            if session.claim != *claim || !session.holders.contains_key(node) {
+            if session.claim != *claim || session.holders.get(node) != Some(hold) {
                 return None;
             }
-            session.tell_others(node, notices, || Notice::Joined {
+            session.tell_others(node, notices, |hold| Notice::Joined {
+                hold,
                 document: document.clone(),
                 node: node.clone(),
             });

@@ -136,12 +136,12 @@ pub enum Request {
     },
     /// How the sessions of these documents stand, after the node may have missed something; the other nodes are told as if it
     /// had just come. Answered by [`Reply::Heads`], in order; `None`: there is no session under this claim, or it does not
-    /// know the node as a holder.
+    /// know the node as a holder under that number.
     Heads {
         /// Who.
         node: Node,
-        /// Which, and under which claims; all of one [partition](crate::partition).
-        documents: Vec<(DocumentName, Claim)>,
+        /// Which, under which claims, and as in [`Request::Open`]; all of one [partition](crate::partition).
+        documents: Vec<(DocumentName, Claim, u64)>,
     },
     /// The node lives; who else does in this region? Answered by [`Reply::Nodes`].
     Beat {
@@ -224,6 +224,8 @@ pub enum Notice {
     },
     /// Another node said something.
     Said {
+        /// Under which number the one who is told holds the document: notices of a hold that is over may come late.
+        hold: u64,
         /// About what.
         document: DocumentName,
         /// Under which claim.
@@ -235,6 +237,8 @@ pub enum Notice {
     },
     /// Another node holds the document now: it wants to be told who is present.
     Joined {
+        /// Under which number the one who is told holds the document: notices of a hold that is over may come late.
+        hold: u64,
         /// Which.
         document: DocumentName,
         /// Who.
@@ -242,6 +246,8 @@ pub enum Notice {
     },
     /// Another node holds it no more: who was present there is gone.
     Left {
+        /// Under which number the one who is told holds the document: notices of a hold that is over may come late.
+        hold: u64,
         /// Which.
         document: DocumentName,
         /// Who.

@@ -153,13 +153,14 @@ impl Session {
         self.holders.keys().filter(|holder| *holder != node).cloned().collect()
     }
 
+    /// The notice is given the number under which the one who is told holds the document.
     pub(crate) fn tell_others(
         &self,
         node: &Node,
         notices: &mut Vec<(Node, Notice)>,
-        notice: impl Fn() -> Notice,
+        notice: impl Fn(u64) -> Notice,
     ) {
-        let others = self.holders.keys().filter(|holder| *holder != node);
-        notices.extend(others.map(|holder| (holder.clone(), notice())));
+        let others = self.holders.iter().filter(|(holder, _)| *holder != node);
+        notices.extend(others.map(|(holder, hold)| (holder.clone(), notice(*hold))));
     }
 }

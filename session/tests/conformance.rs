@@ -28,8 +28,8 @@ fn document(index: usize) -> DocumentName {
         app: AppName("acme::no tes".into()),
         name: format!("d:{number}::x").into(),
     };
-    let alike = (0..).map(named).filter(|document| partition(document) == partition(&named(0)));
-    alike.skip(index).next().expect("there are enough")
+    let mut alike = (0..).map(named).filter(|document| partition(document) == partition(&named(0)));
+    alike.nth(index).expect("there are enough")
 }
 
 /// A store and the rules, side by side.
@@ -101,7 +101,7 @@ impl Pair {
             16..18 => Request::Say { document, claim, node, hold, message: self.bytes().into() },
             18 | 19 => Request::Close { document, claim, node, hold },
             20 if self.random.u32(0..6) == 0 => Request::End { document, claim },
-            20 | 21 => Request::Heads { node, documents: vec![(document, claim)] },
+            20 | 21 => Request::Heads { node, documents: vec![(document, claim, hold)] },
             _ => {
                 // Leases and waits end, or do not.
                 self.now_us += self.random.u64(1..30_000);
@@ -250,7 +250,7 @@ async fn a_server_that_comes_back_empty_is_noticed() {
         tokio::time::timeout(PATIENCE, listener.next()).await.expect("an interruption"),
         Heard::Missed
     );
-    let heads = Request::Heads { node: node(0), documents: vec![(document(0), claim)] };
+    let heads = Request::Heads { node: node(0), documents: vec![(document(0), claim, 1)] };
     let reply = tokio::time::timeout(PATIENCE, async {
         loop {
             if let Ok(reply) = redis.ask(&heads).await {

@@ -215,13 +215,13 @@ impl Inner {
         }
     }
 
-    async fn heads(&self, node: &Node, documents: &[(DocumentName, Claim)]) -> Answer<Reply> {
-        let Some((first, _)) = documents.first() else { return Ok(Reply::Heads(Vec::new())) };
+    async fn heads(&self, node: &Node, documents: &[(DocumentName, Claim, u64)]) -> Answer<Reply> {
+        let Some((first, ..)) = documents.first() else { return Ok(Reply::Heads(Vec::new())) };
         let prefix = prefix(partition(first));
         let mut call =
             self.begin(&self.scripts.heads, &format!("{prefix}nodes"), &prefix).arg(node.to_string());
-        for (document, claim) in documents {
-            call = call.arg(spelled(document)).arg(claim.to_string());
+        for (document, claim, hold) in documents {
+            call = call.arg(spelled(document)).arg(claim.to_string()).arg(*hold);
         }
         self.run(call).await
     }

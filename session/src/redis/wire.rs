@@ -84,6 +84,10 @@ fn node(text: &str) -> Option<Node> {
     Some(Node { region: region.into(), name: name.into(), life: u64::from_str_radix(life, 16).ok()? })
 }
 
+fn node_of(bytes: &[u8]) -> Option<Node> {
+    node(std::str::from_utf8(bytes).ok()?)
+}
+
 fn nodes(parts: Parts) -> Option<Vec<Node>> {
     let mut nodes: Vec<Node> = parts.map(|part| node(&text(part)?)).collect::<Option<_>>()?;
     nodes.sort_unstable();
@@ -165,8 +169,8 @@ pub(super) fn notice(payload: &[u8]) -> Option<Notice> {
     let (name, body) = body.split_at_checked(words.next()?.parse().ok()?)?;
     let document = unspelled(std::str::from_utf8(name).ok()?)?;
     match kind {
-        "J" => Some(Notice::Joined { document, node: node(std::str::from_utf8(body).ok()?)? }),
-        "L" => Some(Notice::Left { document, node: node(std::str::from_utf8(body).ok()?)? }),
+        "J" => Some(Notice::Joined { hold: words.next()?.parse().ok()?, document, node: node_of(body)? }),
+        "L" => Some(Notice::Left { hold: words.next()?.parse().ok()?, document, node: node_of(body)? }),
         "S" => said(document, words, body),
         "A" => appended(document, words, body),
         _ => None,
@@ -179,8 +183,9 @@ fn said<'word>(
     body: &[u8],
 ) -> Option<Notice> {
     let (from, message) = body.split_at_checked(words.next()?.parse().ok()?)?;
-    let from = node(std::str::from_utf8(from).ok()?)?;
-    Some(Notice::Said { document, claim: claim(words.next()?)?, from, message: message.into() })
+    let (from, claim) = (node_of(from)?, claim(words.next()?)?);
+    let hold = words.next()?.parse().ok()?;
+    Some(Notice::Said { hold, document, claim, from, message: message.into() })
 }
 
 fn appended<'word>(

@@ -313,7 +313,7 @@ impl Sessions {
                 }
                 (held.is_heads_asked, held.is_missed, held.is_comparing) = (true, false, false);
                 about.push(Compared { id, known: held.known, reloads: held.reloads });
-                documents.push((held.name.clone(), held.claim));
+                documents.push((held.name.clone(), held.claim, held.hold));
             }
             if about.is_empty() {
                 continue;

@@ -17,13 +17,15 @@ impl Sessions {
                     self.others_appended(id, prev, head, updates);
                 }
             }
-            Notice::Said { document, claim, from, message } => {
-                if let Some(id) = self.heard(&document, claim) {
+            Notice::Said { hold, document, claim, from, message } => {
+                if let Some(id) = self.heard(&document, claim).filter(|id| self.is_of_hold(*id, hold)) {
                     self.another_said(id, from, message);
                 }
             }
-            Notice::Joined { document, node } => {
-                if let Some((id, held)) = self.find(&document) {
+            Notice::Joined { hold, document, node } => {
+                if let Some((id, held)) = self.find(&document)
+                    && held.hold == hold
+                {
                     if held.is_hearing() {
                         held.keep_early(Early::Joined(node.clone()));
                     }
@@ -33,8 +35,10 @@ impl Sessions {
                     }
                 }
             }
-            Notice::Left { document, node } => {
-                if let Some((id, held)) = self.find(&document) {
+            Notice::Left { hold, document, node } => {
+                if let Some((id, held)) = self.find(&document)
+                    && held.hold == hold
+                {
                     if held.is_hearing() {
                         held.keep_early(Early::Left(node.clone()));
                     }
@@ -57,6 +61,11 @@ impl Sessions {
         }
         let is_heard = claim == held.claim && matches!(held.phase, Phase::Opening | Phase::Live);
         is_heard.then_some(id)
+    }
+
+    fn is_of_hold(&self, id: Id, hold: u64) -> bool {
+        let place = self.places.get(id.index as usize);
+        place.and_then(|place| place.document.as_ref()).is_some_and(|held| held.hold == hold)
     }
 
     /// The store takes this node for a holder and it is none: an open was given up and done all the same.

@@ -140,9 +140,11 @@ impl World {
                 }
             }
             ToData::Reclaimed(name, ticket, claim) => {
+                let must_have = self.model.acknowledged_under(&name, claim);
                 let Some(document) = self.document(node, &name) else { return };
                 if document.ticket == ticket && document.phase != Phase::Claiming {
                     document.claim = Some(claim);
+                    document.must_have = must_have;
                     self.tell_session(node, ToSession::Reclaimed(name, claim));
                 }
             }

@@ -182,7 +182,9 @@ impl World {
             self.digest = hasher.finish();
             self.happen(event);
         }
-        self.now_us = end;
+        if self.model.violations.is_empty() {
+            self.now_us = end;
+        }
     }
 
     fn happen(&mut self, event: Event) {

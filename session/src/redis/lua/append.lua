@@ -28,5 +28,5 @@ redis.call('HSET', doc, 'seq', head_seq, 'chain', head_chain)
 redis.call('HINCRBY', doc, 'bytes', size)
 redis.call('INCRBY', prefix .. 'bytes', size)
 local heads = found.seq .. ' ' .. found.chain .. ' ' .. head_seq .. ' ' .. head_chain
-tell_others(found, node, 'A ' .. #name .. ' ' .. claim .. ' ' .. heads .. '\n' .. name .. updates)
+tell_others(found, node, 'A ' .. #name .. ' ' .. claim .. ' ' .. heads, name .. updates)
 return { 'appended', found.seq, found.chain, head_seq, head_chain }

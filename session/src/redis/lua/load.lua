@@ -22,7 +22,7 @@ redis.call('ZREM', prefix .. 'left', name)
 if not redis.call('ZSCORE', prefix .. 'nodes', node) then
   redis.call('ZADD', prefix .. 'strangers', 'NX', now_us() + keep_us, node)
 end
-tell_others(found, node, joined(name, node))
+tell_joined(found, name, node)
 local others = {}
 for holder in pairs(found.holders) do
   if holder ~= node then others[#others + 1] = holder end

@@ -26,14 +26,17 @@ local function session(name)
   return found
 end
 
-local function tell_others(found, node, message)
-  for holder in pairs(found.holders) do
-    if holder ~= node then redis.call(publish, prefix .. 'to:' .. holder, message) end
+-- A notice is a line of words, the last of which says under which number who is told holds the document, and a body.
+local function tell_others(found, node, words, body)
+  for holder, hold in pairs(found.holders) do
+    if holder ~= node then
+      redis.call(publish, prefix .. 'to:' .. holder, words .. ' ' .. hold .. '\n' .. body)
+    end
   end
 end
 
-local function joined(name, node)
-  return 'J ' .. #name .. '\n' .. name .. node
+local function tell_joined(found, name, node)
+  tell_others(found, node, 'J ' .. #name, name .. node)
 end
 
 local function remove(name, found)
@@ -50,7 +53,7 @@ local function leave(name, node, keep_us)
   if not found or not found.holders[node] then return end
   redis.call('HDEL', prefix .. 'doc:' .. name, 'h:' .. node)
   found.holders[node] = nil
-  tell_others(found, node, 'L ' .. #name .. '\n' .. name .. node)
+  tell_others(found, node, 'L ' .. #name, name .. node)
   if next(found.holders) == nil then redis.call('ZADD', prefix .. 'left', now_us() + keep_us, name) end
 end
 
