@@ -27,12 +27,14 @@ pub use embedded::Embedded;
 
 pub use claim::Claim;
 pub use message::{
-    Answer, AppRecord, AppUse, Asserted, Claimed, Grace, NodeView, Owner, Pin, Renewed, Request, Share, Used,
+    Answer, AppRecord, AppUse, Asserted, Claimed, Grace, Hold, NodeView, Owner, Pin, Renewed, Request, Share,
+    Used,
 };
 pub use names::{AppName, DocumentName, Node, Region};
 #[cfg(feature = "redis")]
 pub use redis::RedisRegistry;
 
+use std::fmt;
 use std::pin::Pin as Pinned;
 use std::sync::Arc;
 
@@ -47,7 +49,7 @@ pub struct OutOfReach {
 pub type Answering = Pinned<Box<dyn Future<Output = Result<Answer, OutOfReach>> + Send>>;
 
 /// A registry, wherever it is.
-pub trait Registry: Send + Sync {
+pub trait Registry: fmt::Debug + Send + Sync {
     /// Asks it. Requests of one caller are under way side by side, and may be carried out in any order: who needs an order waits for
     /// the answer before.
     fn ask(&self, request: Request) -> Answering;

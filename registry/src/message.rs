@@ -41,19 +41,22 @@ pub enum Request {
         node: Node,
         /// Becomes [`Claim::nonce`] if the document is pinned now.
         nonce: u64,
+        /// What the node calls this hold, see [`Hold`].
+        hold: Hold,
         /// Documents that the app may have active at once.
         max_documents: u32,
         /// Microseconds of grace of the app's documents, should this node die.
         grace_us: u64,
     },
-    /// The last connection left this node: answered by [`Answer::Done`], also if the claim is not the current one.
+    /// The last connection left this node: answered by [`Answer::Done`], also if there is nothing to release. Whose answer to a
+    /// claim was lost can release it, too.
     Release {
         /// What.
         document: DocumentName,
         /// Who.
         node: Node,
-        /// Under which claim it held it; an older one changes nothing.
-        claim: Claim,
+        /// Which hold ends: a later one of the node stays.
+        hold: Hold,
         /// How long it waits for its clients if no other node holds it; 0: not at all.
         grace_us: u64,
     },
@@ -61,8 +64,8 @@ pub enum Request {
     Assert {
         /// Who; must be registered.
         node: Node,
-        /// What it holds and under which claims.
-        pins: Vec<(DocumentName, Claim)>,
+        /// What it holds, under which claims and by which holds.
+        pins: Vec<(DocumentName, Claim, Hold)>,
         /// As in [`Request::Claim`].
         grace_us: u64,
     },
@@ -82,6 +85,8 @@ pub enum Request {
         node: Node,
         /// As in [`Request::Claim`].
         nonce: u64,
+        /// As in [`Request::Claim`].
+        hold: Hold,
         /// As in [`Request::Claim`].
         grace_us: u64,
     },
@@ -115,6 +120,13 @@ pub enum Request {
         limit: u32,
     },
 }
+
+/// Numbers a node's holds of documents, rising within its life: below 2^53. The registry keeps, for each pin and node, the highest that
+/// it heard of; a release ends the hold if that is not above its own.
+///
+/// A request whose answer never came may still be on its way, and come after the ones that the node sent later: a
+/// release must not end the hold of who came back meanwhile, and a claim must not take the place of a later one.
+pub type Hold = u64;
 
 /// What a node uses of an app's limits, and would be allotted.
 #[derive(Clone, Debug, PartialEq, Eq)]

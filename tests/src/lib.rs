@@ -2,5 +2,6 @@
 
 pub mod kills;
 pub mod node;
+pub mod regions;
 pub mod shards;
 pub mod sim;

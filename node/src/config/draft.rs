@@ -1,9 +1,12 @@
 //! A configuration as it is written down: plain values, before they are understood together.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pinwire_token::{Limits, Policy};
 
+use super::cluster::{LEASE, PROBE_INTERVAL, RENEW};
+use super::sources::Origin;
 use super::{
     AddressLimits, Buffers, DEFAULT_MAX_CONNECTIONS, Deadlines, Deflate, HttpLimits, KNOWN_DB_CODES,
     WebSocketLimits,
@@ -26,6 +29,7 @@ pub(super) struct Draft {
     pub(super) rings_per_thread: u32,
     pub(super) trusted_proxies: Vec<String>,
     pub(super) license_regions: Vec<String>,
+    pub(super) regions: Vec<RegionKeys>,
     pub(super) log: String,
     pub(super) log_format: String,
     pub(super) tokens: Tokens,
@@ -38,10 +42,66 @@ pub(super) struct Draft {
     pub(super) deflate: Deflate,
     pub(super) deadlines: Deadlines,
     pub(super) buffers: Buffers,
+    pub(super) cluster: ClusterKeys,
     pub(super) store: Store,
     pub(super) http: HttpLimits,
     pub(super) admin: AdminFiles,
     pub(super) traces: TraceKeys,
+}
+
+/// A table of the array `regions`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RegionKeys {
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) status: String,
+    pub(super) area: String,
+    /// Where it stands, if it stands in a file.
+    pub(super) place: Option<Origin>,
+}
+
+/// The table `cluster`.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterKeys {
+    pub(super) registry: String,
+    /// Empty: the host's name.
+    pub(super) node: String,
+    pub(super) lease: Duration,
+    pub(super) renew: Duration,
+    pub(super) wrong_region: String,
+    pub(super) session: String,
+    pub(super) peer_listen: String,
+    pub(super) peer_address: String,
+    pub(super) peer_secret_file: String,
+    pub(super) peer_certificates: Vec<String>,
+    pub(super) peer_keys: Vec<String>,
+    pub(super) peer_ca_file: String,
+    pub(super) probe_interval: Duration,
+    pub(super) ca_file: String,
+    /// Addresses by license region.
+    pub(super) registries: BTreeMap<String, String>,
+}
+
+impl Default for ClusterKeys {
+    fn default() -> Self {
+        Self {
+            registry: "embedded".to_owned(),
+            node: String::new(),
+            lease: LEASE,
+            renew: RENEW,
+            wrong_region: "redirect".to_owned(),
+            session: String::new(),
+            peer_listen: String::new(),
+            peer_address: String::new(),
+            peer_secret_file: String::new(),
+            peer_certificates: Vec::new(),
+            peer_keys: Vec::new(),
+            peer_ca_file: String::new(),
+            probe_interval: PROBE_INTERVAL,
+            ca_file: String::new(),
+            registries: BTreeMap::new(),
+        }
+    }
 }
 
 /// The table `store`.
@@ -158,6 +218,7 @@ impl Default for Draft {
             rings_per_thread: 1,
             trusted_proxies: Vec::new(),
             license_regions: KNOWN_DB_CODES.map(str::to_owned).to_vec(),
+            regions: Vec::new(),
             log: "info".to_owned(),
             log_format: "human".to_owned(),
             tokens: Tokens {
@@ -179,6 +240,7 @@ impl Default for Draft {
             deflate: Deflate::default(),
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
+            cluster: ClusterKeys::default(),
             store: Store {
                 path: String::new(),
                 fsync: "interval".to_owned(),

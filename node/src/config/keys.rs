@@ -1,12 +1,13 @@
 //! Every key of the configuration, once: its name, what it takes, what it means, and whether a running node takes it over.
 //! The file, the environment, flags, `config dump`, the schema and `docs/configuration.md` all come from this table.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use pinwire_engine::RINGS_MAX;
 
-use super::draft::Draft;
+use super::draft::{Draft, RegionKeys};
 
 /// A key.
 pub(super) struct Key {
@@ -40,6 +41,12 @@ pub(super) enum Field {
     File(fn(&mut Draft) -> &mut String),
     Files(fn(&mut Draft) -> &mut Vec<String>),
     Choice(fn(&mut Draft) -> &mut String, &'static [&'static str]),
+    /// The address of a Redis, of which the password is not shown.
+    Address(fn(&mut Draft) -> &mut String),
+    /// Such addresses by name.
+    Addresses(fn(&mut Draft) -> &mut BTreeMap<String, String>),
+    /// Tables with a region each.
+    Regions(fn(&mut Draft) -> &mut Vec<RegionKeys>),
 }
 
 const KIB: usize = 1024;
@@ -58,7 +65,9 @@ const fn key(name: &'static str, field: Field, reload: Reload, about: &'static s
     Key { name, field, reload, about }
 }
 
-use Field::{Bytes, Choice, Count, Entries, File, Files, Switch, Text, Texts, Time};
+use Field::{
+    Address, Addresses, Bytes, Choice, Count, Entries, File, Files, Regions, Switch, Text, Texts, Time,
+};
 use Reload::{Live, Restart};
 
 const ANY: RangeInclusive<u32> = 0..=u32::MAX;
@@ -69,7 +78,7 @@ pub(super) static KEYS: &[Key] = &[
     key("region", Text(|d| &mut d.region), Restart,
         "The WebSocket region that this node serves, as in `eu-central-1`. Has to be set."),
     key("public_url", Text(|d| &mut d.public_url), Restart,
-        "Where clients reach this region, as in `wss://eu-central-1.example.net`. Empty: the address listened on, in plain text."),
+        "Where clients reach this region, as in `wss://eu-central-1.example.net`. Empty: as `regions` says, else the address listened on, in plain text."),
     key("listen", Texts(|d| &mut d.listen), Restart,
         "Addresses and ports to listen on for WebSockets and HTTP in plain text. Port 0 takes any free one."),
     key("allow_plaintext", Switch(|d| &mut d.allow_plaintext), Restart,
@@ -87,7 +96,9 @@ pub(super) static KEYS: &[Key] = &[
     key("trusted_proxies", Texts(|d| &mut d.trusted_proxies), Restart,
         "Addresses and networks whose `X-Forwarded-For` is believed."),
     key("license_regions", Texts(|d| &mut d.license_regions), Restart,
-        "License regions (`dbCode`) that exist; a token that names another is refused."),
+        "License regions (`dbCode`) that exist; a token that names another is refused. Unset with `cluster.registry` `redis`: those in `cluster.registries`."),
+    key("regions", Regions(|d| &mut d.regions), Restart,
+        "All regions, this node's own among them, a table `[[regions]]` for each at the end of the file: `name`; `url`, where clients reach it; `status` (`live`, `coming-soon` or `maintenance`); `area`, a label for people. The same on all nodes. See docs/regions.md."),
     key("log", Text(|d| &mut d.log), Live,
         "What is logged: a level, or levels by module as in `info,pinwire_node=debug`."),
     key("log_format", Choice(|d| &mut d.log_format, &["human", "json"]), Restart,
@@ -182,6 +193,36 @@ pub(super) static KEYS: &[Key] = &[
         "Good tokens that a thread remembers, so that a client that comes back costs no signature."),
     key("buffers.costly_checks_per_turn", Count(|d| &mut d.buffers.costly_checks_per_turn, 1..=10_000), Restart,
         "Signatures with public keys that a thread checks in one turn of its loop."),
+    key("cluster.registry", Choice(|d| &mut d.cluster.registry, &["embedded", "redis"]), Restart,
+        "Where it is kept which region has a document. `embedded`: in the process, for a node by itself. `redis`: in the Redis of each license region, for several nodes or regions. See docs/regions.md."),
+    key("cluster.node", Text(|d| &mut d.cluster.node), Restart,
+        "This node's name, as in `eu-1a`: another one for each node of a region, the same after a restart. Empty: the host's name."),
+    key("cluster.lease", Time(|d| &mut d.cluster.lease, seconds(1, 600)), Restart,
+        "What a node held counts as left when nothing was heard of it for so long. At least three times what the registry's fail-over takes, and three times `cluster.renew`."),
+    key("cluster.renew", Time(|d| &mut d.cluster.renew, millis(100)..=Duration::from_secs(200)), Restart,
+        "How often a node is heard of."),
+    key("cluster.wrong_region", Choice(|d| &mut d.cluster.wrong_region, &["redirect", "relay"]), Restart,
+        "What becomes of a client that asks for a document of another region. `redirect`: it is sent there with close code 4009. `relay`: its session is carried there by the node, for clients that cannot follow a redirect."),
+    key("cluster.session", Address(|d| &mut d.cluster.session), Restart,
+        "The region's Redis, in which its nodes keep the sessions of documents; written as those of `cluster.registries`. Has to be set with `cluster.registry` `redis`."),
+    key("cluster.peer_listen", Text(|d| &mut d.cluster.peer_listen), Restart,
+        "An address and port to listen on for other nodes, as in `10.0.0.7:7000`. Needed for `cluster.wrong_region` `relay`."),
+    key("cluster.peer_address", Text(|d| &mut d.cluster.peer_address), Restart,
+        "The host and port where other nodes reach it. Empty: `cluster.peer_listen`."),
+    key("cluster.peer_secret_file", File(|d| &mut d.cluster.peer_secret_file), Restart,
+        "A file with the secret by which nodes know each other, the same on all of them: all of it but line ends at its end, at least 32 bytes."),
+    key("cluster.peer_certificates", Files(|d| &mut d.cluster.peer_certificates), Restart,
+        "PEM files with certificates of this node: its links to other nodes are TLS then. All nodes have some, or none has."),
+    key("cluster.peer_keys", Files(|d| &mut d.cluster.peer_keys), Restart,
+        "PEM files with the private keys of these certificates, in the same order."),
+    key("cluster.peer_ca_file", File(|d| &mut d.cluster.peer_ca_file), Restart,
+        "A PEM file with certificates of authorities that vouch for other nodes, beside those that the system trusts."),
+    key("cluster.probe_interval", Time(|d| &mut d.cluster.probe_interval, seconds(1, 3600)), Restart,
+        "How often each of the other live regions is asked for its `/health`: discovery goes by the answers."),
+    key("cluster.ca_file", File(|d| &mut d.cluster.ca_file), Restart,
+        "A PEM file with certificates of authorities that vouch for the URLs of other regions, beside those that the system trusts."),
+    key("cluster.registries", Addresses(|d| &mut d.cluster.registries), Restart,
+        "The Redis of each license region, by its code, as in `aws-eu-west-1=\"redis://HOST:6379\"`. `redis+sentinel://HOST:PORT,HOST:PORT/NAME` asks sentinels for the master, `redis+cluster://` is for a cluster, `rediss` instead of `redis` is TLS; `USER:PASSWORD@` may stand before the hosts, `?ca=FILE` at the end. In a variable: `CODE=URL;CODE=URL`."),
     key("store.path", File(|d| &mut d.store.path), Restart,
         "A folder in which documents are kept on disk, so that an acknowledged update survives the process. It is made if it is not there, and belongs to one node at a time. Empty: updates last as long as the process."),
     key("store.fsync", Choice(|d| &mut d.store.fsync, &["interval", "always", "never"]), Restart,
@@ -285,7 +326,9 @@ mod tests {
             Count(get, _) => std::ptr::from_mut(get(draft)) as usize,
             Entries(get, _) | Bytes(get, _) => std::ptr::from_mut(get(draft)) as usize,
             Time(get, _) => std::ptr::from_mut(get(draft)) as usize,
-            Text(get) | File(get) | Choice(get, _) => std::ptr::from_mut(get(draft)) as usize,
+            Text(get) | File(get) | Choice(get, _) | Address(get) => std::ptr::from_mut(get(draft)) as usize,
+            Addresses(get) => std::ptr::from_mut(get(draft)) as usize,
+            Regions(get) => std::ptr::from_mut(get(draft)) as usize,
             Texts(get) | Files(get) => std::ptr::from_mut(get(draft)) as usize,
         };
         let places: BTreeSet<usize> = KEYS.iter().map(|key| place(&key.field, &mut draft)).collect();

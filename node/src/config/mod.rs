@@ -11,11 +11,12 @@
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
 //! | `tls` | certificates in files, and what is doubtful about them |
-//! | `resolve`, `admin` | from what is written to a [`Config`] |
+//! | `resolve`, `admin`, `cluster` | from what is written to a [`Config`] |
 //! | `summary` | what a good one comes to |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
 mod admin;
+mod cluster;
 mod draft;
 mod keys;
 mod pages;
@@ -42,6 +43,10 @@ use crate::log::LogFormat;
 use crate::store::StoreConfig;
 
 pub use admin::{Admin, AdminTls};
+pub use cluster::{
+    Cluster, LICENSES_MAX, License, Peer, PeerSecret, RedisUrl, RegionEntry, RegionStatus, RegistryKind,
+    WrongRegion,
+};
 pub use pages::{markdown, schema, template};
 pub use resolve::secret_of;
 pub(crate) use sources::read_file;
@@ -66,6 +71,10 @@ pub const KNOWN_DB_CODES: [&str; 6] = [
 pub struct Config {
     /// The region this node serves.
     pub region: Region,
+    /// How this node and others are one system.
+    pub cluster: Cluster,
+    /// The regions that there are, as operators say; without this node's own if they leave it out.
+    pub regions: Vec<RegionEntry>,
     /// Addresses to listen on in plain text; port 0 takes any free port.
     pub listen: Vec<SocketAddr>,
     /// TLS, if it is spoken.
@@ -134,6 +143,8 @@ impl Config {
     pub fn dev(listen: SocketAddr, threads: usize, keys: KeySet) -> Self {
         Self {
             region: Region { name: DEV_REGION.to_owned(), advertised: None, is_tls: false },
+            cluster: Cluster::alone(),
+            regions: Vec::new(),
             listen: vec![listen],
             tls: None,
             threads: threads.max(1),

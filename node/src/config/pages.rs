@@ -78,12 +78,14 @@ pub(super) fn dump_json(written: &Written) -> Value {
 
 /// The keys whose values differ.
 pub(super) fn changes(before: &Written, now: &Written) -> Vec<Change> {
-    let differing = |key: &'static Key| {
-        let (before, now) = (key.field.show(&before.draft), key.field.show(&now.draft));
-        let is_live = key.reload == Reload::Live;
-        (before != now).then_some(Change { key: key.name, before, now, is_live })
+    let differing = |key: &&'static Key| key.field.differs(&before.draft, &now.draft);
+    let change = |key: &'static Key| Change {
+        key: key.name,
+        before: key.field.show(&before.draft),
+        now: key.field.show(&now.draft),
+        is_live: key.reload == Reload::Live,
     };
-    KEYS.iter().filter_map(differing).collect()
+    KEYS.iter().filter(differing).map(change).collect()
 }
 
 /// A JSON Schema of the file, for editors.
@@ -112,6 +114,8 @@ pub fn schema() -> Value {
     })
 }
 
+const REDIS_PATTERN: &str = r"^$|^rediss?(\+sentinel|\+cluster)?://";
+
 fn key_schema(key: &Key) -> Value {
     let mut schema = match &key.field {
         Field::Switch(_) => json!({ "type": "boolean" }),
@@ -129,6 +133,22 @@ fn key_schema(key: &Key) -> Value {
         Field::Text(_) | Field::File(_) => json!({ "type": "string" }),
         Field::Texts(_) | Field::Files(_) => json!({ "type": "array", "items": { "type": "string" } }),
         Field::Choice(_, choices) => json!({ "enum": choices }),
+        Field::Address(_) => json!({ "type": "string", "pattern": REDIS_PATTERN }),
+        Field::Addresses(_) => json!({
+            "type": "object",
+            "additionalProperties": { "type": "string", "pattern": REDIS_PATTERN },
+        }),
+        Field::Regions(_) => json!({ "type": "array", "items": {
+            "type": "object",
+            "properties": {
+                "name": { "type": "string", "pattern": "^[a-z0-9-]+$" },
+                "url": { "type": "string", "pattern": "^wss?://" },
+                "status": { "enum": ["live", "coming-soon", "maintenance"] },
+                "area": { "type": "string" },
+            },
+            "required": ["name"],
+            "additionalProperties": false,
+        } }),
     };
     schema["description"] = json!(key.about);
     schema

@@ -13,11 +13,11 @@ use pinwire_token::{Jwks, Key, KeySet, Policy};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::admin;
 use super::draft::{Store, TraceKeys};
 use super::sources::{Problem, Sources, Written, read_file};
 use super::tls::tls;
-use super::{Advertised, Change, Config, Driver, Region, Resolved, Traces};
+use super::{Advertised, Change, Config, Driver, Region, RegionEntry, Resolved, Traces};
+use super::{admin, cluster};
 use crate::jwks::{JwksSources, check_url, shown};
 use crate::log::{self, LogFormat};
 use crate::store::{FileStoreConfig, StoreConfig};
@@ -68,14 +68,18 @@ fn finish(mut written: Written) -> Result<Resolved, Vec<Problem>> {
 
 fn config(written: &mut Written) -> Config {
     let admin = admin::resolve(written);
+    let cluster = cluster::resolve(written);
+    let regions = cluster::regions(written);
     let draft = written.draft.clone();
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Config {
         region: Region {
             name: draft.region.clone(),
-            advertised: advertised(written),
+            advertised: advertised(written, &regions),
             is_tls: !draft.tls.listen.is_empty(),
         },
+        cluster,
+        regions,
         listen: listen(written),
         tls: tls(written),
         threads: if draft.threads == 0 { cores() } else { draft.threads as usize },
@@ -178,36 +182,35 @@ pub(super) fn addresses(written: &mut Written, key: &str, texts: &[String]) -> V
     addresses
 }
 
-fn advertised(written: &mut Written) -> Option<Advertised> {
-    let url = written.draft.public_url.clone();
+fn advertised(written: &mut Written, regions: &[RegionEntry]) -> Option<Advertised> {
+    let (own, url) = (&written.draft.region, written.draft.public_url.clone());
     if url.is_empty() {
-        return None;
+        let entry = regions.iter().find(|region| region.name == *own)?;
+        return authority_of(&entry.url).ok();
     }
+    authority_of(&url).map_err(|what| written.wrong("public_url", what)).ok()
+}
+
+/// The host in the base of WebSocket URLs, or what is wrong with that.
+pub(super) fn authority_of(url: &str) -> Result<Advertised, String> {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let authority = rest.trim_end_matches('/');
     let tls = match scheme {
         "wss" => true,
         "ws" => false,
         "https" | "http" => {
-            let mend = url.replacen("http", "ws", 1);
-            written.wrong("public_url", format!("`{url}` is for WebSockets; write {mend}"));
-            return None;
+            return Err(format!("`{url}` is for WebSockets; write {}", url.replacen("http", "ws", 1)));
         }
-        _ => {
-            written.wrong("public_url", format!("`{url}` does not begin with wss:// or ws://"));
-            return None;
-        }
+        _ => return Err(format!("`{url}` does not begin with wss:// or ws://")),
     };
     let is_host = !authority.is_empty()
         && authority.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'));
     if !is_host {
-        written.wrong(
-            "public_url",
-            format!("`{url}` is more or less than a scheme and a host; write wss://eu-central-1.example.net"),
-        );
-        return None;
+        return Err(format!(
+            "`{url}` is more or less than a scheme and a host; write wss://eu-central-1.example.net"
+        ));
     }
-    Some(Advertised { authority: authority.to_owned(), tls })
+    Ok(Advertised { authority: authority.to_owned(), tls })
 }
 
 fn traces(written: &mut Written) -> Option<Traces> {
@@ -344,7 +347,7 @@ fn jwks(written: &mut Written) -> JwksSources {
     JwksSources {
         urls,
         allow_http: draft.allow_http,
-        authorities: authorities(written, &draft.ca_file),
+        authorities: authorities(written, "tokens.jwks_ca_file", &draft.ca_file),
         cache,
         refresh: draft.refresh,
         min_interval: draft.min_interval,
@@ -353,7 +356,7 @@ fn jwks(written: &mut Written) -> JwksSources {
 }
 
 /// The certificates of a PEM file.
-fn authorities(written: &mut Written, file: &str) -> Vec<CertificateDer<'static>> {
+pub(super) fn authorities(written: &mut Written, key: &str, file: &str) -> Vec<CertificateDer<'static>> {
     if file.is_empty() {
         return Vec::new();
     }
@@ -363,15 +366,12 @@ fn authorities(written: &mut Written, file: &str) -> Vec<CertificateDer<'static>
     });
     match read {
         Ok(certificates) if certificates.is_empty() => {
-            written.wrong(
-                "tokens.jwks_ca_file",
-                format!("{file} holds no certificate (`-----BEGIN CERTIFICATE-----`)"),
-            );
+            written.wrong(key, format!("{file} holds no certificate (`-----BEGIN CERTIFICATE-----`)"));
             Vec::new()
         }
         Ok(certificates) => certificates,
         Err(what) => {
-            written.wrong("tokens.jwks_ca_file", format!("{file} {what}"));
+            written.wrong(key, format!("{file} {what}"));
             Vec::new()
         }
     }

@@ -202,6 +202,16 @@ impl Written {
         self.problem(self.origin(name), name, what.into());
     }
 
+    /// Whether a key was set nowhere.
+    pub(super) fn is_default(&self, name: &str) -> bool {
+        self.origin(name) == Origin::Default
+    }
+
+    /// Notes what is wrong at a place within the value of a key.
+    pub(super) fn wrong_at(&mut self, place: Origin, name: &str, what: String) {
+        self.problem(place, name, what);
+    }
+
     /// Notes what is doubtful about the value of a key.
     pub(super) fn doubtful(&mut self, name: &str, what: impl Into<String>) {
         let problem = Problem { place: self.origin(name), key: name.to_owned(), what: what.into() };
@@ -276,7 +286,17 @@ impl File<'_> {
         let place = self.place(key.span().start);
         let base = self.path.parent().unwrap_or(Path::new(""));
         if let Some(at) = keys::position(&name) {
-            return written.set(at, value.get_ref(), place, base);
+            written.set(at, value.get_ref(), place, base);
+            if let ("regions", DeValue::Array(tables)) = (name.as_str(), value.get_ref()) {
+                let places = tables.iter().map(|table| self.place(table.span().start));
+                written
+                    .draft
+                    .regions
+                    .iter_mut()
+                    .zip(places)
+                    .for_each(|(region, place)| region.place = Some(place));
+            }
+            return;
         }
         let is_table =
             KEYS.iter().any(|known| known.name.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.')));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Resolved, date};
+use super::{RegionEntry, RegistryKind, Resolved, date};
 
 impl Resolved {
     /// A line that says that it is good, and a few that say what a node does with it.
@@ -29,6 +29,18 @@ impl Resolved {
         );
         line("an app whose tokens do not say", app);
         line("license regions", config.known_db_codes.join(", "));
+        if let RegistryKind::Redis(licenses) = &config.cluster.registry {
+            let all = licenses.iter().map(|license| format!("{} at {}", license.code, license.url));
+            line("node", format!("{}, lease {:?}", config.cluster.node, config.cluster.lease));
+            line("registries", all.collect::<Vec<_>>().join(", "));
+        }
+        if let Some(session) = &config.cluster.session {
+            line("sessions", session.shown());
+        }
+        if !config.regions.is_empty() {
+            let region = |region: &RegionEntry| format!("{} ({})", region.name, region.status.word());
+            line("regions", config.regions.iter().map(region).collect::<Vec<_>>().join(", "));
+        }
         text
     }
 }

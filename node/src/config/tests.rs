@@ -142,6 +142,108 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         "",
         &["tls.certificates: secret holds no certificate"],
     ),
+    // The cluster.
+    (
+        "cluster.registry = \"etcd\"",
+        "",
+        &["cluster.registry: one of embedded, redis was expected, not `etcd`"],
+    ),
+    ("cluster.node = \"eu/1a\"", "", &["cluster.node: `eu/1a` has something besides letters"]),
+    ("cluster.renew = \"7s\"", "", &["cluster.lease: is less than three times cluster.renew"]),
+    (
+        "cluster.registry = \"redis\"",
+        "",
+        &[
+            "cluster.registries: names no license region; write [cluster.registries]",
+            "cluster.session: has to be set with registry = \"redis\"",
+        ],
+    ),
+    (
+        "cluster.registries = { \"aws-eu-west-1\" = \"redis://a\" }",
+        "",
+        &["cluster.registries: is of no use with registry = \"embedded\"; write registry = \"redis\""],
+    ),
+    ("cluster.session = \"redis://a\"", "", &["cluster.session: is of no use with registry = \"embedded\""]),
+    ("cluster.session = 5", "", &["cluster.session: an address, as in \"redis://HOST:6379\", was expected"]),
+    ("cluster.registries = 5", "", &["cluster.registries: a table of addresses, as in"]),
+    ("cluster.registries.a = 5", "", &["cluster.registries: a: an address was expected, not the number 5"]),
+    (
+        "cluster = { registry = \"redis\", session = \"redis://a\", registries.b = \"http://:secret@h\" }",
+        "",
+        &["cluster.registries: b: `http://:***@h` begins with http; one of redis, rediss,"],
+    ),
+    (
+        "cluster = { registry = \"redis\", session = \"redis+sentinel://a:1,b:2\", registries.b = \"redis://h\" }",
+        "",
+        &["cluster.session: `redis+sentinel://a:1,b:2` does not say which master its sentinels watch"],
+    ),
+    (
+        "cluster = { registry = \"redis\", session = \"redis://a:1,b:2\", registries.b = \"redis://\" }",
+        "",
+        &["cluster.session: `redis://a:1,b:2` names several hosts", "registries: b: `redis://` has no host"],
+    ),
+    (
+        "license_regions = [\"a\", \"b\"]\ncluster = { registry = \"redis\", session = \"redis://a\", registries = { b = \"redis://h\", c = \"redis://h\" } }",
+        "",
+        &[
+            "node.toml:1:1: license_regions: `a` has no registry; give it one in [cluster.registries]",
+            "node.toml:2:56: cluster.registries: `c` is not among license_regions (a, b); write it there too",
+        ],
+    ),
+    (
+        "store.path = \"d\"\ncluster = { registry = \"redis\", session = \"redis://a\", registries.b = \"redis://h\" }",
+        "",
+        &["node.toml:1:7: store.path: cannot be used with cluster.registry = \"redis\": sessions are in"],
+    ),
+    (
+        "cluster.wrong_region = \"relay\"",
+        "",
+        &["cluster.wrong_region: relay needs cluster.peer_listen and cluster.peer_secret_file"],
+    ),
+    (
+        "cluster.peer_listen = \"0.0.0.0:7000\"",
+        "",
+        &[
+            "cluster.peer_address: has to be set, since cluster.peer_listen is 0.0.0.0:7000",
+            "cluster.peer_secret_file: has to be set for cluster.peer_listen",
+        ],
+    ),
+    (
+        "cluster = { peer_listen = \"127.0.0.1:1\", peer_address = \"here\", peer_secret_file = \"short\" }",
+        "",
+        &[
+            "cluster.peer_address: `here` is no host with a port",
+            "cluster.peer_secret_file: short holds a secret",
+        ],
+    ),
+    ("cluster.ca_file = \"secret\"", "", &["cluster.ca_file: secret holds no certificate"]),
+    // The catalogue.
+    ("regions = \"eu-central-1\"", "", &["regions: a table [[regions]] for each region was expected"]),
+    (
+        "regions = [\"eu-central-1\"]",
+        "",
+        &["regions: a table [[regions]] for each region was expected; it holds"],
+    ),
+    ("regions = [{ nam = \"a\" }]", "", &["regions: a region has name, url, status and area, and no nam"]),
+    ("regions = [{ name = 5 }]", "", &["regions: name: a text was expected, not the number 5"]),
+    (
+        "regions = [{ name = \"eu-1\", url = \"wss://a\" },\n {}, { name = \"eu-1\", url = \"wss://b\" }, { name = \"EU\" }]",
+        "",
+        &[
+            "node.toml:2:2: regions: region 2: has no name; write name = ",
+            "node.toml:2:6: regions: names eu-1 twice",
+            "regions: region 4: the name `EU` has something besides small letters",
+        ],
+    ),
+    (
+        "regions = [{ name = \"a\" }, { name = \"b\", url = \"https://b\" }, { name = \"c\", status = \"up\" }]",
+        "",
+        &[
+            "region 1: a: has no url; write url = \"wss://a.example.net\"",
+            "region 2: b: url: `https://b` is for WebSockets; write wss://b",
+            "region 3: c: status is one of live, coming-soon, maintenance, not `up`",
+        ],
+    ),
     // Documents on disk.
     ("store.retention = \"1d\"", "", &["store.retention: is of no use without store.path"]),
     ("store.fsync = \"always\"", "", &["store.fsync: is of no use without store.path"]),
@@ -333,6 +435,120 @@ fn variables_lie_over_the_file_and_flags_over_both() {
     sources.variables = vec![variable("PINWIRE_THREADS", "many")];
     let problems = sources.resolve().unwrap_err();
     assert_eq!(problems[0].to_string(), "PINWIRE_THREADS: threads: a whole number was expected, not `many`");
+}
+
+const CLUSTER: &str = r#"
+[cluster]
+registry = "redis"
+session = "redis+sentinel://node:hunter2@10.0.0.1:26379,10.0.0.2:26379/eu"
+wrong_region = "relay"
+peer_listen = "127.0.0.1:7000"
+peer_secret_file = "secret"
+[cluster.registries]
+"aws-us-east-1" = "rediss://10.1.0.1?ca=redis.pem"
+"aws-eu-west-1" = "redis://:hunter2@10.0.0.3"
+[[regions]]
+name = "eu-central-1"
+url = "wss://eu-central-1.example.net"
+area = "Frankfurt"
+[[regions]]
+name = "us-east-1"
+url = "wss://us-east-1.example.net/"
+status = "maintenance"
+[[regions]]
+name = "ap-south-1"
+status = "coming-soon"
+"#;
+
+#[test]
+fn a_cluster_is_understood() {
+    let place = Place::new();
+    let resolved = place.sources(&format!("{GOOD}{CLUSTER}")).resolve().unwrap();
+    assert_eq!(resolved.warnings, []);
+    let Config { cluster, regions, region, known_db_codes, .. } = &resolved.config;
+    assert_eq!(known_db_codes, &["aws-eu-west-1", "aws-us-east-1"]);
+    let RegistryKind::Redis(licenses) = &cluster.registry else { panic!("{:?}", cluster.registry) };
+    let codes: Vec<&str> = licenses.iter().map(|license| license.code.as_str()).collect();
+    assert_eq!(codes, ["aws-eu-west-1", "aws-us-east-1"]);
+    assert_eq!(
+        licenses[1].url.secret(),
+        format!("rediss://10.1.0.1?ca={}", place.path("redis.pem").display())
+    );
+    assert_eq!(cluster.license(Some("aws-us-east-1")), Some(1));
+    assert_eq!((cluster.license(Some("aws-ap-south-1")), cluster.license(None)), (None, None));
+    assert_eq!(cluster.wrong_region, WrongRegion::Relay);
+    assert_eq!(cluster.peer.as_ref().unwrap().address, "127.0.0.1:7000");
+    assert_eq!(cluster.lease, Duration::from_secs(20));
+    assert!(!cluster.node.is_empty());
+    let names: Vec<(&str, &str, RegionStatus)> =
+        regions.iter().map(|region| (region.name.as_str(), region.url.as_str(), region.status)).collect();
+    assert_eq!(
+        names,
+        [
+            ("eu-central-1", "wss://eu-central-1.example.net", RegionStatus::Live),
+            ("us-east-1", "wss://us-east-1.example.net", RegionStatus::Maintenance),
+            ("ap-south-1", "", RegionStatus::ComingSoon),
+        ]
+    );
+    let advertised = region.advertised.as_ref().map(|advertised| advertised.authority.as_str());
+    assert_eq!(advertised, Some("eu-central-1.example.net"), "from the catalogue");
+}
+
+#[test]
+fn passwords_of_a_redis_are_not_shown_and_changes_of_them_are_told() {
+    let place = Place::new();
+    let first = place.sources(&format!("{GOOD}{CLUSTER}")).resolve().unwrap();
+    let shown = [first.dump(), first.dump_json().to_string(), format!("{:?}", first.config), first.summary()];
+    for shown in shown {
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(!shown.contains(&"s".repeat(32)), "{shown}");
+    }
+    let dump = first.dump();
+    assert!(
+        dump.contains("session = \"redis+sentinel://node:***@10.0.0.1:26379,10.0.0.2:26379/eu\""),
+        "{dump}"
+    );
+    let other = format!("{GOOD}{}", CLUSTER.replacen("hunter2", "hunter3", 1));
+    let (_, changes) = place.sources(&other).resolve_again(&first).unwrap();
+    let told: Vec<&str> = changes.iter().map(|change| change.key).collect();
+    assert_eq!(told, ["cluster.session"]);
+    let again = place.sources(&dump.replace("***", "hunter2")).resolve().unwrap();
+    assert_eq!(again.changes(&first), []);
+}
+
+#[test]
+fn registries_and_regions_can_stand_in_variables() {
+    let place = Place::new();
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let variables = vec![
+        variable("PINWIRE_CLUSTER_REGISTRY", "redis"),
+        variable("PINWIRE_CLUSTER_SESSION", "redis://a"),
+        variable("PINWIRE_CLUSTER_REGISTRIES", "b=redis+sentinel://h:1,i:2/m; c=redis://h?ca=d"),
+        variable("PINWIRE_REGIONS", "name=eu-central-1, url=wss://a; name=us-1,url=wss://b,status=live"),
+    ];
+    let config = Sources { variables, ..place.sources(GOOD) }.resolve().unwrap().config;
+    assert_eq!((config.cluster.registries(), config.regions.len()), (2, 2));
+    assert_eq!(config.known_db_codes, ["b", "c"]);
+    let settings = vec!["regions=eu-central-1".to_owned()];
+    let told = Sources { settings, ..place.sources(GOOD) }.resolve().unwrap_err();
+    assert_eq!(told[0].to_string(), "--set: regions: has a part without `=`; write NAME=VALUE");
+}
+
+#[test]
+fn a_catalogue_without_the_own_region_or_with_another_url_is_doubtful() {
+    let place = Place::new();
+    let warnings = |text: &str| {
+        let resolved = place.sources(&format!("{text}\n{GOOD}")).resolve().unwrap();
+        resolved.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let told = warnings("regions = [{ name = \"us-1\", url = \"wss://a\" }]");
+    assert!(told.contains("regions: does not have eu-central-1, which this node serves"), "{told}");
+    let told =
+        warnings("public_url = \"wss://b\"\nregions = [{ name = \"eu-central-1\", url = \"wss://a\" }]");
+    assert!(
+        told.contains("node.toml:2:1: regions: has wss://a for eu-central-1, and public_url is wss://b"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Values of keys: how they are read from TOML, from variables and flags, and how they are shown.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use toml::Spanned;
 use toml::de::DeValue;
 
-use super::draft::Draft;
+use super::cluster::without_password;
+use super::draft::{Draft, RegionKeys};
 use super::keys::Field;
 
 /// What is wrong with a value, and its mend.
@@ -27,8 +31,19 @@ impl Field {
             (Self::Files(get), DeValue::Array(_)) => {
                 *get(draft) = texts(value)?.iter().map(|path| join(base, path)).collect();
             }
+            (Self::Addresses(get), DeValue::Table(table)) => {
+                *get(draft) = table.iter().map(|entry| address(entry, base)).collect::<Result<_, _>>()?;
+            }
+            (Self::Regions(get), DeValue::Array(array)) => {
+                *get(draft) = array.iter().map(|item| region(item.get_ref())).collect::<Result<_, _>>()?;
+            }
             (
-                Self::Bytes(..) | Self::Time(..) | Self::Text(_) | Self::File(_) | Self::Choice(..),
+                Self::Bytes(..)
+                | Self::Time(..)
+                | Self::Text(_)
+                | Self::File(_)
+                | Self::Choice(..)
+                | Self::Address(_),
                 DeValue::String(text),
             ) => {
                 return self.set_text(draft, text, base);
@@ -63,6 +78,9 @@ impl Field {
                 *get(draft) = time;
             }
             Self::Text(get) => text.clone_into(get(draft)),
+            Self::Address(get) => *get(draft) = with_files(base, text),
+            Self::Addresses(get) => *get(draft) = addresses_of(text, base)?,
+            Self::Regions(get) => *get(draft) = regions_of(text)?,
             Self::File(get) => *get(draft) = join(base, text),
             Self::Texts(get) => *get(draft) = list(),
             Self::Files(get) => *get(draft) = list().iter().map(|path| join(base, path)).collect(),
@@ -84,12 +102,26 @@ impl Field {
             Self::Count(get, _) => *get(to) = *get(from),
             Self::Entries(get, _) | Self::Bytes(get, _) => *get(to) = *get(from),
             Self::Time(get, _) => *get(to) = *get(from),
-            Self::Text(get) | Self::File(get) | Self::Choice(get, _) => get(from).clone_into(get(to)),
+            Self::Text(get) | Self::File(get) | Self::Choice(get, _) | Self::Address(get) => {
+                get(from).clone_into(get(to));
+            }
+            Self::Addresses(get) => get(from).clone_into(get(to)),
+            Self::Regions(get) => get(from).clone_into(get(to)),
             Self::Texts(get) | Self::Files(get) => get(from).clone_into(get(to)),
         }
     }
 
-    /// The value as TOML.
+    /// Whether two drafts have another value, be it one that is not shown.
+    pub(super) fn differs(&self, one: &Draft, other: &Draft) -> bool {
+        let (one_too, other_too) = (&mut one.clone(), &mut other.clone());
+        match self {
+            Self::Address(get) => get(one_too) != get(other_too),
+            Self::Addresses(get) => get(one_too) != get(other_too),
+            _ => self.show(one) != self.show(other),
+        }
+    }
+
+    /// The value as TOML, without passwords.
     pub(super) fn show(&self, draft: &Draft) -> String {
         // The accessors lend mutably; a copy is cheap here.
         let draft = &mut draft.clone();
@@ -103,6 +135,17 @@ impl Field {
             },
             Self::Time(get, _) => quoted(&show_time(get(draft))),
             Self::Text(get) | Self::File(get) | Self::Choice(get, _) => quoted(get(draft)),
+            Self::Address(get) => quoted(&without_password(get(draft))),
+            Self::Addresses(get) => {
+                let all: Vec<String> = get(draft)
+                    .iter()
+                    .map(|(name, url)| format!("{} = {}", quoted(name), quoted(&without_password(url))))
+                    .collect();
+                if all.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", all.join(", ")) }
+            }
+            Self::Regions(get) => {
+                format!("[{}]", get(draft).iter().map(show_region).collect::<Vec<_>>().join(", "))
+            }
             Self::Texts(get) | Self::Files(get) => {
                 let items: Vec<String> = get(draft).iter().map(|item| quoted(item)).collect();
                 format!("[{}]", items.join(", "))
@@ -121,9 +164,102 @@ impl Field {
             Self::File(_) => "a path".to_owned(),
             Self::Texts(_) => "a list of texts".to_owned(),
             Self::Files(_) => "a list of paths".to_owned(),
+            Self::Address(_) => "an address, as in \"redis://HOST:6379\",".to_owned(),
+            Self::Addresses(_) => {
+                "a table of addresses, as in { \"aws-eu-west-1\" = \"redis://HOST:6379\" },".to_owned()
+            }
+            Self::Regions(_) => "a table [[regions]] for each region".to_owned(),
             Self::Choice(_, choices) => format!("one of {}", choices.join(", ")),
         }
     }
+}
+
+fn address(
+    (name, url): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>),
+    base: &Path,
+) -> Result<(String, String), Wrong> {
+    match url.get_ref() {
+        DeValue::String(url) => Ok((name.get_ref().to_string(), with_files(base, url))),
+        other => Err(format!("{}: an address was expected, not {}", name.get_ref(), kind(other))),
+    }
+}
+
+/// A URL whose `ca=FILE` is, as all paths in a file, relative to the file.
+fn with_files(base: &Path, url: &str) -> String {
+    let Some((address, query)) = url.split_once('?') else { return url.to_owned() };
+    let part = |part: &str| match part.strip_prefix("ca=") {
+        Some(file) => format!("ca={}", join(base, file)),
+        None => part.to_owned(),
+    };
+    format!("{address}?{}", query.split('&').map(part).collect::<Vec<_>>().join("&"))
+}
+
+fn region(value: &DeValue<'_>) -> Result<RegionKeys, Wrong> {
+    let DeValue::Table(table) = value else {
+        return Err(format!("a table [[regions]] for each region was expected; it holds {}", kind(value)));
+    };
+    let mut region = RegionKeys { status: "live".to_owned(), ..RegionKeys::default() };
+    for (name, value) in table {
+        let DeValue::String(text) = value.get_ref() else {
+            return Err(format!("{}: a text was expected, not {}", name.get_ref(), kind(value.get_ref())));
+        };
+        set_of_region(&mut region, name.get_ref(), text)?;
+    }
+    Ok(region)
+}
+
+fn set_of_region(region: &mut RegionKeys, name: &str, text: &str) -> Result<(), Wrong> {
+    let field = match name {
+        "name" => &mut region.name,
+        "url" => &mut region.url,
+        "status" => &mut region.status,
+        "area" => &mut region.area,
+        _ => return Err(format!("a region has name, url, status and area, and no {name}")),
+    };
+    text.clone_into(field);
+    Ok(())
+}
+
+/// `NAME=VALUE`, and so on.
+fn pairs(text: &str, between: char) -> impl Iterator<Item = Result<(&str, &str), Wrong>> {
+    let whole = text.split(between).map(str::trim).filter(|pair| !pair.is_empty());
+    whole.map(|pair| {
+        let (name, value) = pair.split_once('=').ok_or("has a part without `=`; write NAME=VALUE")?;
+        Ok((name.trim(), value.trim()))
+    })
+}
+
+/// Addresses in a variable: `CODE=URL;CODE=URL`.
+fn addresses_of(text: &str, base: &Path) -> Result<BTreeMap<String, String>, Wrong> {
+    let one =
+        |pair: Result<(&str, &str), Wrong>| pair.map(|(name, url)| (name.to_owned(), with_files(base, url)));
+    pairs(text, ';').map(one).collect()
+}
+
+/// Regions in a variable: `name=…,url=…;name=…`.
+fn regions_of(text: &str) -> Result<Vec<RegionKeys>, Wrong> {
+    let one = |text: &str| {
+        let mut region = RegionKeys { status: "live".to_owned(), ..RegionKeys::default() };
+        for pair in pairs(text, ',') {
+            let (name, value) = pair?;
+            set_of_region(&mut region, name, value)?;
+        }
+        Ok(region)
+    };
+    text.split(';').filter(|text| !text.trim().is_empty()).map(one).collect()
+}
+
+fn show_region(region: &RegionKeys) -> String {
+    let RegionKeys { name, url, status, area, place: _ } = region;
+    let mut fields = vec![
+        format!("name = {}", quoted(name)),
+        format!("url = {}", quoted(url)),
+        format!("status = {}", quoted(status)),
+    ];
+    if !area.is_empty() {
+        fields.push(format!("area = {}", quoted(area)));
+    }
+    format!("{{ {} }}", fields.join(", "))
 }
 
 fn kind(value: &DeValue<'_>) -> String {

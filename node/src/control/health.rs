@@ -7,13 +7,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::routes::Shared;
 use super::{problem, retry_after_secs};
 
 /// The state of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Status {
@@ -50,6 +50,10 @@ pub enum Cause {
     NoKeys = 8,
     /// The process has as much memory as it may.
     Memory = 16,
+    /// A registry is out of reach: documents that nobody here has open cannot be opened.
+    Registry = 32,
+    /// The region's sessions are out of reach: nothing is acknowledged.
+    Sessions = 64,
 }
 
 /// Without one of these no new client can be served.

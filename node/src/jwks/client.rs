@@ -1,24 +1,17 @@
 //! One request for a set of keys: everything about it is bounded, and nothing that answers is trusted further than TLS goes.
 
-use std::error::Error;
-use std::fmt::Write as _;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderName, Request, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use pinwire_token::Jwks;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::address::follow;
 use super::{JwksSources, shown};
+use crate::https::{self, chain, text};
 
 /// Sets are a few KiB; those of large providers with certificates in them some tens.
 const BODY_BYTES_MAX: usize = 512 << 10;
@@ -47,7 +40,7 @@ pub(crate) struct Fetched {
 /// Makes requests.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: HttpClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    http: https::Client<Empty<Bytes>>,
     allow_http: bool,
     deadline: Duration,
 }
@@ -58,30 +51,9 @@ impl Client {
     /// # Errors
     /// There are none, and one is needed.
     pub(crate) fn new(sources: &JwksSources) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        let (_, _) = roots.add_parsable_certificates(system.certs);
-        let (_, _) = roots.add_parsable_certificates(sources.authorities.iter().cloned());
-        if roots.is_empty() && sources.urls.iter().any(|url| url.scheme_str() == Some("https")) {
-            return Err(io::Error::other(
-                "this host trusts no certificate authority; install ca-certificates, or set tokens.jwks_ca_file",
-            ));
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        // Rounds are minutes apart: a connection kept for the next one would most often be closed by then. No proxy is looked for.
-        let http = HttpClient::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        let is_https = sources.urls.iter().any(|url| url.scheme_str() == Some("https"));
+        // Rounds are minutes apart: a connection kept for the next one would most often be closed by then.
+        let http = https::client(&sources.authorities, is_https.then_some("tokens.jwks_urls"), 0)?;
         Ok(Self { http, allow_http: sources.allow_http, deadline: sources.deadline })
     }
 
@@ -101,7 +73,7 @@ impl Client {
         for _ in 0..=REDIRECTS_MAX {
             let mut request = Request::get(at.clone())
                 .header(header::ACCEPT, "application/jwk-set+json, application/json")
-                .header(header::USER_AGENT, concat!("pinwire-node/", env!("CARGO_PKG_VERSION")));
+                .header(header::USER_AGENT, https::USER_AGENT);
             if let Some(etag) = etag {
                 request = request.header(header::IF_NONE_MATCH, etag);
             }
@@ -152,10 +124,6 @@ async fn read(headers: HeaderMap, body: Incoming) -> Result<Answer, String> {
     }))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
 /// RFC 9111 5.2.2: for how long the answer is fresh. What must not be kept is fresh for no time.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let directives = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
@@ -169,18 +137,4 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
         }
     }
     age
-}
-
-/// An error with all that caused it.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            let _ = write!(text, ": {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

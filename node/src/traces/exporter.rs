@@ -1,6 +1,5 @@
 //! The thread that takes records from the queue and sends them to a collector.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,16 +9,12 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::{Request, header};
 use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use prost::Message;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::{Queue, Record, Traces, otlp};
+use crate::https::{self, chain};
 
 /// How often the queue is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -54,43 +49,22 @@ pub(crate) fn start(traces: Traces, region: String) -> io::Result<(Arc<Queue>, E
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let queue = Arc::new(Queue::new(traces.one_in));
     let (stop, stopping) = watch::channel(());
-    let sender =
-        Sender { client: client(&traces)?, queue: Arc::clone(&queue), traces, region, is_down: false };
+    let is_https = traces.endpoint.scheme_str() == Some("https");
+    let sender = Sender {
+        client: https::client(&[], is_https.then_some("traces.endpoint"), 1)?,
+        queue: Arc::clone(&queue),
+        traces,
+        region,
+        is_down: false,
+    };
     let thread = std::thread::Builder::new()
         .name("traces".to_owned())
         .spawn(move || runtime.block_on(sender.run(stopping)))?;
     Ok((queue, Exporter { stop: Some(stop), thread: Some(thread) }))
 }
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
-fn client(traces: &Traces) -> io::Result<HttpClient> {
-    let mut roots = RootCertStore::empty();
-    if traces.endpoint.scheme_str() == Some("https") {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(io::Error::other(
-                "this host trusts no certificate authority, and traces.endpoint is https; install ca-certificates",
-            ));
-        }
-    }
-    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(connector);
-    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector))
-}
-
 struct Sender {
-    client: HttpClient,
+    client: https::Client<Full<Bytes>>,
     queue: Arc<Queue>,
     traces: Traces,
     region: String,
@@ -141,7 +115,7 @@ impl Sender {
         let body = otlp::request(batch, &self.region).encode_to_vec();
         let mut request = Request::post(self.traces.endpoint.clone())
             .header(header::CONTENT_TYPE, "application/x-protobuf")
-            .header(header::USER_AGENT, concat!("pinwire-node/", env!("CARGO_PKG_VERSION")));
+            .header(header::USER_AGENT, https::USER_AGENT);
         for (name, value) in &self.traces.headers {
             request = request.header(name, value);
         }
@@ -166,16 +140,4 @@ impl Sender {
             _ => {}
         }
     }
-}
-
-/// An error and what caused it.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -51,6 +51,11 @@ impl SentinelRig {
         link_to(&self.url())
     }
 
+    /// The servers, the first master among them, without the sentinels.
+    pub fn servers(&self) -> &[ServerRig] {
+        &self.servers
+    }
+
     /// The server that the sentinels name.
     pub fn master(&mut self) -> &mut ServerRig {
         let port = self.named_port();

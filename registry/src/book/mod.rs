@@ -14,7 +14,7 @@ mod pins;
 mod shares;
 
 use crate::{
-    Answer, AppName, AppRecord, Claim, DocumentName, Node, NodeView, Owner, Pin, Region, Request, Used,
+    Answer, AppName, AppRecord, Claim, DocumentName, Hold, Node, NodeView, Owner, Pin, Region, Request, Used,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use std::sync::Arc;
 /// stops by itself.
 pub(crate) const TELL_LOST_LEASES: u64 = 2;
 
-/// A registry in memory.
-#[derive(Debug)]
+/// A registry in memory. A clone is a snapshot, as a replica that lags has it.
+#[derive(Clone, Debug)]
 pub struct Book {
     history: Arc<str>,
     nodes: BTreeMap<Node, Life>,
@@ -36,7 +36,7 @@ pub struct Book {
 }
 
 /// A node that lives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Life {
     view: NodeView,
     expires: u64,
@@ -50,7 +50,7 @@ struct Life {
     turn: BTreeSet<AppName>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct App {
     pins: BTreeMap<Box<str>, Entry>,
     /// The highest epoch that was ever given to, or asserted for, a document of the app.
@@ -60,14 +60,24 @@ struct App {
 }
 
 /// A pin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     region: Region,
     claim: Claim,
-    holders: BTreeSet<Node>,
+    /// With the latest of each one's holds.
+    holders: BTreeMap<Node, Hold>,
     /// When it ends: exactly while it has no holders.
     until: Option<u64>,
     /// Grace if its last holder dies.
+    grace_us: u64,
+}
+
+/// Who is to hold a pin, and how.
+#[derive(Clone, Copy, Debug)]
+struct Holding<'a> {
+    node: &'a Node,
+    hold: Hold,
+    /// Grace if it dies.
     grace_us: u64,
 }
 
@@ -83,6 +93,11 @@ impl Book {
         }
     }
 
+    /// This copy goes on in the place of the original, which may know more: under another history.
+    pub fn take_over(&mut self, history: impl Into<Arc<str>>) {
+        self.history = history.into();
+    }
+
     /// Carries out a request at a time (microseconds). Time must not go back.
     pub fn apply(&mut self, now: u64, request: &Request) -> Answer {
         self.settle(now);
@@ -92,19 +107,21 @@ impl Book {
                 self.renew(now, node, *lease_us, apps, versions)
             }
             Request::Retire { node, grace_us } => self.retire(now, node, *grace_us),
-            Request::Claim { document, node, nonce, max_documents, grace_us } => {
-                Answer::Claimed(self.claim(now, document, node, *nonce, (*max_documents, *grace_us)))
+            Request::Claim { document, node, nonce, hold, max_documents, grace_us } => {
+                let holding = Holding { node, hold: *hold, grace_us: *grace_us };
+                Answer::Claimed(self.claim(now, document, holding, *nonce, *max_documents))
             }
-            Request::Release { document, node, claim, grace_us } => {
-                self.release(now, document, node, *claim, *grace_us);
+            Request::Release { document, node, hold, grace_us } => {
+                self.release(now, document, node, *hold, *grace_us);
                 Answer::Done
             }
             Request::Assert { node, pins, grace_us } => {
                 Answer::Asserted(self.assert(now, node, pins, *grace_us))
             }
             Request::Locate { document } => Answer::Located(self.locate(now, document)),
-            Request::Move { document, claim, node, nonce, grace_us } => {
-                Answer::Claimed(self.move_to(now, document, *claim, node, (*nonce, *grace_us)))
+            Request::Move { document, claim, node, nonce, hold, grace_us } => {
+                let holding = Holding { node, hold: *hold, grace_us: *grace_us };
+                Answer::Claimed(self.move_to(now, document, *claim, holding, *nonce))
             }
             Request::Usage { app } => Answer::Used(self.usage(app)),
             Request::App { app } => Answer::App(self.record(app)),

@@ -19,7 +19,7 @@ pub(super) struct Used {
 }
 
 /// What all nodes use of an app.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Uses {
     nodes: BTreeMap<Node, Used>,
     limit: u32,

@@ -7,6 +7,9 @@ use pinwire_registry::{
 
 pub const MILLISECOND: u64 = 1000;
 pub const LEASE: u64 = 20_000 * MILLISECOND;
+/// A hold of a node that has no other, and one above all.
+pub const HOLD: u64 = 1;
+pub const ANY_HOLD: u64 = 1 << 40;
 pub const GRACE: u64 = 10_000 * MILLISECOND;
 
 pub async fn ask(registry: &dyn Registry, request: Request) -> Answer {
@@ -69,6 +72,7 @@ pub async fn claim_at_most(
         document: document.clone(),
         node: node.clone(),
         nonce: fastrand::u64(..),
+        hold: HOLD,
         max_documents: most,
         grace_us: GRACE,
     };
@@ -102,10 +106,10 @@ pub async fn release(
     registry: &dyn Registry,
     node: &Node,
     document: &DocumentName,
-    claim: Claim,
+    hold: u64,
     grace_us: u64,
 ) {
-    let request = Request::Release { document: document.clone(), node: node.clone(), claim, grace_us };
+    let request = Request::Release { document: document.clone(), node: node.clone(), hold, grace_us };
     assert_eq!(ask(registry, request).await, Answer::Done);
 }
 
@@ -118,7 +122,8 @@ pub async fn assert_pins(
     node: &Node,
     pins: &[(DocumentName, Claim)],
 ) -> Option<Vec<Asserted>> {
-    let request = Request::Assert { node: node.clone(), pins: pins.to_vec(), grace_us: GRACE };
+    let pins = pins.iter().map(|(document, claim)| (document.clone(), *claim, HOLD)).collect();
+    let request = Request::Assert { node: node.clone(), pins, grace_us: GRACE };
     match ask(registry, request).await {
         Answer::Asserted(outcome) => outcome,
         other => panic!("{other:?}"),

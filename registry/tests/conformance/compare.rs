@@ -18,7 +18,7 @@ enum Step {
     Renew(usize, Vec<(usize, u32, u32, u32)>),
     Retire(usize, usize),
     Claim(usize, usize, usize, u32),
-    Release(usize, usize, usize, usize),
+    Release(usize, usize, u64, usize),
     Assert(usize, Vec<(usize, usize, u64)>),
     Locate(usize),
     Move(usize, usize, usize),
@@ -36,7 +36,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         6 => (node.clone(), prop::collection::vec(used, 0..3)).prop_map(|(node, apps)| Step::Renew(node, apps)),
         1 => (node.clone(), 0..3_usize).prop_map(|(node, grace)| Step::Retire(node, grace)),
         8 => (node.clone(), doc.clone(), 0..3_usize, 2..6_u32).prop_map(|(n, d, g, most)| Step::Claim(n, d, g, most)),
-        5 => (node.clone(), doc.clone(), 0..3_usize, 0..3_usize).prop_map(|(n, d, c, g)| Step::Release(n, d, c, g)),
+        5 => (node.clone(), doc.clone(), 2..5_u64, 0..3_usize).prop_map(|(n, d, c, g)| Step::Release(n, d, c, g)),
         3 => (node.clone(), prop::collection::vec((doc.clone(), 0..4_usize, 0..3_u64), 0..3))
             .prop_map(|(node, pins)| Step::Assert(node, pins)),
         4 => doc.clone().prop_map(Step::Locate),
@@ -116,22 +116,23 @@ impl World {
                 document: self.document(*doc),
                 node: self.nodes[*node].clone(),
                 nonce,
+                hold: nonce % 4,
                 max_documents: *most,
                 grace_us: GRACES[*grace],
             },
-            Step::Release(node, doc, claim, grace) => Request::Release {
+            Step::Release(node, doc, hold, grace) => Request::Release {
                 document: self.document(*doc),
                 node: self.nodes[*node].clone(),
-                claim: self.claim(*doc, *claim),
+                hold: *hold,
                 grace_us: GRACES[*grace],
             },
             Step::Assert(node, pins) => {
                 let pin = |(doc, back, ahead): &(usize, usize, u64)| {
                     let claim = self.claim(*doc, *back);
-                    (
-                        self.document(*doc),
-                        Claim { epoch: claim.epoch + ahead / 2, nonce: claim.nonce + ahead % 2 },
-                    )
+                    {
+                        let claim = Claim { epoch: claim.epoch + ahead / 2, nonce: claim.nonce + ahead % 2 };
+                        (self.document(*doc), claim, nonce % 4)
+                    }
                 };
                 let pins = pins.iter().map(pin).collect();
                 Request::Assert { node: self.nodes[*node].clone(), pins, grace_us: GRACES[1] }
@@ -142,6 +143,7 @@ impl World {
                 claim: self.claim(*doc, *claim),
                 node: self.nodes[*node].clone(),
                 nonce,
+                hold: nonce % 4,
                 grace_us: GRACES[2],
             },
             Step::Usage(app) => Request::Usage { app: self.app(*app) },

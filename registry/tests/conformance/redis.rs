@@ -9,8 +9,26 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The rights that docs/registry.md names: enough, and no more.
+/// Names the rights that are enough.
 const ACL: &str = include_str!("../../../docs/registry.md");
+
+/// Makes the documented user on a server, and returns what stands before the host in a URL.
+fn make_user(server: &ServerRig) -> &'static str {
+    for line in ACL.lines().filter(|line| line.starts_with("ACL SETUSER pinwire ")) {
+        let parts: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(server.command(&parts), "+OK\r\n", "{line}");
+    }
+    "pinwire:secret@"
+}
+
+fn link_to(url: &str) -> Link {
+    Link::new(url.parse().expect("a URL"), Settings::default()).expect("a link")
+}
+
+/// A URL with the documented user.
+fn with_user(url: &str, login: &str) -> Link {
+    link_to(&url.replacen("://", &format!("://{login}"), 1))
+}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
@@ -27,7 +45,8 @@ async fn a_server_keeps_the_rules() {
 #[tokio::test]
 async fn a_cluster_keeps_the_rules() {
     let rig = ClusterRig::start();
-    rules::all(&RedisRegistry::new(rig.link())).await;
+    let logins: Vec<&str> = rig.servers().iter().map(make_user).collect();
+    rules::all(&RedisRegistry::new(with_user(&rig.url(), logins[0]))).await;
     let connections = || RedisRegistry::new(rig.link());
     rules::race(&[connections(), connections(), connections(), connections()]).await;
 }
@@ -35,15 +54,7 @@ async fn a_cluster_keeps_the_rules() {
 #[tokio::test]
 async fn a_user_with_the_documented_rights_keeps_the_rules_over_tls() {
     let server = ServerRig::start(&Options { tls: true, ..Options::default() });
-    let line = ACL
-        .lines()
-        .find(|line| line.starts_with("ACL SETUSER pinwire "))
-        .expect("the line in the documentation");
-    let parts: Vec<&str> = line.split_whitespace().collect();
-    assert!(server.command(&parts).starts_with("+OK"), "{line}");
-    let password = parts.iter().find_map(|part| part.strip_prefix('>')).expect("a password");
-    let url = server.tls_url(&format!("pinwire:{password}@"));
-    let link = Link::new(url.parse().expect("a URL"), Settings::default()).expect("a link");
+    let link = link_to(&server.tls_url(make_user(&server)));
     rules::all(&RedisRegistry::new(link.clone())).await;
     // Nothing outside the registry's keys.
     let mut command = pinwire_redis::cmd("GET");
@@ -88,7 +99,8 @@ async fn renew_until_answered(
 #[tokio::test]
 async fn under_sentinel_the_rules_hold_and_a_switch_shows_in_the_history() {
     let mut rig = SentinelRig::start(Duration::from_millis(300));
-    let registry = RedisRegistry::new(rig.link());
+    let logins: Vec<&str> = rig.servers().iter().map(make_user).collect();
+    let registry = RedisRegistry::new(with_user(&rig.url(), logins[0]));
     rules::all(&registry).await;
     let eu = new_node(&registry, "eu", "survivor").await;
     let doc = document("t::switch", "doc");
@@ -124,6 +136,19 @@ async fn a_server_that_comes_back_empty_shows_and_is_filled_again() {
 }
 
 #[tokio::test]
+async fn a_dead_node_claims_nothing_though_nobody_has_noticed_its_death() {
+    let server = ServerRig::start(&Options::default());
+    let registry = RedisRegistry::new(server.link());
+    let mortal = new_node(&registry, "eu", "mortal").await;
+    let doc = document("t::unnoticed", "doc");
+    let held = pin(&registry, &mortal, &doc).await;
+    die(&registry, &mortal).await;
+    assert_eq!(claim(&registry, &mortal, &doc).await, Claimed::Unknown);
+    assert_eq!(assert_pins(&registry, &mortal, &[(doc.clone(), held)]).await, None);
+    assert!(locate(&registry, &doc).await.is_some_and(|found| found.nodes.is_empty()));
+}
+
+#[tokio::test]
 async fn pins_of_a_dead_node_are_swept_in_pieces_and_leave_nothing_behind() {
     let server = ServerRig::start(&Options::default());
     let registry = RedisRegistry::new(server.link());
@@ -150,7 +175,7 @@ async fn a_renewal_sets_off_the_sweep() {
     let registry = RedisRegistry::new(server.link());
     let (mortal, eu) = (new_node(&registry, "eu", "mortal").await, new_node(&registry, "eu", "e1").await);
     let pins: Vec<_> = (0..200)
-        .map(|index| (document("t::sweep", &index.to_string()), Claim { epoch: 1, nonce: 1 }))
+        .map(|index| (document("t::sweep", &index.to_string()), Claim { epoch: 1, nonce: 1 }, HOLD))
         .collect();
     ask(&registry, Request::Assert { node: mortal.clone(), pins, grace_us: 0 }).await;
     die(&registry, &mortal).await;

@@ -14,6 +14,7 @@ pub async fn all(registry: &dyn Registry) {
         another_holder_keeps_the_pin(registry),
         a_retired_node_leaves_with_grace(registry),
         epochs_rise(registry),
+        late_requests(registry),
         assertions(registry),
         moves(registry),
         document_limits(registry),
@@ -38,12 +39,10 @@ async fn one_region_wins(registry: &dyn Registry) {
     assert_eq!(found.nodes.into_iter().collect::<HashSet<_>>(), HashSet::from([eu.clone(), eu2.clone()]));
     assert_eq!(usage(registry, "t::wins").await.documents, 1);
 
-    // An older claim releases nothing; the last holder's release begins the grace.
-    let older = Claim { epoch: held.epoch - 1, ..held };
-    release(registry, &eu, &doc, older, 0).await;
-    release(registry, &eu, &doc, held, 0).await;
+    // The last holder's release begins the grace.
+    release(registry, &eu, &doc, ANY_HOLD, 0).await;
     assert_eq!(locate(registry, &doc).await.expect("held by the other").nodes, std::slice::from_ref(&eu2));
-    release(registry, &eu2, &doc, held, 0).await;
+    release(registry, &eu2, &doc, ANY_HOLD, 0).await;
     assert_eq!(locate(registry, &doc).await, None);
     assert_eq!(usage(registry, "t::wins").await.documents, 0);
 }
@@ -52,7 +51,7 @@ async fn grace_keeps_the_pin_for_its_region(registry: &dyn Registry) {
     let (eu, us) = (new_node(registry, "eu", "e1").await, new_node(registry, "us", "u1").await);
     let doc = document("t::grace", "doc");
     let held = pin(registry, &eu, &doc).await;
-    release(registry, &eu, &doc, held, 60_000 * MILLISECOND).await;
+    release(registry, &eu, &doc, ANY_HOLD, 60_000 * MILLISECOND).await;
     let found = locate(registry, &doc).await.expect("a pin in its grace");
     assert!(found.nodes.is_empty());
     assert!(found.grace.is_some_and(|left| left > 0 && left <= 60_000 * MILLISECOND), "{:?}", found.grace);
@@ -61,7 +60,7 @@ async fn grace_keeps_the_pin_for_its_region(registry: &dyn Registry) {
     assert_eq!(locate(registry, &doc).await.expect("a pin").grace, None);
 
     assert_eq!(usage(registry, "t::grace").await.documents, 1);
-    release(registry, &eu, &doc, held, MILLISECOND).await;
+    release(registry, &eu, &doc, ANY_HOLD, MILLISECOND).await;
     pass(5 * MILLISECOND).await;
     assert_eq!(usage(registry, "t::grace").await.documents, 0);
     let anew = pin(registry, &us, &doc).await;
@@ -75,6 +74,7 @@ async fn a_dead_node_leaves_when_its_lease_ends(registry: &dyn Registry) {
         document: doc.clone(),
         node: eu.clone(),
         nonce: 1,
+        hold: HOLD,
         max_documents: u32::MAX,
         grace_us,
     };
@@ -120,7 +120,7 @@ async fn another_holder_keeps_the_pin(registry: &dyn Registry) {
     die(registry, &mortal).await;
     let found = locate(registry, &doc).await.expect("a pin");
     assert_eq!((found.nodes, found.grace), (vec![other.clone()], None));
-    release(registry, &other, &doc, held, 0).await;
+    release(registry, &other, &doc, ANY_HOLD, 0).await;
     assert_eq!(locate(registry, &doc).await, None);
 }
 
@@ -145,13 +145,33 @@ async fn epochs_rise(registry: &dyn Registry) {
         let held = pin(registry, &eu, &doc).await;
         assert!(held.epoch > last.epoch);
         last = held;
-        release(registry, &eu, &doc, held, 0).await;
+        release(registry, &eu, &doc, ANY_HOLD, 0).await;
     }
     // Ahead of the clock, as after a fail-over to a server whose clock is behind.
     let ahead = Claim { epoch: last.epoch + 3_600_000_000, nonce: 7 };
     assert_eq!(assert_pins(registry, &eu, &[(doc.clone(), ahead)]).await, Some(vec![Asserted::Held(ahead)]));
-    release(registry, &eu, &doc, ahead, 0).await;
+    release(registry, &eu, &doc, ANY_HOLD, 0).await;
     assert!(pin(registry, &eu, &doc).await.epoch > ahead.epoch);
+}
+
+/// Requests that were given up may still be carried out, after later ones.
+async fn late_requests(registry: &dyn Registry) {
+    let eu = new_node(registry, "eu", "e1").await;
+    let doc = document("t::late", "doc");
+    let claim = async |hold| {
+        let (document, node) = (doc.clone(), eu.clone());
+        let request = Request::Claim { document, node, nonce: hold, hold, max_documents: 9, grace_us: GRACE };
+        assert!(matches!(ask(registry, request).await, Answer::Claimed(Claimed::Held { .. })));
+    };
+    claim(5).await;
+    claim(7).await;
+    claim(6).await;
+    for late in [5, 6] {
+        release(registry, &eu, &doc, late, 0).await;
+        assert_eq!(locate(registry, &doc).await.expect("a later hold").nodes, std::slice::from_ref(&eu));
+    }
+    release(registry, &eu, &doc, 7, 0).await;
+    assert_eq!(locate(registry, &doc).await, None);
 }
 
 async fn assertions(registry: &dyn Registry) {
@@ -181,7 +201,7 @@ async fn assertions(registry: &dyn Registry) {
         assert_eq!(lost.len(), 1, "{lost:?}");
         assert_eq!((&lost[0].0, lost[0].1.claim, &*lost[0].1.region), (&kept, higher, "us"));
     }
-    release(registry, &eu, &kept, held, GRACE).await;
+    release(registry, &eu, &kept, ANY_HOLD, GRACE).await;
     assert!(renew(registry, &eu).await.lost.is_empty());
     assert_eq!(locate(registry, &kept).await.expect("a pin").nodes, std::slice::from_ref(&us));
 
@@ -199,8 +219,14 @@ async fn moves(registry: &dyn Registry) {
     let (eu, us) = (new_node(registry, "eu", "e1").await, new_node(registry, "us", "u1").await);
     let doc = document("t::moves", "doc");
     let held = pin(registry, &eu, &doc).await;
-    let request =
-        |claim| Request::Move { document: doc.clone(), claim, node: us.clone(), nonce: 42, grace_us: GRACE };
+    let request = |claim| Request::Move {
+        document: doc.clone(),
+        claim,
+        node: us.clone(),
+        nonce: 42,
+        hold: HOLD,
+        grace_us: GRACE,
+    };
     let stale = Claim { nonce: !held.nonce, ..held };
     assert_eq!(ask(registry, request(stale)).await, Answer::Claimed(Claimed::Stale));
     let Answer::Claimed(Claimed::Held { claim: moved, is_new: false }) = ask(registry, request(held)).await
@@ -219,6 +245,7 @@ async fn moves(registry: &dyn Registry) {
         claim: held,
         node: us.clone(),
         nonce: 1,
+        hold: HOLD,
         grace_us: GRACE,
     };
     assert_eq!(ask(registry, idle).await, Answer::Claimed(Claimed::Stale));
@@ -230,16 +257,21 @@ async fn document_limits(registry: &dyn Registry) {
     for index in 0..2 {
         assert!(matches!(claim_at_most(registry, &eu, &doc(index), 3).await, Claimed::Held { .. }));
     }
-    let request =
-        Request::Claim { document: doc(2), node: mortal.clone(), nonce: 1, max_documents: 3, grace_us: 0 };
+    let request = Request::Claim {
+        document: doc(2),
+        node: mortal.clone(),
+        nonce: 1,
+        hold: HOLD,
+        max_documents: 3,
+        grace_us: 0,
+    };
     assert!(matches!(ask(registry, request).await, Answer::Claimed(Claimed::Held { .. })));
     assert_eq!(claim_at_most(registry, &eu, &doc(3), 3).await, Claimed::Limit { active: 3 });
     // What is active may be joined.
     assert!(matches!(claim_at_most(registry, &eu, &doc(2), 3).await, Claimed::Held { is_new: false, .. }));
     die(registry, &mortal).await;
     assert_eq!(usage(registry, "t::limit").await.documents, 3);
-    let held = locate(registry, &doc(2)).await.expect("a pin").owner.claim;
-    release(registry, &eu, &doc(2), held, 0).await;
+    release(registry, &eu, &doc(2), ANY_HOLD, 0).await;
     assert!(matches!(claim_at_most(registry, &eu, &doc(3), 3).await, Claimed::Held { is_new: true, .. }));
 }
 

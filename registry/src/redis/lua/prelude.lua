@@ -55,19 +55,24 @@ end
 
 -- A pin is a member of pins:APP, all of score 0, so that pins are in the order of their names:
 -- NAME \0 EPOCH NONCE REGION GRACE UNTIL HOLDERS: epoch and nonce as 16 hexadecimal digits, grace and until in microseconds
--- (until is 0 while somebody holds it), holders as numbers of nodes with commas between.
+-- (until is 0 while somebody holds it), holders as NODE:HOLD with commas between: a node's number, and the latest of its holds.
 local function parse(member)
   local name, epoch, nonce, region, grace, till, holders =
     string.match(member, '^(.-)%z(%x+) (%x+) (%S+) (%d+) (%d+) (%S*)$')
   local pin = { member = member, name = name, epoch = epoch, nonce = nonce, region = region, grace = tonumber(grace) }
-  pin.till, pin.holders = tonumber(till), {}
-  for id in string.gmatch(holders, '%d+') do pin.holders[#pin.holders + 1] = id end
+  pin.till, pin.holders, pin.holds = tonumber(till), {}, {}
+  for id, hold in string.gmatch(holders, '(%d+):(%d+)') do
+    pin.holders[#pin.holders + 1] = id
+    pin.holds[id] = tonumber(hold)
+  end
   return pin
 end
 
 local function format(pin)
+  local holders = {}
+  for index, id in ipairs(pin.holders) do holders[index] = id .. ':' .. text(pin.holds[id]) end
   return pin.name .. '\0' .. pin.epoch .. ' ' .. pin.nonce .. ' ' .. pin.region .. ' ' .. text(pin.grace) .. ' '
-    .. text(pin.till) .. ' ' .. table.concat(pin.holders, ',')
+    .. text(pin.till) .. ' ' .. table.concat(holders, ',')
 end
 
 local function grace_member(app, name) return app .. '\0' .. name end
@@ -125,7 +130,7 @@ local function find(app, name)
   return nil
 end
 
-local function holds(pin, id)
+local function index_of(pin, id)
   for index, holder in ipairs(pin.holders) do
     if holder == id then return index end
   end
@@ -134,9 +139,17 @@ end
 
 local function lost_key(id) return key('lost:' .. id) end
 
--- Makes a node the holder (or one of them), and writes the pin.
-local function hold(app, pin, id, grace)
-  if not holds(pin, id) then pin.holders[#pin.holders + 1] = id end
+local function new_pin(name, epoch, nonce, region)
+  return { name = name, epoch = epoch, nonce = nonce, region = region, till = 0, holders = {}, holds = {} }
+end
+
+-- Makes a node the holder (or one of them) by its hold of this number, and writes the pin.
+local function hold(app, pin, id, number, grace)
+  if not index_of(pin, id) then
+    pin.holders[#pin.holders + 1] = id
+    pin.holds[id] = 0
+  end
+  pin.holds[id] = math.max(pin.holds[id], number)
   pin.grace, pin.till = grace, 0
   store(app, pin)
   call('HDEL', lost_key(id), grace_member(app, pin.name))
@@ -173,7 +186,7 @@ end
 local function win(app, pin, id, region, epoch, nonce, keep)
   local before = pin.holders
   pin.epoch, pin.nonce, pin.region = epoch, nonce, region
-  if not keep then pin.holders = {} end
+  if not keep then pin.holders, pin.holds = {}, {} end
   for _, holder in ipairs(before) do
     if holder ~= id then tell_lost(holder, app, pin) end
   end

@@ -1,0 +1,219 @@
+//! Saying again what is held, after the registry may have forgotten it.
+
+use crate::Effect;
+use crate::pins::{Pins, What};
+use pinwire_registry::{Answer, Asserted, Claim, DocumentName, Hold, Request};
+use std::collections::BTreeSet;
+
+/// Pins in one assertion.
+const BATCH: usize = 200;
+/// Assertions under way at once.
+const UNDER_WAY: usize = 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct Assertions {
+    due: BTreeSet<DocumentName>,
+    under_way: usize,
+    /// Nothing is served before all is asserted: the node has a new life.
+    bars: bool,
+    /// Rises whenever everything has to be asserted: what was claimed before and answered after belongs to it.
+    pub(crate) round: u64,
+}
+
+impl Assertions {
+    pub(crate) fn is_barred(&self) -> bool {
+        self.bars && !self.is_done()
+    }
+
+    fn is_done(&self) -> bool {
+        self.due.is_empty() && self.under_way == 0
+    }
+
+    pub(crate) fn add(&mut self, document: DocumentName) {
+        self.due.insert(document);
+    }
+
+    pub(crate) fn remove(&mut self, document: &DocumentName) {
+        self.due.remove(document);
+    }
+
+    /// The node begins a new life: what is under way belongs to the old one.
+    pub(crate) fn forget(&mut self) {
+        self.due.clear();
+        self.under_way = 0;
+    }
+}
+
+impl Pins {
+    /// The registry may have forgotten what the node holds; after a new life it certainly has.
+    pub(crate) fn assert_everything(&mut self, is_new_life: bool) {
+        self.assertions.round += 1;
+        self.assertions.bars |= is_new_life;
+        let held = self.documents.iter().filter(|(_, entry)| entry.claim().is_some());
+        self.assertions.due = held.map(|(document, _)| document.clone()).collect();
+    }
+
+    pub(crate) fn send_asserts(&mut self) {
+        while self.can_ask() && self.assertions.under_way < UNDER_WAY && !self.assertions.due.is_empty() {
+            let mut pins = Vec::new();
+            while pins.len() < BATCH {
+                let Some(document) = self.assertions.due.pop_first() else { break };
+                let held = self.documents.get(&document).and_then(|entry| entry.held());
+                pins.extend(held.map(|held| (document, held.claim, held.hold)));
+            }
+            if pins.is_empty() {
+                break;
+            }
+            let asked = pins.iter().map(|(document, _, hold)| (document.clone(), *hold)).collect();
+            let (node, grace_us) = (self.me.node.clone(), self.settings.grace_us);
+            self.assertions.under_way += 1;
+            self.ask(What::Assert { pins: asked }, Request::Assert { node, pins, grace_us });
+        }
+        if self.assertions.is_done() {
+            self.assertions.bars = false;
+        }
+    }
+
+    pub(crate) fn assert_answered(&mut self, pins: &[(DocumentName, Hold)], answer: Answer) {
+        self.assertions.under_way -= 1;
+        let Answer::Asserted(Some(verdicts)) = answer else { return self.begin_anew() };
+        for ((document, hold), verdict) in pins.iter().zip(verdicts) {
+            match verdict {
+                Asserted::Held(claim) if self.is_held(document, *hold) => {
+                    self.take_over(document, *hold, claim);
+                }
+                // It was left meanwhile, and whether the registry heard of that before or after is not known.
+                Asserted::Held(_) => self.release(document.clone(), *hold, true),
+                Asserted::Lost(owner) => self.lose(document, *hold, &owner),
+            }
+        }
+    }
+
+    fn is_held(&self, document: &DocumentName, hold: Hold) -> bool {
+        self.documents.get(document).and_then(|entry| entry.held()).is_some_and(|held| held.hold == hold)
+    }
+
+    /// Nodes of the region agreed on a higher claim.
+    pub(crate) fn take_over(&mut self, document: &DocumentName, hold: Hold, claim: Claim) {
+        let Some(entry) = self.documents.get_mut(document) else { return };
+        let Some(held) = entry.held_mut().filter(|held| held.hold == hold && held.claim < claim) else {
+            return;
+        };
+        held.claim = claim;
+        let news = entry.tickets().map(|ticket| Effect::Reclaimed(document.clone(), ticket, claim));
+        self.effects.extend(news);
+    }
+
+    /// They may have been asserted all the same, or be so later.
+    pub(crate) fn assert_failed(&mut self, pins: Vec<(DocumentName, Hold)>) {
+        self.assertions.under_way -= 1;
+        for (document, hold) in pins {
+            let held = self.documents.get_mut(&document).and_then(|entry| entry.held_mut());
+            match held {
+                Some(held) if held.hold == hold => {
+                    held.is_unsure = true;
+                    self.assertions.add(document);
+                }
+                _ => self.release(document, hold, true),
+            }
+        }
+        self.doubt();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BATCH, UNDER_WAY};
+    use crate::bench::{Bench, SECOND, claim, document, elsewhere, renewal};
+    use crate::{Effect, Lease, Ticket};
+    use pinwire_registry::{Answer, Asserted, Claimed, Request};
+
+    /// A node with so many documents.
+    fn holder(documents: usize) -> Bench {
+        let mut bench = Bench::living();
+        for number in 0..documents {
+            bench.has(&number.to_string(), number as u64, claim(number as u64));
+        }
+        bench
+    }
+
+    fn another_history(bench: &mut Bench) {
+        bench.at(bench.pins.next_deadline_us());
+        bench.renewed("b");
+    }
+
+    #[test]
+    fn a_registry_that_may_have_forgotten_something_is_told_everything() {
+        let mut bench = holder(3);
+        another_history(&mut bench);
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }), "and serves on");
+        bench.asserted(|document, claim| match &*document.name {
+            "0" => Asserted::Held(claim),
+            "1" => Asserted::Held(crate::bench::claim(90)),
+            _ => Asserted::Lost(elsewhere(91)),
+        });
+        assert!(bench.news.contains(&Effect::Reclaimed(document("1"), Ticket(1), claim(90))));
+        assert!(bench.news.contains(&Effect::Lost(document("2"), Ticket(2), elsewhere(91))));
+        assert_eq!(bench.pins.held().map(|(_, claim)| claim.epoch).collect::<Vec<_>>(), [0, 90]);
+        // The same history again: nothing to say.
+        bench.at(bench.pins.next_deadline_us());
+        bench.renewed("b");
+        assert!(bench.asks.is_empty());
+    }
+
+    #[test]
+    fn assertions_come_in_batches_of_which_some_are_under_way() {
+        let mut bench = holder(BATCH * (UNDER_WAY + 1) + 1);
+        another_history(&mut bench);
+        assert_eq!(bench.asks.len(), UNDER_WAY);
+        let mut told = 0;
+        while let Some((_, Request::Assert { pins, .. })) = bench.asks.front() {
+            told += pins.len();
+            bench.asserted(|_, claim| Asserted::Held(claim));
+        }
+        assert_eq!(told, BATCH * (UNDER_WAY + 1) + 1);
+    }
+
+    #[test]
+    fn a_claim_that_a_history_before_may_have_granted_is_asserted() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        let (ask, _) = bench.asked();
+        another_history(&mut bench);
+        bench.answer(ask, Answer::Claimed(Claimed::Held { claim: claim(1), is_new: true }));
+        assert!(matches!(bench.asked().1, Request::Assert { .. }));
+    }
+
+    #[test]
+    fn an_assertion_without_an_answer_is_repeated_and_what_was_left_meanwhile_released_twice() {
+        let mut bench = holder(2);
+        another_history(&mut bench);
+        let (ask, _) = bench.asked();
+        bench.leave("0", 0);
+        let (release, _) = bench.asked();
+        bench.answer(release, Answer::Done);
+        bench.fail(ask);
+        bench.renewed("b");
+        bench.asserted(|_, claim| Asserted::Held(claim));
+        for wait in [0, 20] {
+            bench.at(bench.now + wait * SECOND);
+            let at = bench.asks.iter().position(|(_, ask)| matches!(ask, Request::Release { hold: 1, .. }));
+            let (release, _) = bench.asks.remove(at.expect("a release")).expect("there");
+            bench.answer(release, Answer::Done);
+        }
+    }
+
+    #[test]
+    fn a_registry_that_does_not_know_who_asserts_meets_a_new_life() {
+        let mut bench = holder(1);
+        another_history(&mut bench);
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Asserted(None));
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        let (register, _) = bench.asked();
+        bench.answer(register, Answer::Renewed(renewal("b")));
+        bench.asserted(|_, _| Asserted::Lost(elsewhere(9)));
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+        assert!(bench.pins.is_empty());
+    }
+}

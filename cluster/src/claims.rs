@@ -1,0 +1,404 @@
+//! Taking documents, and losing them.
+
+use crate::pins::{Pins, What};
+use crate::{Decision, Effect, Ticket};
+use pinwire_registry::{Answer, Claim, Claimed, DocumentName, Hold, Owner, Request};
+use std::collections::BTreeMap;
+
+/// Claims under way at once.
+const UNDER_WAY: usize = 256;
+/// Claims that wait for their turn; more are refused.
+const WAITING: usize = 8_192;
+
+/// A document that somebody on this node wants, or has.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Who wants or has it. Empty while a claim is under way that nobody wants any more.
+    tickets: Vec<Ticket>,
+    state: State,
+    /// As whoever came first said.
+    max_documents: u32,
+    /// It is moved here from another region, which had it under this claim.
+    moves: Option<Claim>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its place among those that wait.
+    Waiting(u64),
+    Asked,
+    Held(Held),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) claim: Claim,
+    pub(crate) hold: Hold,
+    /// An assertion of it may still be on its way.
+    pub(crate) is_unsure: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Claiming {
+    /// In the order in which they came.
+    waiting: BTreeMap<u64, DocumentName>,
+    places: u64,
+    under_way: usize,
+}
+
+impl Claiming {
+    fn wait(&mut self, document: DocumentName) -> State {
+        self.places += 1;
+        self.waiting.insert(self.places, document);
+        State::Waiting(self.places)
+    }
+}
+
+impl Entry {
+    pub(crate) fn held(&self) -> Option<&Held> {
+        match &self.state {
+            State::Held(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn held_mut(&mut self) -> Option<&mut Held> {
+        match &mut self.state {
+            State::Held(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        self.held().map(|held| held.claim)
+    }
+
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        self.tickets.iter().copied()
+    }
+}
+
+impl Pins {
+    /// Somebody opens a document. Answered by [`Effect::Decided`] with the same ticket, unless it is left before.
+    pub fn hold(&mut self, document: &DocumentName, ticket: Ticket, max_documents: u32) {
+        self.want(document, ticket, max_documents, None);
+    }
+
+    /// Takes a document over that another region held under `claim` and has handed over. Else as [`Self::hold`].
+    pub fn move_here(&mut self, document: &DocumentName, ticket: Ticket, claim: Claim) {
+        self.want(document, ticket, u32::MAX, Some(claim));
+    }
+
+    fn want(&mut self, document: &DocumentName, ticket: Ticket, max_documents: u32, moves: Option<Claim>) {
+        if let Some(entry) = self.documents.get_mut(document) {
+            entry.tickets.push(ticket);
+            if let Some(claim) = entry.claim() {
+                self.decide(document, ticket, Decision::Held { claim, is_new: false });
+            }
+            return;
+        }
+        if self.is_out_of_reach() || self.claiming.waiting.len() >= WAITING {
+            return self.decide(document, ticket, Decision::TryAgain);
+        }
+        let state = self.claiming.wait(document.clone());
+        self.documents.insert(document.clone(), Entry { tickets: vec![ticket], state, max_documents, moves });
+        self.send_claims();
+    }
+
+    /// A hold is over: the document is closed. What is not known is left already, or lost.
+    pub fn leave(&mut self, document: &DocumentName, ticket: Ticket) {
+        let Some(entry) = self.documents.get_mut(document) else { return };
+        entry.tickets.retain(|held| *held != ticket);
+        if !entry.tickets.is_empty() {
+            return;
+        }
+        match entry.state {
+            State::Waiting(place) => {
+                self.claiming.waiting.remove(&place);
+                self.documents.remove(document);
+            }
+            // Its answer decides what is to be done.
+            State::Asked => {}
+            State::Held(held) => {
+                self.documents.remove(document);
+                self.assertions.remove(document);
+                self.release(document.clone(), held.hold, held.is_unsure);
+            }
+        }
+        self.send_releases();
+    }
+
+    pub(crate) fn send_claims(&mut self) {
+        while self.can_claim() && self.claiming.under_way < UNDER_WAY {
+            let Some((_, document)) = self.claiming.waiting.pop_first() else { return };
+            let Some(entry) = self.documents.get_mut(&document) else { continue };
+            self.holds += 1;
+            let (hold, nonce) = (self.holds, self.rng.u64(..));
+            entry.state = State::Asked;
+            let (node, grace_us) = (self.me.node.clone(), self.settings.grace_us);
+            let request = match entry.moves {
+                Some(claim) => {
+                    Request::Move { document: document.clone(), claim, node, nonce, hold, grace_us }
+                }
+                None => {
+                    let max_documents = entry.max_documents;
+                    Request::Claim { document: document.clone(), node, nonce, hold, max_documents, grace_us }
+                }
+            };
+            self.claiming.under_way += 1;
+            let round = self.assertions.round;
+            self.ask(What::Claim { document, hold, round }, request);
+        }
+    }
+
+    pub(crate) fn claim_answered(
+        &mut self,
+        document: &DocumentName,
+        hold: Hold,
+        round: u64,
+        is_current: bool,
+        answer: Answer,
+    ) {
+        self.claiming.under_way -= 1;
+        let Answer::Claimed(claimed) = answer else { return self.end_claim(document, &Decision::TryAgain) };
+        if !is_current {
+            // Whatever an earlier life was granted went with it.
+            return self.claim_again(document);
+        }
+        match claimed {
+            Claimed::Held { claim, is_new } => self.claim_granted(document, hold, round, claim, is_new),
+            Claimed::Elsewhere(owner) => self.end_claim(document, &Decision::Elsewhere(owner)),
+            Claimed::Limit { active } => self.end_claim(document, &Decision::Limit { active }),
+            Claimed::Stale => self.end_claim(document, &Decision::Stale),
+            Claimed::Unknown => {
+                self.claim_again(document);
+                self.begin_anew();
+            }
+        }
+    }
+
+    fn claim_granted(&mut self, document: &DocumentName, hold: Hold, round: u64, claim: Claim, is_new: bool) {
+        let Some(entry) = self.documents.get_mut(document) else { return };
+        if entry.tickets.is_empty() {
+            self.documents.remove(document);
+            return self.release(document.clone(), hold, false);
+        }
+        entry.state = State::Held(Held { claim, hold, is_unsure: false });
+        let first = entry.tickets[0];
+        let decided = entry.tickets.iter().map(|&ticket| {
+            let decision = Decision::Held { claim, is_new: is_new && ticket == first };
+            Effect::Decided(document.clone(), ticket, decision)
+        });
+        self.effects.extend(decided);
+        if round != self.assertions.round {
+            // A history that is over may have granted it.
+            self.assertions.add(document.clone());
+        }
+    }
+
+    fn claim_again(&mut self, document: &DocumentName) {
+        let Some(entry) = self.documents.get_mut(document) else { return };
+        if entry.tickets.is_empty() {
+            self.documents.remove(document);
+        } else {
+            entry.state = self.claiming.wait(document.clone());
+        }
+    }
+
+    /// It may have been granted, or be granted later: released then, whatever it was.
+    pub(crate) fn claim_failed(&mut self, document: &DocumentName, hold: Hold, is_current: bool) {
+        self.claiming.under_way -= 1;
+        self.end_claim(document, &Decision::TryAgain);
+        if is_current {
+            self.release(document.clone(), hold, true);
+            self.doubt();
+        }
+    }
+
+    fn end_claim(&mut self, document: &DocumentName, decision: &Decision) {
+        let Some(entry) = self.documents.remove(document) else { return };
+        for ticket in entry.tickets {
+            self.decide(document, ticket, decision.clone());
+        }
+    }
+
+    /// Everybody who waits comes again later.
+    pub(crate) fn refuse_waiting(&mut self) {
+        for document in std::mem::take(&mut self.claiming.waiting).into_values() {
+            self.end_claim(&document, &Decision::TryAgain);
+        }
+    }
+
+    /// A document belongs to this claim, unless the node has a higher one: what the registry said may be older than what it
+    /// granted since.
+    pub(crate) fn yield_to(&mut self, document: &DocumentName, owner: &Owner) {
+        let held = self.documents.get(document).and_then(Entry::held).copied();
+        let Some(held) = held.filter(|held| held.claim < owner.claim) else { return };
+        if owner.region == self.me.node.region {
+            self.take_over(document, held.hold, owner.claim);
+        } else {
+            self.lose(document, held.hold, owner);
+        }
+    }
+
+    pub(crate) fn lose(&mut self, document: &DocumentName, hold: Hold, owner: &Owner) {
+        let held = self.documents.get(document).and_then(Entry::held).copied();
+        let Some(held) = held.filter(|held| held.hold == hold) else { return };
+        self.assertions.remove(document);
+        if let Some(entry) = self.documents.remove(document) {
+            let lost = entry.tickets.into_iter();
+            self.effects.extend(lost.map(|ticket| Effect::Lost(document.clone(), ticket, owner.clone())));
+        }
+        if held.is_unsure {
+            self.release(document.clone(), hold, true);
+        }
+    }
+
+    fn decide(&mut self, document: &DocumentName, ticket: Ticket, decision: Decision) {
+        self.effects.push_back(Effect::Decided(document.clone(), ticket, decision));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UNDER_WAY, WAITING};
+    use crate::bench::{Bench, claim, document, elsewhere, renewal};
+    use crate::{Decision, Effect, Ticket};
+    use pinwire_registry::{Answer, Claimed, Request};
+
+    fn held(epoch: u64) -> Answer {
+        Answer::Claimed(Claimed::Held { claim: claim(epoch), is_new: true })
+    }
+
+    #[test]
+    fn a_claim_is_answered_with_what_the_registry_says() {
+        let mut bench = Bench::living();
+        let cases = [
+            (Claimed::Elsewhere(elsewhere(3)), Decision::Elsewhere(elsewhere(3))),
+            (Claimed::Limit { active: 7 }, Decision::Limit { active: 7 }),
+            (Claimed::Stale, Decision::Stale),
+            (
+                Claimed::Held { claim: claim(1), is_new: false },
+                Decision::Held { claim: claim(1), is_new: false },
+            ),
+        ];
+        for (ticket, (claimed, decision)) in cases.into_iter().enumerate() {
+            bench.hold("d", ticket as u64);
+            let (ask, _) = bench.asked();
+            bench.answer(ask, Answer::Claimed(claimed));
+            assert_eq!(bench.decided(ticket as u64), Some(decision));
+        }
+    }
+
+    #[test]
+    fn who_comes_while_a_claim_is_under_way_shares_it() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        bench.hold("d", 2);
+        let (ask, _) = bench.asked();
+        assert!(bench.asks.is_empty());
+        bench.answer(ask, held(1));
+        assert_eq!(bench.decided(1), Some(Decision::Held { claim: claim(1), is_new: true }));
+        assert_eq!(bench.decided(2), Some(Decision::Held { claim: claim(1), is_new: false }));
+        bench.leave("d", 1);
+        assert!(bench.asks.is_empty(), "somebody is left");
+        bench.leave("d", 2);
+        assert!(matches!(bench.asked().1, Request::Release { .. }));
+    }
+
+    #[test]
+    fn what_is_left_while_it_is_claimed_is_released() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        bench.leave("d", 1);
+        let (ask, _) = bench.asked();
+        bench.answer(ask, held(1));
+        assert_eq!(bench.decided(1), None);
+        assert!(matches!(bench.asked().1, Request::Release { hold: 1, .. }));
+        assert!(bench.pins.is_empty());
+    }
+
+    #[test]
+    fn who_comes_back_while_it_is_claimed_gets_it() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        bench.leave("d", 1);
+        bench.hold("d", 2);
+        bench.leave("d", 2);
+        bench.hold("d", 3);
+        let (ask, _) = bench.asked();
+        bench.answer(ask, held(1));
+        assert_eq!(bench.decided(3), Some(Decision::Held { claim: claim(1), is_new: true }));
+        assert!(bench.asks.is_empty());
+        // A leave of somebody who left before changes nothing.
+        bench.leave("d", 1);
+        assert_eq!(bench.pins.len(), 1);
+    }
+
+    #[test]
+    fn a_claim_without_an_answer_is_refused_and_released() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        let (ask, _) = bench.asked();
+        bench.fail(ask);
+        assert_eq!(bench.decided(1), Some(Decision::TryAgain));
+        // Whether the registry is there is asked first.
+        bench.renewed("a");
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Release { hold: 1, .. }), "{request:?}");
+        // Meanwhile somebody may take it again, with a hold of its own.
+        bench.hold("d", 2);
+        let (claim, request) = bench.asked();
+        assert!(matches!(request, Request::Claim { hold: 2, .. }));
+        bench.answer(claim, held(1));
+        bench.answer(ask, Answer::Done);
+        assert_eq!(bench.pins.len(), 1);
+    }
+
+    #[test]
+    fn claims_are_bounded_under_way_and_waiting() {
+        let mut bench = Bench::living();
+        let most = UNDER_WAY + WAITING;
+        for number in 0..=most {
+            bench.hold(&number.to_string(), number as u64);
+        }
+        assert_eq!(bench.asks.len(), UNDER_WAY);
+        assert_eq!(bench.news.len(), 1);
+        assert_eq!(bench.decided(most as u64), Some(Decision::TryAgain));
+        let (ask, _) = bench.asked();
+        bench.answer(ask, held(1));
+        assert_eq!(bench.asks.len(), UNDER_WAY);
+        bench.leave("400", 400);
+        bench.hold("new", 1);
+        assert_eq!(bench.pins.len(), most);
+    }
+
+    #[test]
+    fn a_claim_of_an_earlier_life_is_made_again() {
+        let mut bench = Bench::living();
+        bench.hold("d", 1);
+        let (early, _) = bench.asked();
+        bench.at(bench.pins.next_deadline_us());
+        let (renewal_ask, _) = bench.asked();
+        bench.answer(renewal_ask, Answer::Unknown);
+        bench.answer(early, held(1));
+        assert_eq!(bench.decided(1), None);
+        let (register, _) = bench.asked();
+        bench.answer(register, Answer::Renewed(renewal("a")));
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Claim { node, .. } if node == *bench.pins.node()));
+        bench.answer(ask, Answer::Claimed(Claimed::Unknown));
+        assert!(matches!(bench.asked().1, Request::Register { .. }));
+    }
+
+    #[test]
+    fn a_document_that_is_moved_here_is_asked_for_as_such() {
+        let mut bench = Bench::living();
+        bench.pins.move_here(&document("d"), Ticket(1), claim(4));
+        bench.at(bench.now);
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Move { claim: from, .. } if from == claim(4)));
+        bench.answer(ask, Answer::Claimed(Claimed::Stale));
+        assert_eq!(bench.news, [Effect::Decided(document("d"), Ticket(1), Decision::Stale)]);
+    }
+}
