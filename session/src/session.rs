@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What a session takes besides its updates and its name.
-pub(crate) const SESSION_BYTES: u64 = 256;
+pub(crate) const SESSION_BYTES: u64 = 400;
 /// What an entry takes besides its updates.
 pub(crate) const ENTRY_BYTES: u64 = 32;
 /// What an update takes besides its bytes.
