@@ -68,6 +68,15 @@ impl Model {
         }
     }
 
+    /// The store keeps one update in place of many. It says what those only imply: that what others wrote over is deleted.
+    pub(super) fn compacted(&mut self, document: &DocumentId, base: &[u8]) {
+        let record = self.record(document);
+        match runs_of(base) {
+            Ok(runs) => runs.iter().for_each(|run| record.stored.insert(run)),
+            Err(error) => self.violate(format!("{document:?}: a compacted update fails the walk: {error}")),
+        }
+    }
+
     /// The store loses the last updates, which it had said that it has.
     pub(super) fn forget_last(&mut self, document: &DocumentId, count: usize) {
         let record = self.record(document);

@@ -47,6 +47,8 @@ pub(super) struct Region {
     clock: BTreeMap<(usize, usize), u64>,
     /// Updates of others that a document was told of, by hash, and when.
     heard: BTreeMap<(usize, u32, u32), BTreeMap<u64, u64>>,
+    /// Who missed an update: what comes after it waits until the document was loaded again.
+    behind: BTreeSet<(usize, u32, u32)>,
     /// Who had each update of the store stored.
     writers: BTreeMap<DocumentId, Vec<Held>>,
     heals_until_ms: u64,
@@ -66,6 +68,7 @@ impl Region {
             lives: vec![0; plan.nodes],
             clock: BTreeMap::new(),
             heard: BTreeMap::new(),
+            behind: BTreeSet::new(),
             writers: BTreeMap::new(),
             heals_until_ms: 0,
             adrift_until_ms: vec![0; plan.nodes],
@@ -179,8 +182,12 @@ impl World {
 
     fn tell(&mut self, id: &DocumentId, from: Held, notice: &Notice) {
         for held in self.region.others(id, from) {
+            if matches!(notice, Notice::Updates(_)) && self.region.behind.contains(&key(held)) {
+                continue;
+            }
             if self.is_busy && Plan::chance(&mut self.rng, self.plan.lost_notices) {
                 if matches!(notice, Notice::Updates(_) | Notice::Left(_)) {
+                    self.region.behind.insert(key(held));
                     self.reload_soon(held);
                 }
                 continue;
@@ -224,6 +231,7 @@ impl World {
         if self.region.holds(&id, (thread, document))
             && let Ok(kept) = self.load(&id, false)
         {
+            self.region.behind.remove(&key((thread, document)));
             let kept = Kept { nodes: self.nodes_beside(&id, (thread, document)), ..kept };
             self.input(thread, Input::Reloaded(document, kept));
         }
@@ -343,6 +351,7 @@ impl World {
         self.region.adrift_until_ms[node] = 0;
         self.region.heard.retain(|(of, ..), _| !threads.contains(of));
         self.region.closed.retain(|(of, ..)| !threads.contains(of));
+        self.region.behind.retain(|(of, ..)| !threads.contains(of));
         let noticed = self.now_ms + self.rng.u64(0..LEASE_MS);
         for holders in self.region.holders.values_mut() {
             holders.retain(|(of, _)| !threads.contains(of));

@@ -11,7 +11,8 @@ use super::wire::Received;
 use super::world::{Event, Input, PING_MS, PONG_MS, SILENT_MS, SLOW_READER_MS, World};
 use pinwire_protocol::close::Close;
 use pinwire_protocol::document::hocuspocus::{self, Body, Frame};
-use pinwire_shard::document::yjs;
+use pinwire_shard::document::log::{self, Log};
+use pinwire_shard::document::yjs::{self, Compacted};
 use pinwire_shard::{DocumentName, DocumentRef, Effect, FIRST_LINK, Kept, Segment, SocketAction};
 
 impl World {
@@ -371,7 +372,22 @@ impl World {
         }
         let updates = &self.model.record(id).updates;
         let (compacted, rest) = updates.split_at(self.rng.usize(0..=updates.len()));
-        let tail = rest.iter().map(|update| update.clone().into_boxed_slice()).collect();
+        let rest = rest.iter().map(|update| update.clone().into_boxed_slice());
+        if self.plan.nodes > 1 {
+            // Nodes store what builds on each other's in any order: that must not be merged, and nodes do not.
+            let mut log = Log::default();
+            compacted.iter().for_each(|update| log.append(log::NOBODY, update));
+            let Compacted { base, left, .. } = log.compaction(Vec::new()).run();
+            // It may come to nothing.
+            let left =
+                if base.is_some() { left } else { log.tail().map(|entry| entry.update.into()).collect() };
+            let tail = left.into_iter().chain(rest).collect();
+            if let Some(base) = &base {
+                self.model.compacted(id, base);
+            }
+            return Ok(Kept { base, tail, ..Kept::default() });
+        }
+        let tail = rest.collect();
         if compacted.is_empty() {
             return Ok(Kept { tail, ..Kept::default() });
         }
