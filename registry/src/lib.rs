@@ -8,10 +8,20 @@
 //! | `names` | documents, apps, regions, incarnations of nodes |
 //! | `claim` | the identity of a pin, and the order by which everybody picks the same winner |
 //! | `message` | requests and answers |
+//! | `book` | the rules, in memory: deterministic, without a clock |
+//! | `embedded` | a registry within the process |
+//! | `redis` (feature) | a registry on Redis: a server, under Sentinel, or a Cluster |
+//!
+//! Without the feature `redis` nothing here opens a socket.
 
+mod book;
 mod claim;
+mod embedded;
 mod message;
 mod names;
+
+pub use book::Book;
+pub use embedded::Embedded;
 
 pub use claim::Claim;
 pub use message::{
@@ -19,3 +29,23 @@ pub use message::{
     Used,
 };
 pub use names::{AppName, DocumentName, Node, Region};
+
+use std::pin::Pin as Pinned;
+use std::sync::Arc;
+
+/// No registry answered. Whether the request was carried out is unknown; each may be sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfReach {
+    /// Why, for logs and for `/health`.
+    pub reason: Arc<str>,
+}
+
+/// An answer that is under way. Dropping it does not take the request back.
+pub type Answering = Pinned<Box<dyn Future<Output = Result<Answer, OutOfReach>> + Send>>;
+
+/// A registry, wherever it is.
+pub trait Registry: Send + Sync {
+    /// Asks it. Requests of one caller are under way side by side, and may be carried out in any order: who needs an order waits for
+    /// the answer before.
+    fn ask(&self, request: Request) -> Answering;
+}

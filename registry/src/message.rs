@@ -230,16 +230,18 @@ pub struct Renewed {
     /// Which server and which history answered: another value means that something may have been forgotten, and everything
     /// has to be asserted again.
     pub history: Arc<str>,
-    /// Pins that this node held and that another region has now.
+    /// Pins that this node held and that belong to a higher claim now: another region's, or one of its own region, which it has
+    /// to take over. Told again in each renewal, for two leases at most, until the node claims, asserts or releases the
+    /// document: it counts only for who holds it under a lower claim.
     pub lost: Vec<(DocumentName, Owner)>,
-    /// What it may admit.
+    /// What it may admit of the apps that it told of, and of others whose share has changed.
     pub shares: Vec<Share>,
-    /// App records that are newer than those it has.
+    /// App records that are other than those it has.
     pub records: Vec<(AppName, AppRecord)>,
 }
 
 /// What the license region says of an app; the node's configuration and the token fill in what it does not say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppRecord {
     /// Rises with each change.
     pub version: u64,

@@ -32,6 +32,9 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("curl", &["--version"], "curl"),
     ("ip", &["-V"], "iproute2"),
     ("python3", &["-c", "import ensurepip, venv"], "python3-venv"),
+    ("redis-server", &["--version"], "redis-server"),
+    ("redis-sentinel", &["--version"], "redis-sentinel"),
+    ("redis-cli", &["--version"], "redis-tools"),
     ("faketime", &["--version"], "faketime"),
 ];
 

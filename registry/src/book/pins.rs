@@ -1,0 +1,211 @@
+//! Claims, releases, assertions, moves.
+
+use super::{Book, Entry};
+use crate::{Asserted, Claim, Claimed, DocumentName, Node, Owner, Pin};
+use std::collections::BTreeSet;
+
+impl Book {
+    pub(super) fn claim(
+        &mut self,
+        now: u64,
+        document: &DocumentName,
+        node: &Node,
+        nonce: u64,
+        (max_documents, grace_us): (u32, u64),
+    ) -> Claimed {
+        if !self.is_alive(node) {
+            return Claimed::Unknown;
+        }
+        let owner = self.owner(document);
+        match owner {
+            Some(owner) if owner.region != node.region => Claimed::Elsewhere(owner),
+            Some(owner) => {
+                self.hold(document, node, grace_us);
+                Claimed::Held { claim: owner.claim, is_new: false }
+            }
+            None => {
+                let active = self.usage(&document.app).documents;
+                if active >= max_documents {
+                    return Claimed::Limit { active };
+                }
+                let claim = self.next_claim(now, document, nonce);
+                self.pin(document, node, claim, grace_us);
+                Claimed::Held { claim, is_new: true }
+            }
+        }
+    }
+
+    pub(super) fn release(
+        &mut self,
+        now: u64,
+        document: &DocumentName,
+        node: &Node,
+        claim: Claim,
+        grace_us: u64,
+    ) {
+        let Some(life) = self.nodes.get_mut(node) else { return };
+        life.lost.remove(document);
+        let is_current = self.entry(document).is_some_and(|entry| entry.claim == claim);
+        if is_current {
+            self.leave(now, document, node, Some(grace_us));
+            self.settle(now);
+        }
+    }
+
+    pub(super) fn assert(
+        &mut self,
+        now: u64,
+        node: &Node,
+        pins: &[(DocumentName, Claim)],
+        grace_us: u64,
+    ) -> Option<Vec<Asserted>> {
+        let is_alive = self.is_alive(node);
+        is_alive.then(|| {
+            pins.iter()
+                .map(|(document, claim)| self.assert_one(now, node, document, *claim, grace_us))
+                .collect()
+        })
+    }
+
+    fn assert_one(
+        &mut self,
+        now: u64,
+        node: &Node,
+        document: &DocumentName,
+        claim: Claim,
+        grace_us: u64,
+    ) -> Asserted {
+        let app = self.apps.entry(document.app.clone()).or_default();
+        app.top = app.top.max(claim.epoch);
+        let Some(owner) = self.owner(document) else {
+            self.pin(document, node, claim, grace_us);
+            return Asserted::Held(claim);
+        };
+        let (is_higher, is_ours) = (claim > owner.claim, owner.region == node.region);
+        if !is_higher && !is_ours {
+            return Asserted::Lost(owner);
+        }
+        if is_higher {
+            self.win(now, document, node, claim, is_ours);
+        }
+        self.hold(document, node, grace_us);
+        Asserted::Held(claim.max(owner.claim))
+    }
+
+    pub(super) fn move_to(
+        &mut self,
+        now: u64,
+        document: &DocumentName,
+        claim: Claim,
+        node: &Node,
+        (nonce, grace_us): (u64, u64),
+    ) -> Claimed {
+        if !self.is_alive(node) {
+            return Claimed::Unknown;
+        }
+        let Some(entry) = self.entry(document) else { return Claimed::Stale };
+        if entry.claim == claim {
+            let claim = self.next_claim(now, document, nonce);
+            self.win(now, document, node, claim, false);
+            self.hold(document, node, grace_us);
+            return Claimed::Held { claim, is_new: false };
+        }
+        // Asked again, since the answer got lost.
+        if entry.claim.nonce == nonce && entry.holders.contains(node) {
+            return Claimed::Held { claim: entry.claim, is_new: false };
+        }
+        Claimed::Stale
+    }
+
+    pub(super) fn locate(&self, now: u64, document: &DocumentName) -> Option<Pin> {
+        let (entry, owner) = (self.entry(document)?, self.owner(document)?);
+        let nodes = entry.holders.iter().cloned().collect();
+        let grace = entry.until.map(|until| until.saturating_sub(now));
+        Some(Pin { document: document.clone(), owner, nodes, grace })
+    }
+
+    /// Gives a pin to a higher claim. Who held it under the lower one is told; nodes of the same region go on under the higher
+    /// one if `keep`.
+    fn win(&mut self, now: u64, document: &DocumentName, node: &Node, claim: Claim, keep: bool) {
+        let ws_url = self.urls.get(&node.region).cloned().unwrap_or_default();
+        let owner = Owner { region: node.region.clone(), ws_url, claim };
+        let Some(entry) = self.entry_mut(document) else { return };
+        let others: Vec<Node> = entry.holders.iter().filter(|other| *other != node).cloned().collect();
+        (entry.claim, entry.region) = (claim, node.region.clone());
+        if !keep {
+            entry.holders.clear();
+        }
+        for other in &others {
+            self.tell_lost(now, other, document, &owner);
+            if keep && let Some(life) = self.nodes.get_mut(other) {
+                life.held.insert(document.clone());
+            }
+        }
+    }
+
+    /// Adds a holder.
+    fn hold(&mut self, document: &DocumentName, node: &Node, grace_us: u64) {
+        let Some(entry) = self.entry_mut(document) else { return };
+        entry.holders.insert(node.clone());
+        entry.grace_us = grace_us;
+        if let Some(until) = entry.until.take() {
+            self.graces.remove(&(until, document.clone()));
+        }
+        if let Some(life) = self.nodes.get_mut(node) {
+            life.held.insert(document.clone());
+            life.lost.remove(document);
+        }
+    }
+
+    /// Takes a holder away; without one the grace begins: that which is said, or the pin's own.
+    pub(super) fn leave(&mut self, at: u64, document: &DocumentName, node: &Node, grace_us: Option<u64>) {
+        if let Some(life) = self.nodes.get_mut(node) {
+            life.held.remove(document);
+        }
+        let Some(entry) = self.entry_mut(document) else { return };
+        if entry.holders.remove(node) && entry.holders.is_empty() {
+            let until = at.saturating_add(grace_us.unwrap_or(entry.grace_us));
+            entry.until = Some(until);
+            self.graces.insert((until, document.clone()));
+        }
+    }
+
+    fn pin(&mut self, document: &DocumentName, node: &Node, claim: Claim, grace_us: u64) {
+        let entry =
+            Entry { region: node.region.clone(), claim, holders: BTreeSet::new(), until: None, grace_us };
+        let app = self.apps.entry(document.app.clone()).or_default();
+        app.pins.insert(document.name.clone(), entry);
+        self.hold(document, node, grace_us);
+    }
+
+    pub(super) fn remove(&mut self, document: &DocumentName) {
+        let entry = self.apps.get_mut(&document.app).and_then(|app| app.pins.remove(&document.name));
+        if let Some(until) = entry.and_then(|entry| entry.until) {
+            self.graces.remove(&(until, document.clone()));
+        }
+    }
+
+    fn next_claim(&mut self, now: u64, document: &DocumentName, nonce: u64) -> Claim {
+        let app = self.apps.entry(document.app.clone()).or_default();
+        app.top = now.max(app.top.saturating_add(1));
+        Claim { epoch: app.top, nonce }
+    }
+
+    fn owner(&self, document: &DocumentName) -> Option<Owner> {
+        let entry = self.entry(document)?;
+        let ws_url = self.urls.get(&entry.region).cloned().unwrap_or_default();
+        Some(Owner { region: entry.region.clone(), ws_url, claim: entry.claim })
+    }
+
+    fn is_alive(&self, node: &Node) -> bool {
+        self.nodes.contains_key(node)
+    }
+
+    fn entry(&self, document: &DocumentName) -> Option<&Entry> {
+        self.apps.get(&document.app)?.pins.get(&document.name)
+    }
+
+    fn entry_mut(&mut self, document: &DocumentName) -> Option<&mut Entry> {
+        self.apps.get_mut(&document.app)?.pins.get_mut(&document.name)
+    }
+}
