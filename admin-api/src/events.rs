@@ -89,6 +89,13 @@ pub enum What {
         /// With this code.
         code: u16,
     },
+    /// Another region has a document that this node held; its clients were sent there.
+    DocumentLost {
+        /// `{tenant}::{app}::{name}`.
+        document: String,
+        /// Which region.
+        region: String,
+    },
     /// An operator ended a document.
     DocumentEnded {
         /// Whose.

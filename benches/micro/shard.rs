@@ -156,6 +156,7 @@ fn settings(threads: u16) -> Settings {
         gather_us_per_member: 0,
         compress_min: usize::MAX,
         end_on_expiry: false,
+        is_shared: false,
     }
 }
 

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use pinwire_node::StartError;
 use pinwire_node::cli::dev::{Dev, DevArgs};
 use pinwire_node::cli::{Cli, Command, TokenCommand};
 use pinwire_node::log;
 use pinwire_node::memory;
 use pinwire_node::signals::{Signals, Wish};
-use pinwire_node::{Node, Start, StartError};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -61,9 +61,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 fn dev(args: &DevArgs, log: log::Log) -> anyhow::Result<()> {
     let dev = Dev::resolve(args)?;
     let mut signals = Signals::catch().context("signals")?;
-    let start = Start { log: Some(log), digest: None };
-    let node = Node::start_with(dev.config.clone(), start).context("the node cannot start")?;
-    dev.announce(node.address(), node.admin_addresses()).context("stdout")?;
+    let running = dev.start(&log)?;
+    dev.announce(&running).context("stdout")?;
     let signal = match signals.wait() {
         Wish::End(signal) => signal,
         // There is nothing to reload, and the terminal is gone.
@@ -71,7 +70,7 @@ fn dev(args: &DevArgs, log: log::Log) -> anyhow::Result<()> {
     };
     tracing::info!(signal, "stopping");
     signals.end_on_next().context("signals")?;
-    node.stop();
+    running.stop();
     tracing::info!("stopped");
     Ok(())
 }

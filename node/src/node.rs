@@ -10,14 +10,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pinwire_admin_api::events::What;
+use pinwire_cluster::Settings as PinsSettings;
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
+use pinwire_registry::NodeView;
 use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
 use crate::apps::Apps;
 use crate::capacity::Capacity;
+use crate::cluster::{self, AnyRegistry, Claimed, Gates, PinsThread, PinsWay, Trays};
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
@@ -50,6 +53,7 @@ pub struct Node {
     admin: Option<Operators>,
     health: Arc<Health>,
     live: Arc<Live>,
+    pins: PinsThread,
     store: Option<StoreThreads>,
     fetching: Fetching,
     memory: Watch,
@@ -63,6 +67,8 @@ pub struct Start {
     pub log: Option<Log>,
     /// [`Resolved::digest`](crate::config::Resolved::digest) of the configuration.
     pub digest: Option<String>,
+    /// A registry that other nodes of this process share, instead of one of its own.
+    pub registry: Option<AnyRegistry>,
 }
 
 /// Why a node does not start.
@@ -127,6 +133,9 @@ impl Node {
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
+        let registries = registries(&config, start.registry.clone())?;
+        let gates = Arc::new(Gates::new(registries.len(), epoch));
+        let trays = Trays::new(config.threads.max(1));
         let health = Arc::new(Health::default());
         let (shortage, memory) = overload::watch(config.max_memory as u64, Arc::clone(&health))?;
         let live = Arc::new(Live::new(&config, epoch)?);
@@ -184,11 +193,22 @@ impl Node {
             )
         });
         let admin = admin.transpose()?;
+        let mut pins = cluster::start(cluster::Around {
+            registries,
+            settings: pins_settings(&config, address),
+            gates: Arc::clone(&gates),
+            trays: trays.clone(),
+            apps: Arc::clone(&apps),
+            health: Arc::clone(&health),
+            events: events.clone(),
+            numbers: Arc::default(),
+            has_others: false,
+        })?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
             known_db_codes: config.known_db_codes.clone(),
-            apps,
+            apps: Arc::clone(&apps),
         });
         let shared = Arc::new(Shared {
             config,
@@ -197,12 +217,15 @@ impl Node {
             shortage,
             epoch,
             live: Arc::clone(&live),
+            gates,
+            apps,
             active,
             connections: AtomicU32::new(0),
             events,
         });
-        let way = store.as_ref().map(StoreThreads::way);
-        let (mailboxes, threads) = start_data_threads(&shared, &rules, &http, way.as_ref(), listeners)?;
+        let ways = Ways { http, store: store.as_ref().map(StoreThreads::way), pins: pins.way.clone(), trays };
+        let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
+        pins.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
         if let Some(admin) = &admin {
@@ -216,6 +239,7 @@ impl Node {
             admin,
             health,
             live,
+            pins,
             store,
             fetching,
             memory,
@@ -270,6 +294,8 @@ impl Node {
             // A data thread that panicked has ended the process already.
             let _ = thread.join();
         }
+        // Everything is stored, or on its way: what this node held is left, and waits for its clients.
+        drop(self.pins);
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
         }
@@ -334,14 +360,23 @@ fn bound_addresses(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<SocketAddr>
     listeners.first().into_iter().flatten().map(TcpListener::local_addr).collect()
 }
 
+/// From a data thread to the others.
+#[derive(Clone)]
+struct Ways {
+    http: HttpDoor,
+    /// To the store on disk, if there is one.
+    store: Option<Way>,
+    pins: PinsWay,
+    trays: Trays,
+}
+
 /// The ways to the data threads, and the threads.
 type DataPlane = (Arc<[Mailbox]>, Vec<JoinHandle<()>>);
 
 fn start_data_threads(
     shared: &Arc<Shared>,
     rules: &Arc<Rules>,
-    http: &HttpDoor,
-    store: Option<&Way>,
+    ways: &Ways,
     listeners: Vec<Vec<TcpListener>>,
 ) -> Result<DataPlane, StartError> {
     let cores = allowed_cores()?;
@@ -350,10 +385,10 @@ fn start_data_threads(
     let worker = Worker::start()?;
     let (ready, mailboxes_in) = channel();
     let mut threads = Vec::with_capacity(count);
-    let mut ways = Vec::new();
+    let mut senders = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
         let (way, ways_in) = channel::<Arc<[Mailbox]>>();
-        ways.push(way);
+        senders.push(way);
         let thread = Starting {
             number: u16::try_from(number)?,
             core: cores.get(number % cores.len().max(1)).copied().filter(|_| count <= cores.len()),
@@ -361,9 +396,8 @@ fn start_data_threads(
             verdict_seed: random_bytes()?,
             shared: Arc::clone(shared),
             rules: Arc::clone(rules),
-            http: http.clone(),
+            ways: ways.clone(),
             worker: worker.clone(),
-            store: store.cloned(),
             listeners,
         };
         let ready = ready.clone();
@@ -374,7 +408,7 @@ fn start_data_threads(
     }
     drop(ready);
     let mailboxes = collect_mailboxes(&mailboxes_in, count)?;
-    for way in ways {
+    for way in senders {
         // A thread that is not there any more has told why.
         let _ = way.send(Arc::clone(&mailboxes));
     }
@@ -404,10 +438,8 @@ struct Starting {
     verdict_seed: [u8; 32],
     shared: Arc<Shared>,
     rules: Arc<Rules>,
-    http: HttpDoor,
+    ways: Ways,
     worker: Worker,
-    /// To the store on disk, if there is one.
-    store: Option<Way>,
     listeners: Vec<TcpListener>,
 }
 
@@ -465,10 +497,12 @@ impl Starting {
             Recorder::new(self.shared.traces.clone(), Some(self.number)),
         );
         let Some(mailbox) = mailboxes.get(number).cloned() else { return };
-        let store: Box<dyn SessionStore> = match self.store {
+        let Ways { http, store, pins, trays } = self.ways;
+        let store: Box<dyn SessionStore> = match store {
             Some(way) => Box::new(FileStore::new(self.number, mailbox, way)),
             None => Box::<MemoryStore>::default(),
         };
+        let store = Claimed::new(self.number, pins, trays, store, random);
         let parts = Parts {
             number: self.number,
             shard: Shard::new(self.settings, 0, 0),
@@ -476,7 +510,7 @@ impl Starting {
             store,
             mailboxes,
             worker: self.worker,
-            http: self.http,
+            http,
             random,
         };
         if let Some(thread) = DataThread::new(self.shared, parts) {
@@ -542,7 +576,38 @@ fn settings(
         gather_us_per_member: GATHER_US_PER_MEMBER,
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
         end_on_expiry: config.end_sessions,
+        is_shared: false,
     })
+}
+
+/// A registry for each license region.
+fn registries(_config: &Config, shared: Option<AnyRegistry>) -> io::Result<Vec<AnyRegistry>> {
+    let own = || AnyRegistry::embedded().map_err(|error| io::Error::other(error.to_string()));
+    Ok(vec![shared.map_or_else(own, Ok)?])
+}
+
+fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {
+    let cluster = &config.cluster;
+    PinsSettings {
+        me: NodeView {
+            node: pinwire_registry::Node {
+                region: config.region.name.as_str().into(),
+                name: cluster.node.as_str().into(),
+                life: 0,
+            },
+            ws_url: config.region.ws_url(address).into(),
+            peer_address: "".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        },
+        lease_us: micros(cluster.lease),
+        renew_us: micros(cluster.renew),
+        // Documents wait for their clients where they were, and are left after that.
+        grace_us: 0,
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -2,13 +2,31 @@
 //! other.
 //!
 //! As in the registry, everything is a [`Request`] with a [`Reply`]; besides, nodes that hold the same document get
-//! [`Notice`]s. `Book` keeps the rules in memory (deterministic), a Redis server runs them as scripts.
+//! [`Notice`]s. [`Book`] keeps the rules in memory (deterministic), a Redis server runs them as scripts. [`Sessions`] is a
+//! node's side: what it asks, when, and what it makes of the answers, without I/O and without a clock.
 //!
-//! **Heads.** Each accepted batch of updates makes a new [`Head`]: the next number and a random nonce. A node that knows the
-//! head before a notice is up to date with it; else it has missed something, and loads. A head that the store does not know
-//! (it was rolled back, or wiped) tells that updates were lost there, and the node puts back what is lacking. So no
+//! **Heads.** Each accepted batch of updates makes a new [`Head`]: the next number, and a digest of everything before. A node that
+//! knows the head before a notice is up to date with it; else it has missed something, and loads. A head that the store does
+//! not know (it was rolled back, or wiped) tells that updates were lost there, and the node puts back what is lacking. So no
 //! notice needs to be reliable.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `message` | requests, replies, notices |
+//! | `partition` | which documents may lie on one server of a cluster |
+//! | `book`, `session` | the rules of the store |
+//! | `sessions` | what a node asks, and what it makes of the answers |
+//! | `marks` | what a data thread had absorbed before a compaction began |
 
+mod book;
+mod marks;
 mod message;
+mod partition;
+mod session;
+mod sessions;
 
-pub use message::{Batch, Head, Loaded, Notice, Reply, Request};
+pub use book::{Book, Bounds, Notices, SWEEP_MAX};
+pub use marks::Marks;
+pub use message::{Batch, Head, Loaded, Notice, OutOfReach, Reply, Request, Standing};
+pub use partition::{PARTITIONS, partition};
+pub use sessions::{AskId, Effect, Refused, Sessions, Settings, Stats};

@@ -1,16 +1,42 @@
 //! What a node asks the store of its region, and what it is told without asking.
 
 use pinwire_registry::{Claim, DocumentName, Node};
+use std::fmt;
 use std::sync::Arc;
 
-/// Where a document's history ends: the number of accepted batches, and what the last one was.
+/// Where a document's history ends: the number of accepted batches, and what they were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Head {
     /// Batches since the session began.
     pub seq: u64,
-    /// Random, of the batch's writer; 0 for the beginning.
-    pub nonce: u64,
+    /// A digest of the nonces of all of them, in order: equal heads have equal pasts, also where the store was rolled back
+    /// and went on. 0 for the beginning.
+    pub chain: u64,
 }
+
+impl Head {
+    /// The head after one more batch.
+    #[must_use]
+    pub fn after(self, nonce: u64) -> Self {
+        // As a script can compute it: SHA-1 of both numbers in hexadecimal.
+        let digest = sha1_smol::Sha1::from(format!("{:016x}{nonce:016x}", self.chain)).digest().bytes();
+        let mut chain = [0; 8];
+        chain.copy_from_slice(&digest[..8]);
+        Self { seq: self.seq + 1, chain: u64::from_be_bytes(chain) }
+    }
+}
+
+/// The store did not answer: whether it did what was asked is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfReach;
+
+impl fmt::Display for OutOfReach {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the session store did not answer")
+    }
+}
+
+impl std::error::Error for OutOfReach {}
 
 /// Updates of one writer that came together, byte for byte.
 pub type Batch = Arc<[Box<[u8]>]>;
@@ -27,9 +53,12 @@ pub enum Request {
         claim: Claim,
         /// Who.
         node: Node,
+        /// Rises with each open of this node: see [`Request::Close`].
+        hold: u64,
     },
-    /// Keeps updates and tells the other nodes that hold the document. Answered by [`Reply::Appended`], or
-    /// [`Reply::Diverged`] if `known` is not part of the history: nothing is kept then.
+    /// Keeps updates and tells the other nodes that hold the document. Answered by [`Reply::Appended`], also if it was kept
+    /// before; or [`Reply::Diverged`] if the node is no holder or `known` is not part of the history (any more: it may lie
+    /// before the base). Nothing is kept then.
     Append {
         /// Which.
         document: DocumentName,
@@ -39,12 +68,12 @@ pub enum Request {
         node: Node,
         /// The newest head that the node knows.
         known: Head,
-        /// Becomes [`Head::nonce`].
+        /// Random: names the batch, see [`Head::after`].
         nonce: u64,
         /// What.
         updates: Batch,
     },
-    /// Everything, again. Answered by [`Reply::Loaded`].
+    /// Everything, again; the others are told as if the node had just come. Answered by [`Reply::Loaded`].
     Load {
         /// Which.
         document: DocumentName,
@@ -52,8 +81,11 @@ pub enum Request {
         claim: Claim,
         /// Who; it holds the document from now on if it did not (the store may have been wiped).
         node: Node,
+        /// As in [`Request::Open`].
+        hold: u64,
     },
-    /// `base` stands for everything up to `upto`, which is dropped if it is still there. Answered by [`Reply::Done`].
+    /// `base` and `left` stand for everything up to `upto`, which is dropped, if both heads are part of the history. Answered by
+    /// [`Reply::Done`], or [`Reply::Full`] if they would take more than what they stand for, and too much.
     Rebase {
         /// Which.
         document: DocumentName,
@@ -61,10 +93,16 @@ pub enum Request {
         claim: Claim,
         /// What the base holds at least.
         upto: Head,
+        /// What it holds at most. More than the history has must not be in a base alone: whoever finds it there takes it for
+        /// stored, and the next base may be of a node that never saw it.
+        within: Head,
         /// One update.
         base: Arc<[u8]>,
+        /// Updates that build on something that is not there (yet).
+        left: Batch,
     },
-    /// Tells the other nodes that hold the document something that is not kept (awareness). Answered by [`Reply::Done`].
+    /// Tells the other nodes that hold the document something that is not kept (awareness). Answered by [`Reply::Done`], also if
+    /// the node is no holder (any more), and nobody is told.
     Say {
         /// Which.
         document: DocumentName,
@@ -72,6 +110,8 @@ pub enum Request {
         claim: Claim,
         /// Who.
         node: Node,
+        /// As in [`Request::Open`].
+        hold: u64,
         /// What.
         message: Arc<[u8]>,
     },
@@ -84,6 +124,8 @@ pub enum Request {
         claim: Claim,
         /// Who.
         node: Node,
+        /// What ends: a later hold of the same node stays, should this come late.
+        hold: u64,
     },
     /// The session is over: removes it, whatever is left of it, if it belongs to this claim or an older one.
     End {
@@ -92,10 +134,13 @@ pub enum Request {
         /// Under which claim.
         claim: Claim,
     },
-    /// Where the histories of these documents end, after the node may have missed something. Answered by [`Reply::Heads`], in
-    /// order; `None`: there is no session under this claim.
+    /// How the sessions of these documents stand, after the node may have missed something; the other nodes are told as if it
+    /// had just come. Answered by [`Reply::Heads`], in order; `None`: there is no session under this claim, or it does not
+    /// know the node as a holder.
     Heads {
-        /// Which, and under which claims.
+        /// Who.
+        node: Node,
+        /// Which, and under which claims; all of one [partition](crate::partition).
         documents: Vec<(DocumentName, Claim)>,
     },
     /// The node lives; who else does in this region? Answered by [`Reply::Nodes`].
@@ -114,6 +159,15 @@ pub struct Loaded {
     pub base: Option<Arc<[u8]>>,
     /// Updates since.
     pub tail: Vec<Box<[u8]>>,
+    /// Where it ends.
+    pub head: Head,
+    /// The other nodes that hold the document.
+    pub nodes: Vec<Node>,
+}
+
+/// How a session stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
     /// Where it ends.
     pub head: Head,
     /// The other nodes that hold the document.
@@ -141,9 +195,14 @@ pub enum Reply {
     /// Done.
     Done,
     /// See [`Request::Heads`].
-    Heads(Vec<Option<Head>>),
-    /// See [`Request::Beat`]: the nodes of the region that live.
-    Nodes(Vec<Node>),
+    Heads(Vec<Option<Standing>>),
+    /// See [`Request::Beat`].
+    Nodes {
+        /// The nodes of the region that live.
+        nodes: Vec<Node>,
+        /// The store, or part of it, did not know that the asking node lives: what it held may have been given up.
+        is_forgotten: bool,
+    },
 }
 
 /// Something that a node is told about a document it holds. Notices may get lost and never come twice; those of one writer come in

@@ -5,7 +5,7 @@
 
 use crate::DocumentName;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What an app may use at most. `u32::MAX` stands for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,24 @@ pub struct App {
     operations: AtomicU64,
     /// What it may use, by the token seen last: connections, documents, users of a document, operations of a minute.
     limits: [AtomicU32; 4],
+    /// Connections that this node may admit; `u32::MAX` for no bound.
+    share: AtomicU32,
+    /// There is no more to be had than the share.
+    is_share_all: AtomicBool,
+    /// Connections refused by the share alone since it was last asked for.
+    short: AtomicU32,
+}
+
+/// Connections that a node wants to be able to admit beyond those it has, at least; else a quarter of them.
+const HEADROOM_MIN: u32 = 16;
+
+/// Why a connection was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unadmitted {
+    /// The app has as many as it may.
+    Limit,
+    /// This node has no more of the app's limit left, and is going to ask for more.
+    Share,
 }
 
 impl App {
@@ -68,6 +86,9 @@ impl App {
             documents: AtomicU32::new(0),
             operations: AtomicU64::new(0),
             limits: std::array::from_fn(|_| AtomicU32::new(u32::MAX)),
+            share: AtomicU32::new(u32::MAX),
+            is_share_all: AtomicBool::new(false),
+            short: AtomicU32::new(0),
         }
     }
 
@@ -139,9 +160,50 @@ impl App {
         DocumentName { tenant: Arc::clone(&self.tenant), app: Arc::clone(&self.id), name: name.into() }
     }
 
-    /// Counts one more connection unless that would pass `limit`.
-    pub fn admit_connection(&self, limit: u32) -> bool {
-        increment_below(&self.connections, limit)
+    /// Counts one more connection unless that would pass `limit` or what this node may admit of it.
+    ///
+    /// # Errors
+    /// Which of both it was.
+    pub fn admit_connection(&self, limit: u32) -> Result<(), Unadmitted> {
+        let share = self.share.load(Ordering::Relaxed);
+        if increment_below(&self.connections, limit.min(share)) {
+            return Ok(());
+        }
+        if share >= limit || self.is_share_all.load(Ordering::Relaxed) {
+            return Err(Unadmitted::Limit);
+        }
+        self.short.fetch_add(1, Ordering::Relaxed);
+        Err(Unadmitted::Share)
+    }
+
+    /// What this node may admit from now on, `u32::MAX` for no bound; and whether there is no more to be had, so that who is
+    /// refused is refused for the limit.
+    pub fn set_share(&self, connections: u32, is_all: bool) {
+        self.is_share_all.store(is_all, Ordering::Relaxed);
+        self.share.store(connections, Ordering::Relaxed);
+    }
+
+    /// Connections that this node may admit.
+    #[must_use]
+    pub fn share(&self) -> u32 {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// Whether connections were refused by the share alone since [`Self::wanted`] was last asked.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed) > 0
+    }
+
+    /// Connections that this node should be able to admit: those it has, those it refused for lack of a share since this was
+    /// last asked, and some headroom.
+    #[must_use]
+    pub fn wanted(&self) -> u32 {
+        let connections = self.connections();
+        // Who is refused dials again: what is counted may be one client, many times.
+        let refused = self.short.swap(0, Ordering::Relaxed).min(connections.max(1024));
+        let headroom = (connections / 4).max(HEADROOM_MIN);
+        connections.saturating_add(headroom).saturating_add(refused)
     }
 
     /// Takes back one [`Self::admit_connection`].
@@ -197,10 +259,28 @@ mod tests {
     #[test]
     fn connections_stop_at_the_limit_and_free_up_again() {
         let app = App::new("t", "a");
-        assert!(app.admit_connection(1));
-        assert!(!app.admit_connection(1));
+        assert_eq!(app.admit_connection(1), Ok(()));
+        assert_eq!(app.admit_connection(1), Err(Unadmitted::Limit));
         app.release_connection();
-        assert!(app.admit_connection(1));
+        assert_eq!(app.admit_connection(1), Ok(()));
+    }
+
+    #[test]
+    fn a_share_that_is_used_up_is_told_apart_from_the_limit_and_asked_for() {
+        let app = App::new("t", "a");
+        app.set_share(1, false);
+        assert_eq!(app.admit_connection(5), Ok(()));
+        assert!(!app.is_short());
+        assert_eq!(app.admit_connection(5), Err(Unadmitted::Share));
+        assert_eq!(app.admit_connection(1), Err(Unadmitted::Limit), "the limit would refuse it, too");
+        assert!(app.is_short());
+        assert_eq!(app.wanted(), 1 + HEADROOM_MIN + 1);
+        assert!(!app.is_short(), "it was asked for");
+        app.set_share(3, false);
+        assert_eq!(app.admit_connection(5), Ok(()));
+        app.set_share(2, true);
+        assert_eq!(app.admit_connection(5), Err(Unadmitted::Limit), "there is no more to be had");
+        assert_eq!(app.wanted(), 2 + HEADROOM_MIN);
     }
 
     #[test]

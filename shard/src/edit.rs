@@ -58,7 +58,7 @@ impl Visitor for UpdateRanges {
 }
 
 impl UpdateRanges {
-    fn replay(&self, visitor: &mut impl Visitor) {
+    pub(crate) fn replay(&self, visitor: &mut impl Visitor) {
         for range in &self.0 {
             if range.is_delete {
                 visitor.deletes(range.client, range.clock, range.len);
@@ -68,7 +68,11 @@ impl UpdateRanges {
         }
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn all_mut(&mut self) -> &mut [UpdateRange] {
+        &mut self.0
+    }
+
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
         self.0.shrink_to(RANGES_KEPT);
     }
@@ -284,7 +288,7 @@ impl Shard {
     }
 
     /// Makes a client that came back raise the clock of its id: it answers a null of itself by doing so.
-    fn challenge(&mut self, session: u32, entries: &[awareness::Entry<'_>]) {
+    pub(crate) fn challenge(&mut self, session: u32, entries: &[awareness::Entry<'_>]) {
         self.out.stats.awareness_challenges += entries.len() as u64;
         let mut body = Vec::new();
         awareness::append_body(&mut body, entries);

@@ -1,6 +1,7 @@
 //! What a shard wants done. The frequent case, bytes for a socket, goes through the [`Outbox`]; everything else is an
 //! [`Effect`].
 
+use crate::document::log::Position;
 use crate::document::yjs::Compaction;
 use crate::mail::Mail;
 use std::fmt;
@@ -52,6 +53,23 @@ pub struct Kept {
     pub base: Option<Arc<[u8]>>,
     /// Updates since, in the order in which they were stored.
     pub tail: Vec<Box<[u8]>>,
+    /// Other nodes that hold the document.
+    pub nodes: Vec<NodeTag>,
+}
+
+/// Another node, as the caller numbers those that it hears of: the same number for as long as it is the same incarnation.
+/// Numbers stay below 2^31 - 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeTag(pub u32);
+
+/// What of a document the session store lacks, though it had it or was to have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutBack {
+    /// To be confirmed by [`Shard::stored`](crate::Shard::stored) with this position. What was submitted before and is not
+    /// stored yet stands in here, too.
+    pub upto: Position,
+    /// Updates, in order; none, if the store has everything. Then nothing is left to be confirmed.
+    pub updates: Vec<Box<[u8]>>,
 }
 
 /// Something other than bytes for a socket.
@@ -81,6 +99,8 @@ pub enum Effect {
     /// A reader took nothing for long: answer with [`Shard::backlog`](crate::Shard::backlog), the number given back, how
     /// many bytes wait now.
     Backlog(Slot, u32),
+    /// Tell the other nodes that hold the document: for [`Shard::said`](crate::Shard::said) there.
+    Say(DocumentRef, Box<[u8]>),
     /// Deliver to another thread's shard, in order.
     Mail(u16, Mail),
     /// A stateless message came from a client.

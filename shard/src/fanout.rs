@@ -5,14 +5,15 @@
 //! turn. Nobody is sent its own edits.
 
 use crate::conn::{Peer, SessionDialect};
-use crate::document::log::{Entry, Position, Rebase};
+use crate::document::log::{Entry, Position, Rebase, STORED};
+use crate::document::shared::Doubt;
 use crate::document::yjs::{self, Compacted};
 use crate::document::{Document, State};
 use crate::effect::{DocumentRef, Effect, Segment};
 use crate::hocuspocus::write_sync_status;
 use crate::limits::{
     ARENA_SOFT_MAX, CATCH_UP_PER_TURN, COMPACT_MIN, COMPRESS_MAX, MERGE_NS_PER_UPDATE, MERGE_SAVES_BYTES,
-    PS_PER_BYTE_AND_MEMBER,
+    PS_PER_BYTE_AND_MEMBER, SAY_ALL_MS,
 };
 use crate::mail::{Body, Mail, RemoteSession};
 use crate::output::{Framed, Output};
@@ -27,6 +28,9 @@ impl Shard {
     /// Before the flush: asks the session store to keep what came in, so that a store that answers at once has its
     /// acknowledgements leave in this turn.
     pub fn settle(&mut self) {
+        if self.is_adrift {
+            return;
+        }
         for &index in &self.dirty {
             let Some(document) = self.documents.get_mut(index) else { continue };
             let head = document.log.head();
@@ -37,11 +41,15 @@ impl Shard {
         }
     }
 
-    /// The entries that [`Effect::Store`] is about, as they came, and the position after the last; they count as submitted.
+    /// The entries that [`Effect::Store`] is about, as they came, and the position after the last; they count as submitted. What
+    /// came from the store is left out.
     pub fn submit(&mut self, document: DocumentRef) -> Option<(Position, impl Iterator<Item = &[u8]>)> {
+        if self.is_adrift {
+            return None;
+        }
         let document = self.document_at(document)?;
         let from = std::mem::replace(&mut document.submitted, document.log.head());
-        let entries = document.log.since(from)?;
+        let entries = document.log.since(from)?.filter(|entry| entry.writer != STORED);
         Some((document.log.head(), entries.map(|entry| entry.update)))
     }
 
@@ -49,26 +57,18 @@ impl Shard {
     pub fn stored(&mut self, document: DocumentRef, position: Position) {
         let index = document.index;
         let Some(document) = self.document_at(document) else { return };
-        let newly = position.wrapping_sub(document.stored);
-        let is_news = (newly as i32) > 0;
-        if is_news {
-            document.stored = position;
+        let newly = document.note_stored(position);
+        if let Some(shared) = &mut document.shared
+            && matches!(shared.doubt, Doubt::PutBack(upto) if (position.wrapping_sub(upto) as i32) >= 0)
+        {
+            shared.doubt = Doubt::None;
         }
-        let is_back = document.rejecting && document.unstored() == 0;
-        if is_back {
-            document.rejecting = false;
-        }
-        if is_news {
-            self.out.unstored -= u64::from(newly);
-        }
-        self.mark_dirty(index);
-        if is_back {
-            self.ask_everyone(index);
-        }
+        self.out.unstored -= u64::from(newly);
+        self.stored_on(index);
     }
 
     /// Edits were dropped: asks every member for what we lack.
-    fn ask_everyone(&mut self, index: u32) {
+    pub(crate) fn ask_everyone(&mut self, index: u32) {
         let Some(document) = self.documents.get(index) else { return };
         let state_vector = document.state_vector().encode();
         let sessions: Vec<u32> = document.members.iter().map(|member| member.session).collect();
@@ -83,6 +83,7 @@ impl Shard {
     /// faster than they can be sent one by one gathers them for a while ([`Document::gathers_for`]).
     pub fn flush(&mut self) {
         self.gathered_at_us = u64::MAX;
+        let is_adrift = self.is_adrift;
         for index in std::mem::take(&mut self.dirty) {
             let Some(document) = self.documents.get_mut(index) else { continue };
             document.dirty = false;
@@ -96,11 +97,16 @@ impl Shard {
                 if document.awareness_flushed != document.awareness.version() {
                     broadcast_awareness(&mut self.out, document, &mut behind);
                 }
-                compact(&mut self.out, document, index);
+                if !is_adrift {
+                    say(&mut self.out, document, index);
+                }
+                compact(&mut self.out, document, index, is_adrift);
             }
-            acknowledge(&mut self.out, document);
+            if !is_adrift {
+                acknowledge(&mut self.out, document);
+            }
             document.drop_empty_pending();
-            if document.submitted != document.log.head() {
+            if document.submitted != document.log.head() && !is_adrift {
                 // It came after this turn's settling: the next turn submits it.
                 document.dirty = true;
                 self.dirty.push(index);
@@ -144,7 +150,11 @@ impl Shard {
             document.pending.as_mut().map_or_else(Vec::new, |pending| std::mem::take(&mut pending.asked));
         let whole = result.base;
         match &whole {
-            Some(base) => document.install(Arc::clone(base), result.upto, &result.left),
+            Some(base) if document.is_submitted(result.upto) => {
+                document.install(Arc::clone(base), result.upto, &result.left);
+            }
+            // It answers who waits for it: what the store was not told of yet must not be compacted away.
+            Some(_) => {}
             None => document.log.put_off_compaction(),
         }
         self.out.stats.compactions += 1;
@@ -559,8 +569,21 @@ fn bring_forward(out: &mut Output, document: &mut Document, at: usize) -> bool {
     }
 }
 
-/// Acknowledges what the session store has.
+/// Has other nodes told what is new about who is here.
+fn say(out: &mut Output, document: &mut Document, index: u32) {
+    let is_all = document.shared.as_ref().is_some_and(|shared| shared.says_all);
+    let Some(message) = document.say() else { return };
+    if is_all && let Some(shared) = &mut document.shared {
+        shared.all_due_ms = out.now_ms + SAY_ALL_MS;
+    }
+    out.effects.push_back(Effect::Say(DocumentRef { index, serial: document.serial }, message));
+}
+
+/// Acknowledges what the session store has, unless that is in doubt.
 fn acknowledge(out: &mut Output, document: &mut Document) {
+    if document.is_in_doubt() {
+        return;
+    }
     let stored = document.stored;
     let Some(pending) = document.pending.as_mut() else { return };
     while let Some(ack) = pending.acks.front().copied() {
@@ -575,12 +598,12 @@ fn acknowledge(out: &mut Output, document: &mut Document) {
 }
 
 /// Starts a compaction where the log has grown or a joiner waits for one.
-fn compact(out: &mut Output, document: &mut Document, index: u32) {
+fn compact(out: &mut Output, document: &mut Document, index: u32, is_adrift: bool) {
     let has_joiners = document.pending.as_ref().is_some_and(|pending| !pending.joiners.is_empty());
     let is_due = has_joiners || document.is_compaction_wanted || document.log.wants_compaction(COMPACT_MIN);
-    // What the store was not told of yet must not be compacted away.
-    let is_submitted = document.submitted == document.log.head();
-    if document.compacting || !is_due || !is_submitted || document.state == State::Loading {
+    // What the store was not told of yet must not be compacted away; adrift that may take long, and who joins has its answer.
+    let may_begin = document.submitted == document.log.head() || is_adrift && has_joiners;
+    if document.compacting || !is_due || !may_begin || document.state == State::Loading {
         return;
     }
     let joiners =

@@ -316,6 +316,7 @@ impl Shard {
                     }
                     Flow::Hold
                 }
+                Err(close) if close.code == CloseCode::TryAgainLater => self.retry_later(slot),
                 Err(close) => {
                     self.deny(slot, index, &close);
                     Flow::Continue
@@ -357,13 +358,13 @@ impl Shard {
         }
         match self.admit(slot, grant) {
             Ok(()) => Ok(true),
-            Err(close) if close.code == CloseCode::RateLimit => Ok(false),
+            Err(close) if matches!(close.code, CloseCode::RateLimit | CloseCode::TryAgainLater) => Ok(false),
             Err(close) => Err(close),
         }
     }
 
     /// Leaves Auth unanswered until it can be allowed.
-    fn retry_later(&mut self, slot: Slot) -> Flow {
+    pub(crate) fn retry_later(&mut self, slot: Slot) -> Flow {
         let retry = self.out.after(RETRY_MS);
         if let Some(conn) = self.out.conns.get_mut(slot) {
             conn.cold_mut().retry = retry;

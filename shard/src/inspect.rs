@@ -106,6 +106,8 @@ pub struct DocumentFacts {
     pub state: DocumentState,
     /// Sessions on it.
     pub members: usize,
+    /// Other nodes that hold it, and sessions there, as they said last.
+    pub elsewhere: (usize, u64),
     /// Clients that are present, by awareness.
     pub present: usize,
     /// When it was opened, in ticks since the node's start.
@@ -385,6 +387,7 @@ impl Shard {
                 State::Grace { .. } => DocumentState::Grace,
             },
             members: document.members.len(),
+            elsewhere: document.shared.as_ref().map_or((0, 0), |shared| shared.elsewhere()),
             present: document.awareness.len(),
             opened: document.opened,
             rates: document.activity.rates(self.out.now_ms),

@@ -7,6 +7,8 @@
 //! Invariants worth naming:
 //! - A document is *owned* by one shard (its *pin* is the region's); fan-out touches no lock.
 //! - What a member lacks is a cursor into the document's log: no update can vanish in a queue.
+//! - Other nodes may have the document, too: what they add comes from the session store and is not stored again, and of their users
+//!   nothing is told back.
 //! - No byte of a client reaches the Yjs library before the structural walk accepted it.
 //! - What a connection is sent in a turn stands together in the [`Outbox`]; direct replies are bounded per turn, and a
 //!   connection whose socket is full is not read from.
@@ -27,7 +29,9 @@ mod mail;
 mod members;
 mod operator;
 mod output;
+mod postponed;
 mod refusals;
+mod region;
 mod remote;
 mod shard;
 mod slab;
@@ -36,9 +40,11 @@ mod subject;
 mod wheel;
 mod ywebsocket;
 
-pub use app::{App, AppLimits};
+pub use app::{App, AppLimits, Unadmitted};
 pub use conn::Traveller;
-pub use effect::{ConnRef, DocumentName, DocumentRef, Effect, Kept, Outbox, Segment, Slot, SocketAction};
+pub use effect::{
+    ConnRef, DocumentName, DocumentRef, Effect, Kept, NodeTag, Outbox, PutBack, Segment, Slot, SocketAction,
+};
 pub use grant::{Access, Grant, Opening, Policy, Verdict};
 pub use inspect::{
     ConnId, ConnectionFilter, ConnectionState, ConnectionView, Dialect, DocumentFacts, DocumentFilter,

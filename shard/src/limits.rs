@@ -32,6 +32,14 @@ pub(crate) const BUFFERED_FRAMES_MAX: usize = 64;
 pub(crate) const BUFFERED_BYTES_MAX: usize = 256 << 10;
 /// Frames of one session that may be under way to the thread that owns its document.
 pub(crate) const UNDER_WAY_MAX: u32 = 64;
+/// Milliseconds after which other nodes are told again of everyone who is present here: should one have missed something,
+/// a user who renews itself every 15 to 18 s is still seen there without a break.
+pub(crate) const SAY_ALL_MS: u64 = 10_000;
+/// Nodes that may hold one document besides this one.
+pub(crate) const NODES_MAX: usize = 4_096;
+/// Bytes of a base from which only what is lacking is taken when a document is loaded again; of a larger one all is.
+pub(crate) const RELOAD_DIFF_MAX: usize = 4 << 20;
+
 /// How long before its token's end a client is asked for a fresh one at the earliest, in milliseconds; of a short life it is the
 /// last quarter.
 pub(crate) const FRESH_TOKEN_MS: u64 = 30_000;
@@ -119,6 +127,9 @@ pub struct Settings {
     pub compress_min: usize,
     /// Sessions end with their tokens, unless a fresh one comes in time.
     pub end_on_expiry: bool,
+    /// The session store outlives documents here, and other nodes may have them too: a document that nobody has open any more
+    /// stays, whatever its grace, until the store has all of it.
+    pub is_shared: bool,
 }
 
 impl Settings {

@@ -1,9 +1,11 @@
 //! Documents come and go, and so do their members.
 
 use crate::conn::{Peer, Phase, Session, SessionDialect};
+use crate::document::awareness::FOREIGN;
 use crate::document::{Document, Member, State};
 use crate::effect::{DocumentName, DocumentRef, Effect, Kept};
 use crate::grant::Access;
+use crate::limits::SAY_ALL_MS;
 use crate::shard::{DOCUMENT_KEY, Shard};
 use crate::slab::reserve_one;
 use crate::{AppLimits, apps::AppId};
@@ -38,7 +40,8 @@ impl Shard {
         if document.state == State::Loading {
             return Ok(Opened::Wait(index));
         }
-        if document.members.len() >= limits.max_users_per_document as usize {
+        let elsewhere = document.shared.as_ref().map_or(0, |shared| shared.elsewhere().1);
+        if document.members.len() as u64 + elsewhere >= u64::from(limits.max_users_per_document) {
             return Err(Close::document_users(limits.max_users_per_document.into()));
         }
         document.state = State::Live;
@@ -46,7 +49,9 @@ impl Shard {
         let position = document.members.len() as u32;
         reserve_one(&mut document.members);
         document.members.push(member);
-        self.next_tag = self.next_tag.wrapping_add(1).max(1);
+        let is_elsewhere = document.is_elsewhere();
+        self.next_tag = (self.next_tag + 1) % FOREIGN;
+        self.next_tag = self.next_tag.max(1);
         let session = self.out.sessions.insert(Session {
             peer,
             document: index,
@@ -60,10 +65,18 @@ impl Shard {
         document.members[position as usize].session = session;
         // It lacks everyone's awareness.
         self.lag(session);
+        if is_elsewhere {
+            // Other nodes count it, and are told again of everyone while somebody is here.
+            self.mark_dirty(index);
+            self.schedule_document(index);
+        }
         Ok(Opened::Joined(session))
     }
 
     fn create(&mut self, app: AppId, name: DocumentName, hash: u64, limits: AppLimits) -> Result<u32, Close> {
+        if self.is_adrift {
+            return Err(self.try_again());
+        }
         let Some(counted) = self.apps.get(app).cloned() else {
             return Err(Close::from(CloseCode::InternalError));
         };
@@ -88,6 +101,9 @@ impl Shard {
         let Some(found) = self.document_at(document) else { return };
         let pending = found.pending.take().unwrap_or_default();
         let name = found.name.name.clone();
+        let app = found.app;
+        let app = self.apps.get(app).cloned();
+        let Some(found) = self.document_at(document) else { return };
         let refusal = match session {
             Err(close) => {
                 self.remove_document(document.index);
@@ -107,14 +123,18 @@ impl Shard {
                 Some(close) => self.refuse_waiting(conn, &name, close),
             }
         }
-        for join in pending.remote_waiting {
-            self.remote_document_ready(document.index, &join, refusal.as_ref());
+        if let Some(app) = app {
+            for join in pending.remote_waiting {
+                self.remote_document_ready(join, &name, &app, refusal.as_ref());
+            }
         }
     }
 
     fn refuse_waiting(&mut self, conn: crate::effect::ConnRef, document: &str, close: &Close) {
         let Some(found) = self.out.conn_at(conn) else { return };
-        if found.hocuspocus_mut().is_some() {
+        if found.hocuspocus_mut().is_some() && close.code == CloseCode::TryAgainLater {
+            self.retry_later(conn.slot);
+        } else if found.hocuspocus_mut().is_some() {
             self.deny_waiting(conn, document, close);
         } else if found.phase == Phase::First {
             self.refuse(conn.slot, close.clone());
@@ -146,7 +166,7 @@ impl Shard {
         if document.members.is_empty() {
             document.state = State::Grace { until_ms: now_ms + grace_ms };
         }
-        if is_news {
+        if is_news || document.is_elsewhere() {
             self.mark_dirty(ended.document);
         }
         self.schedule_document(ended.document);
@@ -154,24 +174,36 @@ impl Shard {
 
     /// Makes sure that the wheel looks at a document in time.
     pub(crate) fn schedule_document(&mut self, index: u32) {
-        let Some(document) = self.documents.get_mut(index) else { return };
+        let Some(document) = self.documents.get(index) else { return };
         let grace = match document.state {
-            State::Grace { until_ms } => Some(until_ms),
-            State::Live | State::Loading => None,
+            State::Grace { until_ms } if !self.must_stay(document) => Some(until_ms),
+            State::Grace { .. } | State::Live | State::Loading => None,
         };
-        let Some(deadline_ms) = grace.into_iter().chain(document.awareness.next_ms()).min() else { return };
+        let all_due = document.says_all_at();
+        let Some(deadline_ms) = grace.into_iter().chain(document.awareness.next_ms()).chain(all_due).min()
+        else {
+            return;
+        };
+        let Some(document) = self.documents.get_mut(index) else { return };
         self.out.wheel.schedule(index | DOCUMENT_KEY, &mut document.due, deadline_ms);
     }
 
     pub(crate) fn document_deadline(&mut self, index: u32) {
         let now_ms = self.out.now_ms;
-        let Some(document) = self.documents.get_mut(index) else { return };
-        if matches!(document.state, State::Grace { until_ms } if now_ms >= until_ms) {
+        let Some(document) = self.documents.get(index) else { return };
+        let is_over = matches!(document.state, State::Grace { until_ms } if now_ms >= until_ms);
+        if is_over && !self.must_stay(document) {
             return self.remove_document(index);
+        }
+        let Some(document) = self.documents.get_mut(index) else { return };
+        let is_all_due = document.says_all_at().is_some_and(|due_ms| now_ms >= due_ms);
+        if is_all_due && let Some(shared) = &mut document.shared {
+            shared.says_all = true;
+            shared.all_due_ms = now_ms + SAY_ALL_MS;
         }
         let expired = document.awareness.expire(now_ms);
         let released = document.awareness.release_renewals(now_ms);
-        if expired || released {
+        if expired || released || is_all_due {
             self.mark_dirty(index);
         }
         self.schedule_document(index);

@@ -1,10 +1,9 @@
 //! What whoever operates the node has done to documents and connections: inputs like any other.
 
-use crate::conn::{Peer, SessionDialect};
+use crate::conn::SessionDialect;
 use crate::document::State;
 use crate::effect::{ConnRef, DocumentName};
 use crate::hocuspocus::write_stateless;
-use crate::mail::Mail;
 use crate::shard::Shard;
 use pinwire_protocol::close::Close;
 
@@ -44,21 +43,9 @@ impl Shard {
         if document.state == State::Loading {
             return Some(Ended::Loading);
         }
-        let sessions: Vec<u32> = document.members.iter().map(|member| member.session).collect();
-        for &session in &sessions {
-            match self.session_peer(session) {
-                Some(Peer::Local { slot, .. }) => self.close(slot, close),
-                Some(Peer::Remote(remote)) => {
-                    if let Some(remote) = self.out.remotes.get(remote).copied() {
-                        self.out.mail(remote.thread, Mail::Close(remote.session, close.clone()));
-                    }
-                    self.leave(session);
-                }
-                None => {}
-            }
-        }
+        let members = self.dismiss(index, close);
         self.remove_document(index);
-        Some(Ended::Gone(sessions.len()))
+        Some(Ended::Gone(members))
     }
 
     /// Sends a stateless message to the members of a document whose dialect has such. None if this thread does not have it.

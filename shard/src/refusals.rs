@@ -85,6 +85,11 @@ impl Refusals {
         }
     }
 
+    /// `ms`, or up to half as much more, so that clients that are asked to come again do not come together.
+    pub fn jittered(&mut self, ms: u64) -> u64 {
+        ms + self.random() % (ms / 2 + 1)
+    }
+
     fn random(&mut self) -> u64 {
         // xorshift64: jitter needs no more.
         self.jitter ^= self.jitter << 13;

@@ -87,18 +87,31 @@ impl Shard {
                     });
                 }
             }
+            Err(close) if close.code == CloseCode::TryAgainLater => {
+                let join = RemoteJoin { thread, session, limits, access };
+                self.postpone(join, document, app);
+            }
             Err(close) => self.out.mail(thread, Mail::Refused(session, close)),
         }
     }
 
-    pub(crate) fn remote_document_ready(&mut self, index: u32, join: &RemoteJoin, refusal: Option<&Close>) {
-        if let Some(close) = refusal {
-            return self.out.mail(join.thread, Mail::Refused(join.session, close.clone()));
+    pub(crate) fn remote_document_ready(
+        &mut self,
+        join: RemoteJoin,
+        name: &str,
+        app: &Arc<App>,
+        refusal: Option<&Close>,
+    ) {
+        match refusal {
+            Some(close) if close.code == CloseCode::TryAgainLater => self.postpone(join, name, app),
+            Some(close) => self.out.mail(join.thread, Mail::Refused(join.session, close.clone())),
+            None => self.join_again(&join, name, app),
         }
-        let Some(document) = self.documents.get(index) else { return };
-        let Some(app) = self.apps.get(document.app).cloned() else { return };
-        let name = document.name.name.clone();
-        self.remote_join(join.thread, join.session, &name, &app, join.limits, join.access);
+    }
+
+    /// A session's document is there, perhaps: what it waits for.
+    pub(crate) fn join_again(&mut self, join: &RemoteJoin, name: &str, app: &Arc<App>) {
+        self.remote_join(join.thread, join.session, name, app, join.limits, join.access);
     }
 
     fn remote_frame(&mut self, thread: u16, remote: RemoteSession, rest: &[u8]) {
@@ -143,6 +156,7 @@ impl Shard {
         if let Some(session) = self.remote_sessions.remove(&(thread, remote)) {
             return self.leave(session);
         }
+        self.postponed.retain(|waiting| !waiting.is_of(thread, remote));
         // It may still wait for its document.
         let waiting: Vec<u32> =
             self.documents.iter().filter(|(_, d)| d.pending.is_some()).map(|(index, _)| index).collect();

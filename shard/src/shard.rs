@@ -3,7 +3,10 @@
 //! There are four kinds of methods, and an order to call them in:
 //! 1. *Inputs* say what happened: [`open`](Shard::open), [`bytes`](Shard::bytes), [`ended`](Shard::ended),
 //!    [`blocked`](Shard::blocked), [`drained`](Shard::drained), [`verdict`](Shard::verdict), [`opened`](Shard::opened),
-//!    [`stored`](Shard::stored), [`compacted`](Shard::compacted), [`mail`](Shard::mail), [`arrive`](Shard::arrive).
+//!    [`stored`](Shard::stored), [`compacted`](Shard::compacted), [`mail`](Shard::mail), [`arrive`](Shard::arrive). Where the
+//!    session store is shared by nodes also [`foreign`](Shard::foreign), [`said`](Shard::said),
+//!    [`foreign_joined`](Shard::foreign_joined), [`foreign_left`](Shard::foreign_left), [`reloading`](Shard::reloading),
+//!    [`reload`](Shard::reload), [`lost`](Shard::lost), [`adrift`](Shard::adrift), [`store_away`](Shard::store_away).
 //! 2. [`next_effect`](Shard::next_effect) hands out what has to be done elsewhere; drain it after inputs, since an answer
 //!    that is there at once (a cached verdict, the memory store) then still belongs to this turn.
 //! 3. [`settle`](Shard::settle), more effects, then [`flush`](Shard::flush) end the turn: what the turn produced for a
@@ -62,6 +65,11 @@ pub struct Shard {
     /// Frames of sessions on other threads that were handled this turn.
     pub(crate) taken: Vec<(u16, crate::mail::RemoteSession, u32)>,
     pub(crate) next_tag: u32,
+    /// See [`Self::adrift`] and [`Self::store_away`].
+    pub(crate) is_adrift: bool,
+    pub(crate) is_store_away: bool,
+    /// Joins of other threads' sockets that are to be tried again.
+    pub(crate) postponed: std::collections::VecDeque<crate::postponed::Postponed>,
     /// Frames that were taken before their session was authorised are being handled.
     pub(crate) is_replaying: bool,
     next_serial: u32,
@@ -113,6 +121,9 @@ impl Shard {
             credits: Vec::new(),
             taken: Vec::new(),
             next_tag: 1,
+            is_adrift: false,
+            is_store_away: false,
+            postponed: std::collections::VecDeque::new(),
             is_replaying: false,
             next_serial: settings.thread.into(),
             placement: FixedState::with_seed(settings.placement_seed),
@@ -132,6 +143,7 @@ impl Shard {
             self.resume(conn);
         }
         self.fire_deadlines();
+        self.join_postponed();
     }
 
     /// A socket finished its upgrade.
@@ -443,7 +455,8 @@ impl Shard {
     /// When the next turn is due at the latest, in microseconds on the clock of [`Self::begin_turn`].
     #[must_use]
     pub fn next_deadline_us(&self) -> Option<u64> {
-        let wheel = self.out.wheel.next_ms().map(|ms| ms * 1000);
+        let postponed = self.postponed.front().map(|join| join.due_ms);
+        let wheel = self.out.wheel.next_ms().into_iter().chain(postponed).min().map(|ms| ms * 1000);
         if self.gathering.is_empty() {
             wheel
         } else {

@@ -15,6 +15,8 @@ pub struct Stats {
     pub updates: u64,
     /// Updates that brought nothing new.
     pub updates_known: u64,
+    /// Updates of other nodes appended to a log.
+    pub updates_foreign: u64,
     /// Turns in which a document's updates were merged before they were sent.
     pub merged_turns: u64,
     /// Awareness entries that raised no clock or passed a bound.

@@ -1,5 +1,6 @@
 //! A y-websocket connection: one document, named in the path, one session.
 
+use crate::Unadmitted;
 use crate::conn::{Handshake, NONE, Phase};
 use crate::conn::{Peer, SessionDialect};
 use crate::edit::Outcome;
@@ -62,9 +63,10 @@ impl Shard {
     /// Counts a connection for its app.
     pub(crate) fn admit(&mut self, slot: Slot, grant: &Grant) -> Result<(), Close> {
         let now_ms = self.out.now_ms;
-        if !grant.app.admit_connection(grant.limits.max_connections) {
-            return Err(Close::connection_limit(grant.limits.max_connections.into()));
-        }
+        grant.app.admit_connection(grant.limits.max_connections).map_err(|refused| match refused {
+            Unadmitted::Limit => Close::connection_limit(grant.limits.max_connections.into()),
+            Unadmitted::Share => self.try_again(),
+        })?;
         let app = self.apps.acquire(&grant.app, grant.limits);
         if !self.apps.has_operations(app, now_ms) {
             self.apps.release(app);

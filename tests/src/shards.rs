@@ -98,6 +98,7 @@ impl Node {
                 gather_us_per_member: 150,
                 compress_min: usize::MAX,
                 end_on_expiry,
+                is_shared: false,
             };
             Shard::new(settings, 1_000, 1_000)
         };

@@ -50,6 +50,10 @@ pub enum Cause {
     NoKeys = 8,
     /// The process has as much memory as it may.
     Memory = 16,
+    /// A registry is out of reach: documents that nobody here has open cannot be opened.
+    Registry = 32,
+    /// The region's sessions are out of reach: nothing is acknowledged.
+    Sessions = 64,
 }
 
 /// Without one of these no new client can be served.

@@ -63,6 +63,11 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Has the thread look at what does not come by mail.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
     pub(crate) fn pop(&self) -> Option<Envelope> {
         self.queue.pop()
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pinwire_cluster::Standing;
 use pinwire_engine::{
     Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot, Stage,
 };
@@ -21,6 +22,8 @@ use super::inspect;
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::worker::{Job, Worker};
 use crate::admin::Events;
+use crate::apps::Apps;
+use crate::cluster::{Claimed, Gates};
 use crate::config::Config;
 use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_after_secs};
 use crate::limits::{AddressLimiter, Asking};
@@ -28,7 +31,7 @@ use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
 use crate::overload::Shortage;
-use crate::store::{SessionStore, StoreEvent};
+use crate::store::StoreEvent;
 use crate::traces::{Queue, Recorder, What};
 
 /// What the data threads of a node share.
@@ -43,6 +46,9 @@ pub(crate) struct Shared {
     /// Zero of every thread's monotonic clock.
     pub(crate) epoch: Instant,
     pub(crate) live: Arc<Live>,
+    /// Whether the node may serve.
+    pub(crate) gates: Arc<Gates>,
+    pub(crate) apps: Arc<Apps>,
     pub(crate) active: Arc<ActiveDocuments>,
     /// Upgraded connections of all threads.
     pub(crate) connections: AtomicU32,
@@ -73,7 +79,7 @@ pub(crate) struct DataThread {
     shard: Shard,
     guests: Guests,
     authority: Authority,
-    store: Box<dyn SessionStore>,
+    store: Claimed,
     mailbox: Mailbox,
     outgoing: Outgoing,
     worker: Worker,
@@ -125,7 +131,7 @@ pub(crate) struct Parts {
     pub(crate) number: u16,
     pub(crate) shard: Shard,
     pub(crate) authority: Authority,
-    pub(crate) store: Box<dyn SessionStore>,
+    pub(crate) store: Claimed,
     pub(crate) mailboxes: Arc<[Mailbox]>,
     pub(crate) worker: Worker,
     pub(crate) http: HttpDoor,
@@ -172,6 +178,7 @@ impl DataThread {
         loop {
             let deadline = self.next_deadline();
             engine.wait(deadline).await;
+            self.pass_gates();
             let start = Instant::now();
             engine.poll();
             self.turn(&mut engine);
@@ -191,6 +198,12 @@ impl DataThread {
         engine.flush();
     }
 
+    /// Whoever was stopped for long finds out first what it lost meanwhile: nothing is read, served or written before.
+    fn pass_gates(&mut self) {
+        let standing = self.shared.gates.pass();
+        self.shard.adrift(standing == Standing::Adrift);
+    }
+
     /// One turn. The order matters: inputs first, so that everything they cause leaves in this turn.
     fn turn(&mut self, engine: &mut Engine) {
         let now = Instant::now();
@@ -204,7 +217,10 @@ impl DataThread {
         {
             self.shard.verdict(asked.conn, asked.ticket, verdict);
         }
-        // 2. The kernel.
+        // 2. What was lost is lost before anybody is heard.
+        self.store.read_news();
+        self.run_effects(engine, now_unix);
+        // 3. The kernel.
         while let Some(event) = engine.next_event() {
             self.event(engine, event, now);
         }
@@ -215,16 +231,21 @@ impl DataThread {
             }
             engine.close(slot);
         }
-        // 3. Other threads.
+        // 4. Other threads.
         while let Some(envelope) = self.mailbox.pop() {
             self.receive(engine, envelope, now);
         }
-        // 4. What the inputs caused, and the end of the turn.
+        // 5. What the inputs caused, and the end of the turn.
         self.run_effects(engine, now_unix);
         self.shard.settle();
         self.run_effects(engine, now_unix);
         self.shard.flush();
         self.run_effects(engine, now_unix);
+        if self.shared.gates.standing() == Standing::Unchecked {
+            self.pass_gates();
+            self.store.read_news();
+            self.run_effects(engine, now_unix);
+        }
         self.send(engine);
         self.shard.finish_turn();
         self.run_effects(engine, now_unix);
@@ -255,6 +276,7 @@ impl DataThread {
         let has_work = self.shard.has_work()
             || self.authority.has_work()
             || !self.mailbox.is_empty()
+            || self.store.has_news()
             || !self.actions.is_empty();
         let now = Instant::now();
         if has_work {
@@ -577,7 +599,9 @@ impl DataThread {
                 }
             },
             Envelope::Compacted { document, result } => {
-                self.store.rebase(document, &result);
+                if self.shard.is_submitted(document, result.upto) {
+                    self.store.rebase(document, &result);
+                }
                 self.shard.compacted(document, result);
             }
             Envelope::Store(events) => events.into_iter().for_each(|event| self.store.receive(event)),
@@ -659,6 +683,7 @@ impl DataThread {
                     self.shard.opened(document, session);
                 }
                 StoreEvent::Stored(document, position) => self.shard.stored(document, position),
+                StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
             }
         }
     }
@@ -678,7 +703,9 @@ impl DataThread {
                 if self.opening.len() < TRACED_OPENINGS_MAX && self.recorder.is_chosen() {
                     self.opening.push((document, Instant::now()));
                 }
-                self.store.open(document, &name);
+                let limits = self.shared.apps.get(&name.tenant, &name.app).map(|app| app.limits());
+                let max_documents = limits.map_or(u32::MAX, |limits| limits.max_documents);
+                self.store.open(document, &name, 0, max_documents);
             }
             Effect::Store(document) => self.append(document),
             Effect::Compact(document, compaction) => {
@@ -699,6 +726,8 @@ impl DataThread {
             Effect::Mail(thread, mail) => {
                 self.outgoing.send(thread, Envelope::Mail { from: self.number, mail });
             }
+            // No other node has what this one keeps by itself.
+            Effect::Say(..) => {}
             Effect::Stateless { document, subject, payload } => {
                 tracing::trace!(document = %document.name, %subject, bytes = payload.len(), "stateless message");
                 if let Some(events) = &self.shared.events {

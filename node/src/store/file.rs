@@ -13,7 +13,7 @@ use pinwire_shard::{DocumentName, DocumentRef};
 use pinwire_store::Updates;
 use tokio::sync::oneshot;
 
-use super::{SessionStore, StoreEvent};
+use super::{Begun, SessionStore, StoreEvent};
 use crate::data::Mailbox;
 
 /// Something to be done by the journal's thread.
@@ -99,7 +99,7 @@ impl FileStore {
 }
 
 impl SessionStore for FileStore {
-    fn open(&mut self, document: DocumentRef, name: &DocumentName) {
+    fn open(&mut self, document: DocumentRef, name: &DocumentName, _begun: Begun) {
         let name: Arc<str> = name.to_string().into();
         self.names.insert(document, Arc::clone(&name));
         let reply = self.reply.clone();
@@ -170,6 +170,7 @@ mod tests {
 
     use pinwire_engine::{Config, Driver};
     use pinwire_protocol::close::Close;
+    use pinwire_registry::Claim;
     use pinwire_shard::Kept;
 
     use super::*;
@@ -185,7 +186,8 @@ mod tests {
             let mut store = FileStore::new(0, mailbox, Way(way));
             assert!(matches!(requests.try_recv(), Ok(Request::Answer { .. })));
             let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "doc".into() };
-            store.open(DOCUMENT, &name);
+            let claim = Claim { epoch: 1, nonce: 1 };
+            store.open(DOCUMENT, &name, Begun { claim, is_new: true });
             assert!(matches!(requests.try_recv(), Ok(Request::Open { name, .. }) if &*name == "t::a::doc"));
             test(store, requests);
         })

@@ -6,7 +6,7 @@ use pinwire_shard::document::log::Position;
 use pinwire_shard::document::yjs::Compacted;
 use pinwire_shard::{DocumentName, DocumentRef, Kept};
 
-use super::{SessionStore, StoreEvent};
+use super::{Begun, SessionStore, StoreEvent};
 
 /// Keeps nothing beside the shard's own log: an acknowledged update lasts as long as the process.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub struct MemoryStore {
 }
 
 impl SessionStore for MemoryStore {
-    fn open(&mut self, document: DocumentRef, _name: &DocumentName) {
+    fn open(&mut self, document: DocumentRef, _name: &DocumentName, _begun: Begun) {
         self.events.push_back(StoreEvent::Opened(document, Ok(Kept::default())));
     }
 

@@ -22,11 +22,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pinwire_protocol::close::Close;
+use pinwire_registry::Claim;
 use pinwire_shard::document::log::Position;
 use pinwire_shard::document::yjs::Compacted;
 use pinwire_shard::{DocumentName, DocumentRef, Kept};
 use pinwire_store::{Fsync, Options};
 
+pub use crate::cluster::Begun;
 pub use memory::MemoryStore;
 
 pub(crate) use file::{EraseError, FileStore, Way, Which};
@@ -40,12 +42,16 @@ pub enum StoreEvent {
     Opened(DocumentRef, Result<Kept, Close>),
     /// Everything before this position is safe.
     Stored(DocumentRef, Position),
+    /// Another region has the document: how its clients are sent there.
+    Lost(DocumentRef, Close),
 }
 
 /// Where sessions are kept. Called from one data thread, which it must not block.
 pub trait SessionStore: fmt::Debug {
-    /// Opens the session of a document; answered by [`StoreEvent::Opened`].
-    fn open(&mut self, document: DocumentRef, name: &DocumentName);
+    /// Opens the session of a document that is held under a claim; answered by [`StoreEvent::Opened`].
+    fn open(&mut self, document: DocumentRef, name: &DocumentName, begun: Begun);
+    /// The document is held under another claim from now on.
+    fn reclaimed(&mut self, _document: DocumentRef, _claim: Claim) {}
     /// Keeps updates; answered by [`StoreEvent::Stored`] for `position`, or a later one, once they are safe.
     fn append(&mut self, document: DocumentRef, position: Position, updates: &mut dyn Iterator<Item = &[u8]>);
     /// Compaction made one update of everything before a position.

@@ -127,7 +127,11 @@ impl TableThread {
             tracing::error!(%damage, "a document lacks what was damaged; its clients may still have it");
         }
         self.stats.change(|stats| stats.damages += loaded.damages.len() as u64);
-        Ok(Kept { base: loaded.base.map(Arc::from), tail: loaded.updates.iter().map(Box::from).collect() })
+        Ok(Kept {
+            base: loaded.base.map(Arc::from),
+            tail: loaded.updates.iter().map(Box::from).collect(),
+            nodes: Vec::new(),
+        })
     }
 
     /// True if every checkpoint that waited is in the table now.

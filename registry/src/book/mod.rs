@@ -14,7 +14,7 @@ mod pins;
 mod shares;
 
 use crate::{
-    Answer, AppName, AppRecord, Claim, DocumentName, Node, NodeView, Owner, Pin, Region, Request, Used,
+    Answer, AppName, AppRecord, Claim, DocumentName, Hold, Node, NodeView, Owner, Pin, Region, Request, Used,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,10 +64,20 @@ struct App {
 struct Entry {
     region: Region,
     claim: Claim,
-    holders: BTreeSet<Node>,
+    /// With the latest of each one's holds.
+    holders: BTreeMap<Node, Hold>,
     /// When it ends: exactly while it has no holders.
     until: Option<u64>,
     /// Grace if its last holder dies.
+    grace_us: u64,
+}
+
+/// Who is to hold a pin, and how.
+#[derive(Clone, Copy, Debug)]
+struct Holding<'a> {
+    node: &'a Node,
+    hold: Hold,
+    /// Grace if it dies.
     grace_us: u64,
 }
 
@@ -92,19 +102,21 @@ impl Book {
                 self.renew(now, node, *lease_us, apps, versions)
             }
             Request::Retire { node, grace_us } => self.retire(now, node, *grace_us),
-            Request::Claim { document, node, nonce, max_documents, grace_us } => {
-                Answer::Claimed(self.claim(now, document, node, *nonce, (*max_documents, *grace_us)))
+            Request::Claim { document, node, nonce, hold, max_documents, grace_us } => {
+                let holding = Holding { node, hold: *hold, grace_us: *grace_us };
+                Answer::Claimed(self.claim(now, document, holding, *nonce, *max_documents))
             }
-            Request::Release { document, node, claim, grace_us } => {
-                self.release(now, document, node, *claim, *grace_us);
+            Request::Release { document, node, hold, grace_us } => {
+                self.release(now, document, node, *hold, *grace_us);
                 Answer::Done
             }
             Request::Assert { node, pins, grace_us } => {
                 Answer::Asserted(self.assert(now, node, pins, *grace_us))
             }
             Request::Locate { document } => Answer::Located(self.locate(now, document)),
-            Request::Move { document, claim, node, nonce, grace_us } => {
-                Answer::Claimed(self.move_to(now, document, *claim, node, (*nonce, *grace_us)))
+            Request::Move { document, claim, node, nonce, hold, grace_us } => {
+                let holding = Holding { node, hold: *hold, grace_us: *grace_us };
+                Answer::Claimed(self.move_to(now, document, *claim, holding, *nonce))
             }
             Request::Usage { app } => Answer::Used(self.usage(app)),
             Request::App { app } => Answer::App(self.record(app)),

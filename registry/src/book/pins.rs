@@ -1,18 +1,19 @@
 //! Claims, releases, assertions, moves.
 
-use super::{Book, Entry};
-use crate::{Asserted, Claim, Claimed, DocumentName, Node, Owner, Pin};
-use std::collections::BTreeSet;
+use super::{Book, Entry, Holding};
+use crate::{Asserted, Claim, Claimed, DocumentName, Hold, Node, Owner, Pin};
+use std::collections::BTreeMap;
 
 impl Book {
     pub(super) fn claim(
         &mut self,
         now: u64,
         document: &DocumentName,
-        node: &Node,
+        holding: Holding<'_>,
         nonce: u64,
-        (max_documents, grace_us): (u32, u64),
+        max_documents: u32,
     ) -> Claimed {
+        let node = holding.node;
         if !self.is_alive(node) {
             return Claimed::Unknown;
         }
@@ -20,7 +21,7 @@ impl Book {
         match owner {
             Some(owner) if owner.region != node.region => Claimed::Elsewhere(owner),
             Some(owner) => {
-                self.hold(document, node, grace_us);
+                self.hold(document, holding);
                 Claimed::Held { claim: owner.claim, is_new: false }
             }
             None => {
@@ -29,7 +30,7 @@ impl Book {
                     return Claimed::Limit { active };
                 }
                 let claim = self.next_claim(now, document, nonce);
-                self.pin(document, node, claim, grace_us);
+                self.pin(document, claim, holding);
                 Claimed::Held { claim, is_new: true }
             }
         }
@@ -40,13 +41,14 @@ impl Book {
         now: u64,
         document: &DocumentName,
         node: &Node,
-        claim: Claim,
+        hold: Hold,
         grace_us: u64,
     ) {
         let Some(life) = self.nodes.get_mut(node) else { return };
-        life.lost.remove(document);
-        let is_current = self.entry(document).is_some_and(|entry| entry.claim == claim);
-        if is_current {
+        let latest =
+            self.apps.get(&document.app).and_then(|app| app.pins.get(&document.name)?.holders.get(node));
+        if latest.is_none_or(|latest| *latest <= hold) {
+            life.lost.remove(document);
             self.leave(now, document, node, Some(grace_us));
             self.settle(now);
         }
@@ -56,13 +58,15 @@ impl Book {
         &mut self,
         now: u64,
         node: &Node,
-        pins: &[(DocumentName, Claim)],
+        pins: &[(DocumentName, Claim, Hold)],
         grace_us: u64,
     ) -> Option<Vec<Asserted>> {
         let is_alive = self.is_alive(node);
         is_alive.then(|| {
             pins.iter()
-                .map(|(document, claim)| self.assert_one(now, node, document, *claim, grace_us))
+                .map(|(document, claim, hold)| {
+                    self.assert_one(now, document, *claim, Holding { node, hold: *hold, grace_us })
+                })
                 .collect()
         })
     }
@@ -70,15 +74,15 @@ impl Book {
     fn assert_one(
         &mut self,
         now: u64,
-        node: &Node,
         document: &DocumentName,
         claim: Claim,
-        grace_us: u64,
+        holding: Holding<'_>,
     ) -> Asserted {
+        let node = holding.node;
         let app = self.apps.entry(document.app.clone()).or_default();
         app.top = app.top.max(claim.epoch);
         let Some(owner) = self.owner(document) else {
-            self.pin(document, node, claim, grace_us);
+            self.pin(document, claim, holding);
             return Asserted::Held(claim);
         };
         let (is_higher, is_ours) = (claim > owner.claim, owner.region == node.region);
@@ -88,7 +92,7 @@ impl Book {
         if is_higher {
             self.win(now, document, node, claim, is_ours);
         }
-        self.hold(document, node, grace_us);
+        self.hold(document, holding);
         Asserted::Held(claim.max(owner.claim))
     }
 
@@ -97,9 +101,10 @@ impl Book {
         now: u64,
         document: &DocumentName,
         claim: Claim,
-        node: &Node,
-        (nonce, grace_us): (u64, u64),
+        holding: Holding<'_>,
+        nonce: u64,
     ) -> Claimed {
+        let node = holding.node;
         if !self.is_alive(node) {
             return Claimed::Unknown;
         }
@@ -107,11 +112,11 @@ impl Book {
         if entry.claim == claim {
             let claim = self.next_claim(now, document, nonce);
             self.win(now, document, node, claim, false);
-            self.hold(document, node, grace_us);
+            self.hold(document, holding);
             return Claimed::Held { claim, is_new: false };
         }
         // Asked again, since the answer got lost.
-        if entry.claim.nonce == nonce && entry.holders.contains(node) {
+        if entry.claim.nonce == nonce && entry.holders.contains_key(node) {
             return Claimed::Held { claim: entry.claim, is_new: false };
         }
         Claimed::Stale
@@ -119,7 +124,7 @@ impl Book {
 
     pub(super) fn locate(&self, now: u64, document: &DocumentName) -> Option<Pin> {
         let (entry, owner) = (self.entry(document)?, self.owner(document)?);
-        let nodes = entry.holders.iter().cloned().collect();
+        let nodes = entry.holders.keys().cloned().collect();
         let grace = entry.until.map(|until| until.saturating_sub(now));
         Some(Pin { document: document.clone(), owner, nodes, grace })
     }
@@ -130,7 +135,7 @@ impl Book {
         let ws_url = self.urls.get(&node.region).cloned().unwrap_or_default();
         let owner = Owner { region: node.region.clone(), ws_url, claim };
         let Some(entry) = self.entry_mut(document) else { return };
-        let others: Vec<Node> = entry.holders.iter().filter(|other| *other != node).cloned().collect();
+        let others: Vec<Node> = entry.holders.keys().filter(|other| *other != node).cloned().collect();
         (entry.claim, entry.region) = (claim, node.region.clone());
         if !keep {
             entry.holders.clear();
@@ -144,9 +149,10 @@ impl Book {
     }
 
     /// Adds a holder.
-    fn hold(&mut self, document: &DocumentName, node: &Node, grace_us: u64) {
+    fn hold(&mut self, document: &DocumentName, Holding { node, hold, grace_us }: Holding<'_>) {
         let Some(entry) = self.entry_mut(document) else { return };
-        entry.holders.insert(node.clone());
+        let latest = entry.holders.entry(node.clone()).or_default();
+        *latest = hold.max(*latest);
         entry.grace_us = grace_us;
         if let Some(until) = entry.until.take() {
             self.graces.remove(&(until, document.clone()));
@@ -163,19 +169,19 @@ impl Book {
             life.held.remove(document);
         }
         let Some(entry) = self.entry_mut(document) else { return };
-        if entry.holders.remove(node) && entry.holders.is_empty() {
+        if entry.holders.remove(node).is_some() && entry.holders.is_empty() {
             let until = at.saturating_add(grace_us.unwrap_or(entry.grace_us));
             entry.until = Some(until);
             self.graces.insert((until, document.clone()));
         }
     }
 
-    fn pin(&mut self, document: &DocumentName, node: &Node, claim: Claim, grace_us: u64) {
-        let entry =
-            Entry { region: node.region.clone(), claim, holders: BTreeSet::new(), until: None, grace_us };
+    fn pin(&mut self, document: &DocumentName, claim: Claim, holding: Holding<'_>) {
+        let (region, grace_us) = (holding.node.region.clone(), holding.grace_us);
+        let entry = Entry { region, claim, holders: BTreeMap::new(), until: None, grace_us };
         let app = self.apps.entry(document.app.clone()).or_default();
         app.pins.insert(document.name.clone(), entry);
-        self.hold(document, node, grace_us);
+        self.hold(document, holding);
     }
 
     pub(super) fn remove(&mut self, document: &DocumentName) {

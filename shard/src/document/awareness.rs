@@ -8,6 +8,10 @@
 //! - An announcement that raises no clock is dropped (stock clients echo every remote change), unless it is the one entry of
 //!   the first awareness message on its connection, which stock clients send of themselves: that is a user who came back,
 //!   and is *challenged* with (id, clock, null) and a query, upon which the client raises its clock.
+//!
+//! Nodes that share a document tell each other the states that came on connections of their own, and nothing that they were told:
+//! so nothing goes round. To an entry a node is an owner like a connection, whose end is that of all its users. Clocks
+//! decide between nodes, too; who comes to a node with a clock that another one buried is challenged by its own ([`Foreign`]).
 
 use crate::slab::reserve_one;
 use pinwire_protocol::document::awareness;
@@ -20,6 +24,10 @@ pub const TOMBSTONE_MS: u64 = 60_000;
 pub const RENEWAL_DELAY_MS: u64 = 5_000;
 /// Ids that one connection may own.
 pub const IDS_PER_SESSION_MAX: usize = 32;
+/// Ids, tombstones included, that one document remembers of another node.
+pub const IDS_PER_NODE_MAX: usize = 32_768;
+/// Milliseconds for which renewals without a change that another node told of may be collected: it collected them already.
+pub const FOREIGN_RENEWAL_DELAY_MS: u64 = 1_000;
 /// Ids, tombstones included, that one document remembers.
 pub const IDS_PER_DOCUMENT_MAX: usize = 65_536;
 /// Bytes of all states of one document.
@@ -30,6 +38,11 @@ pub const STATE_MAX: usize = 64 << 10;
 /// How far a connection may raise the clock of an id that another owns. A client that comes back has counted on meanwhile;
 /// a clock at the end of its range would keep the owner from ever being heard again.
 pub const CLOCK_JUMP_MAX: u32 = 1 << 16;
+
+/// Set in an owner that is another node; its number makes up the rest.
+pub const FOREIGN: u32 = 1 << 31;
+
+const _: () = assert!(FOREIGN < super::log::STORED, "the writer of what is stored is no session");
 
 /// Number of a change. A member that has seen version `n` lacks every entry with a higher one.
 pub type Version = u32;
@@ -51,7 +64,7 @@ struct Entry {
     client: u64,
     clock: u32,
     version: Version,
-    /// Tag of the session that last raised the clock.
+    /// Tag of the session that last raised the clock, or the node that said so ([`FOREIGN`]).
     owner: u32,
     /// Second of the last renewal or of the removal; the top bit says that a renewal waits for its frame.
     seen: u32,
@@ -64,6 +77,10 @@ const RENEWED: u32 = 1 << 31;
 impl Entry {
     fn seen_ms(&self) -> u64 {
         u64::from(self.seen & !RENEWED) * 1000
+    }
+
+    fn is_own(&self) -> bool {
+        self.owner & FOREIGN == 0
     }
 }
 
@@ -78,6 +95,18 @@ pub enum Applied {
     Renewed,
     /// A user came back with a clock that is not news: answer with null at this clock, and a query.
     Challenge(u32),
+}
+
+/// What became of one entry that another node told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// As for a session's.
+    Applied(Applied),
+    /// The other node shows a user who is gone here at this clock or a lower one: it is told of that in turn.
+    Buried(u32),
+    /// The other node buried a user who is here at the same clock, on the connection with this session tag: it is to be
+    /// challenged, so that its user is seen there, too.
+    Contested(u32),
 }
 
 impl Awareness {
@@ -99,11 +128,11 @@ impl Awareness {
         if self.held + bytes > STATES_MAX {
             return Applied::Dropped;
         }
-        let found = self.entries.binary_search_by_key(&entry.client, |known| known.client);
-        let known = match found {
-            Ok(at) => &mut self.entries[at],
+        let at = match self.entries.binary_search_by_key(&entry.client, |known| known.client) {
+            Ok(at) => at,
             Err(at) => return self.insert(at, entry.client, clock, state, from, now_ms),
         };
+        let known = &self.entries[at];
         let is_removal_by_owner = clock == known.clock && state.is_none() && known.owner == from;
         if clock <= known.clock && !(is_removal_by_owner && known.state.is_some()) {
             let challenge = known.clock;
@@ -112,6 +141,57 @@ impl Awareness {
             let came_back = state.is_some() && is_anothers && is_no_echo && !self.owns_any(from);
             return if came_back { Applied::Challenge(challenge) } else { Applied::Dropped };
         }
+        self.raise(at, clock, state, from, now_ms, RENEWAL_DELAY_MS)
+    }
+
+    /// Takes one entry that another node told of, [`FOREIGN`] set in `node`. `room`: ids that it may still add.
+    pub fn apply_foreign(
+        &mut self,
+        entry: &awareness::Entry<'_>,
+        node: u32,
+        room: &mut usize,
+        now_ms: u64,
+    ) -> Foreign {
+        let clock = entry.clock;
+        let state = (!entry.is_null()).then_some(entry.json);
+        let bytes = state.map_or(0, str::len);
+        if bytes > STATE_MAX || self.held + bytes > STATES_MAX {
+            return Foreign::Applied(Applied::Dropped);
+        }
+        let at = match self.entries.binary_search_by_key(&entry.client, |known| known.client) {
+            Ok(at) => at,
+            Err(_) if *room == 0 || self.entries.len() >= IDS_PER_DOCUMENT_MAX => {
+                return Foreign::Applied(Applied::Dropped);
+            }
+            Err(at) => {
+                *room -= 1;
+                self.put(at, entry.client, clock, state, node, now_ms);
+                return Foreign::Applied(if state.is_some() { Applied::Changed } else { Applied::Dropped });
+            }
+        };
+        let known = &self.entries[at];
+        let is_removal_by_owner = clock == known.clock && state.is_none() && known.owner == node;
+        if clock > known.clock || is_removal_by_owner && known.state.is_some() {
+            return Foreign::Applied(self.raise(at, clock, state, node, now_ms, FOREIGN_RENEWAL_DELAY_MS));
+        }
+        match (state, &known.state) {
+            (Some(_), None) => Foreign::Buried(known.clock),
+            (None, Some(_)) if clock == known.clock && known.is_own() => Foreign::Contested(known.owner),
+            _ => Foreign::Applied(Applied::Dropped),
+        }
+    }
+
+    /// Takes what is news of a known id.
+    fn raise(
+        &mut self,
+        at: usize,
+        clock: u32,
+        state: Option<&str>,
+        from: u32,
+        now_ms: u64,
+        renewal_delay_ms: u64,
+    ) -> Applied {
+        let Some(known) = self.entries.get_mut(at) else { return Applied::Dropped };
         let is_anothers = known.owner != from && known.state.is_some();
         if is_anothers && clock - known.clock > CLOCK_JUMP_MAX {
             return Applied::Dropped;
@@ -122,13 +202,14 @@ impl Awareness {
         known.seen = seconds(now_ms);
         if is_renewal {
             known.seen |= RENEWED;
-            if self.renewals_due_ms == 0 {
-                self.renewals_due_ms = now_ms + RENEWAL_DELAY_MS;
+            let due_ms = now_ms + renewal_delay_ms;
+            if self.renewals_due_ms == 0 || due_ms < self.renewals_due_ms {
+                self.renewals_due_ms = due_ms;
             }
             return Applied::Renewed;
         }
         self.held -= known.state.as_deref().map_or(0, str::len);
-        self.held += bytes;
+        self.held += state.map_or(0, str::len);
         known.state = state.map(Box::from);
         self.version += 1;
         known.version = self.version;
@@ -144,34 +225,46 @@ impl Awareness {
         from: u32,
         now_ms: u64,
     ) -> Applied {
-        let Some(state) = state else { return Applied::Dropped };
-        if self.entries.len() >= IDS_PER_DOCUMENT_MAX || self.owned(from) >= IDS_PER_SESSION_MAX {
+        if state.is_none()
+            || self.entries.len() >= IDS_PER_DOCUMENT_MAX
+            || self.owned(from) >= IDS_PER_SESSION_MAX
+        {
             return Applied::Dropped;
         }
-        self.version += 1;
-        self.held += state.len();
-        let entry = Entry {
-            client,
-            clock,
-            version: self.version,
-            owner: from,
-            seen: seconds(now_ms),
-            state: Some(state.into()),
-        };
-        reserve_one(&mut self.entries);
-        self.entries.insert(at, entry);
+        self.put(at, client, clock, state, from, now_ms);
         Applied::Changed
+    }
+
+    /// Enters an id that was not known; nobody need be told of a tombstone.
+    fn put(&mut self, at: usize, client: u64, clock: u32, state: Option<&str>, owner: u32, now_ms: u64) {
+        self.version += u32::from(state.is_some());
+        self.held += state.map_or(0, str::len);
+        let (version, seen) = (self.version, seconds(now_ms));
+        reserve_one(&mut self.entries);
+        self.entries.insert(at, Entry { client, clock, version, owner, seen, state: state.map(Box::from) });
     }
 
     fn owned(&self, tag: u32) -> usize {
         self.entries.iter().filter(|entry| entry.owner == tag && entry.state.is_some()).count()
     }
 
+    /// Ids that another node may still add.
+    #[must_use]
+    pub fn room_of(&self, node: u32) -> usize {
+        let has = self.entries.iter().filter(|entry| entry.owner == node).count();
+        IDS_PER_NODE_MAX.saturating_sub(has)
+    }
+
+    /// Removes the states that another node owned and that are not among `present`, ascending; true if members must be told.
+    pub fn keep_only(&mut self, node: u32, present: &[u64], now_ms: u64) -> bool {
+        self.bury(now_ms, |entry| entry.owner == node && present.binary_search(&entry.client).is_err())
+    }
+
     fn owns_any(&self, tag: u32) -> bool {
         self.entries.iter().any(|entry| entry.owner == tag && entry.state.is_some())
     }
 
-    /// Removes the states that a session owned when it ended; true if members must be told.
+    /// Removes the states that a session owned, or another node, when it ended; true if members must be told.
     pub fn session_ended(&mut self, tag: u32, now_ms: u64) -> bool {
         self.bury(now_ms, |entry| entry.owner == tag)
     }
@@ -253,6 +346,30 @@ impl Awareness {
         owners.sort_unstable();
         owners.dedup();
         owners
+    }
+
+    /// Whether there is something newer than `seen` to tell other nodes.
+    #[must_use]
+    pub fn has_own_since(&self, seen: Version) -> bool {
+        self.version != seen && self.entries.iter().any(|entry| entry.version > seen && entry.is_own())
+    }
+
+    /// Appends the awareness body of everything newer than `seen` that sessions of this node own or owned, tombstones always
+    /// included, and of these `buried`, at their clocks.
+    pub fn write_own_since(&self, out: &mut Vec<u8>, seen: Version, buried: &[(u64, u32)]) {
+        let is_news = |entry: &&Entry| entry.version > seen && entry.is_own();
+        let count = self.entries.iter().filter(is_news).count();
+        awareness::append_count(out, count + buried.len());
+        for entry in self.entries.iter().filter(is_news) {
+            let json = entry.state.as_deref().unwrap_or(awareness::NULL);
+            awareness::append_entry(
+                out,
+                &awareness::Entry { client: entry.client, clock: entry.clock, json },
+            );
+        }
+        for &(client, clock) in buried {
+            awareness::append_entry(out, &awareness::Entry { client, clock, json: awareness::NULL });
+        }
     }
 
     /// Appends the awareness body of everything newer than `seen` but what session `except` owns; false, and nothing

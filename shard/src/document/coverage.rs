@@ -4,6 +4,7 @@
 //! what state vector do we tell a client. A client's state is the end of its first range, and only if that starts at 0:
 //! an update that leaves a gap is kept in the log, but claims nothing until the gap is filled.
 
+use pinwire_protocol::document::state_vector::StateVector;
 use pinwire_protocol::document::update::Visitor;
 
 /// Up to so many ranges are added one by one, each moving what stands behind it.
@@ -150,6 +151,12 @@ impl Coverage {
     /// `(client, state)` of every client seen, in ascending order; the state is 0 before a gap that starts at 0.
     pub fn states(&self) -> impl ExactSizeIterator<Item = (u64, u32)> + Clone + '_ {
         self.clients.iter().map(|c| (c.client, c.state))
+    }
+
+    /// The same, as clients tell it.
+    #[must_use]
+    pub fn state_vector(&self) -> StateVector {
+        self.states().collect()
     }
 
     /// True if no struct and no deletion is covered.

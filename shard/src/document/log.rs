@@ -15,6 +15,9 @@ pub type WriterTag = u32;
 /// The writer of entries that no session of today wrote.
 pub const NOBODY: WriterTag = 0;
 
+/// The writer of entries that came from the session store, which needs them no more. Above all tags of sessions.
+pub const STORED: WriterTag = WriterTag::MAX;
+
 /// Bytes of an entry's header: its length and its writer, little endian.
 const HEADER: usize = 8;
 
@@ -97,6 +100,13 @@ impl Log {
     #[must_use]
     pub fn is_full(&self, len: usize) -> bool {
         self.tail.len() + HEADER + len > TAIL_MAX
+    }
+
+    /// True if `len` more bytes would be more than positions can tell apart, by far: what the session store has is taken beyond
+    /// [`TAIL_MAX`], at which sessions are asked to wait.
+    #[must_use]
+    pub fn is_overfull(&self, len: usize) -> bool {
+        self.tail.len() + HEADER + len > 1 << 30
     }
 
     /// True when so much came since the last compaction that a transient document should fold it.

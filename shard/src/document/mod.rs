@@ -4,6 +4,8 @@ pub(crate) mod activity;
 pub mod awareness;
 pub mod coverage;
 pub mod log;
+pub(crate) mod say;
+pub(crate) mod shared;
 pub mod yjs;
 
 use crate::apps::AppId;
@@ -19,6 +21,7 @@ use coverage::Coverage;
 use log::{Log, Position};
 use pinwire_protocol::document::state_vector::StateVector;
 use pinwire_protocol::document::update;
+use shared::{Doubt, Shared};
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +104,11 @@ pub(crate) struct Document {
     pub(crate) dirty: bool,
     /// What few documents have at any moment.
     pub(crate) pending: Option<Box<Pending>>,
+    /// There while other nodes hold it, too, or the session store is in doubt.
+    pub(crate) shared: Option<Box<Shared>>,
 }
+
+const _: () = assert!(size_of::<Document>() <= 328, "a document's share of memory");
 
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -153,6 +160,7 @@ impl Document {
             is_compaction_wanted: false,
             dirty: false,
             pending: None,
+            shared: None,
         }
     }
 
@@ -164,6 +172,32 @@ impl Document {
         if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
             self.pending = None;
         }
+    }
+
+    pub(crate) fn shared_mut(&mut self) -> &mut Shared {
+        self.shared.get_or_insert_default()
+    }
+
+    pub(crate) fn drop_idle_shared(&mut self) {
+        if self.shared.as_ref().is_some_and(|shared| shared.is_idle()) {
+            self.shared = None;
+        }
+    }
+
+    /// Other nodes hold it, too.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.has_nodes())
+    }
+
+    /// When other nodes are to be told again of everyone, if there are any, and anyone.
+    pub(crate) fn says_all_at(&self) -> Option<u64> {
+        let shared = self.shared.as_ref().filter(|shared| shared.has_nodes() && !self.members.is_empty())?;
+        Some(shared.all_due_ms)
+    }
+
+    /// What the session store has is in doubt, or not there again yet.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.doubt != Doubt::None)
     }
 
     /// Begins with what the session store kept; returns how many updates of it are none.
@@ -179,9 +213,10 @@ impl Document {
             }
         }
         for update in kept.tail {
-            match self.absorb(&update, &update::Bounds::default()) {
+            // What was put back after a loss was a base, perhaps.
+            match self.absorb(&update, &update::Bounds::of_documents()) {
                 Some(has_gap) => {
-                    self.log.append(log::NOBODY, &update);
+                    self.log.append(log::STORED, &update);
                     self.note_gap(has_gap);
                 }
                 None => unreadable += 1,
@@ -190,11 +225,42 @@ impl Document {
         self.flushed = self.log.head();
         self.submitted = self.flushed;
         self.stored = self.flushed;
+        for node in kept.nodes {
+            self.shared_mut().enter(node);
+        }
         unreadable
     }
 
+    /// Appends an update that came from the session store.
+    pub(crate) fn append_stored(&mut self, update: &[u8]) {
+        let before = self.log.head();
+        self.log.append(log::STORED, update);
+        let head = self.log.head();
+        if self.submitted == before {
+            self.submitted = head;
+        }
+        if self.stored == before {
+            self.stored = head;
+        } else {
+            self.shared_mut().note_foreign(head, head.wrapping_sub(before));
+        }
+    }
+
+    /// The session store has everything before `position`; returns how many bytes of what it was to keep that is.
+    pub(crate) fn note_stored(&mut self, position: Position) -> u32 {
+        if (position.wrapping_sub(self.stored) as i32) <= 0 {
+            return 0;
+        }
+        let before = self.unstored();
+        self.stored = match &mut self.shared {
+            Some(shared) => shared.pass_foreign(position),
+            None => position,
+        };
+        before - self.unstored()
+    }
+
     /// Notes what an update covers; true if it leaves a gap or has one inside, `None` if it is no update.
-    fn absorb(&mut self, update: &[u8], bounds: &update::Bounds) -> Option<bool> {
+    pub(crate) fn absorb(&mut self, update: &[u8], bounds: &update::Bounds) -> Option<bool> {
         update::scan(update, bounds, &mut ()).ok()?;
         let mut absorb = self.coverage.absorb();
         let scanned = update::scan(update, bounds, &mut absorb);
@@ -202,7 +268,7 @@ impl Document {
         scanned.ok().map(|summary| leaves_gap || summary.has_skips)
     }
 
-    fn note_gap(&mut self, has_gap: bool) {
+    pub(crate) fn note_gap(&mut self, has_gap: bool) {
         if has_gap {
             self.log.note_gap();
         }
@@ -226,10 +292,11 @@ impl Document {
 
     /// Bytes that the session store does not have yet.
     pub(crate) fn unstored(&self) -> u32 {
-        self.log.head().wrapping_sub(self.stored)
+        let foreign = self.shared.as_ref().map_or(0, |shared| shared.foreign_bytes());
+        self.log.head().wrapping_sub(self.stored) - foreign
     }
 
     pub(crate) fn state_vector(&self) -> StateVector {
-        self.coverage.states().collect()
+        self.coverage.state_vector()
     }
 }

@@ -111,16 +111,11 @@ impl Compaction {
             .chain(Entries::over(&self.tail).map(|entry| entry.update))
             .collect();
         let has_base = self.base.is_some();
-        let is_sound = |index: usize, update: &[u8]| {
-            let is_base = has_base && index == 0;
-            let bounds = if is_base { update::Bounds::of_documents() } else { update::Bounds::default() };
-            update::scan(update, &bounds, &mut ()).is_ok()
-        };
-        let mut fates: Vec<Fate> = updates
-            .iter()
-            .enumerate()
-            .map(|(index, update)| if is_sound(index, update) { Fate::Candidate } else { Fate::Faulty })
-            .collect();
+        // A session's update was held to narrower bounds when it came; what was stored may be many in one.
+        let is_sound =
+            |update: &&[u8]| update::scan(update, &update::Bounds::of_documents(), &mut ()).is_ok();
+        let fate = |update| if is_sound(update) { Fate::Candidate } else { Fate::Faulty };
+        let mut fates: Vec<Fate> = updates.iter().map(fate).collect();
         let mut restarts = 0;
         let (base, order) = loop {
             let order = in_order(&updates, &fates);

@@ -277,6 +277,7 @@ impl World {
                 let when = *last;
                 self.at(when, Event::Input(to, Input::Mail(thread, mail)));
             }
+            Effect::Say(..) => self.model.violate("something said to nobody"),
             Effect::Stateless { .. } => self.model.violate("a stateless message that nobody sent"),
         }
     }
@@ -341,10 +342,10 @@ impl World {
         let (compacted, rest) = updates.split_at(self.rng.usize(0..=updates.len()));
         let tail = rest.iter().map(|update| update.clone().into_boxed_slice()).collect();
         if compacted.is_empty() {
-            return Ok(Kept { base: None, tail });
+            return Ok(Kept { tail, ..Kept::default() });
         }
         match yjs::merge_tiered(&compacted.iter().map(Vec::as_slice).collect::<Vec<_>>()) {
-            Ok(merged) => Ok(Kept { base: Some(merged.into()), tail }),
+            Ok(merged) => Ok(Kept { base: Some(merged.into()), tail, ..Kept::default() }),
             Err(_) => {
                 self.model.violate(format!("{id:?}: what was stored does not merge"));
                 Ok(Kept::default())

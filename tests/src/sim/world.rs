@@ -262,6 +262,7 @@ fn settings(number: usize, plan: &Plan, placement_seed: u64, seed: u64) -> Setti
         gather_us_per_member: 2_000,
         compress_min: 256,
         end_on_expiry: false,
+        is_shared: false,
     }
 }
 

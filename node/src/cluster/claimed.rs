@@ -1,0 +1,216 @@
+//! A data thread's side of the pins: a document is claimed before its session is opened, and left after its session has ended.
+
+use std::collections::{HashMap, VecDeque};
+
+use pinwire_cluster::{Decision, Ticket};
+use pinwire_protocol::close::Close;
+use pinwire_registry::{AppName, Claim, DocumentName as RegistryName, Owner};
+use pinwire_shard::document::log::Position;
+use pinwire_shard::document::yjs::Compacted;
+use pinwire_shard::{DocumentName, DocumentRef};
+
+use super::pins::{PinsWay, Request, ticket};
+use super::{PinEvent, Trays};
+use crate::store::{SessionStore, StoreEvent};
+
+/// Under which claim a session begins or goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The claim.
+    pub claim: Claim,
+    /// The document was idle: there is no session to go on with.
+    pub is_new: bool,
+}
+
+/// When a client comes back at the earliest whose document could not be claimed; at the latest after twice that.
+const RETRY_MS: u64 = 2_000;
+/// Requests for which a data thread keeps room.
+const KEPT: usize = 64;
+
+/// A session store behind the pins. What the queue has no room for is kept, in order: a request or two for each document.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    thread: u16,
+    way: PinsWay,
+    trays: Trays,
+    inner: Box<dyn SessionStore>,
+    kept: VecDeque<Request>,
+    documents: HashMap<DocumentRef, Hold>,
+    by_ticket: HashMap<Ticket, DocumentRef>,
+    tickets: u64,
+    events: VecDeque<StoreEvent>,
+    random: u32,
+}
+
+/// A document that is being claimed, or held.
+#[derive(Debug)]
+struct Hold {
+    name: DocumentName,
+    registry: u8,
+    ticket: Ticket,
+    max_documents: u32,
+    /// Its session was opened, or is being opened.
+    is_begun: bool,
+}
+
+impl Claimed {
+    pub(crate) fn new(
+        thread: u16,
+        way: PinsWay,
+        trays: Trays,
+        inner: Box<dyn SessionStore>,
+        random: u32,
+    ) -> Self {
+        Self {
+            thread,
+            way,
+            trays,
+            inner,
+            kept: VecDeque::new(),
+            documents: HashMap::new(),
+            by_ticket: HashMap::new(),
+            tickets: 0,
+            events: VecDeque::new(),
+            random: random | 1,
+        }
+    }
+
+    /// Claims a document of an app that may have so many, and opens its session; answered by [`StoreEvent::Opened`].
+    pub(crate) fn open(
+        &mut self,
+        document: DocumentRef,
+        name: &DocumentName,
+        registry: u8,
+        max_documents: u32,
+    ) {
+        self.tickets += 1;
+        let ticket = ticket(self.thread, self.tickets);
+        self.by_ticket.insert(ticket, document);
+        let hold = Hold { name: name.clone(), registry, ticket, max_documents, is_begun: false };
+        self.documents.insert(document, hold);
+        self.send(Request::Hold { registry, document: registry_name(name), ticket, max_documents });
+    }
+
+    /// See [`SessionStore::append`].
+    pub(crate) fn append(
+        &mut self,
+        document: DocumentRef,
+        position: Position,
+        updates: &mut dyn Iterator<Item = &[u8]>,
+    ) {
+        self.inner.append(document, position, updates);
+    }
+
+    /// See [`SessionStore::rebase`].
+    pub(crate) fn rebase(&mut self, document: DocumentRef, compacted: &Compacted) {
+        self.inner.rebase(document, compacted);
+    }
+
+    /// The document is gone from this thread: its session has ended here, and it is left.
+    pub(crate) fn end(&mut self, document: DocumentRef) {
+        let Some(hold) = self.forget(document) else { return };
+        if hold.is_begun {
+            self.inner.end(document);
+        }
+        let Hold { registry, ticket, name, .. } = hold;
+        self.send(Request::Leave { registry, document: registry_name(&name), ticket });
+    }
+
+    /// The next answer.
+    pub(crate) fn next_event(&mut self) -> Option<StoreEvent> {
+        self.events.pop_front().or_else(|| self.inner.next_event())
+    }
+
+    /// An answer of the session store that came through the thread's mailbox.
+    pub(crate) fn receive(&mut self, event: StoreEvent) {
+        self.inner.receive(event);
+    }
+
+    /// Whether there is news of pins.
+    pub(crate) fn has_news(&self) -> bool {
+        self.trays.has_any(usize::from(self.thread))
+    }
+
+    /// Takes in the news of pins.
+    pub(crate) fn read_news(&mut self) {
+        for event in self.trays.take(usize::from(self.thread)) {
+            match event {
+                PinEvent::Decided(ticket, decision) => self.decided(ticket, decision),
+                PinEvent::Lost(ticket, owner) => self.lost(ticket, &owner),
+                PinEvent::Reclaimed(ticket, claim) => {
+                    if let Some(&document) = self.by_ticket.get(&ticket) {
+                        self.inner.reclaimed(document, claim);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over what could not be handed over at once; true if something is left.
+    pub(crate) fn flush(&mut self) -> bool {
+        while let Some(request) = self.kept.pop_front() {
+            if let Err(request) = self.way.send(request) {
+                self.kept.push_front(request);
+                return self.inner.flush() | true;
+            }
+        }
+        self.kept.shrink_to(KEPT);
+        self.inner.flush()
+    }
+
+    /// A decision on a hold that is over already is of no interest: it was left.
+    fn decided(&mut self, ticket: Ticket, decision: Decision) {
+        let Some(&document) = self.by_ticket.get(&ticket) else { return };
+        let Some(hold) = self.documents.get_mut(&document) else { return };
+        let refusal = match decision {
+            Decision::Held { claim, is_new } => {
+                hold.is_begun = true;
+                return self.inner.open(document, &hold.name, Begun { claim, is_new });
+            }
+            Decision::Elsewhere(owner) => redirect(&owner, &hold.name),
+            Decision::Limit { active } => Close::document_limit(hold.max_documents.into(), active.into()),
+            Decision::TryAgain | Decision::Stale => Close::try_again(self.retry_ms()),
+        };
+        self.forget(document);
+        self.events.push_back(StoreEvent::Opened(document, Err(refusal)));
+    }
+
+    /// What is not left to be left: the hold is over.
+    fn lost(&mut self, ticket: Ticket, owner: &Owner) {
+        let Some(&document) = self.by_ticket.get(&ticket) else { return };
+        let Some(hold) = self.forget(document) else { return };
+        self.events.push_back(StoreEvent::Lost(document, redirect(owner, &hold.name)));
+        if hold.is_begun {
+            self.inner.end(document);
+        }
+    }
+
+    fn forget(&mut self, document: DocumentRef) -> Option<Hold> {
+        let hold = self.documents.remove(&document)?;
+        self.by_ticket.remove(&hold.ticket);
+        Some(hold)
+    }
+
+    fn send(&mut self, request: Request) {
+        self.kept.push_back(request);
+        self.flush();
+    }
+
+    fn retry_ms(&mut self) -> u64 {
+        // xorshift32: jitter needs no more.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        RETRY_MS + u64::from(self.random) % RETRY_MS
+    }
+}
+
+/// How the clients of a document learn where it is.
+fn redirect(owner: &Owner, name: &DocumentName) -> Close {
+    Close::redirect(&format!("{}/{}", owner.ws_url, name.name))
+}
+
+fn registry_name(name: &DocumentName) -> RegistryName {
+    let app = AppName(format!("{}::{}", name.tenant, name.app).into());
+    RegistryName { app, name: name.name.clone() }
+}

@@ -1,0 +1,89 @@
+//! The leases of a node, as its threads go by them.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pinwire_cluster::{Gate, Lease, Standing};
+
+/// A gate for each registry. Threads that read and write look at them before each turn and before each flush.
+#[derive(Debug)]
+pub(crate) struct Gates {
+    /// Zero of the clock.
+    epoch: Instant,
+    gates: Box<[Gate]>,
+    lock: Mutex<()>,
+    /// Told of each lease that is published.
+    published: Condvar,
+}
+
+/// A thread that waits looks again after so long, whatever it is told.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Gates {
+    /// All closed. `epoch` is zero of every thread's clock.
+    pub(crate) fn new(registries: usize, epoch: Instant) -> Self {
+        let gates = std::iter::repeat_with(Gate::default).take(registries).collect();
+        Self { epoch, gates, lock: Mutex::new(()), published: Condvar::new() }
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
+    }
+
+    /// When it is so many microseconds, for timers.
+    pub(crate) fn at(&self, us: u64) -> Option<Instant> {
+        self.epoch.checked_add(Duration::from_micros(us))
+    }
+
+    /// What may be done now.
+    pub(crate) fn standing(&self) -> Standing {
+        Gate::check_all(&self.gates, self.now_us())
+    }
+
+    /// Publishes what a registry's lease came to.
+    pub(crate) fn publish(&self, registry: usize, lease: Lease) {
+        let Some(gate) = self.gates.get(registry) else { return };
+        // Within the lock: else a thread that has just looked would miss it and sleep.
+        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.publish(lease);
+        self.published.notify_all();
+    }
+
+    /// What may be done, once anything may: the calling thread sleeps meanwhile, whatever its sockets and mailbox say. The
+    /// registry answers or fails to answer within bounded time, and the thread that asks it publishes what that means.
+    pub(crate) fn pass(&self) -> Standing {
+        let standing = self.standing();
+        if standing != Standing::Unchecked {
+            return standing;
+        }
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let standing = self.standing();
+            if standing != Standing::Unchecked {
+                return standing;
+            }
+            let woken = self.published.wait_timeout(held, LOOK_AGAIN);
+            held = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_goes_on_as_soon_as_every_registry_has_been_looked_at() {
+        let gates = Arc::new(Gates::new(2, Instant::now()));
+        gates.publish(0, Lease::Valid { until_us: u64::MAX >> 1 });
+        let waiting = Arc::clone(&gates);
+        let waiter = std::thread::spawn(move || waiting.pass());
+        assert_eq!(gates.standing(), Standing::Unchecked);
+        gates.publish(1, Lease::Adrift { until_us: u64::MAX >> 2 });
+        assert_eq!(waiter.join().unwrap(), Standing::Adrift);
+        gates.publish(1, Lease::Valid { until_us: u64::MAX >> 2 });
+        assert_eq!(gates.pass(), Standing::Valid);
+    }
+}

@@ -1,0 +1,39 @@
+//! One system of many nodes: which region has a document, and whether this node may serve.
+//!
+//! ```text
+//!            hold, leave                     ask
+//!  data-N ──────────────► pins ─────────────────────────► registry of a license region
+//!    ▲  ▲   decided, lost   │ lease
+//!    │  └───────────────────┤
+//!    │                      ▼
+//!    │     looks         gates      (before each turn, flush and append)
+//!    │                      ▲
+//!    │ foreign, stored      │
+//!    └────────────────── session ───────────────────────► Redis of the region
+//!                open, append, say
+//! ```
+//!
+//! `pins` and `session` never wait for each other, nor for HTTP: a data thread takes what one said to the other.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `gates` | the leases of the node, as its threads go by them |
+//! | `pins` | the thread that claims documents and renews leases |
+//! | `registries` | the registries of the license regions |
+//! | `tray` | what that thread has to say to a data thread |
+//! | `claimed` | a data thread's side: a document is claimed before its session is opened |
+//! | `numbers` | what is counted |
+
+mod claimed;
+mod gates;
+mod numbers;
+mod pins;
+mod registries;
+mod tray;
+
+pub use claimed::Begun;
+pub(crate) use claimed::Claimed;
+pub(crate) use gates::Gates;
+pub(crate) use pins::{Around, PinsThread, PinsWay, start};
+pub use registries::AnyRegistry;
+pub(crate) use tray::{PinEvent, Trays};

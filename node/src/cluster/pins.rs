@@ -1,0 +1,461 @@
+//! The thread that claims documents and renews leases: a [`Pins`] core for each license region, over its registry.
+//!
+//! It waits for nothing but its queue, its timers and the answers to what it asked, all at once: a registry that is slow or away
+//! holds up no other one, and no renewal waits for a claim.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pinwire_admin_api::events::What;
+use pinwire_cluster::{AskId, Effect, Lease, Pins, Settings, Ticket};
+use pinwire_registry::{Answer, AppName, AppUse, DocumentName, Owner, Registry, Share};
+use pinwire_shard::App;
+use std::collections::HashMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::numbers::{Numbers, count};
+use super::{AnyRegistry, Gates, PinEvent, Trays};
+use crate::admin::Events;
+use crate::apps::Apps;
+use crate::control::{Cause, Health};
+use crate::data::Mailbox;
+use crate::node::AbortOnPanic;
+
+/// Requests of data threads that wait; they keep what does not fit.
+const QUEUE: usize = 8_192;
+/// Requests taken from the queue before timers and answers are looked at again.
+const TAKEN_AT_ONCE: usize = 256;
+/// How long a node that stops waits for its registries to know.
+const RETIRE_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest that an answer is waited for.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked up what apps use, for the next renewal.
+const LOOK_AT_APPS: Duration = Duration::from_secs(1);
+/// Apps looked at under one lock.
+const APPS_AT_ONCE: usize = 1_024;
+/// A node asks to be able to admit one part in so many of an app's limit beyond what it has.
+const HEADROOM: u32 = 16;
+
+/// Something that a data thread wants.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// It opens a document of an app that may have so many. Answered in its tray.
+    Hold { registry: u8, document: DocumentName, ticket: Ticket, max_documents: u32 },
+    /// It has closed it.
+    Leave { registry: u8, document: DocumentName, ticket: Ticket },
+}
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct PinsWay(mpsc::Sender<Request>);
+
+impl PinsWay {
+    /// Gives the request back if the queue is full. Once the thread has ended nothing is wanted of it any more.
+    pub(crate) fn send(&self, request: Request) -> Result<(), Request> {
+        match self.0.try_send(request) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(request)) => Err(request),
+        }
+    }
+}
+
+/// A data thread's number in the upper bits of a ticket.
+const THREAD_SHIFT: u32 = 48;
+
+/// The `n`th ticket of a data thread.
+pub(crate) fn ticket(thread: u16, n: u64) -> Ticket {
+    Ticket(u64::from(thread) << THREAD_SHIFT | n)
+}
+
+fn thread_of(Ticket(ticket): Ticket) -> usize {
+    (ticket >> THREAD_SHIFT) as usize
+}
+
+/// What the thread works with.
+#[derive(Debug)]
+pub(crate) struct Around {
+    /// One for each license region, in the order of their numbers.
+    pub(crate) registries: Vec<AnyRegistry>,
+    pub(crate) settings: Settings,
+    pub(crate) gates: Arc<Gates>,
+    pub(crate) trays: Trays,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) events: Option<Arc<Events>>,
+    pub(crate) numbers: Arc<Numbers>,
+    /// Other nodes admit connections of the same apps: each from its share of their limits.
+    pub(crate) has_others: bool,
+}
+
+fn app_name(app: &App) -> AppName {
+    AppName(format!("{}::{}", app.tenant(), app.id()).into())
+}
+
+/// The running thread. Dropping it has the node leave its registries in good order, and waits a little for that.
+#[derive(Debug)]
+pub(crate) struct PinsThread {
+    pub(crate) way: PinsWay,
+    mailboxes: Option<oneshot::Sender<Arc<[Mailbox]>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PinsThread {
+    /// The data threads run: they are woken from now on.
+    pub(crate) fn started(&mut self, mailboxes: &Arc<[Mailbox]>) {
+        if let Some(sender) = self.mailboxes.take() {
+            // A thread that has ended has ended the process.
+            let _ = sender.send(Arc::clone(mailboxes));
+        }
+    }
+}
+
+impl Drop for PinsThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has ended the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the thread; it registers the node at once.
+///
+/// # Errors
+/// The system gives no thread, no timer or no random numbers.
+pub(crate) fn start(around: Around) -> io::Result<PinsThread> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let (mailboxes, mailboxes_in) = oneshot::channel();
+    let (stop, stopping) = oneshot::channel();
+    let work = Work::new(around, requests)?;
+    let thread = std::thread::Builder::new().name("pins".to_owned()).spawn(move || {
+        let guard = AbortOnPanic;
+        runtime.block_on(work.run(mailboxes_in, stopping));
+        runtime.shutdown_background();
+        std::mem::forget(guard);
+    })?;
+    let (mailboxes, stop, thread) = (Some(mailboxes), Some(stop), Some(thread));
+    Ok(PinsThread { way: PinsWay(sender), mailboxes, stop, thread })
+}
+
+#[derive(Debug)]
+struct Core {
+    pins: Pins,
+    registry: AnyRegistry,
+    is_out_of_reach: bool,
+    is_retired: bool,
+}
+
+/// Which registry answered what to which question; `None` if it failed.
+type Answered = (usize, AskId, Option<Answer>);
+
+struct Work {
+    cores: Vec<Core>,
+    asked: JoinSet<Answered>,
+    requests: mpsc::Receiver<Request>,
+    /// For each data thread.
+    news: Vec<Vec<PinEvent>>,
+    mailboxes: Option<Arc<[Mailbox]>>,
+    patience: Duration,
+    gates: Arc<Gates>,
+    trays: Trays,
+    apps: Arc<Apps>,
+    health: Arc<Health>,
+    events: Option<Arc<Events>>,
+    numbers: Arc<Numbers>,
+    has_others: bool,
+    /// What was said of apps that are used: their registry, and the connections that this node would admit.
+    wanted: HashMap<AppName, (usize, u32)>,
+}
+
+impl Work {
+    fn new(around: Around, requests: mpsc::Receiver<Request>) -> io::Result<Self> {
+        let Around { registries, settings, gates, trays, apps, health, events, numbers, has_others } = around;
+        let patience = Duration::from_micros(settings.renew_us).min(ANSWER_PATIENCE);
+        let mut cores = Vec::with_capacity(registries.len());
+        for registry in registries {
+            let seed = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+            let pins = Pins::new(settings.clone(), seed);
+            cores.push(Core { pins, registry, is_out_of_reach: false, is_retired: false });
+        }
+        let (asked, news) = (JoinSet::new(), Vec::new());
+        let mailboxes = None;
+        let work = Self {
+            cores,
+            asked,
+            requests,
+            news,
+            mailboxes,
+            patience,
+            gates,
+            trays,
+            apps,
+            health,
+            events,
+            numbers,
+            has_others,
+            wanted: HashMap::new(),
+        };
+        Ok(work)
+    }
+
+    async fn run(
+        mut self,
+        mut mailboxes: oneshot::Receiver<Arc<[Mailbox]>>,
+        mut stopping: oneshot::Receiver<()>,
+    ) {
+        let mut look_at_apps = Instant::now();
+        loop {
+            self.go_on();
+            let due = self.next_due();
+            tokio::select! {
+                biased;
+                Some(Ok((registry, ask, answer))) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    self.answered(registry, ask, answer);
+                }
+                _ = &mut stopping => break,
+                () = sleep_until(due) => {}
+                () = sleep_until(look_at_apps) => {
+                    self.look_at_apps();
+                    look_at_apps = Instant::now() + LOOK_AT_APPS;
+                }
+                ways = &mut mailboxes, if self.mailboxes.is_none() => match ways {
+                    Ok(ways) => self.mailboxes = Some(ways),
+                    // The node did not start.
+                    Err(_) => break,
+                },
+                Some(request) = self.requests.recv() => self.wanted(request),
+            }
+        }
+        self.retire().await;
+    }
+
+    /// Time, what it makes due, and what came of everything since.
+    fn go_on(&mut self) {
+        self.begin();
+        for registry in 0..self.cores.len() {
+            self.run_effects(registry);
+        }
+        self.tell();
+        let pins: usize = self.cores.iter().map(|core| core.pins.len()).sum();
+        self.numbers.pins.store(pins as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The time, before anything is put in.
+    fn begin(&mut self) {
+        let now_us = self.gates.now_us();
+        self.cores.iter_mut().for_each(|core| core.pins.begin(now_us));
+    }
+
+    fn next_due(&self) -> Instant {
+        let due_us = self.cores.iter().map(|core| core.pins.next_deadline_us()).min();
+        let due = due_us.and_then(|us| self.gates.at(us)).map(Instant::from_std);
+        due.unwrap_or_else(|| Instant::now() + LOOK_AT_APPS)
+    }
+
+    fn answered(&mut self, registry: usize, ask: AskId, answer: Option<Answer>) {
+        let Some(core) = self.cores.get_mut(registry) else { return };
+        // The time of the answer, not of the turn before it.
+        core.pins.begin(self.gates.now_us());
+        match answer {
+            Some(answer) => core.pins.answered(ask, answer),
+            None => {
+                count(&self.numbers.unanswered);
+                core.pins.failed(ask);
+            }
+        }
+    }
+
+    fn wanted(&mut self, request: Request) {
+        self.begin();
+        self.want(request);
+        for _ in 1..TAKEN_AT_ONCE {
+            let Ok(request) = self.requests.try_recv() else { return };
+            self.want(request);
+        }
+    }
+
+    fn want(&mut self, request: Request) {
+        match request {
+            Request::Hold { registry, document, ticket, max_documents } => {
+                let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
+                core.pins.hold(&document, ticket, max_documents);
+            }
+            Request::Leave { registry, document, ticket } => {
+                let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
+                core.pins.leave(&document, ticket);
+            }
+        }
+    }
+
+    fn run_effects(&mut self, registry: usize) {
+        while let Some(effect) = self.cores[registry].pins.next_effect() {
+            match effect {
+                Effect::Ask(ask, request) => {
+                    count(&self.numbers.asked);
+                    let asked = self.cores[registry].registry.clone();
+                    let patience = self.patience;
+                    self.asked.spawn(async move {
+                        let answer = timeout(patience, asked.ask(request)).await;
+                        (registry, ask, answer.ok().and_then(Result::ok))
+                    });
+                }
+                Effect::Decided(_, ticket, decision) => {
+                    self.numbers.decided(&decision);
+                    self.note(ticket, PinEvent::Decided(ticket, decision));
+                }
+                Effect::Lost(document, ticket, owner) => self.lost(&document, ticket, owner),
+                Effect::Reclaimed(_, ticket, claim) => self.note(ticket, PinEvent::Reclaimed(ticket, claim)),
+                Effect::Lease(lease) => {
+                    // What was lost lies in the trays before anybody may serve again.
+                    self.tell();
+                    self.publish(registry, lease);
+                }
+                Effect::Life(node) => tracing::info!(%node, "known to the registry"),
+                Effect::Shares(shares) => self.share(&shares),
+                Effect::Records(_) => {}
+                Effect::Reach(is_reached) => self.reach(registry, is_reached),
+                Effect::Retired => self.cores[registry].is_retired = true,
+            }
+        }
+    }
+
+    fn note(&mut self, ticket: Ticket, event: PinEvent) {
+        let thread = thread_of(ticket);
+        if self.news.len() <= thread {
+            self.news.resize_with(thread + 1, Vec::new);
+        }
+        self.news[thread].push(event);
+    }
+
+    fn lost(&mut self, document: &DocumentName, ticket: Ticket, owner: Owner) {
+        count(&self.numbers.lost);
+        tracing::warn!(%document, region = %owner.region, "another region has the document now; its clients are sent there");
+        if let Some(events) = &self.events {
+            events.note(What::DocumentLost {
+                document: document.to_string(),
+                region: owner.region.to_string(),
+            });
+        }
+        self.note(ticket, PinEvent::Lost(ticket, owner));
+    }
+
+    /// Lays news into the trays.
+    fn tell(&mut self) {
+        for (thread, news) in self.news.iter_mut().enumerate().filter(|(_, news)| !news.is_empty()) {
+            self.trays.put(thread, news);
+            if let Some(mailbox) = self.mailboxes.as_ref().and_then(|mailboxes| mailboxes.get(thread)) {
+                mailbox.wake();
+            }
+        }
+    }
+
+    fn publish(&self, registry: usize, lease: Lease) {
+        self.gates.publish(registry, lease);
+        if !matches!(lease, Lease::Valid { .. }) {
+            count(&self.numbers.lapses);
+        }
+        // A thread that sleeps may have something to do now, or to stop doing.
+        for mailbox in self.mailboxes.iter().flat_map(|mailboxes| mailboxes.iter()) {
+            mailbox.wake();
+        }
+    }
+
+    fn reach(&mut self, registry: usize, is_reached: bool) {
+        self.cores[registry].is_out_of_reach = !is_reached;
+        let is_away = self.cores.iter().any(|core| core.is_out_of_reach);
+        if !self.health.note(Cause::Registry, is_away) {
+            return;
+        }
+        if is_away {
+            tracing::error!(
+                "a registry is out of reach: documents that are open stay so, others cannot be opened"
+            );
+        } else {
+            tracing::info!("the registry is back");
+        }
+    }
+
+    /// What apps use on this node, and would like to be able to use: said with the next renewal.
+    fn look_at_apps(&mut self) {
+        if !self.has_others {
+            return;
+        }
+        let mut gone = std::mem::take(&mut self.wanted);
+        let mut last: Option<String> = None;
+        loop {
+            let page = self.apps.page("", last.as_deref(), APPS_AT_ONCE);
+            for app in &page {
+                let name = app_name(app);
+                let is_known = gone.remove(&name).is_some();
+                if is_known || app.connections() > 0 || app.is_short() {
+                    self.use_app(name, app);
+                }
+            }
+            last = page.last().map(|app| app_name(app).to_string());
+            if page.len() < APPS_AT_ONCE {
+                break;
+            }
+        }
+        for (app, (registry, _)) in gone {
+            let usage = AppUse { app, connections: 0, wanted: 0, max_connections: 0 };
+            self.cores[registry].pins.use_app(usage);
+        }
+    }
+
+    fn use_app(&mut self, name: AppName, app: &App) {
+        let registry = 0usize;
+        let (connections, limit) = (app.connections(), app.limits().max_connections);
+        let Some(core) = self.cores.get_mut(registry) else { return };
+        // An app that is used no more wants nothing: its entry goes with the renewal that says so.
+        let wanted = match connections {
+            0 if !app.is_short() => 0,
+            _ => app.wanted().max(connections.saturating_add(limit / HEADROOM)).min(limit.max(connections)),
+        };
+        if wanted > 0 {
+            self.wanted.insert(name.clone(), (registry, wanted));
+        }
+        core.pins.use_app(AppUse { app: name, connections, wanted, max_connections: limit });
+    }
+
+    fn share(&self, shares: &[Share]) {
+        for share in shares {
+            let Some((tenant, id)) = share.app.0.split_once("::") else { continue };
+            let Some(app) = self.apps.get(tenant, id) else { continue };
+            // Less than was asked for is all that there is.
+            let is_all = self.wanted.get(&share.app).is_some_and(|(_, wanted)| share.connections < *wanted);
+            app.set_share(share.connections, is_all);
+        }
+    }
+
+    /// Everything is left, with grace.
+    async fn retire(&mut self) {
+        let deadline = Instant::now() + RETIRE_PATIENCE;
+        for core in &mut self.cores {
+            core.pins.begin(self.gates.now_us());
+            core.pins.retire();
+        }
+        loop {
+            self.go_on();
+            if self.cores.iter().all(|core| core.is_retired) {
+                return;
+            }
+            let due = self.next_due();
+            tokio::select! {
+                Some(Ok((registry, ask, answer))) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    self.answered(registry, ask, answer);
+                }
+                () = sleep_until(due) => {}
+                () = sleep_until(deadline) => {
+                    return tracing::warn!("a registry does not answer; what this node held is left when its lease runs out");
+                }
+            }
+        }
+    }
+}

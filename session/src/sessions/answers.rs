@@ -1,0 +1,367 @@
+//! What the store answered, or that it did not.
+
+use super::ask::{Asked, Compared, What};
+use super::document::{Early, Id, Linked, Phase};
+use super::lanes::Gate;
+use super::{AskId, Effect, Refused, Sessions, Timer};
+use crate::{Head, Loaded, OutOfReach, Reply, Standing};
+use pinwire_registry::{Claim, DocumentName, Node};
+
+impl Sessions {
+    /// What became of a request.
+    pub fn replied(&mut self, ask: AskId, reply: Result<Reply, OutOfReach>) {
+        let Some(asked) = self.asked.remove(&ask) else { return };
+        self.answered(&asked);
+        self.tell_gate(&asked, reply.is_ok());
+        self.stats.failures += u64::from(reply.is_err());
+        let reply = reply.ok();
+        match asked.what {
+            What::Open(id) => self.opened(id, reply),
+            What::Load(id, claim) => self.loaded(id, claim, reply),
+            What::Append(id, claim) => self.appended(id, claim, reply.as_ref()),
+            What::Rebase(id) => self.rebased(id, reply.as_ref()),
+            What::Say(id) => self.said(id, reply.as_ref()),
+            What::Close(id) => self.closed(id, reply.is_some()),
+            What::Heads(about) => self.compared(asked.lane, &about, reply),
+            What::Beat(number) => self.beaten(number, reply),
+            What::Stray => {}
+        }
+    }
+
+    fn tell_gate(&mut self, asked: &Asked, is_answered: bool) {
+        let Some(lane) = asked.lane else { return };
+        if is_answered {
+            self.open_gate(lane);
+        } else {
+            self.shut_gate(lane);
+        }
+    }
+
+    fn open_gate(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        if lane.gate == Gate::Open {
+            return;
+        }
+        (lane.gate, lane.failures) = (Gate::Open, 0);
+        let waiting = std::mem::take(&mut lane.waiting);
+        self.requeue(waiting);
+        // Whatever answers now may not be what answered before.
+        let of_lane =
+            self.ids().into_iter().filter(|id| self.lane_of(*id) == Some(index)).collect::<Vec<_>>();
+        for id in of_lane {
+            self.compare(id);
+        }
+        self.list(index);
+    }
+
+    fn lane_of(&self, id: Id) -> Option<usize> {
+        self.places.get(id.index as usize)?.document.as_ref().map(|held| held.lane)
+    }
+
+    fn shut_gate(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        if matches!(lane.gate, Gate::Shut { .. }) {
+            return;
+        }
+        lane.failures = lane.failures.saturating_add(1);
+        let doubled = self.settings.retry_us.saturating_mul(1 << (lane.failures - 1).min(20));
+        let pause = self.jittered(doubled.min(self.settings.retry_max_us));
+        let until_us = self.timer(pause, Timer::Lane(index));
+        self.lanes[index].gate = Gate::Shut { until_us };
+        self.away |= 1 << index;
+        // Who is about to open a document is told at once.
+        let waiting = std::mem::take(&mut self.lanes[index].waiting);
+        for id in waiting {
+            if self.get(id).is_some_and(|held| held.phase == Phase::Opening) {
+                self.refuse(id, Refused::OutOfReach);
+            } else {
+                self.lanes[index].waiting.push_back(id);
+            }
+        }
+    }
+
+    /// After the pause one request goes.
+    pub(super) fn open_gate_a_little(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        if matches!(lane.gate, Gate::Shut { until_us } if until_us <= self.now_us) {
+            lane.gate = Gate::Ajar { is_trying: false };
+            let waiting = std::mem::take(&mut lane.waiting);
+            self.requeue(waiting);
+            self.list(index);
+        }
+    }
+
+    /// Says that the store is out of reach, or that it is there again and everything was compared.
+    pub(super) fn tell_reach(&mut self) {
+        let mut away = self.away;
+        while away != 0 {
+            let index = away.trailing_zeros() as usize;
+            away &= away - 1;
+            if self.lanes[index].is_back() {
+                self.away &= !(1 << index);
+            }
+        }
+        let is_away = self.away != 0 || self.beats.is_failing();
+        if is_away != self.is_away {
+            self.is_away = is_away;
+            self.effects.push_back(Effect::Reach(!is_away));
+        }
+    }
+
+    pub(super) fn refuse(&mut self, id: Id, why: Refused) {
+        let Some(held) = self.get(id) else { return };
+        let name = held.name.clone();
+        self.remove(id);
+        self.effects.push_back(Effect::Opened(name, Err(why)));
+    }
+
+    fn opened(&mut self, id: Id, reply: Option<Reply>) {
+        let Some(held) = self.get(id) else { return };
+        held.is_asking = false;
+        let early = held.take_early();
+        if held.phase != Phase::Opening {
+            // Closed meanwhile.
+            self.queue(id);
+            return;
+        }
+        match reply {
+            Some(Reply::Loaded(loaded)) => {
+                held.phase = Phase::Live;
+                held.restart(loaded.head);
+                let name = held.name.clone();
+                for node in &loaded.nodes {
+                    self.meet(id, node);
+                }
+                self.effects.push_back(Effect::Opened(name.clone(), Ok(loaded)));
+                for early in early {
+                    self.take_up(id, &name, early);
+                }
+                self.go_on(id);
+            }
+            Some(Reply::Fenced(claim)) => self.refuse(id, Refused::Fenced(claim)),
+            Some(Reply::Full) => self.refuse(id, Refused::Full),
+            _ => self.refuse(id, Refused::OutOfReach),
+        }
+    }
+
+    fn loaded(&mut self, id: Id, claim: Claim, reply: Option<Reply>) {
+        let Some(held) = self.get(id) else { return };
+        held.is_asking = false;
+        let early = held.take_early();
+        if held.claim == claim && held.phase == Phase::Live {
+            match reply {
+                Some(Reply::Loaded(loaded)) => self.reload(id, loaded, early),
+                Some(Reply::Fenced(claim)) => self.fence(id, claim),
+                Some(Reply::Full) => self.is_full(id),
+                _ => {}
+            }
+        }
+        self.queue(id);
+    }
+
+    fn reload(&mut self, id: Id, loaded: Loaded, early: Vec<Early>) {
+        self.stats.reloads += 1;
+        self.has_room(id);
+        let Some(held) = self.get(id) else { return };
+        held.needs_load = false;
+        held.awaits_put_back = true;
+        held.rebase = None;
+        held.unsaid = None;
+        held.reloads = held.reloads.wrapping_add(1);
+        held.mark += 1;
+        held.restart(loaded.head);
+        let (name, mark) = (held.name.clone(), held.mark);
+        self.meet_only(id, &loaded.nodes, early);
+        self.effects.push_back(Effect::Reload(name, mark, loaded));
+        self.go_on(id);
+        self.say_anew(id);
+    }
+
+    /// What came while the document was being opened.
+    fn take_up(&mut self, id: Id, name: &DocumentName, early: Early) {
+        match early {
+            Early::Joined(node) => {
+                self.meet(id, &node);
+                self.effects.push_back(Effect::Joined(name.clone(), node));
+            }
+            Early::Left(node) => self.part(id, &node),
+            Early::Said(node, message) => self.another_said(id, node, message),
+        }
+    }
+
+    /// Follows what came while the session was being loaded.
+    fn go_on(&mut self, id: Id) {
+        self.follow(id);
+        if self.get(id).is_some_and(|held| std::mem::take(&mut held.is_overrun)) {
+            self.doubt(id);
+        }
+    }
+
+    fn appended(&mut self, id: Id, claim: Claim, reply: Option<&Reply>) {
+        let Some(held) = self.get(id) else { return };
+        held.is_asking = false;
+        // Under an older claim: that session is over, and what was kept with it.
+        if held.claim == claim && held.phase == Phase::Live {
+            match reply {
+                Some(Reply::Appended { prev, head }) => self.kept(id, *prev, *head),
+                Some(Reply::Diverged) => {
+                    self.stats.diverged += 1;
+                    self.doubt(id);
+                }
+                Some(Reply::Fenced(claim)) => self.fence(id, *claim),
+                Some(Reply::Full) => self.is_full(id),
+                _ => {}
+            }
+        }
+        self.queue(id);
+    }
+
+    fn kept(&mut self, id: Id, prev: Head, head: Head) {
+        self.has_room(id);
+        let Some(held) = self.get(id) else { return };
+        let Some(sent) = held.outgoing.take_sent() else { return };
+        let known = held.known;
+        if head.seq > known.seq && !held.link(prev, head, Linked::Own(sent.end)) {
+            self.doubt(id);
+        }
+        self.stats.appends += 1;
+        self.stats.appended_updates += sent.updates.len() as u64;
+        if let Some(position) = sent.stored {
+            self.stored(id, position);
+        }
+        self.follow(id);
+        if head.seq <= known.seq {
+            self.is_known(id, head);
+        }
+    }
+
+    /// A head that should lie behind what the node knows.
+    pub(super) fn is_known(&mut self, id: Id, head: Head) {
+        if self.get(id).is_some_and(|held| !held.trail.contains(head)) {
+            self.compare(id);
+        }
+    }
+
+    fn rebased(&mut self, id: Id, reply: Option<&Reply>) {
+        let Some(held) = self.get(id) else { return };
+        held.is_rebasing = false;
+        if let Some(Reply::Fenced(claim)) = reply {
+            self.fence(id, *claim);
+        }
+        self.queue(id);
+    }
+
+    fn said(&mut self, id: Id, reply: Option<&Reply>) {
+        let Some(held) = self.get(id) else { return };
+        let Some(sayings) = &mut held.sayings else { return };
+        sayings.is_under_way = false;
+        if reply.is_none() {
+            // Said anew once the documents of the lane were compared.
+            sayings.drop_all();
+        } else {
+            self.say_anew_if_due(id);
+        }
+        if let Some(Reply::Fenced(claim)) = reply {
+            self.fence(id, *claim);
+        }
+        self.queue(id);
+    }
+
+    fn closed(&mut self, id: Id, is_answered: bool) {
+        if is_answered {
+            self.remove(id);
+            return;
+        }
+        if let Some(held) = self.get(id) {
+            held.is_asking = false;
+        }
+        self.queue(id);
+    }
+
+    fn compared(&mut self, lane: Option<usize>, about: &[Compared], reply: Option<Reply>) {
+        if let Some(lane) = lane {
+            self.lanes[lane].comparisons -= 1;
+        }
+        let standings = match reply {
+            Some(Reply::Heads(standings)) if standings.len() == about.len() => standings,
+            _ => {
+                for compared in about {
+                    self.compare_again(compared.id);
+                }
+                return;
+            }
+        };
+        for (compared, standing) in about.iter().zip(standings) {
+            self.compared_one(compared, standing);
+        }
+    }
+
+    fn compare_again(&mut self, id: Id) {
+        if let Some(held) = self.get(id) {
+            held.is_comparing = false;
+        }
+        self.compare(id);
+    }
+
+    fn compared_one(&mut self, compared: &Compared, standing: Option<Standing>) {
+        let id = compared.id;
+        let Some(held) = self.get(id) else { return };
+        if held.reloads != compared.reloads {
+            self.compare_again(id);
+            return;
+        }
+        held.is_comparing = false;
+        if held.needs_load || held.phase != Phase::Live {
+            return;
+        }
+        let early = held.take_early();
+        // What was told while the comparison was under way may have overtaken it; what came before may not.
+        let Some(standing) = standing.filter(|standing| standing.head.seq >= compared.known.seq) else {
+            self.doubt(id);
+            return;
+        };
+        if standing.head.seq > held.known.seq {
+            held.behind = Some(standing.head);
+        } else if !held.trail.contains(standing.head) {
+            self.doubt(id);
+            return;
+        }
+        self.stats.compared += 1;
+        self.meet_only(id, &standing.nodes, early);
+        self.go_on(id);
+        self.say_anew(id);
+    }
+
+    pub(super) fn fence(&mut self, id: Id, claim: Claim) {
+        let Some(held) = self.get(id) else { return };
+        if held.phase != Phase::Live || claim <= held.claim {
+            return;
+        }
+        held.phase = Phase::Fenced;
+        held.unsaid = None;
+        held.rebase = None;
+        let name = held.name.clone();
+        self.stats.fenced += 1;
+        self.effects.push_back(Effect::Fenced(name, claim));
+    }
+
+    fn is_full(&mut self, id: Id) {
+        self.stats.full += 1;
+        let pause = self.jittered(self.settings.full_retry_us);
+        let until = self.timer(pause, Timer::Room(id));
+        let Some(held) = self.get(id) else { return };
+        let is_news = held.full_until.replace(until).is_none();
+        let name = held.name.clone();
+        if is_news {
+            self.effects.push_back(Effect::Full(name));
+        }
+    }
+
+    fn has_room(&mut self, id: Id) {
+        let Some(held) = self.get(id) else { return };
+        if held.full_until.take().is_some() {
+            let name = held.name.clone();
+            self.effects.push_back(Effect::Room(name));
+        }
+    }
+}

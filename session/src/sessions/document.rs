@@ -1,0 +1,301 @@
+//! What a node knows of one document it holds.
+
+use super::limits::{EARLY_MAX, LINK_BYTES_MAX, LINKS_MAX, SAYING_BYTES_MAX, SAYINGS_MAX};
+use super::outgoing::Outgoing;
+use super::trail::Trail;
+use crate::marks::is_at_or_before;
+use crate::{Batch, Head};
+use pinwire_registry::{Claim, DocumentName, Node};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A document that may have been closed meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Id {
+    pub index: u32,
+    /// Tells it from others that had the index.
+    pub serial: u32,
+}
+
+/// ```text
+/// Opening --Loaded--> Live --newer claim--> Fenced --reclaimed--> Live
+///    |                  |                      |
+///    +-----close--------+----------close-------+--> Closing --Done--> gone
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Opening,
+    Live,
+    /// The session belongs to a newer claim: nothing is asked until the node has that too, or closes.
+    Fenced,
+    Closing {
+        keep: bool,
+    },
+}
+
+/// A batch that follows a head which is not reached yet.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub prev: Head,
+    pub head: Head,
+    pub what: Linked,
+}
+
+#[derive(Debug)]
+pub(super) enum Linked {
+    /// Of another node.
+    Foreign(Batch),
+    /// This node's; the log up to here holds it.
+    Own(u32),
+}
+
+/// Another node that holds the document.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub node: Node,
+    /// The newest beat that had been asked when it was heard of: the answer to that one may be older than it.
+    pub since_beat: u64,
+}
+
+/// What came while the store was asked how the session stands: it may be older than the answer, or newer.
+#[derive(Debug)]
+pub(super) enum Early {
+    Joined(Node),
+    Left(Node),
+    Said(Node, Arc<[u8]>),
+}
+
+/// A compaction's result that the store is to take.
+#[derive(Debug)]
+pub(super) struct Rebase {
+    /// The data thread's log up to here is in it.
+    pub position: u32,
+    pub upto: Head,
+    pub base: Arc<[u8]>,
+    pub left: Batch,
+}
+
+/// Messages to other nodes, in order.
+#[derive(Debug, Default)]
+pub(super) struct Sayings {
+    pub waiting: VecDeque<Arc<[u8]>>,
+    bytes: usize,
+    pub is_under_way: bool,
+    /// Something was dropped: the data thread is to say everything anew once there is room.
+    pub again: bool,
+}
+
+impl Sayings {
+    pub(super) fn push(&mut self, message: Arc<[u8]>) {
+        self.bytes += message.len();
+        self.waiting.push_back(message);
+        if self.waiting.len() > SAYINGS_MAX || self.bytes > SAYING_BYTES_MAX {
+            self.drop_all();
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Arc<[u8]>> {
+        let message = self.waiting.pop_front()?;
+        self.bytes -= message.len();
+        Some(message)
+    }
+
+    pub(super) fn drop_all(&mut self) {
+        self.waiting.clear();
+        self.bytes = 0;
+        self.again = true;
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Document {
+    pub name: DocumentName,
+    pub lane: usize,
+    pub claim: Claim,
+    pub hold: u64,
+    pub phase: Phase,
+    /// Open, Load, Append or Close is under way: one at a time.
+    pub is_asking: bool,
+    /// Open, Load or Heads is under way: what others do meanwhile is kept, to be taken up after it.
+    pub is_hearing: bool,
+    /// In a queue of documents that have something to ask.
+    pub is_queued: bool,
+    /// In a lane's queue of documents to be compared, or being compared.
+    pub is_comparing: bool,
+
+    /// Everything up to here was given to the data thread, or came from it.
+    pub known: Head,
+    pub trail: Trail,
+    /// Numbers what the data thread was given.
+    pub mark: u64,
+    pub links: VecDeque<Link>,
+    link_bytes: usize,
+    /// Since when a batch is missing, or a head of the store's not reached.
+    pub gap_since: Option<u64>,
+    pub early: Vec<Early>,
+    /// Times that the session was loaded.
+    pub reloads: u32,
+    /// Something was dropped meanwhile: the session has to be loaded again.
+    pub is_overrun: bool,
+    /// A head that the store was heard to have.
+    pub behind: Option<Head>,
+    /// What is known may not be what the store has: to be loaded.
+    pub needs_load: bool,
+    /// The data thread was given what was loaded and has to say what is lacking there.
+    pub awaits_put_back: bool,
+
+    pub outgoing: Outgoing,
+    /// The log up to here is stored.
+    pub stored: Option<u32>,
+    /// Stored, but not to be said without a lease.
+    pub unsaid: Option<u32>,
+    /// The store has no room: nothing is sent before then.
+    pub full_until: Option<u64>,
+    pub rebase: Option<Box<Rebase>>,
+    pub is_rebasing: bool,
+    pub sayings: Option<Box<Sayings>>,
+    pub peers: Vec<Peer>,
+}
+
+impl Document {
+    pub(super) fn new(name: DocumentName, claim: Claim, hold: u64) -> Self {
+        Self {
+            lane: crate::partition(&name),
+            name,
+            claim,
+            hold,
+            phase: Phase::Opening,
+            is_asking: false,
+            is_hearing: false,
+            is_queued: false,
+            is_comparing: false,
+            known: Head::default(),
+            trail: Trail::default(),
+            mark: 0,
+            links: VecDeque::new(),
+            link_bytes: 0,
+            gap_since: None,
+            early: Vec::new(),
+            reloads: 0,
+            is_overrun: false,
+            behind: None,
+            needs_load: false,
+            awaits_put_back: false,
+            outgoing: Outgoing::default(),
+            stored: None,
+            unsaid: None,
+            full_until: None,
+            rebase: None,
+            is_rebasing: false,
+            sayings: None,
+            peers: Vec::new(),
+        }
+    }
+
+    /// Begins to follow a history at `head`.
+    pub(super) fn restart(&mut self, head: Head) {
+        self.known = head;
+        self.trail.restart(head, self.mark);
+        self.behind = None;
+        self.gap_since = None;
+    }
+
+    /// Keeps what came while the store is being asked how the session stands.
+    pub(super) fn keep_early(&mut self, early: Early) {
+        if self.early.len() < EARLY_MAX {
+            self.early.push(early);
+        } else {
+            self.is_overrun = true;
+        }
+    }
+
+    /// The answer came: what was heard meanwhile.
+    pub(super) fn take_early(&mut self) -> Vec<Early> {
+        self.is_hearing = false;
+        std::mem::take(&mut self.early)
+    }
+
+    /// Keeps a batch until what comes before it is known; false if there are too many.
+    pub(super) fn link(&mut self, prev: Head, head: Head, what: Linked) -> bool {
+        if let Linked::Foreign(updates) = &what {
+            self.link_bytes += bytes_of(updates);
+        }
+        self.links.push_back(Link { prev, head, what });
+        let is_bounded = self.links.len() <= LINKS_MAX && self.link_bytes <= LINK_BYTES_MAX;
+        if !is_bounded {
+            self.unlink();
+        }
+        is_bounded
+    }
+
+    pub(super) fn unlink(&mut self) {
+        self.links = VecDeque::new();
+        self.link_bytes = 0;
+    }
+
+    /// The next batch in the history, if it is there: what others wrote, under a mark.
+    pub(super) fn follow(&mut self) -> Option<Option<(u64, Batch)>> {
+        let at = self.links.iter().position(|link| link.prev == self.known)?;
+        let link = self.links.remove(at)?;
+        self.known = link.head;
+        if self.behind.is_some_and(|head| head.seq <= link.head.seq) {
+            self.behind = None;
+        }
+        Some(match link.what {
+            Linked::Own(end) => {
+                self.trail.push(link.head, Some(end), self.mark);
+                None
+            }
+            Linked::Foreign(updates) => {
+                self.link_bytes -= bytes_of(&updates);
+                self.mark += 1;
+                self.trail.push(link.head, None, self.mark);
+                Some((self.mark, updates))
+            }
+        })
+    }
+
+    /// Drops what is behind, and tells whether something is missing.
+    pub(super) fn has_gap(&mut self) -> bool {
+        let (known, bytes) = (self.known, &mut self.link_bytes);
+        self.links.retain(|link| {
+            let is_ahead = link.head.seq > known.seq;
+            if let (false, Linked::Foreign(updates)) = (is_ahead, &link.what) {
+                *bytes -= bytes_of(updates);
+            }
+            is_ahead
+        });
+        if self.links.is_empty() {
+            self.links = VecDeque::new();
+        }
+        !self.links.is_empty() || self.behind.is_some()
+    }
+
+    /// True if a compaction's result may be sent: everything of this node's in it is stored, in a history that is known.
+    pub(super) fn is_rebase_due(&self) -> bool {
+        let is_stored = |rebase: &Rebase| {
+            self.outgoing.is_empty()
+                || self.stored.is_some_and(|stored| is_at_or_before(rebase.position, stored))
+        };
+        let is_known = || !self.links.iter().any(|link| matches!(link.what, Linked::Own(_)));
+        !self.is_rebasing && self.rebase.as_deref().is_some_and(is_stored) && is_known()
+    }
+
+    /// Messages were dropped, and there is room to say everything anew.
+    pub(super) fn is_to_say_anew(&mut self) -> bool {
+        let is_due = |sayings: &Sayings| sayings.again && !sayings.is_under_way && sayings.waiting.is_empty();
+        let is_due = self.phase == Phase::Live && self.sayings.as_deref().is_some_and(is_due);
+        if is_due {
+            self.sayings = None;
+        }
+        is_due
+    }
+
+    pub(super) fn peer(&self, node: &Node) -> bool {
+        self.peers.iter().any(|peer| peer.node == *node)
+    }
+}
+
+fn bytes_of(updates: &Batch) -> usize {
+    updates.iter().map(|update| update.len()).sum()
+}

@@ -1,0 +1,368 @@
+//! What other nodes of the region do to documents that this thread has, too, and what becomes of documents when the session
+//! store or the registry is in trouble: inputs like any other.
+
+use crate::conn::Peer;
+use crate::document::awareness::{Applied, Foreign};
+use crate::document::coverage::Coverage;
+use crate::document::log::{Entry, Position};
+use crate::document::say::Said;
+use crate::document::shared::{Doubt, owner};
+use crate::document::yjs;
+use crate::document::{Document, State};
+use crate::edit::UpdateRanges;
+use crate::effect::{DocumentRef, Kept, NodeTag, PutBack};
+use crate::limits::{RELOAD_DIFF_MAX, RETRY_MS};
+use crate::mail::Mail;
+use crate::shard::Shard;
+use pinwire_protocol::close::Close;
+use pinwire_protocol::document::awareness;
+use pinwire_protocol::document::update;
+use std::sync::Arc;
+
+impl Shard {
+    /// Another node's edits, which the session store has. Members are sent them like any other; they are neither stored again
+    /// nor counted as operations. What is no update is dropped.
+    pub fn foreign(&mut self, document: DocumentRef, updates: &[Box<[u8]>]) {
+        let index = document.index;
+        let now_ms = self.out.now_ms;
+        let mut ranges = std::mem::take(&mut self.ranges);
+        if let Some(document) = self.document_at(document).filter(|found| found.state != State::Loading) {
+            let mut taken = Taken::default();
+            for update in updates {
+                document.take_stored(update, &mut ranges, now_ms, &mut taken);
+            }
+            self.note_taken(index, taken);
+        }
+        self.ranges = ranges;
+    }
+
+    fn note_taken(&mut self, index: u32, taken: Taken) {
+        self.out.stats.updates_foreign += taken.news;
+        self.out.stats.updates_known += taken.known;
+        self.out.stats.entries_dropped += taken.unreadable;
+        if taken.news > 0 {
+            self.mark_dirty(index);
+        }
+    }
+
+    /// What the session store has of a document is in doubt, and it is asked: nothing is acknowledged, and the document stays,
+    /// until [`Self::reload`] tells what it has.
+    pub fn reloading(&mut self, document: DocumentRef) {
+        if let Some(document) = self.document_at(document).filter(|found| found.state != State::Loading) {
+            document.shared_mut().doubt = Doubt::Reloading;
+        }
+    }
+
+    /// Everything that the session store has, after something was missed or lost: what is lacking here is taken in, and what is
+    /// lacking there returned, which counts as submitted. None if the document is not here any more.
+    pub fn reload(&mut self, document: DocumentRef, kept: Kept) -> Option<PutBack> {
+        let index = document.index;
+        let now_ms = self.out.now_ms;
+        let mut ranges = std::mem::take(&mut self.ranges);
+        let document = self.document_at(document).filter(|found| found.state != State::Loading);
+        let put_back = document.map(|document| {
+            let mut taken = Taken::default();
+            let theirs = covered(&kept, &mut ranges);
+            let put_back = document.put_back(&theirs);
+            document.submitted = put_back.upto;
+            let freed = if put_back.updates.is_empty() { document.note_stored(put_back.upto) } else { 0 };
+            document.shared_mut().doubt = match put_back.updates.is_empty() {
+                true => Doubt::None,
+                false => Doubt::PutBack(put_back.upto),
+            };
+            let ours = document.state_vector().encode();
+            let base = kept.base.as_deref().map(|base| lacking(base, &ours));
+            for update in base.iter().map(|base| &**base).chain(kept.tail.iter().map(|update| &**update)) {
+                document.take_stored(update, &mut ranges, now_ms, &mut taken);
+            }
+            (put_back, taken, freed)
+        });
+        self.ranges = ranges;
+        let (put_back, taken, freed) = put_back?;
+        self.out.unstored -= u64::from(freed);
+        self.note_taken(index, taken);
+        self.meet(index, &kept.nodes);
+        self.stored_on(index);
+        Some(put_back)
+    }
+
+    /// These nodes hold the document, and no other does. What they said may have been missed.
+    fn meet(&mut self, index: u32, nodes: &[NodeTag]) {
+        let Some(document) = self.documents.get_mut(index) else { return };
+        for &node in nodes {
+            document.shared_mut().enter(node);
+        }
+        let Some(shared) = &mut document.shared else { return };
+        (shared.says_all, shared.asks) = (true, true);
+        for gone in shared.missing(nodes) {
+            self.node_left(index, gone);
+        }
+    }
+
+    /// What the session store has changed: acknowledges what waits for that, and lets a document go that stayed for it.
+    pub(crate) fn stored_on(&mut self, index: u32) {
+        let Some(document) = self.documents.get_mut(index) else { return };
+        document.drop_idle_shared();
+        let is_back = document.rejecting && document.unstored() == 0;
+        if is_back {
+            document.rejecting = false;
+        }
+        self.mark_dirty(index);
+        self.schedule_document(index);
+        if is_back {
+            self.ask_everyone(index);
+        }
+    }
+
+    /// Another node holds the document now: it is told who is here.
+    pub fn foreign_joined(&mut self, document: DocumentRef, node: NodeTag) {
+        let index = document.index;
+        if let Some(document) = self.document_at(document) {
+            let shared = document.shared_mut();
+            shared.enter(node);
+            // It may be known, and know nothing.
+            shared.says_all = true;
+            self.mark_dirty(index);
+            self.schedule_document(index);
+        }
+    }
+
+    /// Another node holds the document no more: who was present there is gone.
+    pub fn foreign_left(&mut self, document: DocumentRef, node: NodeTag) {
+        let index = document.index;
+        if self.document_at(document).is_some() {
+            self.node_left(index, node);
+        }
+    }
+
+    fn node_left(&mut self, index: u32, node: NodeTag) {
+        let now_ms = self.out.now_ms;
+        let Some(document) = self.documents.get_mut(index) else { return };
+        if let Some(shared) = &mut document.shared {
+            shared.leave(node);
+        }
+        document.drop_idle_shared();
+        if document.awareness.session_ended(owner(node), now_ms) {
+            self.mark_dirty(index);
+            self.schedule_document(index);
+        }
+    }
+
+    /// Another node told who is present there, by [`Effect::Say`](crate::Effect::Say).
+    pub fn said(&mut self, document: DocumentRef, node: NodeTag, message: &[u8]) {
+        let (index, now_ms) = (document.index, self.out.now_ms);
+        let Some(document) = self.document_at(document).filter(|found| found.state != State::Loading) else {
+            return;
+        };
+        let Some(said) = Said::parse(message) else {
+            self.out.stats.awareness_dropped += 1;
+            return;
+        };
+        let shared = document.shared_mut();
+        shared.enter(node);
+        shared.count(node, said.members);
+        shared.says_all |= said.asks;
+        let heard = document.hear(owner(node), &said, now_ms);
+        self.out.stats.awareness_dropped += heard.dropped;
+        self.mark_dirty(index);
+        self.schedule_document(index);
+        for (client, clock, tag) in heard.contested {
+            let members = self.documents.get(index).map_or(&[][..], |document| &document.members);
+            let is_it = |session: &u32| self.out.sessions.get(*session).is_some_and(|found| found.tag == tag);
+            if let Some(session) = members.iter().map(|member| member.session).find(is_it) {
+                self.challenge(session, &[awareness::Entry { client, clock, json: awareness::NULL }]);
+            }
+        }
+    }
+
+    /// The document's pin is lost: its members are closed, those of Hocuspocus with all of their sockets, and it is dropped. Whoever
+    /// waits for it is refused.
+    pub fn lost(&mut self, document: DocumentRef, close: &Close) {
+        let index = document.index;
+        match self.document_at(document).map(|found| found.state) {
+            None => {}
+            Some(State::Loading) => self.opened(document, Err(close.clone())),
+            Some(State::Live | State::Grace { .. }) => {
+                self.dismiss(index, close);
+                self.remove_document(index);
+            }
+        }
+    }
+
+    /// Closes the connections of a document's members; returns how many there were.
+    pub(crate) fn dismiss(&mut self, index: u32, close: &Close) -> usize {
+        let members = self.documents.get(index).map_or(&[][..], |document| &document.members);
+        let sessions: Vec<u32> = members.iter().map(|member| member.session).collect();
+        for &session in &sessions {
+            match self.session_peer(session) {
+                Some(Peer::Local { slot, .. }) => self.close(slot, close),
+                Some(Peer::Remote(remote)) => {
+                    if let Some(remote) = self.out.remotes.get(remote).copied() {
+                        self.out.mail(remote.thread, Mail::Close(remote.session, close.clone()));
+                    }
+                    self.leave(session);
+                }
+                None => {}
+            }
+        }
+        sessions.len()
+    }
+
+    /// Whether the node's lease ran out with the registry out of reach: nothing is opened, submitted, acknowledged or told to other
+    /// nodes then. Sockets stay, documents that are here can be joined, and their members get each other's edits.
+    pub fn adrift(&mut self, is_adrift: bool) {
+        if std::mem::replace(&mut self.is_adrift, is_adrift) == is_adrift || is_adrift {
+            return;
+        }
+        let waits = |document: &Document| {
+            document.submitted != document.log.head() || document.pending.is_some() || document.is_elsewhere()
+        };
+        let waiting: Vec<u32> =
+            self.documents.iter().filter(|(_, document)| waits(document)).map(|(index, _)| index).collect();
+        for index in waiting {
+            self.mark_dirty(index);
+        }
+    }
+
+    /// Whether the session store is out of reach: no document ends meanwhile, since a fail-over may have lost what it had.
+    pub fn store_away(&mut self, is_away: bool) {
+        if std::mem::replace(&mut self.is_store_away, is_away) == is_away || is_away {
+            return;
+        }
+        let is_over = |document: &Document| matches!(document.state, State::Grace { .. });
+        let over: Vec<u32> =
+            self.documents.iter().filter(|(_, document)| is_over(document)).map(|(index, _)| index).collect();
+        for index in over {
+            self.schedule_document(index);
+        }
+    }
+
+    /// Whether the session store was given everything of a document before `position`.
+    #[must_use]
+    pub fn is_submitted(&self, document: DocumentRef, position: Position) -> bool {
+        let found = self.documents.get(document.index).filter(|found| found.serial == document.serial);
+        found.is_some_and(|found| found.is_submitted(position))
+    }
+
+    /// A document stays, though nobody is there, for the session store's sake.
+    pub(crate) fn must_stay(&self, document: &Document) -> bool {
+        self.out.settings.is_shared
+            && (self.is_store_away || document.unstored() > 0 || document.is_in_doubt())
+    }
+
+    /// A refusal that may pass soon.
+    pub(crate) fn try_again(&mut self) -> Close {
+        Close::try_again(self.refusals.jittered(RETRY_MS))
+    }
+}
+
+/// What came of updates from the store.
+#[derive(Default)]
+struct Taken {
+    news: u64,
+    known: u64,
+    unreadable: u64,
+}
+
+/// What came of another node's message.
+#[derive(Default)]
+struct Heard {
+    dropped: u64,
+    /// Id, clock, and the tag of the session whose user the other node buried.
+    contested: Vec<(u64, u32, u32)>,
+}
+
+impl Document {
+    /// Takes in an update that the session store has, if it brings anything.
+    fn take_stored(&mut self, update: &[u8], ranges: &mut UpdateRanges, now_ms: u64, taken: &mut Taken) {
+        ranges.clear();
+        // Many updates in one, perhaps: each was held to narrower bounds when it came.
+        let Ok(summary) = update::scan(update, &update::Bounds::of_documents(), ranges) else {
+            taken.unreadable += 1;
+            return;
+        };
+        let mut compare = self.coverage.compare();
+        ranges.replay(&mut compare);
+        if !compare.is_new {
+            taken.known += 1;
+            return;
+        }
+        if self.log.is_overfull(update.len()) {
+            taken.unreadable += 1;
+            return;
+        }
+        let has_gap = self.coverage.absorb_all(ranges.all_mut()).leaves_gap || summary.has_skips;
+        self.note_gap(has_gap);
+        self.append_stored(update);
+        self.activity.note(now_ms, update.len());
+        taken.news += 1;
+    }
+
+    /// What the log holds that `theirs` does not cover.
+    fn put_back(&self, theirs: &Coverage) -> PutBack {
+        let is_lacking = |update: &[u8]| {
+            let mut compare = theirs.compare();
+            update::scan(update, &update::Bounds::of_documents(), &mut compare).is_ok() && compare.is_new
+        };
+        let mut updates = Vec::new();
+        if let Some(base) = self.log.base().filter(|base| is_lacking(base)) {
+            updates.push(lacking(base, &theirs.state_vector().encode()).into());
+        }
+        let tail = self.log.tail().map(|Entry { update, .. }| update);
+        updates.extend(tail.filter(|update| is_lacking(update)).map(Box::from));
+        PutBack { upto: self.log.head(), updates }
+    }
+
+    /// True if everything before `position` was submitted.
+    pub(crate) fn is_submitted(&self, position: Position) -> bool {
+        (position.wrapping_sub(self.submitted) as i32) <= 0
+    }
+
+    fn hear(&mut self, node: u32, said: &Said<'_>, now_ms: u64) -> Heard {
+        let mut heard = Heard::default();
+        let mut room = self.awareness.room_of(node);
+        let mut present: Vec<u64> = Vec::new();
+        let mut buried = Vec::new();
+        for entry in &said.users {
+            present.push(entry.client);
+            match self.awareness.apply_foreign(&entry, node, &mut room, now_ms) {
+                Foreign::Applied(Applied::Dropped) => heard.dropped += 1,
+                Foreign::Applied(_) => {}
+                Foreign::Buried(clock) => buried.push((entry.client, clock)),
+                Foreign::Contested(tag) => heard.contested.push((entry.client, entry.clock, tag)),
+            }
+        }
+        if said.is_all {
+            present.sort_unstable();
+            self.awareness.keep_only(node, &present, now_ms);
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.buried.extend(buried);
+            shared.buried.sort_unstable_by_key(|&(client, clock)| (client, std::cmp::Reverse(clock)));
+            shared.buried.dedup_by_key(|(client, _)| *client);
+        }
+        heard
+    }
+}
+
+/// What the updates of a session cover.
+fn covered(kept: &Kept, ranges: &mut UpdateRanges) -> Coverage {
+    let mut covered = Coverage::new();
+    let base = kept.base.iter().map(|base: &Arc<[u8]>| &**base);
+    for update in base.chain(kept.tail.iter().map(|update| &**update)) {
+        ranges.clear();
+        if update::scan(update, &update::Bounds::of_documents(), ranges).is_ok() {
+            covered.absorb_all(ranges.all_mut());
+        }
+    }
+    ranges.clear();
+    covered
+}
+
+/// The part of a base that a state vector does not cover, or all of it where that takes long to tell.
+fn lacking<'a>(base: &'a [u8], state_vector: &[u8]) -> std::borrow::Cow<'a, [u8]> {
+    match (base.len() <= RELOAD_DIFF_MAX).then(|| yjs::diff(base, state_vector)) {
+        Some(Ok(diff)) => diff.into(),
+        _ => base.into(),
+    }
+}
