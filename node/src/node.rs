@@ -227,7 +227,9 @@ impl Node {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
             known_db_codes: config.known_db_codes.clone(),
+            cluster: config.cluster.clone(),
             apps: Arc::clone(&apps),
+            records: Arc::default(),
         });
         let shared = Arc::new(Shared {
             config,

@@ -1,7 +1,7 @@
 //! The rules of the store, in memory: what the scripts on a Redis server do, one request at a time.
 
 use crate::session::{Kept, Session};
-use crate::{Batch, Head, Loaded, Notice, Reply, Request};
+use crate::{Batch, Head, Loaded, Notice, Reply, Request, Standing};
 use pinwire_registry::{Claim, DocumentName, Node};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -71,11 +71,11 @@ impl Book {
         self.sessions.len()
     }
 
-    /// A session as [`Request::Load`] would find it, whoever holds it.
+    /// A session as [`Request::Load`] would find it, with all who hold it.
     #[must_use]
     pub fn peek(&self, document: &DocumentName) -> Option<(Claim, Loaded)> {
         let session = self.sessions.get(document)?;
-        Some((session.claim, session.load(None)))
+        Some((session.claim, session.load()))
     }
 
     /// Does what is asked; the answer, and what other nodes are told.
@@ -89,11 +89,11 @@ impl Book {
                 let kept = Kept { nonce: *nonce, updates: Arc::clone(updates) };
                 self.append((document, *claim, node), *known, kept, &mut notices)
             }
-            Request::Rebase { document, claim, upto, base, left } => {
-                self.rebase(document, *claim, *upto, (base, left))
+            Request::Rebase { document, claim, upto, within, base, left } => {
+                self.rebase(document, *claim, (*upto, *within), (base, left))
             }
-            Request::Say { document, claim, node, message } => {
-                self.say(document, *claim, node, message, &mut notices)
+            Request::Say { document, claim, node, hold, message } => {
+                self.say(document, *claim, (node, *hold), message, &mut notices)
             }
             Request::Close { document, claim, node, hold } => {
                 self.close(now_us, document, *claim, (node, *hold), &mut notices);
@@ -170,7 +170,7 @@ impl Book {
         session.holders.insert(node.clone(), hold);
         session
             .tell_others(node, notices, || Notice::Joined { document: document.clone(), node: node.clone() });
-        let loaded = session.load(Some(node));
+        let loaded = Loaded { nodes: session.others(node), ..session.load() };
         if let Some(end) = session.over_at.take() {
             self.left.remove(&(end, document.clone()));
         }
@@ -221,7 +221,7 @@ impl Book {
         &mut self,
         document: &DocumentName,
         claim: Claim,
-        upto: Head,
+        heads: (Head, Head),
         by: (&Arc<[u8]>, &Batch),
     ) -> Reply {
         let Some(session) = self.sessions.get_mut(document) else { return Reply::Done };
@@ -232,7 +232,7 @@ impl Book {
             return Reply::Done;
         }
         let before = session.bytes();
-        let reply = session.rebase(upto, by, self.bounds.document_bytes);
+        let reply = session.rebase(heads, by, self.bounds.document_bytes);
         self.bytes = self.bytes - before + session.bytes();
         reply
     }
@@ -241,7 +241,7 @@ impl Book {
         &mut self,
         document: &DocumentName,
         claim: Claim,
-        node: &Node,
+        (node, hold): (&Node, u64),
         message: &Arc<[u8]>,
         notices: &mut Notices,
     ) -> Reply {
@@ -249,7 +249,7 @@ impl Book {
         if session.claim > claim {
             return Reply::Fenced(session.claim);
         }
-        if session.claim == claim && session.holders.contains_key(node) {
+        if session.claim == claim && session.holders.get(node) == Some(&hold) {
             session.tell_others(node, notices, || Notice::Said {
                 document: document.clone(),
                 claim,
@@ -289,7 +289,7 @@ impl Book {
     }
 
     fn heads(&self, node: &Node, documents: &[(DocumentName, Claim)], notices: &mut Notices) -> Reply {
-        let head = |(document, claim): &(DocumentName, Claim)| {
+        let standing = |(document, claim): &(DocumentName, Claim)| {
             let session = self.sessions.get(document)?;
             if session.claim != *claim || !session.holders.contains_key(node) {
                 return None;
@@ -298,9 +298,9 @@ impl Book {
                 document: document.clone(),
                 node: node.clone(),
             });
-            Some(session.head())
+            Some(Standing { head: session.head(), nodes: session.others(node) })
         };
-        Reply::Heads(documents.iter().map(head).collect())
+        Reply::Heads(documents.iter().map(standing).collect())
     }
 
     fn beat(&mut self, now_us: u64, node: &Node, lease_us: u64, notices: &mut Notices) -> Reply {

@@ -27,6 +27,6 @@ mod sessions;
 
 pub use book::{Book, Bounds, Notices, SWEEP_MAX};
 pub use marks::Marks;
-pub use message::{Batch, Head, Loaded, Notice, OutOfReach, Reply, Request};
+pub use message::{Batch, Head, Loaded, Notice, OutOfReach, Reply, Request, Standing};
 pub use partition::{PARTITIONS, partition};
 pub use sessions::{AskId, Effect, Refused, Sessions, Settings, Stats};

@@ -84,7 +84,7 @@ pub enum Request {
         /// As in [`Request::Open`].
         hold: u64,
     },
-    /// `base` and `left` stand for everything up to `upto`, which is dropped if it is part of the history. Answered by
+    /// `base` and `left` stand for everything up to `upto`, which is dropped, if both heads are part of the history. Answered by
     /// [`Reply::Done`], or [`Reply::Full`] if they would take more than what they stand for, and too much.
     Rebase {
         /// Which.
@@ -93,12 +93,16 @@ pub enum Request {
         claim: Claim,
         /// What the base holds at least.
         upto: Head,
+        /// What it holds at most. More than the history has must not be in a base alone: whoever finds it there takes it for
+        /// stored, and the next base may be of a node that never saw it.
+        within: Head,
         /// One update.
         base: Arc<[u8]>,
         /// Updates that build on something that is not there (yet).
         left: Batch,
     },
-    /// Tells the other nodes that hold the document something that is not kept (awareness). Answered by [`Reply::Done`].
+    /// Tells the other nodes that hold the document something that is not kept (awareness). Answered by [`Reply::Done`], also if
+    /// the node is no holder (any more), and nobody is told.
     Say {
         /// Which.
         document: DocumentName,
@@ -106,6 +110,8 @@ pub enum Request {
         claim: Claim,
         /// Who.
         node: Node,
+        /// As in [`Request::Open`].
+        hold: u64,
         /// What.
         message: Arc<[u8]>,
     },
@@ -128,7 +134,7 @@ pub enum Request {
         /// Under which claim.
         claim: Claim,
     },
-    /// Where the histories of these documents end, after the node may have missed something; the other nodes are told as if it
+    /// How the sessions of these documents stand, after the node may have missed something; the other nodes are told as if it
     /// had just come. Answered by [`Reply::Heads`], in order; `None`: there is no session under this claim, or it does not
     /// know the node as a holder.
     Heads {
@@ -159,6 +165,15 @@ pub struct Loaded {
     pub nodes: Vec<Node>,
 }
 
+/// How a session stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it ends.
+    pub head: Head,
+    /// The other nodes that hold the document.
+    pub nodes: Vec<Node>,
+}
+
 /// An answer of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -180,7 +195,7 @@ pub enum Reply {
     /// Done.
     Done,
     /// See [`Request::Heads`].
-    Heads(Vec<Option<Head>>),
+    Heads(Vec<Option<Standing>>),
     /// See [`Request::Beat`].
     Nodes {
         /// The nodes of the region that live.

@@ -112,11 +112,12 @@ impl Session {
 
     pub(crate) fn rebase(
         &mut self,
-        upto: Head,
+        (upto, within): (Head, Head),
         (update, left): (&Arc<[u8]>, &Batch),
         bytes_max: u64,
     ) -> Reply {
-        let Some(count) = self.entries_upto(upto).filter(|count| *count > 0) else { return Reply::Done };
+        let count = self.entries_upto(upto).filter(|count| *count > 0 && self.knows(within));
+        let Some(count) = count else { return Reply::Done };
         let base = self.base.as_ref();
         let dropped = base.map_or(0, |base| UPDATE_BYTES + base.update.len() as u64 + size_of(&base.left))
             + self.tail.iter().take(count).map(|entry| ENTRY_BYTES + size_of(&entry.updates)).sum::<u64>();
@@ -132,15 +133,20 @@ impl Session {
         Reply::Done
     }
 
-    pub(crate) fn load(&self, node: Option<&Node>) -> Loaded {
+    /// With all who hold it.
+    pub(crate) fn load(&self) -> Loaded {
         let left = self.base.iter().flat_map(|base| base.left.iter());
         let tail = self.tail.iter().flat_map(|entry| entry.updates.iter());
         Loaded {
             base: self.base.as_ref().map(|base| Arc::clone(&base.update)),
             tail: left.chain(tail).cloned().collect(),
             head: self.head(),
-            nodes: self.holders.keys().filter(|holder| Some(*holder) != node).cloned().collect(),
+            nodes: self.holders.keys().cloned().collect(),
         }
+    }
+
+    pub(crate) fn others(&self, node: &Node) -> Vec<Node> {
+        self.holders.keys().filter(|holder| *holder != node).cloned().collect()
     }
 
     pub(crate) fn tell_others(

@@ -1,11 +1,11 @@
 //! What the store answered, or that it did not.
 
-use super::ask::{Asked, What};
-use super::document::{Id, Linked, Phase};
+use super::ask::{Asked, Compared, What};
+use super::document::{Early, Id, Linked, Phase};
 use super::lanes::Gate;
 use super::{AskId, Effect, Refused, Sessions, Timer};
-use crate::{Head, Loaded, OutOfReach, Reply};
-use pinwire_registry::Claim;
+use crate::{Head, Loaded, OutOfReach, Reply, Standing};
+use pinwire_registry::{Claim, DocumentName, Node};
 
 impl Sessions {
     /// What became of a request.
@@ -118,6 +118,7 @@ impl Sessions {
     fn opened(&mut self, id: Id, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
+        let early = held.take_early();
         if held.phase != Phase::Opening {
             // Closed meanwhile.
             self.queue(id);
@@ -131,7 +132,10 @@ impl Sessions {
                 for node in &loaded.nodes {
                     self.meet(id, node);
                 }
-                self.effects.push_back(Effect::Opened(name, Ok(loaded)));
+                self.effects.push_back(Effect::Opened(name.clone(), Ok(loaded)));
+                for early in early {
+                    self.take_up(id, &name, early);
+                }
                 self.go_on(id);
             }
             Some(Reply::Fenced(claim)) => self.refuse(id, Refused::Fenced(claim)),
@@ -143,9 +147,10 @@ impl Sessions {
     fn loaded(&mut self, id: Id, claim: Claim, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
+        let early = held.take_early();
         if held.claim == claim && held.phase == Phase::Live {
             match reply {
-                Some(Reply::Loaded(loaded)) => self.reload(id, loaded),
+                Some(Reply::Loaded(loaded)) => self.reload(id, loaded, early),
                 Some(Reply::Fenced(claim)) => self.fence(id, claim),
                 Some(Reply::Full) => self.is_full(id),
                 _ => {}
@@ -154,7 +159,7 @@ impl Sessions {
         self.queue(id);
     }
 
-    fn reload(&mut self, id: Id, loaded: Loaded) {
+    fn reload(&mut self, id: Id, loaded: Loaded, early: Vec<Early>) {
         self.stats.reloads += 1;
         self.has_room(id);
         let Some(held) = self.get(id) else { return };
@@ -162,20 +167,33 @@ impl Sessions {
         held.awaits_put_back = true;
         held.rebase = None;
         held.unsaid = None;
+        held.reloads = held.reloads.wrapping_add(1);
         held.mark += 1;
         held.restart(loaded.head);
         let (name, mark) = (held.name.clone(), held.mark);
-        self.meet_only(id, &loaded.nodes);
+        self.meet_only(id, &loaded.nodes, early);
         self.effects.push_back(Effect::Reload(name, mark, loaded));
         self.go_on(id);
-        self.say_anew_if_due(id);
+        self.say_anew(id);
+    }
+
+    /// What came while the document was being opened.
+    fn take_up(&mut self, id: Id, name: &DocumentName, early: Early) {
+        match early {
+            Early::Joined(node) => {
+                self.meet(id, &node);
+                self.effects.push_back(Effect::Joined(name.clone(), node));
+            }
+            Early::Left(node) => self.part(id, &node),
+            Early::Said(node, message) => self.another_said(id, node, message),
+        }
     }
 
     /// Follows what came while the session was being loaded.
     fn go_on(&mut self, id: Id) {
         self.follow(id);
         if self.get(id).is_some_and(|held| std::mem::take(&mut held.is_overrun)) {
-            self.compare(id);
+            self.doubt(id);
         }
     }
 
@@ -260,46 +278,58 @@ impl Sessions {
         self.queue(id);
     }
 
-    fn compared(&mut self, lane: Option<usize>, about: &[(Id, Head)], reply: Option<Reply>) {
+    fn compared(&mut self, lane: Option<usize>, about: &[Compared], reply: Option<Reply>) {
         if let Some(lane) = lane {
             self.lanes[lane].comparisons -= 1;
         }
-        let heads = match reply {
-            Some(Reply::Heads(heads)) if heads.len() == about.len() => heads,
+        let standings = match reply {
+            Some(Reply::Heads(standings)) if standings.len() == about.len() => standings,
             _ => {
-                for (id, _) in about {
-                    if let Some(held) = self.get(*id) {
-                        held.is_comparing = false;
-                    }
-                    self.compare(*id);
+                for compared in about {
+                    self.compare_again(compared.id);
                 }
                 return;
             }
         };
-        for ((id, known_then), head) in about.iter().zip(heads) {
-            self.compared_one(*id, *known_then, head);
+        for (compared, standing) in about.iter().zip(standings) {
+            self.compared_one(compared, standing);
         }
     }
 
-    fn compared_one(&mut self, id: Id, known_then: Head, head: Option<Head>) {
-        self.stats.compared += 1;
+    fn compare_again(&mut self, id: Id) {
+        if let Some(held) = self.get(id) {
+            held.is_comparing = false;
+        }
+        self.compare(id);
+    }
+
+    fn compared_one(&mut self, compared: &Compared, standing: Option<Standing>) {
+        let id = compared.id;
         let Some(held) = self.get(id) else { return };
+        if held.reloads != compared.reloads {
+            self.compare_again(id);
+            return;
+        }
         held.is_comparing = false;
         if held.needs_load || held.phase != Phase::Live {
             return;
         }
+        let early = held.take_early();
         // What was told while the comparison was under way may have overtaken it; what came before may not.
-        let Some(head) = head.filter(|head| head.seq >= known_then.seq) else {
+        let Some(standing) = standing.filter(|standing| standing.head.seq >= compared.known.seq) else {
             self.doubt(id);
             return;
         };
-        if head.seq > held.known.seq {
-            held.behind = Some(head);
-            self.follow(id);
-        } else if !held.trail.contains(head) {
+        if standing.head.seq > held.known.seq {
+            held.behind = Some(standing.head);
+        } else if !held.trail.contains(standing.head) {
             self.doubt(id);
+            return;
         }
-        self.say_anew_if_due(id);
+        self.stats.compared += 1;
+        self.meet_only(id, &standing.nodes, early);
+        self.go_on(id);
+        self.say_anew(id);
     }
 
     pub(super) fn fence(&mut self, id: Id, claim: Claim) {

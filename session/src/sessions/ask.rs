@@ -25,12 +25,19 @@ pub(super) enum What {
     Rebase(Id),
     Say(Id),
     Close(Id),
-    /// With what the node knew then.
-    Heads(Vec<(Id, Head)>),
+    Heads(Vec<Compared>),
     /// Which one.
     Beat(u64),
     /// Of a document that is not held.
     Stray,
+}
+
+/// A document that is being compared, with what was known when that was asked.
+#[derive(Debug)]
+pub(super) struct Compared {
+    pub id: Id,
+    pub known: Head,
+    pub reloads: u32,
 }
 
 /// What is under way.
@@ -66,7 +73,7 @@ impl Document {
         if self.phase != Phase::Live || self.needs_load {
             return None;
         }
-        if self.rebase.is_some() && !self.is_rebasing {
+        if self.is_rebase_due() {
             return Some(Job::Rebase);
         }
         let has_something_to_say =
@@ -103,9 +110,13 @@ impl Document {
             }
             Job::Rebase => {
                 let rebase = self.rebase.take()?;
-                Request::Rebase { document, claim, upto: rebase.upto, base: rebase.base, left: rebase.left }
+                let (upto, within) = (rebase.upto, self.known);
+                Request::Rebase { document, claim, upto, within, base: rebase.base, left: rebase.left }
             }
-            Job::Say => Request::Say { document, claim, node, message: self.sayings.as_mut()?.pop()? },
+            Job::Say => {
+                let message = self.sayings.as_mut()?.pop()?;
+                Request::Say { document, claim, node, hold, message }
+            }
         })
     }
 }
@@ -195,7 +206,13 @@ impl Sessions {
         let Some(request) = held.request(job, &me, &mut random) else { return false };
         let (claim, lane) = (held.claim, held.lane);
         match job {
-            Job::Open | Job::Load | Job::Append | Job::Close | Job::End => held.is_asking = true,
+            Job::Open | Job::Load | Job::Append | Job::Close | Job::End => {
+                held.is_asking = true;
+                if matches!(job, Job::Open | Job::Load) {
+                    held.early.clear();
+                    held.is_hearing = true;
+                }
+            }
             Job::Rebase => held.is_rebasing = true,
             Job::Say => held.sayings.get_or_insert_default().is_under_way = true,
         }
@@ -291,7 +308,9 @@ impl Sessions {
                     held.is_comparing = false;
                     continue;
                 }
-                about.push((id, held.known));
+                held.early.clear();
+                held.is_hearing = true;
+                about.push(Compared { id, known: held.known, reloads: held.reloads });
                 documents.push((held.name.clone(), held.claim));
             }
             if about.is_empty() {

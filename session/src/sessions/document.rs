@@ -1,8 +1,9 @@
 //! What a node knows of one document it holds.
 
-use super::limits::{LINK_BYTES_MAX, LINKS_MAX, SAYING_BYTES_MAX, SAYINGS_MAX};
+use super::limits::{EARLY_MAX, LINK_BYTES_MAX, LINKS_MAX, SAYING_BYTES_MAX, SAYINGS_MAX};
 use super::outgoing::Outgoing;
 use super::trail::Trail;
+use crate::marks::is_at_or_before;
 use crate::{Batch, Head};
 use pinwire_registry::{Claim, DocumentName, Node};
 use std::collections::VecDeque;
@@ -56,9 +57,19 @@ pub(super) struct Peer {
     pub since_beat: u64,
 }
 
+/// What came while the store was asked how the session stands: it may be older than the answer, or newer.
+#[derive(Debug)]
+pub(super) enum Early {
+    Joined(Node),
+    Left(Node),
+    Said(Node, Arc<[u8]>),
+}
+
 /// A compaction's result that the store is to take.
 #[derive(Debug)]
 pub(super) struct Rebase {
+    /// The data thread's log up to here is in it.
+    pub position: u32,
     pub upto: Head,
     pub base: Arc<[u8]>,
     pub left: Batch,
@@ -105,6 +116,8 @@ pub(super) struct Document {
     pub phase: Phase,
     /// Open, Load, Append or Close is under way: one at a time.
     pub is_asking: bool,
+    /// Open, Load or Heads is under way: what others do meanwhile is kept, to be taken up after it.
+    pub is_hearing: bool,
     /// In a queue of documents that have something to ask.
     pub is_queued: bool,
     /// In a lane's queue of documents to be compared, or being compared.
@@ -119,7 +132,10 @@ pub(super) struct Document {
     link_bytes: usize,
     /// Since when a batch is missing, or a head of the store's not reached.
     pub gap_since: Option<u64>,
-    /// Notices were dropped while the session was being loaded.
+    pub early: Vec<Early>,
+    /// Times that the session was loaded.
+    pub reloads: u32,
+    /// Something was dropped meanwhile: the session has to be loaded again.
     pub is_overrun: bool,
     /// A head that the store was heard to have.
     pub behind: Option<Head>,
@@ -129,6 +145,8 @@ pub(super) struct Document {
     pub awaits_put_back: bool,
 
     pub outgoing: Outgoing,
+    /// The log up to here is stored.
+    pub stored: Option<u32>,
     /// Stored, but not to be said without a lease.
     pub unsaid: Option<u32>,
     /// The store has no room: nothing is sent before then.
@@ -148,6 +166,7 @@ impl Document {
             hold,
             phase: Phase::Opening,
             is_asking: false,
+            is_hearing: false,
             is_queued: false,
             is_comparing: false,
             known: Head::default(),
@@ -156,11 +175,14 @@ impl Document {
             links: VecDeque::new(),
             link_bytes: 0,
             gap_since: None,
+            early: Vec::new(),
+            reloads: 0,
             is_overrun: false,
             behind: None,
             needs_load: false,
             awaits_put_back: false,
             outgoing: Outgoing::default(),
+            stored: None,
             unsaid: None,
             full_until: None,
             rebase: None,
@@ -176,6 +198,21 @@ impl Document {
         self.trail.restart(head, self.mark);
         self.behind = None;
         self.gap_since = None;
+    }
+
+    /// Keeps what came while the store is being asked how the session stands.
+    pub(super) fn keep_early(&mut self, early: Early) {
+        if self.early.len() < EARLY_MAX {
+            self.early.push(early);
+        } else {
+            self.is_overrun = true;
+        }
+    }
+
+    /// The answer came: what was heard meanwhile.
+    pub(super) fn take_early(&mut self) -> Vec<Early> {
+        self.is_hearing = false;
+        std::mem::take(&mut self.early)
     }
 
     /// Keeps a batch until what comes before it is known; false if there are too many.
@@ -232,6 +269,16 @@ impl Document {
             self.links = VecDeque::new();
         }
         !self.links.is_empty() || self.behind.is_some()
+    }
+
+    /// True if a compaction's result may be sent: everything of this node's in it is stored, in a history that is known.
+    pub(super) fn is_rebase_due(&self) -> bool {
+        let is_stored = |rebase: &Rebase| {
+            self.outgoing.is_empty()
+                || self.stored.is_some_and(|stored| is_at_or_before(rebase.position, stored))
+        };
+        let is_known = || !self.links.iter().any(|link| matches!(link.what, Linked::Own(_)));
+        !self.is_rebasing && self.rebase.as_deref().is_some_and(is_stored) && is_known()
     }
 
     /// Messages were dropped, and there is room to say everything anew.

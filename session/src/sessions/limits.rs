@@ -20,6 +20,9 @@ pub(super) const HEADS_ASKS_MAX: usize = 4;
 pub(super) const LINKS_MAX: usize = 1_024;
 /// The same in bytes of updates.
 pub(super) const LINK_BYTES_MAX: usize = 4 << 20;
+/// What is heard about other nodes while a session is being loaded, to be taken up after it; beyond it the session is loaded
+/// again.
+pub(super) const EARLY_MAX: usize = 256;
 /// Messages of a document to other nodes that wait; beyond it they are dropped, and the data thread is asked to say everything
 /// anew.
 pub(super) const SAYINGS_MAX: usize = 16;

@@ -331,8 +331,11 @@ impl Sessions {
         left: Vec<Box<[u8]>>,
     ) {
         let Some((id, held)) = self.find(document) else { return };
-        let Some(upto) = held.trail.upto(upto, mark).filter(|head| *head != Head::default()) else { return };
-        held.rebase = Some(Box::new(Rebase { upto, base, left: left.into() }));
+        let position = upto;
+        let Some(upto) = held.trail.upto(position, mark).filter(|head| *head != Head::default()) else {
+            return;
+        };
+        held.rebase = Some(Box::new(Rebase { position, upto, base, left: left.into() }));
         self.queue(id);
     }
 
@@ -380,9 +383,11 @@ impl Sessions {
     /// Whether this node may write. While it may not, nothing is asked but beats and comparisons, and nothing is said to be
     /// stored.
     pub fn lease(&mut self, may_write: bool) {
-        let begins = may_write && !self.may_write;
-        self.may_write = may_write;
-        if !begins {
+        let was_valid = std::mem::replace(&mut self.may_write, may_write);
+        if was_valid && !may_write {
+            self.take_back();
+        }
+        if was_valid || !may_write {
             return;
         }
         for id in self.ids() {
@@ -392,6 +397,20 @@ impl Sessions {
             }
             self.say_anew_if_due(id);
             self.queue(id);
+        }
+    }
+
+    /// What is to be said to be stored and was not taken yet waits for the lease.
+    fn take_back(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Stored(name, position) => {
+                    if let Some((_, held)) = self.find(&name) {
+                        held.unsaid = Some(position);
+                    }
+                }
+                effect => self.effects.push_back(effect),
+            }
         }
     }
 
@@ -437,6 +456,7 @@ impl Sessions {
     fn stored(&mut self, id: Id, position: u32) {
         let may_write = self.may_write;
         let Some(held) = self.get(id) else { return };
+        held.stored = Some(position);
         if !may_write {
             held.unsaid = Some(position);
             return;

@@ -1,7 +1,7 @@
 //! Which other nodes live, and hold what this one holds.
 
 use super::ask::What;
-use super::document::{Id, Peer, Phase};
+use super::document::{Document, Early, Id, Peer, Phase};
 use super::{Effect, Refused, Sessions};
 use crate::{Reply, Request};
 use pinwire_registry::Node;
@@ -117,8 +117,16 @@ impl Sessions {
         *self.peers.entry(node.clone()).or_default() += 1;
     }
 
-    /// These other nodes hold it, and no others.
-    pub(super) fn meet_only(&mut self, id: Id, nodes: &[Node]) {
+    /// These other nodes hold it, and no others, but for what was heard meanwhile.
+    pub(super) fn meet_only(&mut self, id: Id, nodes: &[Node], early: Vec<Early>) {
+        let mut nodes: BTreeSet<Node> = nodes.iter().cloned().collect();
+        for early in early {
+            match early {
+                Early::Joined(node) => _ = nodes.insert(node),
+                Early::Left(node) => _ = nodes.remove(&node),
+                Early::Said(..) => {}
+            }
+        }
         let Some(held) = self.get(id) else { return };
         let name = held.name.clone();
         let gone: Vec<Node> = held
@@ -130,7 +138,7 @@ impl Sessions {
         for node in gone {
             self.part(id, &node);
         }
-        for node in nodes {
+        for node in &nodes {
             let is_new = self.get(id).is_some_and(|held| !held.peer(node));
             self.meet(id, node);
             if is_new {
@@ -166,11 +174,19 @@ impl Sessions {
         }
     }
 
-    /// If messages were dropped: the data thread says everything again, as to one that has just come.
+    /// Says everything anew if messages were dropped.
     pub(super) fn say_anew_if_due(&mut self, id: Id) {
+        if self.get(id).is_some_and(Document::is_to_say_anew) {
+            self.say_anew(id);
+        }
+    }
+
+    /// The data thread says everything again, as to one that has just come: others may not have been told, or have asked for
+    /// it in vain.
+    pub(super) fn say_anew(&mut self, id: Id) {
         let Some(held) = self.get(id) else { return };
-        if !held.is_to_say_anew() {
-            return;
+        if let Some(sayings) = held.sayings.as_deref_mut().filter(|sayings| sayings.waiting.is_empty()) {
+            sayings.again = false;
         }
         let Some(node) = held.peers.first().map(|peer| peer.node.clone()) else { return };
         let name = held.name.clone();

@@ -1,7 +1,7 @@
 //! What this node is told without asking.
 
 use super::ask::What;
-use super::document::{Id, Linked, Phase};
+use super::document::{Early, Id, Linked, Phase};
 use super::limits::STRAYS_MAX;
 use super::{Effect, Sessions, Timer};
 use crate::{Batch, Head, Notice, Request};
@@ -23,15 +23,21 @@ impl Sessions {
                 }
             }
             Notice::Joined { document, node } => {
-                if let Some((id, held)) = self.find(&document)
-                    && held.phase != Phase::Opening
-                {
-                    self.meet(id, &node);
-                    self.effects.push_back(Effect::Joined(document, node));
+                if let Some((id, held)) = self.find(&document) {
+                    if held.is_hearing {
+                        held.keep_early(Early::Joined(node.clone()));
+                    }
+                    if held.phase != Phase::Opening {
+                        self.meet(id, &node);
+                        self.effects.push_back(Effect::Joined(document, node));
+                    }
                 }
             }
             Notice::Left { document, node } => {
-                if let Some((id, _)) = self.find(&document) {
+                if let Some((id, held)) = self.find(&document) {
+                    if held.is_hearing {
+                        held.keep_early(Early::Left(node.clone()));
+                    }
                     self.part(id, &node);
                 }
             }
@@ -138,9 +144,10 @@ impl Sessions {
         self.doubt(id);
     }
 
-    fn another_said(&mut self, id: Id, from: Node, message: Arc<[u8]>) {
+    pub(super) fn another_said(&mut self, id: Id, from: Node, message: Arc<[u8]>) {
         let Some(held) = self.get(id) else { return };
-        if held.phase != Phase::Live {
+        if held.phase == Phase::Opening {
+            held.keep_early(Early::Said(from, message));
             return;
         }
         let (name, is_met) = (held.name.clone(), held.peer(&from));

@@ -1,0 +1,58 @@
+//! Nodes of a region with one store, in virtual time: whatever is lost, delayed, wiped or rolled back, everybody has everything
+//! in the end, and nothing was said to be stored before it was.
+
+mod node;
+mod region;
+mod shard;
+
+use region::{Faults, World};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Seeds of one test; `PINWIRE_SEEDS=FROM..TO` runs others.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let parse = |text: String| {
+        let (from, to) = text.split_once("..")?;
+        Some(from.parse().ok()?..to.parse().ok()?)
+    };
+    std::env::var("PINWIRE_SEEDS").ok().and_then(parse).unwrap_or(0..count)
+}
+
+fn run(count: u64, faults: fn(u64) -> Faults) {
+    for seed in seeds(count) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| World::new(seed, faults(seed)).run()));
+        assert!(outcome.is_ok(), "seed {seed}: run again with PINWIRE_SEEDS={seed}..{}", seed + 1);
+    }
+}
+
+#[test]
+fn with_slow_links_nothing_is_lost() {
+    run(60, |_| Faults::default());
+}
+
+#[test]
+fn with_lost_notices_requests_and_replies_nothing_is_lost() {
+    run(250, |_| Faults { links: true, ..Faults::default() });
+}
+
+#[test]
+fn nodes_that_die_or_stand_still_lose_nothing_that_is_stored() {
+    run(250, |_| Faults { links: true, nodes: true, leases: true, ..Faults::default() });
+}
+
+#[test]
+fn what_a_wiped_or_rolled_back_store_lost_is_put_back() {
+    run(300, |_| Faults { links: true, store: true, ..Faults::default() });
+}
+
+#[test]
+fn with_everything_at_once_nodes_and_store_agree_in_the_end() {
+    run(400, |_| Faults { links: true, nodes: true, leases: true, store: true, claims: true, full: true });
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    let faults = Faults { links: true, nodes: true, leases: true, store: true, claims: true, full: true };
+    let first = World::new(7, faults).run();
+    assert_eq!(first, World::new(7, faults).run());
+    assert!(first.stored > 0 && first.events > 1_000, "{first:?}");
+}
