@@ -43,7 +43,16 @@ impl TestClient {
     /// The node is not there.
     #[must_use]
     pub fn dial(node: &TestNode) -> Self {
-        Self::over(TcpStream::connect(node.address()).expect("the node listens"))
+        Self::dial_at(node.address())
+    }
+
+    /// Connects to a node wherever it runs.
+    ///
+    /// # Panics
+    /// Nobody is there.
+    #[must_use]
+    pub fn dial_at(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).expect("the node listens"))
     }
 
     /// Connects with a small receive buffer, which a node fills soon.
