@@ -242,6 +242,20 @@ mod rules {
     }
 
     #[test]
+    fn a_delivery_is_credited_once_the_socket_took_it() {
+        let mut node = node(1);
+        let session = member(&mut node, 1);
+        node.take_mail();
+        node.shards[0].blocked(1, 100);
+        let bodies = || Arc::from([Body::from(vec![1, 1, 0])]);
+        node.link_brings(0, LINK, Mail::Deliver { to: vec![session], bodies: bodies(), wants_credit: true });
+        assert!(node.take_mail().is_empty(), "the socket is full");
+        node.shards[0].drained(1);
+        node.run();
+        assert!(matches!(&node.take_mail()[..], [(LINK, Mail::Credit(of))] if *of == session));
+    }
+
+    #[test]
     fn who_comes_within_the_time_of_a_route_goes_the_same_way_without_a_question() {
         let mut node = node(1);
         member(&mut node, 1);
