@@ -301,6 +301,8 @@ mod rules {
             node.link_brings(0, LINK, Mail::Refused(session, elsewhere.clone()));
         }
         assert_eq!(node.relay_opens(ROUTE), 0);
+        // The second refusal of the same client is held for a while.
+        node.pass(1_000);
         assert_eq!(node.take(2), closed(CloseCode::TryAgainLater, "retry_ms=1000"));
     }
 
