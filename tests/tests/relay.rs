@@ -40,7 +40,7 @@ fn a_relayed_seed_gives_the_same_run_again() {
 
 /// Two regions in this process, of one registry, whose nodes carry clients to each other.
 mod nodes {
-    use pinwire_node::cluster::AnyRegistry;
+    use pinwire_node::cluster::SharedRegistry;
     use pinwire_node::config::{Config, Peer, PeerSecret, WrongRegion};
     use pinwire_node::{Node, Start};
     use pinwire_protocol::document::hocuspocus as wire;
@@ -54,7 +54,7 @@ mod nodes {
     struct Region(Node);
 
     impl Region {
-        fn start(name: &str, registry: &AnyRegistry, secret: &[u8]) -> Self {
+        fn start(name: &str, registry: &SharedRegistry, secret: &[u8]) -> Self {
             let mut config: Config = Options { threads: 2, ..Options::default() }.config();
             config.region.name = name.to_owned();
             config.cluster.wrong_region = WrongRegion::Relay;
@@ -75,7 +75,7 @@ mod nodes {
     }
 
     fn regions() -> (Region, Region) {
-        let registry = AnyRegistry::embedded().expect("random numbers");
+        let registry = SharedRegistry::new().expect("random numbers");
         (Region::start("here-1", &registry, SECRET), Region::start("there-1", &registry, SECRET))
     }
 
@@ -162,7 +162,7 @@ mod nodes {
 
     #[test]
     fn a_node_with_another_secret_carries_nobody() {
-        let registry = AnyRegistry::embedded().expect("random numbers");
+        let registry = SharedRegistry::new().expect("random numbers");
         let here = Region::start("here-1", &registry, SECRET);
         let there =
             Region::start("there-1", &registry, b"another secret, just as long as the one that is right");

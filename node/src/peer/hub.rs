@@ -17,6 +17,7 @@ use super::dial::Tls;
 use super::find::Regions;
 use super::{Around, Shared, dial};
 use crate::apps::Apps;
+use crate::cluster::AnyRegistry;
 use crate::config::RegistryKind;
 use crate::data::{Envelope, Mailbox};
 
@@ -97,6 +98,7 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(
         around: Around,
+        registries: Vec<AnyRegistry>,
         shared: Arc<Shared>,
         mailboxes: Arc<[Mailbox]>,
         secret: Secret,
@@ -106,7 +108,7 @@ impl Hub {
             name: around.name,
             secret,
             tls,
-            regions: Regions::new(around.registries),
+            regions: Regions::new(registries),
             peers: RefCell::default(),
             apps: AppsHere { apps: around.apps, licenses: around.licenses },
             threads: around.threads.max(1) as u16,
