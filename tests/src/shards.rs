@@ -8,8 +8,8 @@ use pinwire_protocol::document::sync::SyncMessage;
 use pinwire_protocol::document::ywebsocket;
 use pinwire_protocol::ws::{self, Decoder, Event, Frame, Limits, Opcode, Role, Scratch};
 use pinwire_shard::{
-    Access, App, AppLimits, DocumentRef, Effect, Grant, Kept, Opening, Policy, Segment, Settings, Shard,
-    SocketAction, Verdict, ticks,
+    Access, App, AppLimits, DocumentRef, Effect, FIRST_LINK, Grant, Kept, Mail, Opening, Pinned, Policy,
+    Route, Segment, Settings, Shard, SocketAction, Verdict, ticks,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,6 +61,8 @@ pub struct Node {
     /// Documents that are opened wait in `unopened` for [`Self::refuse_opens`].
     pub opens_wait: bool,
     pub unopened: Vec<(usize, DocumentRef)>,
+    /// Mail for links to other nodes: which, and what.
+    pub mailed: Vec<(u16, Mail)>,
     /// What waits for the socket that is asked about.
     pub backlog: usize,
     /// Compactions wait in `jobs` for [`Self::work_off`].
@@ -136,6 +138,7 @@ impl Node {
             unstored: Vec::new(),
             opens_wait: false,
             unopened: Vec::new(),
+            mailed: Vec::new(),
             backlog: 0,
             worker_is_out: false,
             jobs: Vec::new(),
@@ -305,6 +308,7 @@ impl Node {
                     self.jobs.push((thread, document, job));
                 }
                 Effect::Compact(document, job) => self.shards[thread].compacted(document, job.run()),
+                Effect::Mail(link, mail) if link >= FIRST_LINK => self.mailed.push((link, mail)),
                 Effect::Mail(to, mail) => self.shards[usize::from(to)].mail(thread as u16, mail),
                 Effect::Socket(slot, SocketAction::Finish) => {
                     if let Some((_, got)) = self.readers.get_mut(&(thread, slot)) {
@@ -331,6 +335,36 @@ impl Node {
             self.shards[thread].opened(document, Err(close.clone()));
         }
         self.run();
+    }
+
+    /// Another region has every document whose open waits, and is reached so; returns how many there were.
+    pub fn relay_opens(&mut self, route: Route) -> usize {
+        let opens = std::mem::take(&mut self.unopened);
+        for (thread, document) in &opens {
+            self.shards[*thread].relayed(*document, route);
+        }
+        self.run();
+        opens.len()
+    }
+
+    /// This region has every document whose open waits, under this claim.
+    pub fn pin_opens(&mut self, claim: Pinned) {
+        for (thread, document) in std::mem::take(&mut self.unopened) {
+            self.shards[thread].pinned(document, claim);
+            self.shards[thread].opened(document, Ok(Kept::default()));
+        }
+        self.run();
+    }
+
+    /// Mail comes over a link, for a thread.
+    pub fn link_brings(&mut self, thread: usize, link: u16, mail: Mail) {
+        self.shards[thread].mail(link, mail);
+        self.run();
+    }
+
+    /// Mail for links since the last call.
+    pub fn take_mail(&mut self) -> Vec<(u16, Mail)> {
+        std::mem::take(&mut self.mailed)
     }
 
     /// Works off the compactions that wait, and none that come of it.

@@ -17,6 +17,8 @@ use super::dial::Tls;
 use super::find::Regions;
 use super::{Around, Shared, dial};
 use crate::apps::Apps;
+use crate::cluster::AnyRegistry;
+use crate::config::RegistryKind;
 use crate::data::{Envelope, Mailbox};
 
 /// Mail of one data thread that is passed on before others have their turn.
@@ -96,6 +98,7 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(
         around: Around,
+        registries: Vec<AnyRegistry>,
         shared: Arc<Shared>,
         mailboxes: Arc<[Mailbox]>,
         secret: Secret,
@@ -105,9 +108,9 @@ impl Hub {
             name: around.name,
             secret,
             tls,
-            regions: Regions::new(around.registries),
+            regions: Regions::new(registries),
             peers: RefCell::default(),
-            apps: AppsHere { apps: around.apps },
+            apps: AppsHere { apps: around.apps, licenses: around.licenses },
             threads: around.threads.max(1) as u16,
             placement_seed: around.placement_seed,
             shared,
@@ -286,17 +289,29 @@ impl Hub {
     }
 }
 
-/// The apps of this node.
+/// The apps of this node, and the license regions that it knows.
 struct AppsHere {
     apps: Arc<Apps>,
+    licenses: RegistryKind,
 }
 
 impl PeerApps for AppsHere {
-    fn license(&self, _: &App) -> Arc<str> {
-        "".into()
+    fn license(&self, app: &App) -> Arc<str> {
+        match &self.licenses {
+            RegistryKind::Embedded => "".into(),
+            RegistryKind::Redis(all) => {
+                let license = all.get(usize::from(app.license()));
+                license.map_or("", |license| license.code.as_str()).into()
+            }
+        }
     }
 
-    fn enter(&self, tenant: &str, app: &str, _license: &str) -> Option<Arc<App>> {
-        Some(self.apps.enter(tenant, app))
+    fn enter(&self, tenant: &str, app: &str, license: &str) -> Option<Arc<App>> {
+        let (code, number) = match &self.licenses {
+            RegistryKind::Embedded => (None, 0),
+            RegistryKind::Redis(all) => (Some(license), all.iter().position(|known| known.code == license)?),
+        };
+        // One that is of another license region by its tokens here has no business with this document.
+        self.apps.enter(tenant, app, code, u8::try_from(number).ok()?).ok()
     }
 }

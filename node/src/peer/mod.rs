@@ -38,7 +38,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
 use crate::apps::Apps;
-use crate::cluster::AnyRegistry;
+use crate::cluster::Registries;
 use crate::config::{Peer, RegistryKind};
 use crate::data::Mailbox;
 use crate::node::AbortOnPanic;
@@ -102,7 +102,7 @@ pub(crate) struct Around {
     pub(crate) name: String,
     pub(crate) licenses: RegistryKind,
     /// One for each license region, in the order of their numbers.
-    pub(crate) registries: Vec<AnyRegistry>,
+    pub(crate) registries: Registries,
     pub(crate) apps: Arc<Apps>,
     pub(crate) threads: usize,
     pub(crate) placement_seed: u64,
@@ -144,7 +144,14 @@ pub(crate) fn start(around: Around) -> io::Result<Peers> {
         let guard = AbortOnPanic;
         LocalSet::new().block_on(&runtime, async move {
             let Ok(mailboxes) = mailboxes_in.await else { return };
-            let hub = Hub::new(around, shared, mailboxes, secret, tls);
+            // Their links belong to this thread's loop.
+            let registries = match around.registries.open() {
+                Ok(registries) => registries,
+                Err(error) => {
+                    return tracing::error!(%error, "a registry's address is none; nobody is carried");
+                }
+            };
+            let hub = Hub::new(around, registries, shared, mailboxes, secret, tls);
             tokio::select! {
                 () = hub.run(listener, serving) => {}
                 _ = stopping => {}

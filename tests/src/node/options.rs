@@ -136,7 +136,11 @@ impl Default for Options {
 
 impl Options {
     /// The configuration.
-    pub(super) fn config(&self) -> Config {
+    ///
+    /// # Panics
+    /// The key is none.
+    #[must_use]
+    pub fn config(&self) -> Config {
         let key = match &self.public_key {
             Some(pem) => Key::from_public_pem(pem),
             None => Key::from_secret(SECRET.as_bytes()),
