@@ -1,10 +1,26 @@
-//! The apps that this node has seen, shared by the data threads (which count) and HTTP (which reports).
+//! The apps that this node has seen, shared by the data threads (which count) and HTTP (which reports), and what their license
+//! regions say of them.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `record` | an app's record, understood |
+//! | `records` | the records that are known |
+//! | `lookups` | the thread that asks registries for them |
+
+mod lookups;
+mod record;
+mod records;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pinwire_shard::App;
+
+pub(crate) use lookups::{Lookups, start as start_lookups};
+pub use record::{RECORD_MAX, Record, RecordError};
+pub use records::Records;
+pub(crate) use records::{Found, PATIENCE as RECORD_PATIENCE};
 
 /// Directory of apps by tenant and app id.
 ///
@@ -18,9 +34,25 @@ pub struct Apps {
 #[derive(Debug, Default)]
 struct Inner {
     /// By `{tenant}::{app}`.
-    apps: BTreeMap<Box<str>, Arc<App>>,
+    apps: BTreeMap<Box<str>, Entry>,
     /// Size at which the next sweep is due.
     sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    app: Arc<App>,
+    /// The license region that its first token named, if one did.
+    db_code: Option<Box<str>>,
+}
+
+/// An app is of another license region than a token says.
+#[derive(Debug)]
+pub struct Elsewhere {
+    /// The app.
+    pub app: Arc<App>,
+    /// The one it is of.
+    pub db_code: Box<str>,
 }
 
 /// Below this many apps sweeping is not worth it.
@@ -32,22 +64,41 @@ impl Apps {
         Self::default()
     }
 
-    /// The app, entered now if it is not yet known. Both ids come from a verified token and hold no `:`.
-    pub fn enter(&self, tenant: &str, app: &str) -> Arc<App> {
+    /// The app, entered now if it is not yet known. Both ids come from a verified token and hold no `:`; so do the license region
+    /// and its number.
+    ///
+    /// # Errors
+    /// Its tokens named another license region before.
+    pub fn enter(
+        &self,
+        tenant: &str,
+        app: &str,
+        db_code: Option<&str>,
+        license: u8,
+    ) -> Result<Arc<App>, Elsewhere> {
         let mut inner = self.lock();
         let key = format!("{tenant}::{app}");
-        if let Some(known) = inner.apps.get(key.as_str()) {
-            return Arc::clone(known);
+        if let Some(known) = inner.apps.get_mut(key.as_str()) {
+            return match (&known.db_code, db_code) {
+                (Some(before), Some(named)) if **before != *named => {
+                    Err(Elsewhere { app: Arc::clone(&known.app), db_code: before.clone() })
+                }
+                (None, Some(named)) if known.app.license() == license => {
+                    known.db_code = Some(named.into());
+                    Ok(Arc::clone(&known.app))
+                }
+                _ => Ok(Arc::clone(&known.app)),
+            };
         }
         inner.sweep_if_due();
-        let new = Arc::new(App::new(tenant, app));
-        inner.apps.insert(key.into(), Arc::clone(&new));
-        new
+        let new = Arc::new(App::in_license(tenant, app, license));
+        inner.apps.insert(key.into(), Entry { app: Arc::clone(&new), db_code: db_code.map(Into::into) });
+        Ok(new)
     }
 
     /// The app, if it is known.
     pub fn get(&self, tenant: &str, app: &str) -> Option<Arc<App>> {
-        self.lock().apps.get(format!("{tenant}::{app}").as_str()).cloned()
+        self.lock().apps.get(format!("{tenant}::{app}").as_str()).map(|entry| Arc::clone(&entry.app))
     }
 
     /// At most `limit` apps whose key begins with `prefix`, in the order of their keys, behind `after` if that is given.
@@ -61,7 +112,7 @@ impl Apps {
         behind
             .take_while(|(key, _)| key.starts_with(prefix))
             .take(limit)
-            .map(|(_, app)| Arc::clone(app))
+            .map(|(_, entry)| Arc::clone(&entry.app))
             .collect()
     }
 
@@ -86,7 +137,9 @@ impl Inner {
         if self.apps.len() < self.sweep_at.max(SWEEP_MIN) {
             return;
         }
-        self.apps.retain(|_, app| Arc::strong_count(app) > 1 || app.connections() > 0 || app.documents() > 0);
+        self.apps.retain(|_, Entry { app, .. }| {
+            Arc::strong_count(app) > 1 || app.connections() > 0 || app.documents() > 0
+        });
         self.sweep_at = 2 * self.apps.len();
     }
 }
@@ -95,14 +148,18 @@ impl Inner {
 mod tests {
     use super::*;
 
+    fn enter(apps: &Apps, tenant: &str, app: &str) -> Arc<App> {
+        apps.enter(tenant, app, None, 0).unwrap()
+    }
+
     #[test]
     fn the_same_ids_are_the_same_app() {
         let apps = Apps::new();
         assert!(apps.get("t", "a").is_none());
-        let first = apps.enter("t", "a");
-        assert!(Arc::ptr_eq(&first, &apps.enter("t", "a")));
+        let first = enter(&apps, "t", "a");
+        assert!(Arc::ptr_eq(&first, &enter(&apps, "t", "a")));
         assert!(Arc::ptr_eq(&first, &apps.get("t", "a").unwrap()));
-        assert!(!Arc::ptr_eq(&first, &apps.enter("t", "b")));
+        assert!(!Arc::ptr_eq(&first, &enter(&apps, "t", "b")));
         assert_eq!((first.tenant(), first.id()), ("t", "a"));
     }
 
@@ -110,7 +167,7 @@ mod tests {
     fn pages_are_in_order_and_can_be_narrowed_to_a_tenant() {
         let apps = Apps::new();
         for (tenant, app) in [("u", "a"), ("t", "c"), ("t", "a"), ("t", "b"), ("tt", "a")] {
-            apps.enter(tenant, app);
+            enter(&apps, tenant, app);
         }
         let names = |page: Vec<Arc<App>>| -> Vec<String> {
             page.iter().map(|app| format!("{}::{}", app.tenant(), app.id())).collect()
@@ -124,13 +181,26 @@ mod tests {
     #[test]
     fn apps_in_use_stay_and_the_others_do_not_pile_up() {
         let apps = Apps::new();
-        let held = apps.enter("t", "held");
-        assert!(apps.enter("t", "counted").admit_connection(1).is_ok());
+        let held = enter(&apps, "t", "held");
+        assert!(enter(&apps, "t", "counted").admit_connection(1).is_ok());
         for n in 0..3 * SWEEP_MIN {
-            apps.enter("t", &n.to_string());
+            enter(&apps, "t", &n.to_string());
             assert!(apps.len() <= SWEEP_MIN);
         }
-        assert!(Arc::ptr_eq(&held, &apps.enter("t", "held")));
+        assert!(Arc::ptr_eq(&held, &enter(&apps, "t", "held")));
         assert_eq!(apps.get("t", "counted").unwrap().connections(), 1);
+    }
+
+    #[test]
+    fn an_app_is_of_the_license_region_that_its_first_token_names() {
+        let apps = Apps::new();
+        let first = apps.enter("t", "a", Some("aws-eu-west-1"), 1).unwrap();
+        assert_eq!(first.license(), 1);
+        assert!(Arc::ptr_eq(&first, &apps.enter("t", "a", None, 1).unwrap()));
+        let refused = apps.enter("t", "a", Some("aws-us-east-1"), 2).unwrap_err();
+        assert_eq!((&*refused.db_code, Arc::ptr_eq(&first, &refused.app)), ("aws-eu-west-1", true));
+        let silent = enter(&apps, "t", "b");
+        assert!(Arc::ptr_eq(&silent, &apps.enter("t", "b", Some("aws-eu-west-1"), 0).unwrap()));
+        assert!(apps.enter("t", "b", Some("aws-us-east-1"), 0).is_err());
     }
 }

@@ -18,9 +18,11 @@ use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
-use crate::apps::Apps;
+use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
-use crate::cluster::{self, AnyRegistry, Claimed, Gates, PinsThread, PinsWay, Trays};
+use crate::cluster::{
+    self, Claimed, Gates, PinsThread, PinsWay, Registries, SharedRegistry, Trays, UrlError,
+};
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
@@ -54,6 +56,7 @@ pub struct Node {
     health: Arc<Health>,
     live: Arc<Live>,
     pins: PinsThread,
+    lookups: Lookups,
     store: Option<StoreThreads>,
     fetching: Fetching,
     memory: Watch,
@@ -68,7 +71,7 @@ pub struct Start {
     /// [`Resolved::digest`](crate::config::Resolved::digest) of the configuration.
     pub digest: Option<String>,
     /// A registry that other nodes of this process share, instead of one of its own.
-    pub registry: Option<AnyRegistry>,
+    pub registry: Option<SharedRegistry>,
 }
 
 /// Why a node does not start.
@@ -92,12 +95,24 @@ pub enum StartError {
     /// The session store cannot be used.
     #[error("the session store does not open: {0}")]
     Store(#[from] pinwire_store::RecoverError),
+    /// A registry's, or the region's, Redis cannot be used.
+    #[error("Redis: {0}")]
+    Redis(#[from] UrlError),
     /// TLS cannot be spoken with what is configured.
     #[error("TLS: {0}")]
     Tls(#[from] pinwire_tls::Error),
     /// The system refused a thread or random numbers.
     #[error("the system refused a thread, a file or random numbers")]
     System(#[from] io::Error),
+}
+
+impl From<cluster::StartError> for StartError {
+    fn from(error: cluster::StartError) -> Self {
+        match error {
+            cluster::StartError::System(error) => Self::System(error),
+            cluster::StartError::Url(error) => Self::Redis(error),
+        }
+    }
 }
 
 impl From<TryFromIntError> for StartError {
@@ -133,8 +148,9 @@ impl Node {
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
         let active = Arc::new(ActiveDocuments::new());
-        let registries = registries(&config, start.registry.clone())?;
-        let gates = Arc::new(Gates::new(registries.len(), epoch));
+        let registries = Registries::new(&config.cluster, start.registry.clone())
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let gates = Arc::new(Gates::new(registries.count(), epoch));
         let trays = Trays::new(config.threads.max(1));
         let health = Arc::new(Health::default());
         let (shortage, memory) = overload::watch(config.max_memory as u64, Arc::clone(&health))?;
@@ -193,22 +209,25 @@ impl Node {
             )
         });
         let admin = admin.transpose()?;
+        let (records, lookups) = start_lookups(&registries)?;
         let mut pins = cluster::start(cluster::Around {
             registries,
             settings: pins_settings(&config, address),
             gates: Arc::clone(&gates),
             trays: trays.clone(),
             apps: Arc::clone(&apps),
+            records: Arc::clone(&records),
             health: Arc::clone(&health),
             events: events.clone(),
             numbers: Arc::default(),
-            has_others: false,
         })?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
             known_db_codes: config.known_db_codes.clone(),
+            cluster: config.cluster.clone(),
             apps: Arc::clone(&apps),
+            records: Arc::clone(&records),
         });
         let shared = Arc::new(Shared {
             config,
@@ -226,6 +245,7 @@ impl Node {
         let ways = Ways { http, store: store.as_ref().map(StoreThreads::way), pins: pins.way.clone(), trays };
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
         pins.started(&mailboxes);
+        records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
         if let Some(admin) = &admin {
@@ -240,6 +260,7 @@ impl Node {
             health,
             live,
             pins,
+            lookups,
             store,
             fetching,
             memory,
@@ -296,6 +317,7 @@ impl Node {
         }
         // Everything is stored, or on its way: what this node held is left, and waits for its clients.
         drop(self.pins);
+        drop(self.lookups);
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
         }
@@ -580,10 +602,15 @@ fn settings(
     })
 }
 
-/// A registry for each license region.
-fn registries(_config: &Config, shared: Option<AnyRegistry>) -> io::Result<Vec<AnyRegistry>> {
-    let own = || AnyRegistry::embedded().map_err(|error| io::Error::other(error.to_string()));
-    Ok(vec![shared.map_or_else(own, Ok)?])
+fn start_lookups(registries: &Registries) -> io::Result<(Arc<apps::Records>, Lookups)> {
+    let registries = registries.clone();
+    apps::start_lookups(move || match registries.open() {
+        Ok(opened) => opened.into_iter().map(Arc::from).collect(),
+        Err(error) => {
+            tracing::error!(%error, "records of apps cannot be looked up");
+            Vec::new()
+        }
+    })
 }
 
 fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {
@@ -601,8 +628,8 @@ fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {
         },
         lease_us: micros(cluster.lease),
         renew_us: micros(cluster.renew),
-        // Documents wait for their clients where they were, and are left after that.
-        grace_us: 0,
+        // Where sessions are in the node's memory or on its disk, documents wait there for their clients, and are left after that.
+        grace_us: if cluster.session.is_some() { micros(config.deadlines.grace) } else { 0 },
     }
 }
 

@@ -19,6 +19,8 @@ mod claim;
 mod embedded;
 mod message;
 mod names;
+#[cfg(feature = "redis")]
+mod redis;
 
 pub use book::Book;
 pub use embedded::Embedded;
@@ -29,6 +31,8 @@ pub use message::{
     Used,
 };
 pub use names::{AppName, DocumentName, Node, Region};
+#[cfg(feature = "redis")]
+pub use redis::RedisRegistry;
 
 use std::pin::Pin as Pinned;
 use std::sync::Arc;

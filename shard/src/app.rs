@@ -39,6 +39,8 @@ const OPERATIONS_LEFT_PER_LEASE: u32 = 64;
 pub struct App {
     tenant: Arc<str>,
     id: Arc<str>,
+    /// The number of its license region.
+    license: u8,
     connections: AtomicU32,
     documents: AtomicU32,
     /// Minute number in the high half, operations leased in it in the low half: one word, so that a new minute
@@ -70,9 +72,16 @@ impl App {
     /// An app that uses nothing yet.
     #[must_use]
     pub fn new(tenant: &str, id: &str) -> Self {
+        Self::in_license(tenant, id, 0)
+    }
+
+    /// The same, of the license region with this number.
+    #[must_use]
+    pub fn in_license(tenant: &str, id: &str, license: u8) -> Self {
         Self {
             tenant: tenant.into(),
             id: id.into(),
+            license,
             connections: AtomicU32::new(0),
             documents: AtomicU32::new(0),
             operations: AtomicU64::new(0),
@@ -93,6 +102,12 @@ impl App {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The number of its license region: whose registry has its documents.
+    #[must_use]
+    pub fn license(&self) -> u8 {
+        self.license
     }
 
     /// Open sockets with at least one admitted session.

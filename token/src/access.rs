@@ -39,6 +39,17 @@ pub enum Forbidden {
     Document,
     /// `dbCode` names a license region this node does not know.
     UnknownDbCode(Box<str>),
+    /// The token names no `dbCode`, and there are several license regions.
+    NoDbCode,
+    /// `dbCode` names another license region than the one that the app is of.
+    OtherDbCode {
+        /// What the token names.
+        named: Box<str>,
+        /// What tokens of the app named before.
+        known: Box<str>,
+    },
+    /// The region is none of those that the app's record allows.
+    AppRegion,
 }
 
 impl Forbidden {
@@ -48,10 +59,13 @@ impl Forbidden {
             Self::Origin => "origin not allowed by the token".into(),
             Self::Region => "region not allowed by the token".into(),
             Self::Document => "document not allowed by the token".into(),
-            Self::UnknownDbCode(code) => {
-                let shown = &code[..code.floor_char_boundary(MAX_CODE_SHOWN)];
-                format!("unknown dbCode: {shown}").into()
+            Self::UnknownDbCode(code) => format!("unknown dbCode: {}", shown(code, MAX_CODE_SHOWN)).into(),
+            Self::NoDbCode => "the token names no license region (dbCode)".into(),
+            Self::OtherDbCode { named, known } => {
+                let (named, known) = (shown(named, MAX_CODE_SHOWN / 2), shown(known, MAX_CODE_SHOWN / 2));
+                format!("dbCode {named}: the app is of license region {known}").into()
             }
+            Self::AppRegion => "region not allowed for the app".into(),
         }
     }
 }
@@ -63,6 +77,10 @@ impl std::fmt::Display for Forbidden {
 }
 
 impl std::error::Error for Forbidden {}
+
+fn shown(code: &str, bytes: usize) -> &str {
+    &code[..code.floor_char_boundary(bytes)]
+}
 
 /// Bytes of a foreign `dbCode` repeated to its sender; a whole close reason has 123 (RFC 6455 5.5).
 const MAX_CODE_SHOWN: usize = 64;

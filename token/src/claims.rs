@@ -29,6 +29,8 @@ pub struct Claims {
     pub allowed_domains: Box<[Box<str>]>,
     /// `limits`, completed with the policy's defaults.
     pub limits: Limits,
+    /// `limits`, as they stand there.
+    pub own_limits: OwnLimits,
     /// `access`.
     pub access: Access,
     /// `documents`.
@@ -64,6 +66,32 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self::DEFAULT
+    }
+}
+
+/// Limits of which some may be left open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OwnLimits {
+    /// See [`Limits::max_connections`].
+    pub max_connections: Option<u32>,
+    /// See [`Limits::max_documents`].
+    pub max_documents: Option<u32>,
+    /// See [`Limits::max_users_per_doc`].
+    pub max_users_per_doc: Option<u32>,
+    /// See [`Limits::ops_per_minute`].
+    pub ops_per_minute: Option<u32>,
+}
+
+impl OwnLimits {
+    /// What is left open comes from `defaults`.
+    #[must_use]
+    pub fn or(self, defaults: Limits) -> Limits {
+        Limits {
+            max_connections: self.max_connections.unwrap_or(defaults.max_connections),
+            max_documents: self.max_documents.unwrap_or(defaults.max_documents),
+            max_users_per_doc: self.max_users_per_doc.unwrap_or(defaults.max_users_per_doc),
+            ops_per_minute: self.ops_per_minute.unwrap_or(defaults.ops_per_minute),
+        }
     }
 }
 
@@ -147,15 +175,13 @@ impl RawLimits {
         }
     }
 
-    pub(crate) fn or(self, defaults: Limits) -> Limits {
-        let pick = |claim: Option<u64>, default: u32| {
-            claim.map_or(default, |n| u32::try_from(n).unwrap_or(u32::MAX))
-        };
-        Limits {
-            max_connections: pick(self.max_connections, defaults.max_connections),
-            max_documents: pick(self.max_documents, defaults.max_documents),
-            max_users_per_doc: pick(self.max_users_per_doc, defaults.max_users_per_doc),
-            ops_per_minute: pick(self.ops_per_minute, defaults.ops_per_minute),
+    pub(crate) fn own(self) -> OwnLimits {
+        let within = |claim: Option<u64>| claim.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        OwnLimits {
+            max_connections: within(self.max_connections),
+            max_documents: within(self.max_documents),
+            max_users_per_doc: within(self.max_users_per_doc),
+            ops_per_minute: within(self.ops_per_minute),
         }
     }
 }

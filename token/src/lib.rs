@@ -26,7 +26,7 @@ pub mod verdicts;
 pub mod verify;
 
 pub use access::{Access, Forbidden, Request, authorize};
-pub use claims::{Claims, Limits};
+pub use claims::{Claims, Limits, OwnLimits};
 pub use jwks::{Jwks, SkippedKey};
 pub use keys::{Algorithm, Fingerprint, Key, KeyError, KeySet};
 pub use mint::{MintError, SigningKey, mint};

@@ -352,6 +352,7 @@ fn into_claims(raw: RawClaims<'_>, policy: &Policy) -> Result<Claims, Rejection>
         Some("readonly") => Access::ReadOnly,
         Some(_) => return Err(Malformed::Access.into()),
     };
+    let own_limits = raw.limits.unwrap_or_default().own();
     Ok(Claims {
         tenant: raw.tenant.ok_or(Malformed::Tenant)?.into(),
         app: raw.app.filter(|id| is_valid_id(&id.0)).ok_or(Malformed::App)?.into(),
@@ -360,7 +361,8 @@ fn into_claims(raw: RawClaims<'_>, policy: &Policy) -> Result<Claims, Rejection>
         db_code: raw.db_code.map(Into::into),
         region_code: raw.region_code.map(Into::into),
         allowed_domains: raw.allowed_domains.into_iter().map(|(_, domain)| domain.into()).collect(),
-        limits: raw.limits.unwrap_or_default().or(policy.default_limits),
+        limits: own_limits.or(policy.default_limits),
+        own_limits,
         access,
         documents: raw.documents.map_or_else(DocumentPatterns::all, DocumentPatterns::any_of),
         regions: raw.regions.map(|list| list.into_iter().map(Into::into).collect()),

@@ -392,6 +392,10 @@ fn why_forbidden(forbidden: &Forbidden, claims: &Value, judge: &Judge) -> String
                 domains.map(|(_, domain)| domain.to_string()).collect::<Vec<_>>().join(", ")
             )
         }
+        Forbidden::NoDbCode | Forbidden::OtherDbCode { .. } => {
+            format!("; dbCode is {}", value(claims, "dbCode"))
+        }
+        Forbidden::AppRegion => String::new(),
         Forbidden::UnknownDbCode(_) => format!("; known are {}", judge.known_db_codes.join(", ")),
     }
 }

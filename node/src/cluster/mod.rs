@@ -34,6 +34,6 @@ mod tray;
 pub use claimed::Begun;
 pub(crate) use claimed::Claimed;
 pub(crate) use gates::Gates;
-pub(crate) use pins::{Around, PinsThread, PinsWay, start};
-pub use registries::AnyRegistry;
+pub(crate) use pins::{Around, PinsThread, PinsWay, StartError, start};
+pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
 pub(crate) use tray::{PinEvent, Trays};

@@ -234,7 +234,7 @@ fn is_node_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NODE_NAME_MAX && name.chars().all(is_fine)
 }
 
-pub(super) fn is_region_name(name: &str) -> bool {
+pub(crate) fn is_region_name(name: &str) -> bool {
     let is_fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !name.is_empty() && name.chars().all(is_fine)
 }

@@ -43,6 +43,7 @@ use crate::log::LogFormat;
 use crate::store::StoreConfig;
 
 pub use admin::{Admin, AdminTls};
+pub(crate) use cluster::is_region_name;
 pub use cluster::{
     Cluster, LICENSES_MAX, License, Peer, PeerSecret, RedisUrl, RegionEntry, RegionStatus, RegistryKind,
     WrongRegion,

@@ -206,7 +206,7 @@ fn a_token_may_stand_in_the_header_or_in_the_query_and_the_header_counts_first()
 #[test]
 fn usage_is_reported_against_the_tokens_limits() {
     let node = Node::start();
-    let app = node.apps.enter("t", "a");
+    let app = node.apps.enter("t", "a", None, 0).unwrap();
     (0..3).for_each(|_| assert!(app.admit_connection(9).is_ok()));
     (0..900).for_each(|_| app.admit_document(1000).unwrap());
     let answer = node.get("/usage", &bearer(json!({})));

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinwire_protocol::close::{Close, CloseCode};
-use pinwire_shard::{Access, AppLimits, ConnRef, Grant, Policy as DocumentPolicy, Verdict};
-use pinwire_token::{Claims, Rejection, Request, Verdicts, authorize, is_costly};
+use pinwire_registry::AppName;
+use pinwire_shard::{Access, App, AppLimits, ConnRef, Grant, Policy as DocumentPolicy, Verdict};
+use pinwire_token::{Claims, Forbidden, Rejection, Request, Verdicts, authorize, is_costly, read_unverified};
 
-use super::awaiting::{AwaitingKeys, Decision};
-use crate::apps::Apps;
-use crate::jwks::Waiting;
+use super::awaiting::{AwaitingKeys, AwaitingRecords, Before, Decision};
+use crate::apps::{Apps, Elsewhere, Found, Record, Records};
+use crate::config::Cluster;
 use crate::live::{Live, Trust};
 use crate::metrics::{Histogram, Refusals};
 use crate::traces::{Recorder, What};
@@ -39,7 +40,9 @@ pub(crate) struct Rules {
     pub(crate) live: Arc<Live>,
     pub(crate) region: String,
     pub(crate) known_db_codes: Vec<String>,
+    pub(crate) cluster: Cluster,
     pub(crate) apps: Arc<Apps>,
+    pub(crate) records: Arc<Records>,
 }
 
 /// The judge of one data thread.
@@ -49,13 +52,17 @@ pub(crate) struct Authority {
     /// What the remembered verdicts were given by.
     trust: Arc<Trust>,
     verdicts: Verdicts,
+    /// Those given by keys of apps' records, and what these were.
+    record_verdicts: Verdicts,
+    record_changes: u64,
     times: Histogram,
     costly_per_turn: u32,
     costly_left: u32,
     /// With what each waits for if its key is unknown, once that was so.
-    waiting: VecDeque<(Asked, Box<str>, Option<Waiting>)>,
+    waiting: VecDeque<(Asked, Box<str>, Before)>,
     awaiting_keys: AwaitingKeys,
-    /// A round of requests for keys ended in this turn.
+    awaiting_records: AwaitingRecords,
+    /// A round of requests for keys, or a question for a record, ended in this turn.
     is_told: bool,
     recorder: Recorder,
 }
@@ -72,11 +79,14 @@ impl Authority {
             trust: Arc::clone(&rules.live.trust()),
             rules,
             verdicts: Verdicts::new(capacity, seed),
+            record_verdicts: Verdicts::new(capacity, seed),
+            record_changes: 0,
             times: Histogram::default(),
             costly_per_turn: costly_per_turn.max(1),
             costly_left: costly_per_turn.max(1),
             waiting: VecDeque::new(),
             awaiting_keys: AwaitingKeys::default(),
+            awaiting_records: AwaitingRecords::default(),
             is_told: false,
             recorder,
         }
@@ -93,21 +103,30 @@ impl Authority {
                 self.verdicts.retain(&trust.keys);
             } else {
                 self.verdicts.clear();
+                self.record_verdicts.clear();
             }
             self.trust = Arc::clone(&trust);
         }
         let ready = self.awaiting_keys.take_ready(self.rules.live.refetch(), has_changed, now);
-        self.waiting.extend(ready.into_iter().map(|(asked, token, waiting)| (asked, token, Some(waiting))));
+        self.waiting
+            .extend(ready.into_iter().map(|(asked, token, waiting)| (asked, token, Before::Keys(waiting))));
+        let changes = self.rules.records.changes();
+        if changes != self.record_changes {
+            self.record_changes = changes;
+            self.record_verdicts.clear();
+        }
+        self.waiting.extend(self.awaiting_records.take_ready(self.rules.records.settled(), now));
     }
 
-    /// Keys were fetched, or could not be, perhaps after this turn began: another one follows.
+    /// Keys were fetched, or could not be, or a record was, perhaps after this turn began: another one follows.
     pub(crate) fn keys_came(&mut self) {
         self.is_told = true;
     }
 
     /// When a token that waits for its key has waited long enough.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.awaiting_keys.deadline()
+        let deadlines = [self.awaiting_keys.deadline(), self.awaiting_records.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Judges now, or keeps the token for [`Self::next_waiting`].
@@ -118,14 +137,18 @@ impl Authority {
         now_unix: u64,
         refusals: &mut Refusals,
     ) -> Option<Verdict> {
-        if is_costly(&token) && self.verdicts.get(&token, now_unix).is_none() {
+        if is_costly(&token) && !self.remembers(&token, now_unix) {
             if self.costly_left == 0 {
-                self.waiting.push_back((asked, token, None));
+                self.waiting.push_back((asked, token, Before::Nothing));
                 return None;
             }
             self.costly_left -= 1;
         }
-        self.verify(asked, &token, None, now_unix, refusals)
+        self.verify(asked, &token, Before::Nothing, now_unix, refusals)
+    }
+
+    fn remembers(&mut self, token: &str, now_unix: u64) -> bool {
+        self.verdicts.get(token, now_unix).is_some() || self.record_verdicts.get(token, now_unix).is_some()
     }
 
     /// The next token that waited, judged, while the turn has room.
@@ -158,6 +181,8 @@ impl Authority {
     /// Forgets the verdicts that were not asked for since `uses`.
     pub(crate) fn forget_unused_since(&mut self, uses: u64) {
         self.verdicts.forget_unused_since(uses);
+        // It is asked whenever the other one refuses, so its moments are others.
+        self.record_verdicts.clear();
     }
 
     /// How long judging took.
@@ -170,30 +195,36 @@ impl Authority {
         !self.waiting.is_empty() || self.is_told
     }
 
-    /// `None` if the token waits for its key; it is judged again then, and neither counted nor traced before.
+    /// `None` if the token waits for its key, or for its app's record; it is judged again then, and neither counted nor traced
+    /// before.
     fn verify(
         &mut self,
         asked: Asked,
         token: &str,
-        before: Option<Waiting>,
+        before: Before,
         now_unix: u64,
         refusals: &mut Refusals,
     ) -> Option<Verdict> {
         let start = Instant::now();
-        let verdict = self.verdicts.verify(&self.trust.keys, &self.trust.policy, token, now_unix);
+        let judged = self.judge_with_record(token, now_unix, start);
         let took = start.elapsed();
         self.times.note(took);
-        let rejection = match verdict {
-            Ok(claims) => {
+        let rejection = match judged {
+            Judged::Good(claims, record) => {
                 self.recorder.note(What::Token, || took, "");
-                return Some(Ok(Arc::new(self.grant(claims))));
+                return Some(Ok(Arc::new(self.grant(claims, record))));
             }
-            Err(rejection) => rejection,
+            Judged::Waits if self.awaiting_records.put_aside(asked, token, before, start) => return None,
+            Judged::Waits | Judged::Away => {
+                self.recorder.note(What::Token, || took, "registry");
+                return Some(Err(Close::try_again(retry_ms())));
+            }
+            Judged::Bad(rejection) => rejection,
         };
         let mut close = Close::new(CloseCode::InvalidToken, rejection.reason());
         if matches!(rejection, Rejection::UnknownKey { .. }) {
             let refetch = self.rules.live.refetch();
-            match self.awaiting_keys.put_aside(refetch, asked, token, before, start) {
+            match self.awaiting_keys.put_aside(refetch, asked, token, before.keys(), start) {
                 Decision::Waits => return None,
                 Decision::TryAgain => close = Close::try_again(retry_ms()),
                 Decision::Refuse => {}
@@ -204,10 +235,44 @@ impl Authority {
         Some(Err(close))
     }
 
-    fn grant(&self, claims: Arc<Claims>) -> Grant {
-        let limits = claims.limits;
+    /// By the keys that all know, else by those of its app's record; and what that record says.
+    fn judge_with_record(&mut self, token: &str, now_unix: u64, now: Instant) -> Judged {
+        let rejection = match self.verdicts.verify(&self.trust.keys, &self.trust.policy, token, now_unix) {
+            Ok(claims) => {
+                return match self.rules.record(&claims, now) {
+                    Found::Known(record) => Judged::Good(claims, record),
+                    Found::Asked => Judged::Waits,
+                    Found::Away => Judged::Away,
+                };
+            }
+            Err(rejection) => rejection,
+        };
+        if !may_be_of_a_record(&rejection) {
+            return Judged::Bad(rejection);
+        }
+        // Nothing is granted by this: it names the record whose keys decide.
+        let Ok(said) = read_unverified(token, &self.trust.policy) else { return Judged::Bad(rejection) };
+        let record = match self.rules.record(&said, now) {
+            Found::Known(Some(record)) if !record.keys.is_empty() => record,
+            Found::Known(_) => return Judged::Bad(rejection),
+            Found::Asked => return Judged::Waits,
+            // Whoever makes tokens up is not told to come again while a registry is away.
+            Found::Away => return Judged::Bad(rejection),
+        };
+        match self.record_verdicts.verify(&record.keys, &self.trust.policy, token, now_unix) {
+            Ok(claims) => Judged::Good(claims, Some(record)),
+            Err(Rejection::UnknownKey { .. }) => Judged::Bad(rejection),
+            Err(other) => Judged::Bad(other),
+        }
+    }
+
+    fn grant(&self, claims: Arc<Claims>, record: Option<Arc<Record>>) -> Grant {
+        let defaults = self.trust.policy.default_limits;
+        let recorded = record.as_ref().map_or(defaults, |record| record.limits.or(defaults));
+        let limits = claims.own_limits.or(recorded);
+        let (app, refusal) = self.rules.app(&claims);
         Grant {
-            app: self.rules.apps.enter(&claims.tenant, &claims.app),
+            app,
             limits: AppLimits {
                 max_connections: limits.max_connections,
                 max_documents: limits.max_documents,
@@ -216,14 +281,64 @@ impl Authority {
             },
             subject: claims.subject.clone().unwrap_or_default(),
             expires: Some(claims.expires_at.saturating_add(self.trust.policy.leeway_secs)),
-            policy: Box::new(TokenPolicy { claims, rules: Arc::clone(&self.rules) }),
+            policy: Box::new(TokenPolicy { claims, record, refusal, rules: Arc::clone(&self.rules) }),
         }
     }
+}
+
+/// What came of a token.
+enum Judged {
+    Good(Arc<Claims>, Option<Arc<Record>>),
+    Bad(Rejection),
+    /// The record of its app has been asked for.
+    Waits,
+    /// It cannot be had now.
+    Away,
+}
+
+/// Whether a token that was refused so may have been signed with a key of its app's record.
+pub(crate) fn may_be_of_a_record(rejection: &Rejection) -> bool {
+    matches!(rejection, Rejection::UnknownKey { .. } | Rejection::Signature | Rejection::Algorithm)
+}
+
+impl Rules {
+    /// The record of a token's app. Where the app has no license region there is none: its documents are refused anyway.
+    fn record(&self, claims: &Claims, now: Instant) -> Found {
+        match self.cluster.license(claims.db_code.as_deref()) {
+            Some(license) => self.records.find(license, &app_name(claims), now),
+            None => Found::Known(None),
+        }
+    }
+
+    /// A token's app, and why none of its documents can be opened, if that is so.
+    fn app(&self, claims: &Claims) -> (Arc<App>, Option<Forbidden>) {
+        let code = claims.db_code.as_deref();
+        let Some(license) = self.cluster.license(code) else {
+            // One that is unknown is told with its name, by what is known.
+            let refusal = code.is_none().then_some(Forbidden::NoDbCode);
+            return (Arc::new(App::new(&claims.tenant, &claims.app)), refusal);
+        };
+        match self.apps.enter(&claims.tenant, &claims.app, code, license) {
+            Ok(app) => (app, None),
+            Err(Elsewhere { app, db_code: known }) => {
+                let named = code.unwrap_or_default().into();
+                (app, Some(Forbidden::OtherDbCode { named, known }))
+            }
+        }
+    }
+}
+
+/// A token's app, as registries name it.
+pub(crate) fn app_name(claims: &Claims) -> AppName {
+    AppName(format!("{}::{}", claims.tenant, claims.app).into())
 }
 
 #[derive(Debug)]
 struct TokenPolicy {
     claims: Arc<Claims>,
+    record: Option<Arc<Record>>,
+    /// Why no document can be opened.
+    refusal: Option<Forbidden>,
     rules: Arc<Rules>,
 }
 
@@ -235,7 +350,13 @@ impl DocumentPolicy for TokenPolicy {
             region: Some(&self.rules.region),
             known_db_codes: &self.rules.known_db_codes,
         };
-        match authorize(&self.claims, &request) {
+        let is_allowed = self.record.as_ref().is_none_or(|record| record.allows(&self.rules.region));
+        let judged = match (authorize(&self.claims, &request), &self.refusal) {
+            (Ok(_), Some(refusal)) => Err(refusal.clone()),
+            (Ok(_), None) if !is_allowed => Err(Forbidden::AppRegion),
+            (judged, _) => judged,
+        };
+        match judged {
             Ok(pinwire_token::Access::ReadWrite) => Ok(Access::ReadWrite),
             Ok(pinwire_token::Access::ReadOnly) => Ok(Access::ReadOnly),
             Err(forbidden) => Err(Close::with_reason(CloseCode::Forbidden, forbidden.reason())),

@@ -1,4 +1,4 @@
-//! Tokens whose key is unknown, put aside while keys are fetched.
+//! Tokens that are put aside: those whose key is unknown, while keys are fetched, and those whose app's record is asked for.
 //!
 //! A provider that begins to sign with a new key is a moment ahead of everybody who fetched its keys before. Such tokens wait for
 //! the round of requests that they ask for. What waits is bounded: beyond it a token is refused with "try again", as one whose
@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use super::authority::Asked;
+use crate::apps::RECORD_PATIENCE;
 use crate::jwks::{Outcome, Refetch, Waiting};
 
 /// Tokens of one data thread that wait: at most 8 MiB.
@@ -83,5 +84,63 @@ impl AwaitingKeys {
     /// When something is ready at the latest, if no round ends before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.0.iter().map(|token| token.waiting.until).min()
+    }
+}
+
+/// What a token that is judged again waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Before {
+    /// It did not.
+    Nothing,
+    /// Its key.
+    Keys(Waiting),
+    /// Its app's record, until then at most.
+    Record(Instant),
+}
+
+impl Before {
+    pub(crate) fn keys(self) -> Option<Waiting> {
+        match self {
+            Self::Keys(waiting) => Some(waiting),
+            Self::Nothing | Self::Record(_) => None,
+        }
+    }
+}
+
+/// Tokens that wait for their app's record: it is asked for once for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct AwaitingRecords {
+    tokens: Vec<(Asked, Box<str>, Instant)>,
+    /// How many questions were settled when they were looked at last.
+    settled: u64,
+}
+
+impl AwaitingRecords {
+    /// Puts a token aside; false if there is no room, or it has waited long enough.
+    pub(crate) fn put_aside(&mut self, asked: Asked, token: &str, before: Before, now: Instant) -> bool {
+        let until = match before {
+            Before::Record(until) => until,
+            Before::Nothing | Before::Keys(_) => now + RECORD_PATIENCE,
+        };
+        let has_room = now < until && self.tokens.len() < TOKENS_MAX;
+        if has_room {
+            self.tokens.push((asked, token.into(), until));
+        }
+        has_room
+    }
+
+    /// Takes out what is to be judged again: everything once a question was settled, else what has waited long enough.
+    pub(crate) fn take_ready(&mut self, settled: u64, now: Instant) -> Vec<(Asked, Box<str>, Before)> {
+        let has_settled = std::mem::replace(&mut self.settled, settled) != settled;
+        if self.tokens.is_empty() {
+            return Vec::new();
+        }
+        let ready = self.tokens.extract_if(.., |(.., until)| has_settled || *until <= now);
+        ready.map(|(asked, token, until)| (asked, token, Before::Record(until))).collect()
+    }
+
+    /// When something is ready at the latest, if nothing is settled before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.tokens.iter().map(|(.., until)| *until).min()
     }
 }

@@ -1,0 +1,24 @@
+-- app, name, node, region, nonce, most documents, grace. Ends what is over first, a few: more than claims can begin.
+local app, name, node, region, nonce = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local most, grace = tonumber(ARGV[7]), tonumber(ARGV[8])
+local id = alive(node)
+if not id then return { now, 'unknown' } end
+end_graces(8)
+local pin = find(app, name)
+if pin and pin.region ~= region then
+  return { now, 'elsewhere', pin.region, url_of(pin.region), pin.epoch, pin.nonce }
+end
+if pin then
+  hold(app, pin, id, grace)
+  return { now, 'held', pin.epoch, pin.nonce, 0 }
+end
+local pins = key('pins:' .. app)
+if call('ZCARD', pins) >= most then
+  -- What is over, or was held by dead nodes, does not count: a piece of that now, the rest when asked again.
+  local more = sweep(SWEEP)
+  local active = call('ZCARD', pins)
+  if active >= most then return { now, more and 'again' or 'limit', active } end
+end
+pin = { name = name, epoch = next_epoch(app), nonce = nonce, region = region, grace = grace, till = 0, holders = {} }
+hold(app, pin, id, grace)
+return { now, 'held', pin.epoch, pin.nonce, 1 }

@@ -1,0 +1,1 @@
+return { now, sweep(SWEEP) and 1 or 0 }
