@@ -5,7 +5,7 @@ use super::document::{Early, Id, Linked, Phase};
 use super::lanes::Gate;
 use super::{AskId, Effect, Refused, Sessions, Timer};
 use crate::{Head, Loaded, OutOfReach, Reply, Standing};
-use pinwire_registry::{Claim, DocumentName, Node};
+use pinwire_registry::{Claim, DocumentName};
 
 impl Sessions {
     /// What became of a request.

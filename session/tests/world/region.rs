@@ -196,7 +196,7 @@ impl World {
         match of.and_then(|node| self.members.get_mut(node)) {
             // A node that stands still finds everything in order when it goes on.
             Some(member) if member.paused_until > now_us || !member.held.is_empty() => {
-                member.held.push_back(event)
+                member.held.push_back(event);
             }
             _ => self.dispatch(event),
         }
