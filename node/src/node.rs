@@ -23,6 +23,7 @@ use crate::capacity::Capacity;
 use crate::cluster::{
     self, Claimed, Gates, PinsThread, PinsWay, Registries, SharedRegistry, Trays, UrlError,
 };
+use crate::cluster::{SessionThread, SessionWay, SharedStore};
 use crate::config::{Config, Driver};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
@@ -55,6 +56,7 @@ pub struct Node {
     admin: Option<Operators>,
     health: Arc<Health>,
     live: Arc<Live>,
+    session: Option<SessionThread>,
     pins: PinsThread,
     lookups: Lookups,
     store: Option<StoreThreads>,
@@ -221,6 +223,7 @@ impl Node {
             events: events.clone(),
             numbers: Arc::default(),
         })?;
+        let mut session = start_session(&config, &gates, &health)?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -242,9 +245,18 @@ impl Node {
             connections: AtomicU32::new(0),
             events,
         });
-        let ways = Ways { http, store: store.as_ref().map(StoreThreads::way), pins: pins.way.clone(), trays };
+        let ways = Ways {
+            http,
+            store: store.as_ref().map(StoreThreads::way),
+            pins: pins.way.clone(),
+            trays,
+            session: session.as_ref().map(|session| session.way.clone()),
+        };
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
         pins.started(&mailboxes);
+        if let Some(session) = &mut session {
+            session.started(&mailboxes);
+        }
         records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
@@ -259,6 +271,7 @@ impl Node {
             admin,
             health,
             live,
+            session,
             pins,
             lookups,
             store,
@@ -315,7 +328,8 @@ impl Node {
             // A data thread that panicked has ended the process already.
             let _ = thread.join();
         }
-        // Everything is stored, or on its way: what this node held is left, and waits for its clients.
+        // Everything is stored, as far as that can be: what this node held is left, and waits for its clients.
+        drop(self.session);
         drop(self.pins);
         drop(self.lookups);
         if let Some(control) = self.control.take() {
@@ -390,6 +404,8 @@ struct Ways {
     store: Option<Way>,
     pins: PinsWay,
     trays: Trays,
+    /// To the sessions in the region's Redis, if they are there.
+    session: Option<SessionWay>,
 }
 
 /// The ways to the data threads, and the threads.
@@ -519,10 +535,11 @@ impl Starting {
             Recorder::new(self.shared.traces.clone(), Some(self.number)),
         );
         let Some(mailbox) = mailboxes.get(number).cloned() else { return };
-        let Ways { http, store, pins, trays } = self.ways;
-        let store: Box<dyn SessionStore> = match store {
-            Some(way) => Box::new(FileStore::new(self.number, mailbox, way)),
-            None => Box::<MemoryStore>::default(),
+        let Ways { http, store, pins, trays, session } = self.ways;
+        let store: Box<dyn SessionStore> = match (session, store) {
+            (Some(way), _) => Box::new(SharedStore::new(self.number, way)),
+            (None, Some(way)) => Box::new(FileStore::new(self.number, mailbox, way)),
+            (None, None) => Box::<MemoryStore>::default(),
         };
         let store = Claimed::new(self.number, pins, trays, store, random);
         let parts = Parts {
@@ -594,11 +611,12 @@ fn settings(
         idle_frame: in_ticks(deadlines.idle_frame),
         slow_reader: in_ticks(deadlines.slow_reader),
         close: in_ticks(deadlines.close),
-        grace_ms: millis(deadlines.grace),
+        // Where the store outlives them, documents wait there.
+        grace_ms: if config.cluster.session.is_some() { 0 } else { millis(deadlines.grace) },
         gather_us_per_member: GATHER_US_PER_MEMBER,
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
         end_on_expiry: config.end_sessions,
-        is_shared: false,
+        is_shared: config.cluster.session.is_some(),
     })
 }
 
@@ -611,6 +629,31 @@ fn start_lookups(registries: &Registries) -> io::Result<(Arc<apps::Records>, Loo
             Vec::new()
         }
     })
+}
+
+/// The thread of the sessions in the region's Redis, where they are kept there.
+fn start_session(
+    config: &Config,
+    gates: &Arc<Gates>,
+    health: &Arc<Health>,
+) -> Result<Option<SessionThread>, StartError> {
+    let Some(url) = &config.cluster.session else { return Ok(None) };
+    let around = cluster::AroundSession {
+        url: url.clone(),
+        me: pinwire_registry::Node {
+            region: config.region.name.as_str().into(),
+            name: config.cluster.node.as_str().into(),
+            life: random_u64()?,
+        },
+        settings: pinwire_session::Settings {
+            lease_us: micros(config.cluster.lease),
+            beat_us: micros(config.cluster.renew),
+            ..pinwire_session::Settings::default()
+        },
+        gates: Arc::clone(gates),
+        health: Arc::clone(health),
+    };
+    Ok(Some(cluster::start_session(around)?))
 }
 
 fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {
