@@ -81,10 +81,7 @@ fn a_document_is_in_one_region_and_all_nodes_of_that_serve_it() {
     let there = system.node("there-a", "there-1");
     let (mut ann, mut ben) = (system.join(&one), system.join(&other));
     let (code, reason) = Member::join(&there, &system.token).end();
-    assert!(
-        [redirect_to(&one), redirect_to(&other)].contains(&(code, reason.clone())),
-        "{code} {reason}"
-    );
+    assert!([redirect_to(&one), redirect_to(&other)].contains(&(code, reason.clone())), "{code} {reason}");
     write(&mut ann, &insertion(1, "from-ann"));
     ben.until(|payload| holds(payload, "from-ann")).unwrap();
     write(&mut ben, &insertion(2, "from-ben"));
