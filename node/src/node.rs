@@ -23,6 +23,7 @@ use crate::capacity::Capacity;
 use crate::cluster::{
     self, Claimed, Gates, PinsThread, PinsWay, Registries, SharedRegistry, Trays, UrlError,
 };
+use crate::cluster::{SessionThread, SessionWay, SharedStore};
 use crate::config::{Config, Driver, WrongRegion};
 use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
@@ -56,6 +57,7 @@ pub struct Node {
     admin: Option<Operators>,
     health: Arc<Health>,
     live: Arc<Live>,
+    session: Option<SessionThread>,
     pins: PinsThread,
     peers: Option<Peers>,
     lookups: Lookups,
@@ -240,6 +242,7 @@ impl Node {
             events: events.clone(),
             numbers: Arc::default(),
         })?;
+        let mut session = start_session(&config, &gates, &health)?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -269,11 +272,15 @@ impl Node {
             relay: peers.as_ref().map(|peers| peers.relay.clone()),
             relays: shared.config.cluster.wrong_region == WrongRegion::Relay,
             placement_seed,
+            session: session.as_ref().map(|session| session.way.clone()),
         };
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
         pins.started(&mailboxes);
         if let Some(peers) = &mut peers {
             peers.started(&mailboxes);
+        }
+        if let Some(session) = &mut session {
+            session.started(&mailboxes);
         }
         records.started(&mailboxes);
         asked.started(&mailboxes);
@@ -289,6 +296,7 @@ impl Node {
             admin,
             health,
             live,
+            session,
             pins,
             peers,
             lookups,
@@ -350,7 +358,8 @@ impl Node {
             let _ = thread.join();
         }
         drop(self.peers);
-        // Everything is stored, or on its way: what this node held is left, and waits for its clients.
+        // Everything is stored, as far as that can be: what this node held is left, and waits for its clients.
+        drop(self.session);
         drop(self.pins);
         drop(self.lookups);
         if let Some(control) = self.control.take() {
@@ -430,6 +439,8 @@ struct Ways {
     /// Whether this node's clients are carried to other regions.
     relays: bool,
     placement_seed: u64,
+    /// To the sessions in the region's Redis, if they are there.
+    session: Option<SessionWay>,
 }
 
 /// The ways to the data threads, and the threads.
@@ -559,10 +570,11 @@ impl Starting {
             Recorder::new(self.shared.traces.clone(), Some(self.number)),
         );
         let Some(mailbox) = mailboxes.get(number).cloned() else { return };
-        let Ways { http, store, pins, trays, relay, relays, .. } = self.ways;
-        let store: Box<dyn SessionStore> = match store {
-            Some(way) => Box::new(FileStore::new(self.number, mailbox, way)),
-            None => Box::<MemoryStore>::default(),
+        let Ways { http, store, pins, trays, relay, relays, session, .. } = self.ways;
+        let store: Box<dyn SessionStore> = match (session, store) {
+            (Some(way), _) => Box::new(SharedStore::new(self.number, way)),
+            (None, Some(way)) => Box::new(FileStore::new(self.number, mailbox, way)),
+            (None, None) => Box::<MemoryStore>::default(),
         };
         let store = Claimed::new(self.number, pins, trays, relay.clone().filter(|_| relays), store, random);
         let parts = Parts {
@@ -635,11 +647,12 @@ fn settings(
         idle_frame: in_ticks(deadlines.idle_frame),
         slow_reader: in_ticks(deadlines.slow_reader),
         close: in_ticks(deadlines.close),
-        grace_ms: millis(deadlines.grace),
+        // Where the store outlives them, documents wait there.
+        grace_ms: if config.cluster.session.is_some() { 0 } else { millis(deadlines.grace) },
         gather_us_per_member: GATHER_US_PER_MEMBER,
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
         end_on_expiry: config.end_sessions,
-        is_shared: false,
+        is_shared: config.cluster.session.is_some(),
     })
 }
 
@@ -652,6 +665,31 @@ fn start_lookups(registries: &Registries) -> io::Result<(Arc<apps::Records>, Loo
             Vec::new()
         }
     })
+}
+
+/// The thread of the sessions in the region's Redis, where they are kept there.
+fn start_session(
+    config: &Config,
+    gates: &Arc<Gates>,
+    health: &Arc<Health>,
+) -> Result<Option<SessionThread>, StartError> {
+    let Some(url) = &config.cluster.session else { return Ok(None) };
+    let around = cluster::AroundSession {
+        url: url.clone(),
+        me: pinwire_registry::Node {
+            region: config.region.name.as_str().into(),
+            name: config.cluster.node.as_str().into(),
+            life: random_u64()?,
+        },
+        settings: pinwire_session::Settings {
+            lease_us: micros(config.cluster.lease),
+            beat_us: micros(config.cluster.renew),
+            ..pinwire_session::Settings::default()
+        },
+        gates: Arc::clone(gates),
+        health: Arc::clone(health),
+    };
+    Ok(Some(cluster::start_session(around)?))
 }
 
 fn pins_settings(config: &Config, address: SocketAddr, peers: Option<&Peers>) -> PinsSettings {

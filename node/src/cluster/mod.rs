@@ -22,6 +22,8 @@
 //! | `registries` | the registries of the license regions |
 //! | `tray` | what that thread has to say to a data thread |
 //! | `claimed` | a data thread's side: a document is claimed before its session is opened |
+//! | `session` | the thread that keeps sessions in the region's Redis |
+//! | `shared` | a data thread's side of that |
 //! | `numbers` | what is counted |
 
 mod claimed;
@@ -29,6 +31,8 @@ mod gates;
 mod numbers;
 mod pins;
 mod registries;
+mod session;
+mod shared;
 mod tray;
 
 pub use claimed::Begun;
@@ -36,4 +40,6 @@ pub(crate) use claimed::Claimed;
 pub(crate) use gates::Gates;
 pub(crate) use pins::{Around, PinsThread, PinsWay, StartError, start};
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
+pub(crate) use session::{Around as AroundSession, SessionThread, SessionWay, start as start_session};
+pub(crate) use shared::SharedStore;
 pub(crate) use tray::{PinEvent, Trays};
