@@ -60,7 +60,7 @@ pub(super) struct Document {
     must_have: Set,
     /// Members as told to other nodes, and as they told.
     told: Option<u8>,
-    others: BTreeMap<Node, u8>,
+    others: BTreeMap<Node, Said>,
 }
 
 impl Document {
@@ -74,7 +74,26 @@ impl Document {
 
     /// Members on all nodes, as far as this one knows.
     pub(super) fn users(&self) -> usize {
-        self.members.len() + self.others.values().map(|count| usize::from(*count)).sum::<usize>()
+        self.members.len() + self.others.values().map(|said| usize::from(said.members)).sum::<usize>()
+    }
+}
+
+/// What a node says of its members. Numbered, since what was said on a connection that was given up may come late.
+#[derive(Clone, Copy)]
+struct Said {
+    number: u32,
+    members: u8,
+}
+
+impl Said {
+    fn to_bytes(self) -> Arc<[u8]> {
+        let [a, b, c, d] = self.number.to_le_bytes();
+        Arc::new([self.members, a, b, c, d])
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (members, number) = bytes.split_first()?;
+        Some(Self { members: *members, number: u32::from_le_bytes(number.try_into().ok()?) })
     }
 }
 
@@ -86,6 +105,8 @@ pub(super) struct Data {
     pub(super) sockets: VecDeque<(ConnId, Up)>,
     outbox: Vec<(ConnId, Down)>,
     tickets: u64,
+    /// Numbers what it says.
+    said: u32,
     is_store_away: bool,
     /// Connections as told to the registry.
     told: u32,
@@ -170,7 +191,10 @@ impl World {
             ToData::Reload(name, mark, loaded) => self.reload(node, &name, mark, &loaded),
             ToData::Said(name, from, message) => {
                 if let Some(document) = self.open_document(node, &name) {
-                    document.others.insert(from, message[0]);
+                    let said = Said::from_bytes(&message).filter(|said| {
+                        document.others.get(&from).is_none_or(|before| before.number < said.number)
+                    });
+                    document.others.extend(said.map(|said| (from, said)));
                 }
             }
             ToData::Joined(name, _) => {
@@ -428,7 +452,9 @@ impl World {
         let members = document.members.len() as u8;
         if document.told != Some(members) {
             document.told = Some(members);
-            self.tell_session(node, ToSession::Say(name.clone(), Arc::new([members])));
+            self.nodes[node].data.said += 1;
+            let said = Said { members, number: self.nodes[node].data.said };
+            self.tell_session(node, ToSession::Say(name.clone(), said.to_bytes()));
         }
     }
 

@@ -220,10 +220,9 @@ impl World {
         resumed.turn_at = [None; 3];
         let stalled = std::mem::take(&mut resumed.stalled);
         self.tracer.say(self.now_us, || format!("node {node} goes on"));
-        let mut at_us = self.now_us;
+        // In their order, and before what comes from now on.
         for event in stalled {
-            at_us += self.rng.u64(0..=MILLI / 2);
-            self.at(at_us, event);
+            self.at(self.now_us, event);
         }
         for actor in [Actor::Pins, Actor::Session, Actor::Data] {
             self.wake(node, actor);
