@@ -31,22 +31,22 @@ fn with_slow_links_nothing_is_lost() {
 
 #[test]
 fn with_lost_notices_requests_and_replies_nothing_is_lost() {
-    run(250, |_| Faults { links: true, ..Faults::default() });
+    run(150, |_| Faults { links: true, ..Faults::default() });
 }
 
 #[test]
 fn nodes_that_die_or_stand_still_lose_nothing_that_is_stored() {
-    run(250, |_| Faults { links: true, nodes: true, leases: true, ..Faults::default() });
+    run(150, |_| Faults { links: true, nodes: true, leases: true, ..Faults::default() });
 }
 
 #[test]
 fn what_a_wiped_or_rolled_back_store_lost_is_put_back() {
-    run(300, |_| Faults { links: true, store: true, ..Faults::default() });
+    run(180, |_| Faults { links: true, store: true, ..Faults::default() });
 }
 
 #[test]
 fn with_everything_at_once_nodes_and_store_agree_in_the_end() {
-    run(400, |_| Faults { links: true, nodes: true, leases: true, store: true, claims: true, full: true });
+    run(250, |_| Faults { links: true, nodes: true, leases: true, store: true, claims: true, full: true });
 }
 
 #[test]

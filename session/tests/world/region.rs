@@ -163,24 +163,6 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
-        if std::env::var("TRACE").is_ok() {
-            let t = format!("{event:?}");
-            if !t.contains("Append")
-                && !t.contains("Turn")
-                && !t.contains("Deadline")
-                && !t.starts_with("Act")
-            {
-                eprintln!(
-                    "{} {}",
-                    self.now_us,
-                    t.replace("DocumentName { app: AppName(\"acme::notes\"), name: ", "")
-                        .replace("region: \"eu\", ", "")
-                        .chars()
-                        .take(400)
-                        .collect::<String>()
-                );
-            }
-        }
         let now_us = self.now_us;
         let of = match &event {
             Event::Reply(node, ..)
