@@ -157,6 +157,21 @@ fn acknowledgements_are_right_with_other_nodes_edits_between_own_ones() {
 }
 
 #[test]
+fn another_nodes_edit_among_own_ones_that_wait_is_not_stored_again() {
+    let mut node = Node::of_region(1);
+    join(&mut node, 0);
+    node.shards[0].adrift(true);
+    edit(&mut node, 0, "doc", EDITS[0]);
+    foreign(&mut node, EDITS[1]);
+    edit(&mut node, 0, "doc", EDITS[2]);
+    node.shards[0].adrift(false);
+    node.take(0);
+    node.run();
+    assert_eq!(node.kept, [EDITS[0], EDITS[2]]);
+    assert_eq!(words(&node.take(0)), ["doc status 1"; 2]);
+}
+
+#[test]
 fn another_nodes_update_that_is_none_is_dropped_and_counted() {
     let mut node = Node::of_region(1);
     node.join(0);
