@@ -13,22 +13,25 @@ use pinwire_admin_api::events::What;
 use pinwire_cluster::Settings as PinsSettings;
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
-use pinwire_registry::NodeView;
+use pinwire_registry::{NodeView, Registry};
 use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
-use crate::apps::Apps;
+use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
-use crate::cluster::{self, AnyRegistry, Claimed, Gates, PinsThread, PinsWay, Trays};
-use crate::config::{Config, Driver};
-use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
+use crate::cluster::{self, AnyRegistry, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Trays};
+use crate::config::{Config, Driver, RegistryKind};
+use crate::control::{
+    self, Control, Health, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
+};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
 use crate::jwks::{self, Fetching};
 use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
 use crate::overload::{self, Watch};
+use crate::regions::{self, Catalogue, Own, Prober};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
 
@@ -54,6 +57,8 @@ pub struct Node {
     health: Arc<Health>,
     live: Arc<Live>,
     pins: PinsThread,
+    lookups: Lookups,
+    prober: Option<Prober>,
     store: Option<StoreThreads>,
     fetching: Fetching,
     memory: Watch,
@@ -132,7 +137,6 @@ impl Node {
         let doorway = config.admin.as_ref().map(Doorway::open).transpose()?;
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
-        let active = Arc::new(ActiveDocuments::new());
         let registries = registries(&config, start.registry.clone())?;
         let gates = Arc::new(Gates::new(registries.len(), epoch));
         let trays = Trays::new(config.threads.max(1));
@@ -156,19 +160,38 @@ impl Node {
             .map(|traces| traces::start(traces, config.region.name.clone()))
             .transpose()?
             .unzip();
+        let connections = Arc::new(AtomicU32::new(0));
+        let own = Own {
+            health: Arc::clone(&health),
+            connections: Arc::clone(&connections),
+            max_connections: config.max_connections,
+            shortage: shortage.clone(),
+        };
+        let ws_url = config.region.ws_url(address);
+        let catalogue = Arc::new(Catalogue::new(&config.region.name, &ws_url, &config.regions));
+        let prober = regions::start(&catalogue, &config.cluster)?;
+        let stats = Arc::new(ClusterStats::default());
+        let is_alone = start.registry.is_none() && config.cluster.registry == RegistryKind::Embedded;
+        let lookup = Arc::new(Lookup::new(opener(&registries), Arc::clone(&stats)));
+        let usage: Arc<dyn Usage> = match is_alone {
+            true => Arc::new(LocalUsage(Arc::clone(&apps))),
+            false => Arc::new(RegistryUsage(Arc::clone(&lookup))),
+        };
+        let (records, lookups) = apps::start_lookups(opener(&registries))?;
         let services = Services {
             region: config.region.name.clone(),
             live: Arc::clone(&live),
             known_db_codes: config.known_db_codes.clone(),
+            cluster: config.cluster.clone(),
+            apps: Arc::clone(&apps),
+            records: Arc::clone(&records),
+            pins: Arc::new(RegistryPins::new(lookup, Arc::clone(&catalogue), own.clone())),
+            catalogue: Arc::clone(&catalogue),
+            own,
+            stats: Arc::clone(&stats),
             names: config.names,
             trusted_proxies: config.trusted_proxies.clone(),
-            pins: Arc::new(LocalPins::new(
-                config.region.name.clone(),
-                config.region.ws_url(address),
-                Arc::clone(&active),
-            )),
-            usage: Arc::new(LocalUsage(Arc::clone(&apps))),
-            health: Arc::clone(&health),
+            usage,
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
             store: store.as_ref().map(|store| Arc::clone(&store.stats)),
@@ -208,7 +231,9 @@ impl Node {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
             known_db_codes: config.known_db_codes.clone(),
+            cluster: config.cluster.clone(),
             apps: Arc::clone(&apps),
+            records: Arc::clone(&records),
         });
         let shared = Arc::new(Shared {
             config,
@@ -219,8 +244,7 @@ impl Node {
             live: Arc::clone(&live),
             gates,
             apps,
-            active,
-            connections: AtomicU32::new(0),
+            connections,
             events,
         });
         let ways = Ways { http, store: store.as_ref().map(StoreThreads::way), pins: pins.way.clone(), trays };
@@ -228,6 +252,7 @@ impl Node {
         pins.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
+        records.started(&mailboxes);
         if let Some(admin) = &admin {
             admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         }
@@ -240,6 +265,8 @@ impl Node {
             health,
             live,
             pins,
+            lookups,
+            prober,
             store,
             fetching,
             memory,
@@ -296,6 +323,7 @@ impl Node {
         }
         // Everything is stored, or on its way: what this node held is left, and waits for its clients.
         drop(self.pins);
+        drop((self.lookups, self.prober));
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
         }
@@ -584,6 +612,15 @@ fn settings(
 fn registries(_config: &Config, shared: Option<AnyRegistry>) -> io::Result<Vec<AnyRegistry>> {
     let own = || AnyRegistry::embedded().map_err(|error| io::Error::other(error.to_string()));
     Ok(vec![shared.map_or_else(own, Ok)?])
+}
+
+/// Opens links to them for a thread that looks things up.
+fn opener(registries: &[AnyRegistry]) -> Open {
+    let registries = registries.to_vec();
+    Box::new(move || {
+        let one = |registry: &AnyRegistry| -> Arc<dyn Registry> { Arc::new(registry.clone()) };
+        registries.iter().map(one).collect()
+    })
 }
 
 fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {

@@ -22,13 +22,14 @@
 //! | `registries` | the registries of the license regions |
 //! | `tray` | what that thread has to say to a data thread |
 //! | `claimed` | a data thread's side: a document is claimed before its session is opened |
-//! | `numbers` | what is counted |
+//! | `numbers`, `stats` | what is counted |
 
 mod claimed;
 mod gates;
 mod numbers;
 mod pins;
 mod registries;
+mod stats;
 mod tray;
 
 pub use claimed::Begun;
@@ -36,4 +37,5 @@ pub(crate) use claimed::Claimed;
 pub(crate) use gates::Gates;
 pub(crate) use pins::{Around, PinsThread, PinsWay, start};
 pub use registries::AnyRegistry;
+pub use stats::ClusterStats;
 pub(crate) use tray::{PinEvent, Trays};

@@ -14,7 +14,7 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
     let Some(threads) = &services.threads else { return Problem::NotFound.into_response() };
     let node = Node {
         region: services.region.clone(),
-        status: services.health.status(),
+        status: services.own.health.status(),
         max_connections: services.max_connections,
         keys: services.live.key_counts(),
         jwks: services.key_numbers.snapshot(Instant::now()),

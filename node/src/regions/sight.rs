@@ -60,7 +60,7 @@ const MISSES: u32 = 2;
 impl Sight {
     /// It answered.
     #[must_use]
-    pub(super) fn answered(
+    pub(crate) fn answered(
         before: Option<Self>,
         took: Duration,
         condition: Condition,
@@ -76,7 +76,7 @@ impl Sight {
 
     /// It did not answer.
     #[must_use]
-    pub(super) fn missed(before: Option<Self>) -> Self {
+    pub(crate) fn missed(before: Option<Self>) -> Self {
         let unreachable =
             Self { round_trip: None, condition: Condition::Unreachable, occupancy: None, misses: MISSES };
         match before {

@@ -162,7 +162,24 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
-        if std::env::var("TRACE").is_ok() { let t=format!("{event:?}"); if !t.contains("Append") && !t.contains("Turn") && !t.contains("Deadline") && !t.starts_with("Act") { eprintln!("{} {}", self.now_us, t.replace("DocumentName { app: AppName(\"acme::notes\"), name: ","").replace("region: \"eu\", ", "").chars().take(400).collect::<String>()); } }
+        if std::env::var("TRACE").is_ok() {
+            let t = format!("{event:?}");
+            if !t.contains("Append")
+                && !t.contains("Turn")
+                && !t.contains("Deadline")
+                && !t.starts_with("Act")
+            {
+                eprintln!(
+                    "{} {}",
+                    self.now_us,
+                    t.replace("DocumentName { app: AppName(\"acme::notes\"), name: ", "")
+                        .replace("region: \"eu\", ", "")
+                        .chars()
+                        .take(400)
+                        .collect::<String>()
+                );
+            }
+        }
         match event {
             Event::Arrive(node, ask, request) => self.arrive(node, ask, &request),
             Event::Reply(node, ask, reply) => {
