@@ -20,7 +20,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
 use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
-use crate::cluster::{self, AnyRegistry, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Trays};
+use crate::cluster::{
+    self, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Registries, SharedRegistry, Trays, UrlError,
+};
 use crate::config::{Config, Driver, RegistryKind};
 use crate::control::{
     self, Control, Health, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
@@ -73,7 +75,7 @@ pub struct Start {
     /// [`Resolved::digest`](crate::config::Resolved::digest) of the configuration.
     pub digest: Option<String>,
     /// A registry that other nodes of this process share, instead of one of its own.
-    pub registry: Option<AnyRegistry>,
+    pub registry: Option<SharedRegistry>,
 }
 
 /// Why a node does not start.
@@ -97,12 +99,24 @@ pub enum StartError {
     /// The session store cannot be used.
     #[error("the session store does not open: {0}")]
     Store(#[from] pinwire_store::RecoverError),
+    /// A registry's, or the region's, Redis cannot be used.
+    #[error("Redis: {0}")]
+    Redis(#[from] UrlError),
     /// TLS cannot be spoken with what is configured.
     #[error("TLS: {0}")]
     Tls(#[from] pinwire_tls::Error),
     /// The system refused a thread or random numbers.
     #[error("the system refused a thread, a file or random numbers")]
     System(#[from] io::Error),
+}
+
+impl From<cluster::StartError> for StartError {
+    fn from(error: cluster::StartError) -> Self {
+        match error {
+            cluster::StartError::System(error) => Self::System(error),
+            cluster::StartError::Url(error) => Self::Redis(error),
+        }
+    }
 }
 
 impl From<TryFromIntError> for StartError {
@@ -137,8 +151,9 @@ impl Node {
         let doorway = config.admin.as_ref().map(Doorway::open).transpose()?;
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
-        let registries = registries(&config, start.registry.clone())?;
-        let gates = Arc::new(Gates::new(registries.len(), epoch));
+        let registries = Registries::new(&config.cluster, start.registry.clone())
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let gates = Arc::new(Gates::new(registries.count(), epoch));
         let trays = Trays::new(config.threads.max(1));
         let health = Arc::new(Health::default());
         let (shortage, memory) = overload::watch(config.max_memory as u64, Arc::clone(&health))?;
@@ -187,7 +202,7 @@ impl Node {
             records: Arc::clone(&records),
             pins: Arc::new(RegistryPins::new(lookup, Arc::clone(&catalogue), own.clone())),
             catalogue: Arc::clone(&catalogue),
-            own,
+            own: own.clone(),
             stats: Arc::clone(&stats),
             names: config.names,
             trusted_proxies: config.trusted_proxies.clone(),
@@ -210,6 +225,12 @@ impl Node {
                     epoch,
                     health: Arc::clone(&health),
                     apps: Arc::clone(&apps),
+                    records: Arc::clone(&records),
+                    cluster: config.cluster.clone(),
+                    known_db_codes: config.known_db_codes.clone(),
+                    catalogue,
+                    own: own.clone(),
+                    lookup: Lookup::new(opener(&registries), Arc::clone(&stats)),
                     threads: Arc::clone(&asked),
                     store: store.as_ref().map(StoreThreads::way),
                 },
@@ -222,10 +243,10 @@ impl Node {
             gates: Arc::clone(&gates),
             trays: trays.clone(),
             apps: Arc::clone(&apps),
+            records: Arc::clone(&records),
             health: Arc::clone(&health),
             events: events.clone(),
             numbers: Arc::default(),
-            has_others: false,
         })?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
@@ -250,9 +271,9 @@ impl Node {
         let ways = Ways { http, store: store.as_ref().map(StoreThreads::way), pins: pins.way.clone(), trays };
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
         pins.started(&mailboxes);
+        records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
-        records.started(&mailboxes);
         if let Some(admin) = &admin {
             admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         }
@@ -608,18 +629,15 @@ fn settings(
     })
 }
 
-/// A registry for each license region.
-fn registries(_config: &Config, shared: Option<AnyRegistry>) -> io::Result<Vec<AnyRegistry>> {
-    let own = || AnyRegistry::embedded().map_err(|error| io::Error::other(error.to_string()));
-    Ok(vec![shared.map_or_else(own, Ok)?])
-}
-
 /// Opens links to them for a thread that looks things up.
-fn opener(registries: &[AnyRegistry]) -> Open {
-    let registries = registries.to_vec();
-    Box::new(move || {
-        let one = |registry: &AnyRegistry| -> Arc<dyn Registry> { Arc::new(registry.clone()) };
-        registries.iter().map(one).collect()
+fn opener(registries: &Registries) -> Open {
+    let registries = registries.clone();
+    Box::new(move || match registries.open() {
+        Ok(opened) => opened.into_iter().map(Arc::from).collect(),
+        Err(error) => {
+            tracing::error!(%error, "nothing can be looked up in registries");
+            Vec::new()
+        }
     })
 }
 
@@ -638,8 +656,8 @@ fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {
         },
         lease_us: micros(cluster.lease),
         renew_us: micros(cluster.renew),
-        // Documents wait for their clients where they were, and are left after that.
-        grace_us: 0,
+        // Where sessions are in the node's memory or on its disk, documents wait there for their clients, and are left after that.
+        grace_us: if cluster.session.is_some() { micros(config.deadlines.grace) } else { 0 },
     }
 }
 

@@ -56,8 +56,10 @@ pub(crate) fn judge(error: &redis::RedisError) -> Verdict {
     }
 }
 
+/// The crate tells `host:port` and the slot. The host may be empty: that of the server which answered.
 fn redirect(error: &redis::RedisError, to: fn(String, u16) -> Verdict) -> Option<Verdict> {
-    error.redirect_node().map(|(host, port)| to(host.to_owned(), port))
+    let (name, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    Some(to(name.to_owned(), port.parse().ok()?))
 }
 
 /// A command that failed within a script fails the script with its own words, but not always with its code in front.

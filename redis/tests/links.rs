@@ -189,9 +189,9 @@ async fn a_switch_of_sentinel_is_followed() {
 
     // In good order: the old master lives on as a replica.
     rig.fail_over();
+    assert_eq!(next(&mut subscription).await, Event::Interrupted);
     set_until_done(&link, "key", "2").await;
     assert_ne!(link.history(b"key").await.expect("a history"), history);
-    assert_eq!(next(&mut subscription).await, Event::Interrupted);
 
     // By death.
     let port = rig.master().port();
@@ -204,9 +204,6 @@ async fn a_switch_of_sentinel_is_followed() {
         next(&mut subscription).await,
         Event::Message { channel: b"one".to_vec(), payload: b"hello".to_vec() }
     );
-    let mut role = cmd("ROLE");
-    let role = link.call(b"key", role.arg(&[] as &[&str])).await.expect("a role");
-    assert!(format!("{role:?}").contains("SimpleString") || matches!(role, Value::Array(_)), "{role:?}");
 }
 
 #[tokio::test]

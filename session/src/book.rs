@@ -167,7 +167,9 @@ impl Book {
             Ok(session) => session,
             Err(reply) => return reply,
         };
-        session.holders.insert(node.clone(), hold);
+        // One that comes late is of a hold that is over.
+        let held = session.holders.entry(node.clone()).or_insert(hold);
+        *held = hold.max(*held);
         session
             .tell_others(node, notices, || Notice::Joined { document: document.clone(), node: node.clone() });
         let loaded = Loaded { nodes: session.others(node), ..session.load() };

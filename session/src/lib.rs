@@ -17,11 +17,14 @@
 //! | `book`, `session` | the rules of the store |
 //! | `sessions` | what a node asks, and what it makes of the answers |
 //! | `marks` | what a data thread had absorbed before a compaction began |
+//! | `redis` | the store on a Redis server (feature `redis`) |
 
 mod book;
 mod marks;
 mod message;
 mod partition;
+#[cfg(feature = "redis")]
+mod redis;
 mod session;
 mod sessions;
 
@@ -29,4 +32,6 @@ pub use book::{Book, Bounds, Notices, SWEEP_MAX};
 pub use marks::Marks;
 pub use message::{Batch, Head, Loaded, Notice, OutOfReach, Reply, Request, Standing};
 pub use partition::{PARTITIONS, partition};
+#[cfg(feature = "redis")]
+pub use redis::{Heard, Listener, RedisSessions};
 pub use sessions::{AskId, Effect, Refused, Sessions, Settings, Stats};

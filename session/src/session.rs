@@ -16,6 +16,11 @@ pub(crate) fn size_of(updates: &[Box<[u8]>]) -> u64 {
     updates.iter().map(|update| UPDATE_BYTES + update.len() as u64).sum()
 }
 
+/// What a session takes before anything was appended.
+pub(crate) fn empty_size(document: &DocumentName) -> u64 {
+    SESSION_BYTES + (document.app.0.len() + 1 + document.name.len()) as u64
+}
+
 /// A batch on its way into the history.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -59,7 +64,6 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(claim: Claim, document: &DocumentName) -> Self {
-        let name = document.app.0.len() + 2 + document.name.len();
         Self {
             claim,
             holders: BTreeMap::new(),
@@ -67,7 +71,7 @@ impl Session {
             base: None,
             based: Head::default(),
             tail: VecDeque::new(),
-            bytes: SESSION_BYTES + name as u64,
+            bytes: empty_size(document),
         }
     }
 

@@ -237,6 +237,13 @@ impl Shard {
         }
     }
 
+    /// Where the document's log ends: everything taken in so far is before it.
+    #[must_use]
+    pub fn log_head(&self, document: DocumentRef) -> Option<Position> {
+        let found = self.documents.get(document.index).filter(|found| found.serial == document.serial);
+        found.map(|found| found.log.head())
+    }
+
     /// Whether the session store was given everything of a document before `position`.
     #[must_use]
     pub fn is_submitted(&self, document: DocumentRef, position: Position) -> bool {

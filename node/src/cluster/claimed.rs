@@ -7,7 +7,7 @@ use pinwire_protocol::close::Close;
 use pinwire_registry::{AppName, Claim, DocumentName as RegistryName, Owner};
 use pinwire_shard::document::log::Position;
 use pinwire_shard::document::yjs::Compacted;
-use pinwire_shard::{DocumentName, DocumentRef};
+use pinwire_shard::{DocumentName, DocumentRef, PutBack};
 
 use super::pins::{PinsWay, Request, ticket};
 use super::{PinEvent, Trays};
@@ -106,6 +106,21 @@ impl Claimed {
         self.inner.rebase(document, compacted);
     }
 
+    /// See [`SessionStore::absorbed`].
+    pub(crate) fn absorbed(&mut self, document: DocumentRef, mark: u64, position: Position) {
+        self.inner.absorbed(document, mark, position);
+    }
+
+    /// See [`SessionStore::put_back`].
+    pub(crate) fn put_back(&mut self, document: DocumentRef, lacking: PutBack) {
+        self.inner.put_back(document, lacking);
+    }
+
+    /// See [`SessionStore::say`].
+    pub(crate) fn say(&mut self, document: DocumentRef, message: Box<[u8]>) {
+        self.inner.say(document, message);
+    }
+
     /// The document is gone from this thread: its session has ended here, and it is left.
     pub(crate) fn end(&mut self, document: DocumentRef) {
         let Some(hold) = self.forget(document) else { return };
@@ -181,7 +196,7 @@ impl Claimed {
         let Some(hold) = self.forget(document) else { return };
         self.events.push_back(StoreEvent::Lost(document, redirect(owner, &hold.name)));
         if hold.is_begun {
-            self.inner.end(document);
+            self.inner.lost(document);
         }
     }
 
@@ -210,7 +225,8 @@ fn redirect(owner: &Owner, name: &DocumentName) -> Close {
     Close::redirect(&format!("{}/{}", owner.ws_url, name.name))
 }
 
-fn registry_name(name: &DocumentName) -> RegistryName {
+/// A document, as registries and session stores name it.
+pub(super) fn registry_name(name: &DocumentName) -> RegistryName {
     let app = AppName(format!("{}::{}", name.tenant, name.app).into());
     RegistryName { app, name: name.name.clone() }
 }

@@ -4,6 +4,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pinwire_cluster::{Gate, Lease, Standing};
+use tokio::sync::Notify;
 
 /// A gate for each registry. Threads that read and write look at them before each turn and before each flush.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(crate) struct Gates {
     lock: Mutex<()>,
     /// Told of each lease that is published.
     published: Condvar,
+    /// The same for the thread of the sessions, which waits for other things, too.
+    changed: Notify,
 }
 
 /// A thread that waits looks again after so long, whatever it is told.
@@ -23,7 +26,7 @@ impl Gates {
     /// All closed. `epoch` is zero of every thread's clock.
     pub(crate) fn new(registries: usize, epoch: Instant) -> Self {
         let gates = std::iter::repeat_with(Gate::default).take(registries).collect();
-        Self { epoch, gates, lock: Mutex::new(()), published: Condvar::new() }
+        Self { epoch, gates, lock: Mutex::new(()), published: Condvar::new(), changed: Notify::new() }
     }
 
     pub(crate) fn now_us(&self) -> u64 {
@@ -47,6 +50,12 @@ impl Gates {
         let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         gate.publish(lease);
         self.published.notify_all();
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next lease that is published, or one that was since the last call. For one thread.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// What may be done, once anything may: the calling thread sleeps meanwhile, whatever its sockets and mailbox say. The

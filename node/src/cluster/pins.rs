@@ -18,9 +18,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::numbers::{Numbers, count};
-use super::{AnyRegistry, Gates, PinEvent, Trays};
+use super::registries::UrlError;
+use super::{AnyRegistry, Gates, PinEvent, Registries, Trays};
 use crate::admin::Events;
-use crate::apps::Apps;
+use crate::apps::{Apps, Records};
 use crate::control::{Cause, Health};
 use crate::data::Mailbox;
 use crate::node::AbortOnPanic;
@@ -75,20 +76,28 @@ fn thread_of(Ticket(ticket): Ticket) -> usize {
     (ticket >> THREAD_SHIFT) as usize
 }
 
+/// Why the thread does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    System(#[from] io::Error),
+    #[error(transparent)]
+    Url(#[from] UrlError),
+}
+
 /// What the thread works with.
 #[derive(Debug)]
 pub(crate) struct Around {
     /// One for each license region, in the order of their numbers.
-    pub(crate) registries: Vec<AnyRegistry>,
+    pub(crate) registries: Registries,
     pub(crate) settings: Settings,
     pub(crate) gates: Arc<Gates>,
     pub(crate) trays: Trays,
     pub(crate) apps: Arc<Apps>,
+    pub(crate) records: Arc<Records>,
     pub(crate) health: Arc<Health>,
     pub(crate) events: Option<Arc<Events>>,
     pub(crate) numbers: Arc<Numbers>,
-    /// Other nodes admit connections of the same apps: each from its share of their limits.
-    pub(crate) has_others: bool,
 }
 
 fn app_name(app: &App) -> AppName {
@@ -127,13 +136,17 @@ impl Drop for PinsThread {
 /// Starts the thread; it registers the node at once.
 ///
 /// # Errors
-/// The system gives no thread, no timer or no random numbers.
-pub(crate) fn start(around: Around) -> io::Result<PinsThread> {
+/// The system gives no thread, no timer or no random numbers; or a registry's URL cannot be used.
+pub(crate) fn start(around: Around) -> Result<PinsThread, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (sender, requests) = mpsc::channel(QUEUE);
     let (mailboxes, mailboxes_in) = oneshot::channel();
     let (stop, stopping) = oneshot::channel();
-    let work = Work::new(around, requests)?;
+    let registries = {
+        let _inside = runtime.enter();
+        around.registries.open()?
+    };
+    let work = Work::new(around, registries, requests)?;
     let thread = std::thread::Builder::new().name("pins".to_owned()).spawn(move || {
         let guard = AbortOnPanic;
         runtime.block_on(work.run(mailboxes_in, stopping));
@@ -166,17 +179,24 @@ struct Work {
     gates: Arc<Gates>,
     trays: Trays,
     apps: Arc<Apps>,
+    records: Arc<Records>,
     health: Arc<Health>,
     events: Option<Arc<Events>>,
     numbers: Arc<Numbers>,
+    /// Other nodes admit connections of the same apps: each from its share of their limits.
     has_others: bool,
     /// What was said of apps that are used: their registry, and the connections that this node would admit.
     wanted: HashMap<AppName, (usize, u32)>,
 }
 
 impl Work {
-    fn new(around: Around, requests: mpsc::Receiver<Request>) -> io::Result<Self> {
-        let Around { registries, settings, gates, trays, apps, health, events, numbers, has_others } = around;
+    fn new(
+        around: Around,
+        registries: Vec<AnyRegistry>,
+        requests: mpsc::Receiver<Request>,
+    ) -> io::Result<Self> {
+        let has_others = around.registries.are_remote();
+        let Around { settings, gates, trays, apps, records, health, events, numbers, .. } = around;
         let patience = Duration::from_micros(settings.renew_us).min(ANSWER_PATIENCE);
         let mut cores = Vec::with_capacity(registries.len());
         for registry in registries {
@@ -196,6 +216,7 @@ impl Work {
             gates,
             trays,
             apps,
+            records,
             health,
             events,
             numbers,
@@ -319,7 +340,11 @@ impl Work {
                 }
                 Effect::Life(node) => tracing::info!(%node, "known to the registry"),
                 Effect::Shares(shares) => self.share(&shares),
-                Effect::Records(_) => {}
+                Effect::Records(records) => {
+                    for (app, record) in &records {
+                        self.records.learn(app, record, std::time::Instant::now());
+                    }
+                }
                 Effect::Reach(is_reached) => self.reach(registry, is_reached),
                 Effect::Retired => self.cores[registry].is_retired = true,
             }
@@ -403,14 +428,20 @@ impl Work {
                 break;
             }
         }
+        for (app, version) in self.records.versions(self.wanted.keys()) {
+            if let Some((registry, _)) = self.wanted.get(&app) {
+                self.cores[*registry].pins.know_app(app, version);
+            }
+        }
         for (app, (registry, _)) in gone {
+            self.cores[registry].pins.forget_app(&app);
             let usage = AppUse { app, connections: 0, wanted: 0, max_connections: 0 };
             self.cores[registry].pins.use_app(usage);
         }
     }
 
     fn use_app(&mut self, name: AppName, app: &App) {
-        let registry = 0usize;
+        let registry = usize::from(app.license());
         let (connections, limit) = (app.connections(), app.limits().max_connections);
         let Some(core) = self.cores.get_mut(registry) else { return };
         // An app that is used no more wants nothing: its entry goes with the renewal that says so.

@@ -76,8 +76,6 @@ pub struct ClusterStats {
     pub claims_put_off: Count,
     /// Documents that another region took over while they were open here.
     pub pins_lost: Count,
-    /// Documents asserted after a registry may have forgotten something.
-    pub pins_asserted: Count,
     /// Requests of the lease and the pins to registries.
     pub registry_asked: Count,
     /// Those that were not answered.
@@ -104,10 +102,6 @@ pub struct ClusterStats {
     pub session_times: Times,
     /// Documents loaded again since something of them was missed, or the store had lost something.
     pub session_reloads: Count,
-    /// Messages for other nodes of the region, and from them.
-    pub session_said: Count,
-    /// See [`Self::session_said`].
-    pub session_heard: Count,
     /// Links to nodes of other regions that are up.
     pub relay_links: Level,
     /// Sessions carried to another region.

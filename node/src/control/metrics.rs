@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 use super::routes::Shared;
-use crate::metrics::{CONTENT_TYPE, Node, text};
+use crate::metrics::{CONTENT_TYPE, Node, cluster_families, text};
 
 pub(crate) async fn answer(State(services): Shared) -> Response {
     let Some(threads) = &services.threads else { return Problem::NotFound.into_response() };
@@ -16,6 +16,7 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         region: services.region.clone(),
         status: services.own.health.status(),
         max_connections: services.max_connections,
+        cluster: cluster_families(&services.stats, services.parts(), &services.catalogue),
         keys: services.live.key_counts(),
         jwks: services.key_numbers.snapshot(Instant::now()),
         traces: services.traces.as_ref().map(|queue| queue.counted()),

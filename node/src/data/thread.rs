@@ -599,7 +599,10 @@ impl DataThread {
             },
             Envelope::Compacted { document, result } => {
                 if self.shard.is_submitted(document, result.upto) {
-                    self.store.rebase(document, &result);
+                    // While adrift a compaction may have been for joiners, of what the store was not given.
+                    if self.shard.is_submitted(document, result.upto) {
+                        self.store.rebase(document, &result);
+                    }
                 }
                 self.shard.compacted(document, result);
             }
@@ -676,14 +679,39 @@ impl DataThread {
                 self.run_effect(engine, effect, now_unix);
             }
             let Some(event) = self.store.next_event() else { return };
-            match event {
-                StoreEvent::Opened(document, session) => {
-                    self.note_opened(document);
-                    self.shard.opened(document, session);
-                }
-                StoreEvent::Stored(document, position) => self.shard.stored(document, position),
-                StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
+            self.store_event(event);
+        }
+    }
+
+    fn store_event(&mut self, event: StoreEvent) {
+        match event {
+            StoreEvent::Opened(document, session) => {
+                self.note_opened(document);
+                self.shard.opened(document, session);
             }
+            StoreEvent::Stored(document, position) => self.shard.stored(document, position),
+            StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
+            StoreEvent::Foreign(document, mark, updates) => {
+                self.shard.foreign(document, &updates);
+                self.absorbed(document, mark);
+            }
+            StoreEvent::Reloading(document) => self.shard.reloading(document),
+            StoreEvent::Reload(document, mark, kept) => {
+                if let Some(lacking) = self.shard.reload(document, kept) {
+                    self.absorbed(document, mark);
+                    self.store.put_back(document, lacking);
+                }
+            }
+            StoreEvent::Said(document, node, message) => self.shard.said(document, node, &message),
+            StoreEvent::Joined(document, node) => self.shard.foreign_joined(document, node),
+            StoreEvent::Left(document, node) => self.shard.foreign_left(document, node),
+            StoreEvent::Away(is_away) => self.shard.store_away(is_away),
+        }
+    }
+
+    fn absorbed(&mut self, document: DocumentRef, mark: u64) {
+        if let Some(head) = self.shard.log_head(document) {
+            self.store.absorbed(document, mark, head);
         }
     }
 
@@ -701,9 +729,10 @@ impl DataThread {
                 if self.opening.len() < TRACED_OPENINGS_MAX && self.recorder.is_chosen() {
                     self.opening.push((document, Instant::now()));
                 }
-                let limits = self.shared.apps.get(&name.tenant, &name.app).map(|app| app.limits());
-                let max_documents = limits.map_or(u32::MAX, |limits| limits.max_documents);
-                self.store.open(document, &name, 0, max_documents);
+                let app = self.shared.apps.get(&name.tenant, &name.app);
+                let (registry, max_documents) =
+                    app.map_or((0, u32::MAX), |app| (app.license(), app.limits().max_documents));
+                self.store.open(document, &name, registry, max_documents);
             }
             Effect::Store(document) => self.append(document),
             Effect::Compact(document, compaction) => {
@@ -724,7 +753,7 @@ impl DataThread {
                 self.outgoing.send(thread, Envelope::Mail { from: self.number, mail });
             }
             // No other node has what this one keeps by itself.
-            Effect::Say(..) => {}
+            Effect::Say(document, message) => self.store.say(document, message),
             Effect::Stateless { document, subject, payload } => {
                 tracing::trace!(document = %document.name, %subject, bytes = payload.len(), "stateless message");
                 if let Some(events) = &self.shared.events {

@@ -36,6 +36,18 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// As it is written.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
     /// Whether new clients may come.
     #[must_use]
     pub fn is_up(self) -> bool {

@@ -19,13 +19,14 @@ mod table;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pinwire_protocol::close::Close;
 use pinwire_registry::Claim;
 use pinwire_shard::document::log::Position;
 use pinwire_shard::document::yjs::Compacted;
-use pinwire_shard::{DocumentName, DocumentRef, Kept};
+use pinwire_shard::{DocumentName, DocumentRef, Kept, NodeTag, PutBack};
 use pinwire_store::{Fsync, Options};
 
 pub use crate::cluster::Begun;
@@ -44,6 +45,21 @@ pub enum StoreEvent {
     Stored(DocumentRef, Position),
     /// Another region has the document: how its clients are sent there.
     Lost(DocumentRef, Close),
+    /// Edits of another node, which are stored; once they are absorbed the store is told ([`SessionStore::absorbed`]), with this
+    /// mark.
+    Foreign(DocumentRef, u64, Arc<[Box<[u8]>]>),
+    /// What is stored of the document is in doubt: [`Self::Reload`] follows.
+    Reloading(DocumentRef),
+    /// What is stored, under a mark: to be absorbed, and answered with what it lacks ([`SessionStore::put_back`]).
+    Reload(DocumentRef, u64, Kept),
+    /// Another node said something.
+    Said(DocumentRef, NodeTag, Arc<[u8]>),
+    /// Another node has the document, too.
+    Joined(DocumentRef, NodeTag),
+    /// It has it no more.
+    Left(DocumentRef, NodeTag),
+    /// The store is out of reach, or (false) it is back.
+    Away(bool),
 }
 
 /// Where sessions are kept. Called from one data thread, which it must not block.
@@ -56,8 +72,18 @@ pub trait SessionStore: fmt::Debug {
     fn append(&mut self, document: DocumentRef, position: Position, updates: &mut dyn Iterator<Item = &[u8]>);
     /// Compaction made one update of everything before a position.
     fn rebase(&mut self, document: DocumentRef, compacted: &Compacted);
+    /// What came with a mark is in the document's log, which ends at `position` now.
+    fn absorbed(&mut self, _document: DocumentRef, _mark: u64, _position: Position) {}
+    /// What the store lacks, in answer to [`StoreEvent::Reload`]; answered by [`StoreEvent::Stored`] unless that is nothing.
+    fn put_back(&mut self, _document: DocumentRef, _lacking: PutBack) {}
+    /// Tells the other nodes that have the document.
+    fn say(&mut self, _document: DocumentRef, _message: Box<[u8]>) {}
     /// The document is gone from this thread: its session ended, or never began.
     fn end(&mut self, document: DocumentRef);
+    /// The same, and another region has it now: there is nothing to come back to.
+    fn lost(&mut self, document: DocumentRef) {
+        self.end(document);
+    }
     /// The next answer.
     fn next_event(&mut self) -> Option<StoreEvent>;
     /// An answer that came through the thread's mailbox.

@@ -5,7 +5,7 @@ use crate::{Endpoint, Link, Settings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -199,12 +199,27 @@ pub(super) fn try_command(port: u16, parts: &[&str]) -> Option<String> {
         request.push_str(&format!("${}\r\n{part}\r\n", part.len()));
     }
     stream.write_all(request.as_bytes()).ok()?;
-    // The other side closes once it has read all of this.
-    stream.write_all(b"*1\r\n$4\r\nQUIT\r\n").ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    let answer = String::from_utf8_lossy(&answer);
-    Some(answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned()).filter(|answer| !answer.is_empty())
+    let mut answer = String::new();
+    read_answer(&mut BufReader::new(stream), &mut answer)?;
+    Some(answer)
+}
+
+/// Appends one answer as it came: a line, and what it announces.
+fn read_answer(from: &mut impl BufRead, answer: &mut String) -> Option<()> {
+    let mut line = String::new();
+    from.read_line(&mut line).ok().filter(|length| *length > 0)?;
+    answer.push_str(&line);
+    let announced: Option<usize> = line.get(1..)?.trim_end().parse().ok();
+    match (line.as_bytes()[0], announced) {
+        (b'$', Some(length)) => {
+            let mut text = vec![0; length + 2];
+            from.read_exact(&mut text).ok()?;
+            answer.push_str(&String::from_utf8_lossy(&text));
+        }
+        (b'*', Some(count)) => (0..count).try_for_each(|_| read_answer(from, answer))?,
+        _ => {}
+    }
+    Some(())
 }
 
 fn make_certificates(folder: &Path) {

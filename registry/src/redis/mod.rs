@@ -20,8 +20,8 @@ mod reply;
 mod scripts;
 
 use crate::{
-    Answer, Answering, AppName, Asserted, Claim, Claimed, DocumentName, Node, OutOfReach, Registry, Request,
-    Used,
+    Answer, Answering, AppName, Asserted, Claim, Claimed, DocumentName, Hold, Node, OutOfReach, Registry,
+    Request, Used,
 };
 use futures_util::future::try_join_all;
 use partition::Partitions;
@@ -126,18 +126,24 @@ impl Inner {
                 self.renew(node, *lease_us, apps, versions).await?
             }
             Request::Retire { node, grace_us } => self.retire(node, *grace_us).await?,
-            Request::Claim { document, node, nonce, max_documents, grace_us } => {
-                Answer::Claimed(self.claim(document, node, *nonce, (*max_documents, *grace_us)).await?)
+            Request::Claim { document, node, nonce, hold, max_documents, grace_us } => {
+                let call =
+                    self.on_document(&self.scripts.claim, document)?.arg(node.to_string()).arg(&*node.region);
+                let call = call.arg(hex(*nonce)).arg(*hold).arg(*max_documents).arg(*grace_us);
+                Answer::Claimed(self.claim(&call).await?)
             }
-            Request::Release { document, node, claim, grace_us } => {
-                self.release(document, node, *claim, *grace_us).await?
+            Request::Release { document, node, hold, grace_us } => {
+                self.release(document, node, *hold, *grace_us).await?
             }
             Request::Assert { node, pins, grace_us } => {
                 Answer::Asserted(self.assert(node, pins, *grace_us).await?)
             }
             Request::Locate { document } => self.locate(document).await?,
-            Request::Move { document, claim, node, nonce, grace_us } => {
-                Answer::Claimed(self.move_to(document, *claim, node, (*nonce, *grace_us)).await?)
+            Request::Move { document, claim, node, nonce, hold, grace_us } => {
+                let call = self.on_document(&self.scripts.move_to, document)?;
+                let call = call.arg(hex(claim.epoch)).arg(hex(claim.nonce)).arg(node.to_string());
+                let call = call.arg(&*node.region).arg(hex(*nonce)).arg(*hold).arg(*grace_us);
+                Answer::Claimed(self.run(call).await?.1.claimed()?.unwrap_or(Claimed::Stale))
             }
             Request::Usage { app } => Answer::Used(self.usage(app).await?),
             Request::App { app } => {
@@ -165,15 +171,7 @@ impl Inner {
         Ok(self.on(script, self.partitions.of(&document.app)).arg(&*document.app.0).arg(&*document.name))
     }
 
-    async fn claim(
-        &self,
-        document: &DocumentName,
-        node: &Node,
-        nonce: u64,
-        (max_documents, grace_us): (u32, u64),
-    ) -> Read<Claimed> {
-        let call = self.on_document(&self.scripts.claim, document)?.arg(node.to_string()).arg(&*node.region);
-        let call = call.arg(hex(nonce)).arg(max_documents).arg(grace_us);
+    async fn claim(&self, call: &Invocation<'_>) -> Read<Claimed> {
         for _ in 0..PIECES_MAX {
             if let Some(claimed) = self.run(call.clone()).await?.1.claimed()? {
                 return Ok(claimed);
@@ -183,29 +181,10 @@ impl Inner {
         Err(OutOfReach { reason: reason.into() })
     }
 
-    async fn release(
-        &self,
-        document: &DocumentName,
-        node: &Node,
-        claim: Claim,
-        grace_us: u64,
-    ) -> Read<Answer> {
+    async fn release(&self, document: &DocumentName, node: &Node, hold: Hold, grace_us: u64) -> Read<Answer> {
         let call = self.on_document(&self.scripts.release, document)?.arg(node.to_string());
-        self.run(call.arg(hex(claim.epoch)).arg(hex(claim.nonce)).arg(grace_us)).await?;
+        self.run(call.arg(hold).arg(grace_us)).await?;
         Ok(Answer::Done)
-    }
-
-    async fn move_to(
-        &self,
-        document: &DocumentName,
-        claim: Claim,
-        node: &Node,
-        (nonce, grace_us): (u64, u64),
-    ) -> Read<Claimed> {
-        let call =
-            self.on_document(&self.scripts.move_to, document)?.arg(hex(claim.epoch)).arg(hex(claim.nonce));
-        let call = call.arg(node.to_string()).arg(&*node.region).arg(hex(nonce)).arg(grace_us);
-        Ok(self.run(call).await?.1.claimed()?.unwrap_or(Claimed::Stale))
     }
 
     async fn locate(&self, document: &DocumentName) -> Read<Answer> {
@@ -220,11 +199,11 @@ impl Inner {
     async fn assert(
         &self,
         node: &Node,
-        pins: &[(DocumentName, Claim)],
+        pins: &[(DocumentName, Claim, Hold)],
         grace_us: u64,
     ) -> Read<Option<Vec<Asserted>>> {
         let mut by_partition: Vec<Vec<usize>> = vec![Vec::new(); self.partitions.len()];
-        for (index, (document, _)) in pins.iter().enumerate() {
+        for (index, (document, ..)) in pins.iter().enumerate() {
             check_name(&document.app.0)?;
             check_name(&document.name)?;
             by_partition[self.partitions.of(&document.app)].push(index);
@@ -245,12 +224,13 @@ impl Inner {
                 .arg(node.to_string())
                 .arg(&*node.region)
                 .arg(grace_us);
-            for (document, claim) in piece.iter().map(|index| &pins[*index]) {
+            for (document, claim, hold) in piece.iter().map(|index| &pins[*index]) {
                 call = call
                     .arg(&*document.app.0)
                     .arg(&*document.name)
                     .arg(hex(claim.epoch))
-                    .arg(hex(claim.nonce));
+                    .arg(hex(claim.nonce))
+                    .arg(*hold);
             }
             let (_, mut parts) = self.run(call).await?;
             let is_known = parts.text()? == "asserted";

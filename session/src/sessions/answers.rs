@@ -5,7 +5,7 @@ use super::document::{Early, Id, Linked, Phase};
 use super::lanes::Gate;
 use super::{AskId, Effect, Refused, Sessions, Timer};
 use crate::{Head, Loaded, OutOfReach, Reply, Standing};
-use pinwire_registry::{Claim, DocumentName, Node};
+use pinwire_registry::{Claim, DocumentName};
 
 impl Sessions {
     /// What became of a request.
@@ -46,16 +46,15 @@ impl Sessions {
         let waiting = std::mem::take(&mut lane.waiting);
         self.requeue(waiting);
         // Whatever answers now may not be what answered before.
-        let of_lane =
-            self.ids().into_iter().filter(|id| self.lane_of(*id) == Some(index)).collect::<Vec<_>>();
-        for id in of_lane {
+        for id in self.of_lane(index) {
             self.compare(id);
         }
         self.list(index);
     }
 
-    fn lane_of(&self, id: Id) -> Option<usize> {
-        self.places.get(id.index as usize)?.document.as_ref().map(|held| held.lane)
+    fn of_lane(&self, index: usize) -> Vec<Id> {
+        let lane_of = |id: &Id| self.places.get(id.index as usize)?.document.as_ref().map(|held| held.lane);
+        self.ids().into_iter().filter(|id| lane_of(id) == Some(index)).collect()
     }
 
     fn shut_gate(&mut self, index: usize) {
@@ -86,8 +85,21 @@ impl Sessions {
         if matches!(lane.gate, Gate::Shut { until_us } if until_us <= self.now_us) {
             lane.gate = Gate::Ajar { is_trying: false };
             let waiting = std::mem::take(&mut lane.waiting);
-            self.requeue(waiting);
+            self.requeue(waiting.iter().copied());
+            if waiting.is_empty() {
+                // Nobody has anything to ask: a comparison tries.
+                self.compare_first(index);
+            }
             self.list(index);
+        }
+    }
+
+    fn compare_first(&mut self, index: usize) {
+        for id in self.of_lane(index) {
+            if !self.lanes[index].compare.is_empty() {
+                return;
+            }
+            self.compare(id);
         }
     }
 
@@ -111,14 +123,21 @@ impl Sessions {
     pub(super) fn refuse(&mut self, id: Id, why: Refused) {
         let Some(held) = self.get(id) else { return };
         let name = held.name.clone();
-        self.remove(id);
+        if why == Refused::OutOfReach && held.is_held {
+            // It may have been done all the same.
+            held.phase = Phase::Closing { keep: true };
+            self.requeue([id]);
+        } else {
+            self.remove(id);
+        }
         self.effects.push_back(Effect::Opened(name, Err(why)));
     }
 
     fn opened(&mut self, id: Id, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
-        let early = held.take_early();
+        let early = std::mem::take(&mut held.early);
+        held.is_loading = false;
         if held.phase != Phase::Opening {
             // Closed meanwhile.
             self.queue(id);
@@ -147,7 +166,8 @@ impl Sessions {
     fn loaded(&mut self, id: Id, claim: Claim, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
-        let early = held.take_early();
+        let early = std::mem::take(&mut held.early);
+        held.is_loading = false;
         if held.claim == claim && held.phase == Phase::Live {
             match reply {
                 Some(Reply::Loaded(loaded)) => self.reload(id, loaded, early),
@@ -165,8 +185,7 @@ impl Sessions {
         let Some(held) = self.get(id) else { return };
         held.needs_load = false;
         held.awaits_put_back = true;
-        held.rebase = None;
-        held.unsaid = None;
+        (held.rebase, held.unsaid, held.stored) = (None, None, None);
         held.reloads = held.reloads.wrapping_add(1);
         held.mark += 1;
         held.restart(loaded.head);
@@ -189,11 +208,15 @@ impl Sessions {
         }
     }
 
-    /// Follows what came while the session was being loaded.
+    /// Follows what came while the store was asked how the session stands.
     fn go_on(&mut self, id: Id) {
         self.follow(id);
-        if self.get(id).is_some_and(|held| std::mem::take(&mut held.is_overrun)) {
+        let Some(held) = self.get(id) else { return };
+        let is_missed = std::mem::take(&mut held.is_missed);
+        if std::mem::take(&mut held.is_overrun) {
             self.doubt(id);
+        } else if is_missed {
+            self.compare(id);
         }
     }
 
@@ -286,7 +309,10 @@ impl Sessions {
             Some(Reply::Heads(standings)) if standings.len() == about.len() => standings,
             _ => {
                 for compared in about {
-                    self.compare_again(compared.id);
+                    if let Some(held) = self.get(compared.id) {
+                        held.is_heads_asked = false;
+                    }
+                    self.compare(compared.id);
                 }
                 return;
             }
@@ -296,25 +322,18 @@ impl Sessions {
         }
     }
 
-    fn compare_again(&mut self, id: Id) {
-        if let Some(held) = self.get(id) {
-            held.is_comparing = false;
-        }
-        self.compare(id);
-    }
-
     fn compared_one(&mut self, compared: &Compared, standing: Option<Standing>) {
         let id = compared.id;
         let Some(held) = self.get(id) else { return };
+        held.is_heads_asked = false;
         if held.reloads != compared.reloads {
-            self.compare_again(id);
+            self.compare(id);
             return;
         }
-        held.is_comparing = false;
         if held.needs_load || held.phase != Phase::Live {
             return;
         }
-        let early = held.take_early();
+        let early = std::mem::take(&mut held.early);
         // What was told while the comparison was under way may have overtaken it; what came before may not.
         let Some(standing) = standing.filter(|standing| standing.head.seq >= compared.known.seq) else {
             self.doubt(id);

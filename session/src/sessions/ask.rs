@@ -209,8 +209,7 @@ impl Sessions {
             Job::Open | Job::Load | Job::Append | Job::Close | Job::End => {
                 held.is_asking = true;
                 if matches!(job, Job::Open | Job::Load) {
-                    held.early.clear();
-                    held.is_hearing = true;
+                    (held.is_loading, held.is_missed, held.is_held) = (true, false, true);
                 }
             }
             Job::Rebase => held.is_rebasing = true,
@@ -273,6 +272,10 @@ impl Sessions {
     /// Puts a document in line to be compared with the store.
     pub(super) fn compare(&mut self, id: Id) {
         let Some(held) = self.get(id) else { return };
+        if held.is_hearing() {
+            held.is_missed = true;
+            return;
+        }
         let is_due = matches!(held.phase, Phase::Live) && !held.needs_load && !held.is_comparing;
         if !is_due {
             return;
@@ -308,8 +311,7 @@ impl Sessions {
                     held.is_comparing = false;
                     continue;
                 }
-                held.early.clear();
-                held.is_hearing = true;
+                (held.is_heads_asked, held.is_missed, held.is_comparing) = (true, false, false);
                 about.push(Compared { id, known: held.known, reloads: held.reloads });
                 documents.push((held.name.clone(), held.claim));
             }

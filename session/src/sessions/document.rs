@@ -114,13 +114,19 @@ pub(super) struct Document {
     pub claim: Claim,
     pub hold: u64,
     pub phase: Phase,
+    /// The store may have this node for a holder.
+    pub is_held: bool,
     /// Open, Load, Append or Close is under way: one at a time.
     pub is_asking: bool,
-    /// Open, Load or Heads is under way: what others do meanwhile is kept, to be taken up after it.
-    pub is_hearing: bool,
+    /// Open or Load is under way.
+    pub is_loading: bool,
+    /// Heads is under way.
+    pub is_heads_asked: bool,
+    /// Something may have been missed since the one or the other was asked.
+    pub is_missed: bool,
     /// In a queue of documents that have something to ask.
     pub is_queued: bool,
-    /// In a lane's queue of documents to be compared, or being compared.
+    /// In a lane's queue of documents to be compared.
     pub is_comparing: bool,
 
     /// Everything up to here was given to the data thread, or came from it.
@@ -165,8 +171,11 @@ impl Document {
             claim,
             hold,
             phase: Phase::Opening,
+            is_held: false,
             is_asking: false,
-            is_hearing: false,
+            is_loading: false,
+            is_heads_asked: false,
+            is_missed: false,
             is_queued: false,
             is_comparing: false,
             known: Head::default(),
@@ -209,10 +218,9 @@ impl Document {
         }
     }
 
-    /// The answer came: what was heard meanwhile.
-    pub(super) fn take_early(&mut self) -> Vec<Early> {
-        self.is_hearing = false;
-        std::mem::take(&mut self.early)
+    /// The store is being asked how the session stands: what others do meanwhile is kept, to be taken up after it.
+    pub(super) fn is_hearing(&self) -> bool {
+        self.is_loading || self.is_heads_asked
     }
 
     /// Keeps a batch until what comes before it is known; false if there are too many.
@@ -278,7 +286,10 @@ impl Document {
                 || self.stored.is_some_and(|stored| is_at_or_before(rebase.position, stored))
         };
         let is_known = || !self.links.iter().any(|link| matches!(link.what, Linked::Own(_)));
-        !self.is_rebasing && self.rebase.as_deref().is_some_and(is_stored) && is_known()
+        !self.is_rebasing
+            && !self.awaits_put_back
+            && self.rebase.as_deref().is_some_and(is_stored)
+            && is_known()
     }
 
     /// Messages were dropped, and there is room to say everything anew.

@@ -279,11 +279,14 @@ impl Sessions {
     /// The node has the document under this claim: answered by [`Effect::Opened`]. A document that is open, or about to be
     /// closed, begins anew.
     pub fn open(&mut self, document: DocumentName, claim: Claim) {
-        if let Some(id) = self.names.get(&document).copied() {
+        let before = self.names.get(&document).copied();
+        let is_held = before.is_some_and(|id| self.get(id).is_some_and(|held| held.is_held));
+        if let Some(id) = before {
             self.remove(id);
         }
         self.last_hold += 1;
-        let opened = Box::new(Document::new(document.clone(), claim, self.last_hold));
+        let mut opened = Box::new(Document::new(document.clone(), claim, self.last_hold));
+        opened.is_held = is_held;
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { serial: 0, document: None });
             self.places.len() as u32 - 1

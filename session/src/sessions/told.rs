@@ -24,7 +24,7 @@ impl Sessions {
             }
             Notice::Joined { document, node } => {
                 if let Some((id, held)) = self.find(&document) {
-                    if held.is_hearing {
+                    if held.is_hearing() {
                         held.keep_early(Early::Joined(node.clone()));
                     }
                     if held.phase != Phase::Opening {
@@ -35,7 +35,7 @@ impl Sessions {
             }
             Notice::Left { document, node } => {
                 if let Some((id, held)) = self.find(&document) {
-                    if held.is_hearing {
+                    if held.is_hearing() {
                         held.keep_early(Early::Left(node.clone()));
                     }
                     self.part(id, &node);

@@ -1,5 +1,6 @@
 //! A node: the session core with its data thread, and two queues between them.
 
+use crate::region::Event;
 use crate::shard::{Document, decode};
 use pinwire_registry::{Claim, DocumentName, Node};
 use pinwire_session::{Effect, Loaded, Request, Sessions};
@@ -24,13 +25,13 @@ pub struct Member {
     pub may_write: bool,
     /// Nothing is done before then.
     pub paused_until: u64,
+    /// What waits until it goes on.
+    pub held: VecDeque<Event>,
     /// Notices are dropped before then.
     pub deaf_until: u64,
     pub documents: BTreeMap<DocumentName, Document>,
     pub to_core: VecDeque<Command>,
     pub to_shard: VecDeque<Effect>,
-    /// Claims that the registry gave this node.
-    pub claims: BTreeMap<DocumentName, Claim>,
     pub reaches_store: bool,
     /// When the core is called next for its deadline.
     pub armed: Option<u64>,
@@ -43,11 +44,11 @@ impl Member {
             core,
             may_write: true,
             paused_until: 0,
+            held: VecDeque::new(),
             deaf_until: 0,
             documents: BTreeMap::new(),
             to_core: VecDeque::new(),
             to_shard: VecDeque::new(),
-            claims: BTreeMap::new(),
             reaches_store: true,
             armed: None,
         }

@@ -39,7 +39,7 @@ const CALM_US: u64 = 14_000 * MS;
 const TIMEOUT_US: u64 = 400 * MS;
 
 #[derive(Debug)]
-enum Event {
+pub enum Event {
     /// A request reaches the store.
     Arrive(Node, AskId, Request),
     Reply(Node, AskId, Result<Reply, OutOfReach>),
@@ -47,7 +47,8 @@ enum Event {
     Missed(Node),
     CoreTurn(Node),
     ShardTurn(Node),
-    Deadline(Node),
+    /// It goes on after it stood still.
+    Wake(Node),
     Lease(Node, bool),
     Reclaim(Node, DocumentName, Claim),
     Compacted(Node, DocumentName),
@@ -180,65 +181,71 @@ impl World {
                 );
             }
         }
+        let now_us = self.now_us;
+        let of = match &event {
+            Event::Reply(node, ..)
+            | Event::Notice(node, _)
+            | Event::Missed(node)
+            | Event::CoreTurn(node)
+            | Event::ShardTurn(node)
+            | Event::Lease(node, _)
+            | Event::Reclaim(node, ..)
+            | Event::Compacted(node, _) => Some(node),
+            Event::Arrive(..) | Event::Wake(_) | Event::Act | Event::Fault => None,
+        };
+        match of.and_then(|node| self.members.get_mut(node)) {
+            // A node that stands still finds everything in order when it goes on.
+            Some(member) if member.paused_until > now_us || !member.held.is_empty() => {
+                member.held.push_back(event);
+            }
+            _ => self.dispatch(event),
+        }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        let now_us = self.now_us;
         match event {
             Event::Arrive(node, ask, request) => self.arrive(node, ask, &request),
-            Event::Reply(node, ask, reply) => {
-                self.with(&node, Event::Reply(node.clone(), ask, reply), |member, event| {
-                    if let Event::Reply(_, ask, reply) = event {
-                        member.core.replied(ask, reply);
-                    }
-                });
-            }
-            Event::Notice(node, notice) => {
-                let now_us = self.now_us;
-                self.with(&node, Event::Notice(node.clone(), notice), |member, event| {
-                    if let Event::Notice(_, notice) = event
-                        && member.deaf_until <= now_us
-                    {
-                        member.core.notice(notice);
-                    }
-                });
-            }
-            Event::Missed(node) => {
-                self.with(&node, Event::Missed(node.clone()), |member, _| member.core.missed());
-            }
-            Event::CoreTurn(node) | Event::Deadline(node) => {
-                self.with(&node, Event::CoreTurn(node.clone()), |_, _| {});
-            }
-            Event::Lease(node, is_valid) => {
-                self.with(&node, Event::Lease(node.clone(), is_valid), |member, event| {
-                    if let Event::Lease(_, is_valid) = event {
-                        member.may_write = is_valid;
-                        member.core.lease(is_valid);
-                    }
-                });
-            }
-            Event::Reclaim(node, document, claim) => {
-                self.with(&node, Event::Reclaim(node.clone(), document, claim), |member, event| {
-                    if let Event::Reclaim(_, document, claim) = event {
-                        member.claims.insert(document.clone(), claim);
-                        member.core.reclaimed(&document, claim);
-                    }
-                });
-            }
+            Event::Reply(node, ask, reply) => self.turn(&node, |member| member.core.replied(ask, reply)),
+            Event::Notice(node, notice) => self.turn(&node, |member| {
+                if member.deaf_until <= now_us {
+                    member.core.notice(notice);
+                }
+            }),
+            Event::Missed(node) => self.turn(&node, |member| member.core.missed()),
+            Event::CoreTurn(node) => self.turn(&node, |_| {}),
+            Event::Lease(node, is_valid) => self.turn(&node, |member| {
+                member.may_write = is_valid;
+                member.core.lease(is_valid);
+            }),
+            Event::Reclaim(node, document, claim) => self.turn(&node, |member| {
+                member.core.reclaimed(&document, claim);
+            }),
             Event::ShardTurn(node) => self.shard_turn(&node),
             Event::Compacted(node, document) => self.compacted(&node, document),
+            Event::Wake(node) => self.wake(&node),
             Event::Act => self.act(),
             Event::Fault => self.fault(),
         }
     }
 
-    /// Does something with a core, or later if its node stands still, and sees to what comes of it.
-    fn with(&mut self, node: &Node, event: Event, then: impl FnOnce(&mut Member, Event)) {
+    fn wake(&mut self, node: &Node) {
         let now_us = self.now_us;
         let Some(member) = self.members.get_mut(node) else { return };
         if member.paused_until > now_us {
-            let wait = member.paused_until - now_us;
-            self.after(wait, event);
             return;
         }
+        for event in std::mem::take(&mut member.held) {
+            self.dispatch(event);
+        }
+    }
+
+    /// Does something with a core, and sees to what comes of it.
+    fn turn(&mut self, node: &Node, then: impl FnOnce(&mut Member)) {
+        let now_us = self.now_us;
+        let Some(member) = self.members.get_mut(node) else { return };
         member.core_turn(now_us);
-        then(member, event);
+        then(member);
         let requests = member.requests();
         let deadline = member.core.next_deadline_us();
         for (ask, request) in requests {
@@ -249,7 +256,7 @@ impl World {
             && armed.is_none_or(|armed| armed <= now_us || deadline < armed)
         {
             *armed = Some(deadline.max(now_us + 1));
-            self.after(deadline.saturating_sub(now_us).max(1), Event::Deadline(node.clone()));
+            self.after(deadline.saturating_sub(now_us).max(1), Event::CoreTurn(node.clone()));
         }
         let delay = self.random.u64(0..2 * MS);
         self.after(delay, Event::ShardTurn(node.clone()));
@@ -318,13 +325,7 @@ impl World {
     }
 
     fn shard_turn(&mut self, node: &Node) {
-        let now_us = self.now_us;
         let Some(member) = self.members.get_mut(node) else { return };
-        if member.paused_until > now_us {
-            let wait = member.paused_until - now_us;
-            self.after(wait, Event::ShardTurn(node.clone()));
-            return;
-        }
         let by_document = member.open_documents();
         let stored = member.shard_turn();
         let has_news = !member.to_core.is_empty();
@@ -420,9 +421,11 @@ impl World {
             2 if faults.nodes => self.kill(),
             3 if faults.nodes => {
                 let pause = self.random.u64(0..4_000 * MS);
-                let until = self.now_us + pause;
                 if let Some(node) = self.some_member() {
-                    self.members.get_mut(&node).expect("it is there").paused_until = until;
+                    let member = self.members.get_mut(&node).expect("it is there");
+                    member.paused_until = member.paused_until.max(self.now_us + pause);
+                    let until = member.paused_until;
+                    self.after(until - self.now_us, Event::Wake(node));
                 }
             }
             4 if faults.leases => {
@@ -501,7 +504,9 @@ impl World {
             for member in &holders {
                 self.check_holder(member, name, *claim, store.as_ref().map(|(claim, _)| *claim), &there);
             }
-            self.check_presence(name, &holders);
+            if !holders.iter().any(|member| self.was_full(member)) {
+                self.check_presence(name, &holders);
+            }
             if !self.has_lost {
                 for id in self.acknowledged.iter().filter(|(_, of)| *of == name).map(|(id, _)| id) {
                     assert!(there.contains(id), "update {id} of {name} was acknowledged, and is lost");
@@ -520,8 +525,7 @@ impl World {
     ) {
         let (node, document) = (&member.me, &member.documents[name]);
         assert!(document.is_open, "{node} still waits for {name}");
-        let is_full = self.faults.full && member.core.stats().full > 0;
-        if is_full {
+        if self.was_full(member) {
             return;
         }
         assert_eq!(there_under, Some(claim), "{name}: the store does not have the claim");
@@ -533,6 +537,11 @@ impl World {
         );
         assert!(document.is_all_stored(), "{node}: {name} is not said to be stored, or still reloading");
         assert!(member.reaches_store, "{node} takes the store for out of reach");
+    }
+
+    /// Nothing is promised of what there is no room for.
+    fn was_full(&self, member: &Member) -> bool {
+        self.faults.full && member.core.stats().full > 0
     }
 
     fn check_presence(&self, name: &DocumentName, holders: &[&Member]) {

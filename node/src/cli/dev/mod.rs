@@ -16,7 +16,7 @@ use self::text::{Ready, Secrets, instructions, json_line};
 use super::DriverArg;
 use super::token::{DefaultClaims, GENEROUS, random_hex, unix_now};
 use crate::admin::AdminToken;
-use crate::cluster::AnyRegistry;
+use crate::cluster::SharedRegistry;
 use crate::config::{Admin, Config, DEFAULT_MAX_CONNECTIONS, RegionEntry, RegionStatus};
 use crate::control::Page;
 use crate::log::Log;
@@ -119,7 +119,7 @@ impl Dev {
     /// # Errors
     /// One cannot start; none runs then.
     pub fn start(&self, log: &Log) -> anyhow::Result<Running> {
-        let registry = AnyRegistry::embedded().context("the system gives no random numbers")?;
+        let registry = SharedRegistry::new().context("the system gives no random numbers")?;
         let mut running = Running(Vec::new());
         for config in &self.configs {
             let start = Start { log: Some(log.clone()), digest: None, registry: Some(registry.clone()) };

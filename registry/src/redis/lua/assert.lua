@@ -1,22 +1,23 @@
--- node, region, grace, then app, name, epoch, nonce of each pin.
+-- node, region, grace, then app, name, epoch, nonce, hold of each pin.
 local node, region, grace = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local id = alive(node)
 if not id then return { now, 'unknown' } end
 local answer = { now, 'asserted' }
-for index = 5, #ARGV, 4 do
+for index = 5, #ARGV, 5 do
   local app, name, epoch, nonce = ARGV[index], ARGV[index + 1], ARGV[index + 2], ARGV[index + 3]
+  local latest = tonumber(ARGV[index + 4])
   local top = tonumber(call('HGET', TOPS, app) or '0')
   if number_of(epoch) > top then call('HSET', TOPS, app, text(number_of(epoch))) end
   local pin = find(app, name)
   if not pin then
-    pin = { name = name, epoch = epoch, nonce = nonce, region = region, grace = grace, till = 0, holders = {} }
-    hold(app, pin, id, grace)
+    pin = new_pin(name, epoch, nonce, region)
+    hold(app, pin, id, latest, grace)
     answer[#answer + 1] = { 'held', epoch, nonce }
   else
     local higher, ours = is_above(epoch, nonce, pin.epoch, pin.nonce), pin.region == region
     if higher then win(app, pin, id, region, epoch, nonce, ours) end
     if higher or ours then
-      hold(app, pin, id, grace)
+      hold(app, pin, id, latest, grace)
       answer[#answer + 1] = { 'held', pin.epoch, pin.nonce }
     else
       answer[#answer + 1] = { 'lost', pin.region, url_of(pin.region), pin.epoch, pin.nonce }

@@ -1,6 +1,6 @@
--- app, name, node, region, nonce, most documents, grace. Ends what is over first, a few: more than claims can begin.
+-- app, name, node, region, nonce, hold, most documents, grace. Ends what is over first, a few: more than claims can begin.
 local app, name, node, region, nonce = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local most, grace = tonumber(ARGV[7]), tonumber(ARGV[8])
+local latest, most, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local id = alive(node)
 if not id then return { now, 'unknown' } end
 end_graces(8)
@@ -9,7 +9,7 @@ if pin and pin.region ~= region then
   return { now, 'elsewhere', pin.region, url_of(pin.region), pin.epoch, pin.nonce }
 end
 if pin then
-  hold(app, pin, id, grace)
+  hold(app, pin, id, latest, grace)
   return { now, 'held', pin.epoch, pin.nonce, 0 }
 end
 local pins = key('pins:' .. app)
@@ -19,6 +19,6 @@ if call('ZCARD', pins) >= most then
   local active = call('ZCARD', pins)
   if active >= most then return { now, more and 'again' or 'limit', active } end
 end
-pin = { name = name, epoch = next_epoch(app), nonce = nonce, region = region, grace = grace, till = 0, holders = {} }
-hold(app, pin, id, grace)
+pin = new_pin(name, next_epoch(app), nonce, region)
+hold(app, pin, id, latest, grace)
 return { now, 'held', pin.epoch, pin.nonce, 1 }

@@ -55,19 +55,23 @@ end
 
 -- A pin is a member of pins:APP, all of score 0, so that pins are in the order of their names:
 -- NAME \0 EPOCH NONCE REGION GRACE UNTIL HOLDERS: epoch and nonce as 16 hexadecimal digits, grace and until in microseconds
--- (until is 0 while somebody holds it), holders as numbers of nodes with commas between.
+-- (until is 0 while somebody holds it), holders as NODE:HOLD with commas between: the node's number, and the latest of its holds.
 local function parse(member)
   local name, epoch, nonce, region, grace, till, holders =
     string.match(member, '^(.-)%z(%x+) (%x+) (%S+) (%d+) (%d+) (%S*)$')
   local pin = { member = member, name = name, epoch = epoch, nonce = nonce, region = region, grace = tonumber(grace) }
-  pin.till, pin.holders = tonumber(till), {}
-  for id in string.gmatch(holders, '%d+') do pin.holders[#pin.holders + 1] = id end
+  pin.till, pin.holders, pin.latest = tonumber(till), {}, {}
+  for id, latest in string.gmatch(holders, '(%d+):(%d+)') do
+    pin.holders[#pin.holders + 1], pin.latest[id] = id, tonumber(latest)
+  end
   return pin
 end
 
 local function format(pin)
+  local holders = {}
+  for index, id in ipairs(pin.holders) do holders[index] = id .. ':' .. text(pin.latest[id]) end
   return pin.name .. '\0' .. pin.epoch .. ' ' .. pin.nonce .. ' ' .. pin.region .. ' ' .. text(pin.grace) .. ' '
-    .. text(pin.till) .. ' ' .. table.concat(pin.holders, ',')
+    .. text(pin.till) .. ' ' .. table.concat(holders, ',')
 end
 
 local function grace_member(app, name) return app .. '\0' .. name end
@@ -134,9 +138,15 @@ end
 
 local function lost_key(id) return key('lost:' .. id) end
 
--- Makes a node the holder (or one of them), and writes the pin.
-local function hold(app, pin, id, grace)
-  if not holds(pin, id) then pin.holders[#pin.holders + 1] = id end
+-- A pin that nobody holds yet.
+local function new_pin(name, epoch, nonce, region)
+  return { name = name, epoch = epoch, nonce = nonce, region = region, till = 0, holders = {}, latest = {} }
+end
+
+-- Makes a node the holder (or one of them), and writes the pin. What it calls its hold only rises.
+local function hold(app, pin, id, latest, grace)
+  if not holds(pin, id) then pin.holders[#pin.holders + 1], pin.latest[id] = id, 0 end
+  pin.latest[id] = math.max(pin.latest[id], latest)
   pin.grace, pin.till = grace, 0
   store(app, pin)
   call('HDEL', lost_key(id), grace_member(app, pin.name))

@@ -1,0 +1,254 @@
+//! The same requests get the same replies and the same notices, from the rules in memory and from Redis.
+
+use fastrand::Rng;
+use pinwire_redis::Link;
+use pinwire_redis::rig::{ClusterRig, Options, SentinelRig, ServerRig};
+use pinwire_registry::{AppName, Claim, DocumentName, Node};
+use pinwire_session::{Book, Bounds, Head, Heard, Listener, Notice, RedisSessions, Reply, Request};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Scripts go by this time in steps: leases and waits end in between.
+const BEGIN_US: u64 = 1_700_000_000_000_000;
+
+fn bounds() -> Bounds {
+    Bounds { document_bytes: 2_000, total_bytes: 1 << 30, keep_us: 40_000 }
+}
+
+fn node(index: usize) -> Node {
+    Node { region: "eu-central-1".into(), name: format!("n/{index}").into(), life: index as u64 + 7 }
+}
+
+fn document(index: usize) -> DocumentName {
+    DocumentName { app: AppName("acme::no tes".into()), name: format!("d:{index}::x").into() }
+}
+
+/// A store and the rules, side by side.
+struct Pair {
+    random: Rng,
+    redis: RedisSessions,
+    book: Book,
+    now_us: u64,
+    listeners: Vec<Listener>,
+    /// Heads that were heard of, per document.
+    heads: BTreeMap<DocumentName, Vec<Head>>,
+    /// Appends that were sent, to be sent again.
+    sent: Vec<Request>,
+}
+
+impl Pair {
+    async fn new(link: Link, seed: u64) -> Self {
+        let redis = RedisSessions::new(link, bounds());
+        let mut listeners: Vec<Listener> = (0..3).map(|index| redis.listen(&node(index))).collect();
+        for listener in &mut listeners {
+            let first =
+                tokio::time::timeout(PATIENCE, listener.next()).await.expect("a subscription that stands");
+            assert_eq!(first, Heard::Missed);
+        }
+        let (random, book) = (Rng::with_seed(seed), Book::new(bounds()));
+        Self { random, redis, book, now_us: BEGIN_US, listeners, heads: BTreeMap::new(), sent: Vec::new() }
+    }
+
+    fn claim(&mut self) -> Claim {
+        Claim { epoch: 5 + self.random.u64(0..30) / 29, nonce: 3 }
+    }
+
+    fn head(&mut self, document: &DocumentName) -> Head {
+        let known = self.heads.entry(document.clone()).or_default();
+        match self.random.u32(0..10) {
+            0 => Head::default(),
+            1 => Head { seq: self.random.u64(0..9), chain: self.random.u64(..) },
+            2 | 3 => self.random.choice(known.iter()).copied().unwrap_or_default(),
+            _ => known.last().copied().unwrap_or_default(),
+        }
+    }
+
+    fn bytes(&mut self) -> Box<[u8]> {
+        // Any bytes, none at all too.
+        let length = if self.random.u32(0..20) == 0 { 900 } else { self.random.usize(0..40) };
+        std::iter::repeat_with(|| self.random.u8(..)).take(length).collect()
+    }
+
+    fn updates(&mut self) -> Vec<Box<[u8]>> {
+        (0..self.random.usize(0..4)).map(|_| self.bytes()).collect()
+    }
+
+    fn request(&mut self) -> Request {
+        let (node, claim) = (node(self.random.usize(0..3)), self.claim());
+        let (document, hold) = (document(self.random.usize(0..2)), self.random.u64(1..5));
+        match self.random.u32(0..24) {
+            0..3 => Request::Open { document, claim, node, hold },
+            3 => Request::Load { document, claim, node, hold },
+            4..13 => {
+                let (known, nonce) = (self.head(&document), self.random.u64(..));
+                Request::Append { document, claim, node, known, nonce, updates: self.updates().into() }
+            }
+            13 if !self.sent.is_empty() => self.sent[self.random.usize(0..self.sent.len())].clone(),
+            13..16 => {
+                let (upto, within) = (self.head(&document), self.head(&document));
+                let (base, left) = (self.bytes(), self.updates());
+                Request::Rebase { document, claim, upto, within, base: base.into(), left: left.into() }
+            }
+            16..18 => Request::Say { document, claim, node, hold, message: self.bytes().into() },
+            18 | 19 => Request::Close { document, claim, node, hold },
+            20 if self.random.u32(0..6) == 0 => Request::End { document, claim },
+            20 | 21 => Request::Heads { node, documents: vec![(document, claim)] },
+            _ => {
+                // Leases and waits end, or do not.
+                self.now_us += self.random.u64(1..30_000);
+                self.redis.set_time(self.now_us);
+                Request::Beat { node, lease_us: 50_000 }
+            }
+        }
+    }
+
+    async fn step(&mut self) {
+        let request = self.request();
+        let reply = self.redis.ask(&request).await.unwrap_or_else(|error| {
+            panic!("{error}: {:?}, {request:?}", self.redis.last_failure());
+        });
+        let (mut expected, notices) = self.book.apply(self.now_us, &request);
+        if let Reply::Nodes { is_forgotten, .. } = &reply {
+            // Each partition forgets for itself: one that holds nothing of a node may have done so.
+            if let Reply::Nodes { is_forgotten: of_book, .. } = &mut expected {
+                assert!(*is_forgotten || !*of_book, "{request:?}");
+                *of_book = *is_forgotten;
+            }
+            assert_eq!(self.redis.bytes(), self.book.bytes(), "{request:?}");
+        }
+        assert_eq!(reply, expected, "{request:?}");
+        if let (Request::Append { document, .. }, Reply::Appended { head, .. }) = (&request, &reply) {
+            self.heads.entry(document.clone()).or_default().push(*head);
+            self.sent.push(request.clone());
+        }
+        self.hear(&request, notices).await;
+    }
+
+    /// Notices come on the way that the store has them, and no others.
+    async fn hear(&mut self, request: &Request, notices: Vec<(Node, Notice)>) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            let own = notices.iter().filter(|(to, _)| *to == node(index));
+            let mut expected: Vec<&Notice> = own.map(|(_, notice)| notice).collect();
+            while !expected.is_empty() {
+                let heard = tokio::time::timeout(PATIENCE, listener.next()).await.expect("a notice");
+                let Heard::Notice(notice) = heard else { panic!("interrupted: {request:?}") };
+                let at = expected.iter().position(|expected| **expected == notice);
+                let at = at.unwrap_or_else(|| panic!("{notice:?} is not among {expected:?}: {request:?}"));
+                expected.remove(at);
+            }
+            assert_eq!(listener.try_next(), None, "{request:?}");
+        }
+    }
+}
+
+async fn same_as_the_book(link: Link, seed: u64, steps: usize) {
+    let mut pair = Pair::new(link, seed).await;
+    pair.redis.set_time(BEGIN_US);
+    for _ in 0..steps {
+        pair.step().await;
+    }
+    assert!(pair.heads.values().any(|heads| heads.len() > 5), "hardly anything was appended");
+}
+
+#[tokio::test]
+async fn a_single_server_does_as_the_book() {
+    for seed in 0..3 {
+        let server = ServerRig::start(&Options::default());
+        same_as_the_book(server.link(), seed, 1_200).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_does_as_the_book() {
+    let rig = ClusterRig::start();
+    same_as_the_book(rig.link(), 11, 800).await;
+}
+
+#[tokio::test]
+async fn a_master_under_sentinel_does_as_the_book() {
+    let rig = SentinelRig::start(Duration::from_secs(2));
+    same_as_the_book(rig.link(), 12, 800).await;
+}
+
+#[tokio::test]
+async fn a_store_with_no_room_left_refuses_new_sessions_and_updates() {
+    let server = ServerRig::start(&Options::default());
+    let redis = RedisSessions::new(server.link(), Bounds { total_bytes: 600, ..bounds() });
+    let claim = Claim { epoch: 1, nonce: 1 };
+    let open = |index| Request::Open { document: document(index), claim, node: node(0), hold: 1 };
+    let append = |known, nonce| Request::Append {
+        document: document(0),
+        claim,
+        node: node(0),
+        known,
+        nonce,
+        updates: vec![vec![7; 400].into_boxed_slice()].into(),
+    };
+    assert!(matches!(redis.ask(&open(0)).await, Ok(Reply::Loaded(_))));
+    let Ok(Reply::Appended { head, .. }) = redis.ask(&append(Head::default(), 5)).await else {
+        panic!("there is room for the first")
+    };
+    let beat = Request::Beat { node: node(0), lease_us: 1_000_000 };
+    assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { .. })));
+    assert!(redis.bytes() > 600);
+    assert_eq!(redis.ask(&append(head, 6)).await, Ok(Reply::Full));
+    assert_eq!(redis.ask(&open(1)).await, Ok(Reply::Full));
+    assert!(matches!(redis.ask(&open(0)).await, Ok(Reply::Loaded(_))), "who is there already may be joined");
+    assert_eq!(redis.ask(&Request::End { document: document(0), claim }).await, Ok(Reply::Done));
+    assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { .. })));
+    assert_eq!(redis.bytes(), 0);
+    assert!(matches!(redis.ask(&open(1)).await, Ok(Reply::Loaded(_))));
+}
+
+#[tokio::test]
+async fn a_server_at_its_memory_limit_is_a_full_store() {
+    let more = ["--maxmemory", "1500kb", "--maxmemory-policy", "noeviction"].map(str::to_owned).to_vec();
+    let server = ServerRig::start(&Options { more, ..Options::default() });
+    let redis = RedisSessions::new(server.link(), Bounds { document_bytes: 1 << 30, ..bounds() });
+    let claim = Claim { epoch: 1, nonce: 1 };
+    let open = Request::Open { document: document(0), claim, node: node(0), hold: 1 };
+    assert!(matches!(redis.ask(&open).await, Ok(Reply::Loaded(_))));
+    let mut known = Head::default();
+    for nonce in 0..100 {
+        let updates = vec![vec![7; 100_000].into_boxed_slice()].into();
+        let append = Request::Append { document: document(0), claim, node: node(0), known, nonce, updates };
+        match redis.ask(&append).await {
+            Ok(Reply::Appended { head, .. }) => known = head,
+            reply => {
+                assert_eq!(reply, Ok(Reply::Full));
+                return;
+            }
+        }
+    }
+    panic!("10 MB fit into 1.5 MB");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_empty_is_noticed() {
+    let mut server = ServerRig::start(&Options::default());
+    let redis = RedisSessions::new(server.link(), bounds());
+    let mut listener = redis.listen(&node(0));
+    assert_eq!(tokio::time::timeout(PATIENCE, listener.next()).await.expect("it stands"), Heard::Missed);
+    let claim = Claim { epoch: 1, nonce: 1 };
+    let open = Request::Open { document: document(0), claim, node: node(0), hold: 1 };
+    let beat = Request::Beat { node: node(0), lease_us: 60_000_000 };
+    assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { is_forgotten: true, .. })));
+    assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { is_forgotten: false, .. })));
+    assert!(matches!(redis.ask(&open).await, Ok(Reply::Loaded(_))));
+    server.restart();
+    assert_eq!(
+        tokio::time::timeout(PATIENCE, listener.next()).await.expect("an interruption"),
+        Heard::Missed
+    );
+    let heads = Request::Heads { node: node(0), documents: vec![(document(0), claim)] };
+    let reply = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Ok(reply) = redis.ask(&heads).await {
+                return reply;
+            }
+        }
+    });
+    assert_eq!(reply.await.expect("a reply"), Reply::Heads(vec![None]));
+    assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { is_forgotten: true, .. })));
+}
