@@ -180,6 +180,24 @@ pub enum Action {
         /// Which.
         app: String,
     },
+    /// Write an app's record.
+    PutAppRecord {
+        /// Whose.
+        tenant: String,
+        /// Which.
+        app: String,
+        /// The version that it replaces; 0: there was none.
+        version: u64,
+    },
+    /// Remove an app's record.
+    DeleteAppRecord {
+        /// Whose.
+        tenant: String,
+        /// Which.
+        app: String,
+        /// The version that is removed.
+        version: u64,
+    },
     /// Log something else.
     SetLog {
         /// What; missing: what is configured.

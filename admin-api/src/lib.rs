@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`node`] | the node and its data threads in numbers |
 //! | [`documents`], [`connections`], [`apps`] | what is there, a page at a time |
+//! | [`cluster`] | other nodes, other regions, and who has which document |
 //! | [`actions`] | what an operator can have done, and the records of that |
 //! | [`events`] | what happened |
 //! | [`stream`] | what a console is sent each second |
@@ -14,6 +15,7 @@
 
 pub mod actions;
 pub mod apps;
+pub mod cluster;
 pub mod connections;
 pub mod documents;
 pub mod events;
@@ -22,4 +24,4 @@ pub mod problem;
 pub mod stream;
 
 /// Version of the API, that of its description in OpenAPI. The first number stands in every path.
-pub const VERSION: &str = "1.0.0";
+pub const VERSION: &str = "1.1.0";

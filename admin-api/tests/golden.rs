@@ -6,6 +6,7 @@ use std::fs;
 
 use pinwire_admin_api::actions::*;
 use pinwire_admin_api::apps::*;
+use pinwire_admin_api::cluster::*;
 use pinwire_admin_api::connections::*;
 use pinwire_admin_api::documents::*;
 use pinwire_admin_api::events::*;
@@ -352,4 +353,78 @@ fn slips_in_requests_are_told() {
     assert!(serde_json::from_str::<CloseRequest>(r#"{"cod":1000}"#).is_err());
     assert!(serde_json::from_str::<MessageRequest>(r#"{"payload":"a","to":"b"}"#).is_err());
     assert!(serde_json::from_str::<LogRequest>(r#"{"filter":"info","for":5}"#).is_err());
+}
+
+#[test]
+fn records_of_apps() {
+    let limits = RecordLimits {
+        max_connections: Some(100),
+        max_documents: Some(500),
+        max_users_per_doc: Some(50),
+        ops_per_minute: Some(10_000),
+    };
+    let key = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
+    let record = AppRecord {
+        limits: Some(limits),
+        regions: Some(vec![text("eu-central-1"), text("us-east-1")]),
+        keys: Some(vec![key.as_object().unwrap().clone()]),
+    };
+    check("app_record_request", &[record.clone(), AppRecord::default()]);
+    check(
+        "app_record",
+        &[RecordedApp { version: 7, record: Some(record) }, RecordedApp { version: 8, record: None }],
+    );
+}
+
+#[test]
+fn the_cluster() {
+    let pin = Pin {
+        tenant: text("acme"),
+        app: text("notes"),
+        name: text("plan"),
+        region: text("eu-central-1"),
+        ws_url: text("wss://eu-central-1.example.net"),
+        claim: text("0005f5e1000000aa-00000000000000ff"),
+        nodes: vec![text("eu-central-1/eu-1a/0000000000000001")],
+        grace_seconds: None,
+    };
+    let idle = Pin { nodes: Vec::new(), grace_seconds: Some(7), ..pin.clone() };
+    let next = Some(text("acme::notes::plan"));
+    check(
+        "pins",
+        &[
+            PinPage { db_code: Some(text("aws-eu-west-1")), pins: vec![pin, idle], next },
+            PinPage { db_code: None, pins: Vec::new(), next: None },
+        ],
+    );
+    let region = Region {
+        name: text("us-east-1"),
+        url: Some(text("wss://us-east-1.example.net")),
+        status: text("live"),
+        area: Some(text("Virginia")),
+        round_trip_ms: Some(92.5),
+        health: Some(text("healthy")),
+        occupancy: Some(0.25),
+    };
+    let coming = Region {
+        name: text("ap-south-1"),
+        url: None,
+        status: text("coming-soon"),
+        area: None,
+        round_trip_ms: None,
+        health: None,
+        occupancy: None,
+    };
+    check("regions", &[Regions { regions: vec![region, coming] }]);
+    let node = ClusterNode {
+        region: text("eu-central-1"),
+        name: text("eu-1a"),
+        life: text("0000000000000001"),
+        ws_url: text("wss://eu-central-1.example.net"),
+        peer_address: Some(text("10.0.0.7:7000")),
+        version: text("0.1.0"),
+        db_codes: vec![text("aws-eu-west-1")],
+    };
+    let bare = ClusterNode { peer_address: None, db_codes: Vec::new(), ..node.clone() };
+    check("nodes", &[Nodes { nodes: vec![node, bare], unanswered: vec![text("aws-us-east-1")] }]);
 }

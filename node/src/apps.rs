@@ -101,6 +101,11 @@ impl Apps {
         self.lock().apps.get(format!("{tenant}::{app}").as_str()).map(|entry| Arc::clone(&entry.app))
     }
 
+    /// The license region that its tokens named, if the app is known and they did.
+    pub fn db_code(&self, tenant: &str, app: &str) -> Option<Box<str>> {
+        self.lock().apps.get(format!("{tenant}::{app}").as_str())?.db_code.clone()
+    }
+
     /// At most `limit` apps whose key begins with `prefix`, in the order of their keys, behind `after` if that is given.
     pub fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<Arc<App>> {
         let from = match after {

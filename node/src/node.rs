@@ -13,7 +13,7 @@ use pinwire_admin_api::events::What;
 use pinwire_cluster::Settings as PinsSettings;
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
-use pinwire_registry::NodeView;
+use pinwire_registry::{NodeView, Registry};
 use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -21,11 +21,13 @@ use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators
 use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
 use crate::cluster::{
-    self, Claimed, Gates, PinsThread, PinsWay, Registries, SharedRegistry, Trays, UrlError,
+    self, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Registries, SharedRegistry, Trays, UrlError,
+};
+use crate::config::{Config, Driver, RegistryKind, WrongRegion};
+use crate::control::{
+    self, Control, Health, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
 };
 use crate::cluster::{SessionThread, SessionWay, SharedStore};
-use crate::config::{Config, Driver, WrongRegion};
-use crate::control::{self, ActiveDocuments, Control, Health, HttpDoor, LocalPins, LocalUsage, Services};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
 use crate::jwks::{self, Fetching};
 use crate::live::Live;
@@ -33,6 +35,7 @@ use crate::log::Log;
 use crate::metrics::Threads;
 use crate::overload::{self, Watch};
 use crate::peer::{self, Peers, Relay};
+use crate::regions::{self, Catalogue, Own, Prober};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
 
@@ -61,6 +64,7 @@ pub struct Node {
     pins: PinsThread,
     peers: Option<Peers>,
     lookups: Lookups,
+    prober: Option<Prober>,
     store: Option<StoreThreads>,
     fetching: Fetching,
     memory: Watch,
@@ -151,7 +155,6 @@ impl Node {
         let doorway = config.admin.as_ref().map(Doorway::open).transpose()?;
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
-        let active = Arc::new(ActiveDocuments::new());
         let registries = Registries::new(&config.cluster, start.registry.clone())
             .map_err(|error| io::Error::other(error.to_string()))?;
         let gates = Arc::new(Gates::new(registries.count(), epoch));
@@ -176,19 +179,38 @@ impl Node {
             .map(|traces| traces::start(traces, config.region.name.clone()))
             .transpose()?
             .unzip();
+        let connections = Arc::new(AtomicU32::new(0));
+        let own = Own {
+            health: Arc::clone(&health),
+            connections: Arc::clone(&connections),
+            max_connections: config.max_connections,
+            shortage: shortage.clone(),
+        };
+        let ws_url = config.region.ws_url(address);
+        let catalogue = Arc::new(Catalogue::new(&config.region.name, &ws_url, &config.regions));
+        let prober = regions::start(&catalogue, &config.cluster)?;
+        let stats = Arc::new(ClusterStats::default());
+        let is_alone = start.registry.is_none() && config.cluster.registry == RegistryKind::Embedded;
+        let lookup = Arc::new(Lookup::new(opener(&registries), Arc::clone(&stats)));
+        let usage: Arc<dyn Usage> = match is_alone {
+            true => Arc::new(LocalUsage(Arc::clone(&apps))),
+            false => Arc::new(RegistryUsage(Arc::clone(&lookup))),
+        };
+        let (records, lookups) = apps::start_lookups(opener(&registries))?;
         let services = Services {
             region: config.region.name.clone(),
             live: Arc::clone(&live),
             known_db_codes: config.known_db_codes.clone(),
+            cluster: config.cluster.clone(),
+            apps: Arc::clone(&apps),
+            records: Arc::clone(&records),
+            pins: Arc::new(RegistryPins::new(lookup, Arc::clone(&catalogue), own.clone())),
+            catalogue: Arc::clone(&catalogue),
+            own: own.clone(),
+            stats: Arc::clone(&stats),
             names: config.names,
             trusted_proxies: config.trusted_proxies.clone(),
-            pins: Arc::new(LocalPins::new(
-                config.region.name.clone(),
-                config.region.ws_url(address),
-                Arc::clone(&active),
-            )),
-            usage: Arc::new(LocalUsage(Arc::clone(&apps))),
-            health: Arc::clone(&health),
+            usage,
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
             store: store.as_ref().map(|store| Arc::clone(&store.stats)),
@@ -207,6 +229,12 @@ impl Node {
                     epoch,
                     health: Arc::clone(&health),
                     apps: Arc::clone(&apps),
+                    records: Arc::clone(&records),
+                    cluster: config.cluster.clone(),
+                    known_db_codes: config.known_db_codes.clone(),
+                    catalogue,
+                    own: own.clone(),
+                    lookup: Lookup::new(opener(&registries), Arc::clone(&stats)),
                     threads: Arc::clone(&asked),
                     store: store.as_ref().map(StoreThreads::way),
                 },
@@ -230,7 +258,6 @@ impl Node {
                 })
             })
             .transpose()?;
-        let (records, lookups) = start_lookups(&registries)?;
         let mut pins = cluster::start(cluster::Around {
             registries,
             settings: pins_settings(&config, address, peers.as_ref()),
@@ -260,8 +287,7 @@ impl Node {
             live: Arc::clone(&live),
             gates,
             apps,
-            active,
-            connections: AtomicU32::new(0),
+            connections,
             events,
         });
         let ways = Ways {
@@ -300,6 +326,7 @@ impl Node {
             pins,
             peers,
             lookups,
+            prober,
             store,
             fetching,
             memory,
@@ -361,7 +388,7 @@ impl Node {
         // Everything is stored, as far as that can be: what this node held is left, and waits for its clients.
         drop(self.session);
         drop(self.pins);
-        drop(self.lookups);
+        drop((self.lookups, self.prober));
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
         }
@@ -656,12 +683,13 @@ fn settings(
     })
 }
 
-fn start_lookups(registries: &Registries) -> io::Result<(Arc<apps::Records>, Lookups)> {
+/// Opens links to them for a thread that looks things up.
+fn opener(registries: &Registries) -> Open {
     let registries = registries.clone();
-    apps::start_lookups(move || match registries.open() {
+    Box::new(move || match registries.open() {
         Ok(opened) => opened.into_iter().map(Arc::from).collect(),
         Err(error) => {
-            tracing::error!(%error, "records of apps cannot be looked up");
+            tracing::error!(%error, "nothing can be looked up in registries");
             Vec::new()
         }
     })

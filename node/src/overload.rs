@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,11 +20,23 @@ const DEFAULT_PERCENT: u64 = 80;
 
 /// Whether the node is short of memory, for any thread to read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shortage(Arc<AtomicBool>);
+pub(crate) struct Shortage(Arc<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    is_short: AtomicBool,
+    /// Of what may be used, in thousandths.
+    share: AtomicU32,
+}
 
 impl Shortage {
     pub(crate) fn is_now(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_short.load(Ordering::Relaxed)
+    }
+
+    /// How much of the memory that may be used is, from 0 to 1 and a little beyond; 0 where nobody knows.
+    pub(crate) fn share(&self) -> f64 {
+        f64::from(self.0.share.load(Ordering::Relaxed)) / 1000.0
     }
 }
 
@@ -91,6 +103,8 @@ struct Gauge {
 
 impl Gauge {
     fn note(&mut self, used: u64) {
+        let share = used.saturating_mul(1000) / self.limit.max(1);
+        self.shortage.0.share.store(u32::try_from(share).unwrap_or(u32::MAX), Ordering::Relaxed);
         let (used_mib, limit_mib) = (used >> 20, self.limit >> 20);
         let is_short = self.shortage.is_now();
         if !is_short && used >= self.limit {
@@ -103,7 +117,7 @@ impl Gauge {
     }
 
     fn change(&self, is_short: bool) {
-        self.shortage.0.store(is_short, Ordering::Relaxed);
+        self.shortage.0.is_short.store(is_short, Ordering::Relaxed);
         self.health.note(Cause::Memory, is_short);
     }
 }

@@ -13,6 +13,8 @@
 //! | `request`, `problem` | what requests say, and the answers that are errors |
 //! | `plane` | asking the data threads |
 //! | `overview`, `documents`, `connections`, `apps` | what there is |
+//! | `cluster` | what registries know, and other regions |
+//! | `records` | what license regions say of apps |
 //! | `actions`, `store` | what an operator has done |
 //! | `audit`, `events` | records of that, and of what else happened |
 //! | `stream` | what consoles are sent each second |
@@ -23,6 +25,7 @@ mod access;
 mod actions;
 mod apps;
 mod audit;
+mod cluster;
 mod connections;
 mod documents;
 mod events;
@@ -31,6 +34,7 @@ mod operators;
 mod overview;
 mod plane;
 mod problem;
+mod records;
 mod request;
 mod routes;
 mod store;
@@ -45,9 +49,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
-use crate::apps::Apps;
-use crate::control::Health;
+use crate::apps::{Apps, Records};
+use crate::config::Cluster;
+use crate::control::{Health, Lookup};
 use crate::log::Log;
+use crate::regions::{Catalogue, Own};
 use crate::store::Way;
 
 pub use access::AdminToken;
@@ -69,6 +75,14 @@ pub(crate) struct Services {
     pub(crate) clock: Clock,
     pub(crate) health: Arc<Health>,
     pub(crate) apps: Arc<Apps>,
+    /// What their license regions say of them.
+    pub(crate) records: Arc<Records>,
+    pub(crate) cluster: Cluster,
+    pub(crate) known_db_codes: Vec<String>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) own: Own,
+    /// The registries.
+    pub(crate) lookup: Lookup,
     pub(crate) plane: Plane,
     pub(crate) events: Arc<Events>,
     pub(crate) audit: Arc<Audit>,

@@ -7,10 +7,11 @@ use arc_swap::ArcSwapOption;
 
 use super::thread::{self, Admin};
 use super::{Access, AdminAddress, Audit, Clock, Events, Listeners, Plane, Services};
-use crate::apps::Apps;
-use crate::config;
-use crate::control::Health;
+use crate::apps::{Apps, Records};
+use crate::config::{self, Cluster};
+use crate::control::{Health, Lookup};
 use crate::metrics::Threads;
+use crate::regions::{Catalogue, Own};
 use crate::store::Way;
 use crate::{Start, StartError};
 
@@ -38,6 +39,12 @@ pub(crate) struct Around {
     pub(crate) epoch: Instant,
     pub(crate) health: Arc<Health>,
     pub(crate) apps: Arc<Apps>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) cluster: Cluster,
+    pub(crate) known_db_codes: Vec<String>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) own: Own,
+    pub(crate) lookup: Lookup,
     pub(crate) threads: Arc<Threads>,
     pub(crate) store: Option<Way>,
 }
@@ -77,6 +84,12 @@ impl Doorway {
             clock: Clock::since(around.epoch),
             health: around.health,
             apps: around.apps,
+            records: around.records,
+            cluster: around.cluster,
+            known_db_codes: around.known_db_codes,
+            catalogue: around.catalogue,
+            own: around.own,
+            lookup: around.lookup,
             plane: Plane::new(around.threads),
             events: of_thread.events,
             audit: of_thread.audit,

@@ -60,6 +60,16 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// 412: another version is there.
+    pub(super) fn precondition_failed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail)
+    }
+
+    /// 428: the request does not say which version it replaces.
+    pub(super) fn precondition_required(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "version_missing", detail)
+    }
+
     /// The body cannot be taken: 413, 415 or 422.
     pub(super) fn body(status: StatusCode, detail: impl Into<String>) -> Self {
         let error = match status {

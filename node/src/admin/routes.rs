@@ -21,7 +21,9 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::request::{Parameters, page_size};
-use super::{Services, access, actions, apps, connections, documents, overview, store, stream};
+use super::{
+    Services, access, actions, apps, cluster, connections, documents, overview, records, store, stream,
+};
 
 pub(super) type Shared = State<Arc<Services>>;
 
@@ -57,6 +59,18 @@ pub(super) struct NotFound(Body);
 #[expect(dead_code, reason = "only described")]
 pub(super) struct Conflict(Body);
 
+/// What was to be replaced is not what there is.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described")]
+pub(super) enum PreconditionErrors {
+    /// Another version is there.
+    #[response(status = 412, content_type = "application/problem+json")]
+    Failed(Body),
+    /// The request does not say which version it replaces.
+    #[response(status = 428, content_type = "application/problem+json")]
+    Required(Body),
+}
+
 /// Answers that a request with a body may get.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
@@ -84,6 +98,10 @@ fn resources() -> OpenApiRouter<Arc<Services>> {
         .routes(routes!(connections::one))
         .routes(routes!(actions::close_connection))
         .routes(routes!(apps::list))
+        .routes(routes!(records::read, records::put, records::delete))
+        .routes(routes!(cluster::pins))
+        .routes(routes!(cluster::nodes))
+        .routes(routes!(cluster::regions))
         .routes(routes!(events))
         .routes(routes!(audit))
         .routes(routes!(actions::log, actions::set_log, actions::reset_log))
@@ -215,7 +233,7 @@ mod tests {
     fn every_operation_and_each_of_its_answers_is_described() {
         let description = serde_json::to_value(description()).unwrap();
         let paths = description["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 16);
+        assert_eq!(paths.len(), 20);
         for (path, item) in paths {
             assert!(path.starts_with("/v1/"), "{path}");
             for (method, operation) in item.as_object().unwrap() {

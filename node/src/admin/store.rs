@@ -23,9 +23,9 @@ use crate::store::{EraseError, Which};
 #[into_params(parameter_in = Path)]
 pub(super) struct AppPath {
     /// Whose it is.
-    tenant: String,
+    pub(super) tenant: String,
     /// Its id.
-    app: String,
+    pub(super) app: String,
 }
 
 /// Removes what the store has of a document, for good: its bytes are overwritten. One that is open has to be ended before.

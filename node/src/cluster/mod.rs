@@ -24,7 +24,7 @@
 //! | `claimed` | a data thread's side: a document is claimed before its session is opened |
 //! | `session` | the thread that keeps sessions in the region's Redis |
 //! | `shared` | a data thread's side of that |
-//! | `numbers` | what is counted |
+//! | `numbers`, `stats` | what is counted |
 
 mod claimed;
 mod gates;
@@ -33,6 +33,7 @@ mod pins;
 mod registries;
 mod session;
 mod shared;
+mod stats;
 mod tray;
 
 pub use claimed::Begun;
@@ -42,4 +43,5 @@ pub(crate) use pins::{Around, PinsThread, PinsWay, StartError, start};
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
 pub(crate) use session::{Around as AroundSession, SessionThread, SessionWay, start as start_session};
 pub(crate) use shared::SharedStore;
+pub use stats::ClusterStats;
 pub(crate) use tray::{PinEvent, Trays};

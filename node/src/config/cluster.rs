@@ -209,6 +209,15 @@ impl Cluster {
         place.and_then(|place| u8::try_from(place).ok())
     }
 
+    /// The license region with this number; `None` where one registry is for all.
+    #[must_use]
+    pub fn code(&self, license: u8) -> Option<&str> {
+        match &self.registry {
+            RegistryKind::Embedded => None,
+            RegistryKind::Redis(all) => all.get(usize::from(license)).map(|license| license.code.as_str()),
+        }
+    }
+
     /// How many registries there are.
     #[must_use]
     pub fn registries(&self) -> usize {

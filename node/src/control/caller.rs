@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::FromRequestParts;
@@ -9,16 +10,35 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use pinwire_token::origin::{origin_allowed, origin_of_domain};
-use pinwire_token::{Claims, Rejection, verify};
+use pinwire_token::{Claims, Limits, Rejection, read_unverified, verify};
 
 use super::Services;
 use super::problem::Problem;
+use crate::apps::{Found, Record};
+use crate::data::{app_name, may_be_of_a_record};
 use crate::jwks::Outcome;
 use crate::limits::{AddressLimiter, Asking, client_address};
 
 /// The other end of the connection a request came on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Whose token is good.
+#[derive(Debug)]
+pub(crate) struct Bearer {
+    pub(crate) claims: Claims,
+    /// What the license region says of its app.
+    pub(crate) record: Option<Arc<Record>>,
+}
+
+impl Bearer {
+    /// The app's limits: by its token, else its record, else the configuration.
+    pub(crate) fn limits(&self, services: &Services) -> Limits {
+        let defaults = services.live.trust().policy.default_limits;
+        let recorded = self.record.as_ref().map_or(defaults, |record| record.limits.or(defaults));
+        self.claims.own_limits.or(recorded)
+    }
+}
 
 /// One request's sender.
 #[derive(Debug)]
@@ -59,7 +79,7 @@ impl Caller {
     }
 
     /// Lets the client's address and token pass.
-    pub(crate) async fn identify(&self, services: &Services, asking: Asking) -> Result<Claims, Problem> {
+    pub(crate) async fn identify(&self, services: &Services, asking: Asking) -> Result<Bearer, Problem> {
         if let Some(client) = self.address(services) {
             let admit = |limiter: &AddressLimiter| limiter.admit(client, asking, Instant::now());
             services.live.with_limiter(admit).transpose()?;
@@ -74,8 +94,17 @@ impl Caller {
         let (mut waiting, mut place) = (None, None);
         loop {
             let rejection = match judge() {
-                Ok(claims) => return Ok(claims),
-                Err(rejection @ Rejection::UnknownKey { .. }) => rejection,
+                Ok(claims) => {
+                    let record = record(services, &claims).await?;
+                    return Ok(Bearer { claims, record });
+                }
+                Err(rejection) if may_be_of_a_record(&rejection) => {
+                    match by_record(services, token, rejection).await {
+                        Ok(bearer) => return Ok(bearer),
+                        Err(rejection @ Rejection::UnknownKey { .. }) => rejection,
+                        Err(rejection) => return Err(rejection.into()),
+                    }
+                }
                 Err(rejection) => return Err(rejection.into()),
             };
             // Keys that came between the two judgements were published before the round ended.
@@ -126,5 +155,31 @@ impl Caller {
             None => self.parameter("token")?.or(self.parameter("access_token")?),
         };
         Ok(token.filter(|token| !token.is_empty()))
+    }
+}
+
+/// The record of a token's app.
+async fn record(services: &Services, claims: &Claims) -> Result<Option<Arc<Record>>, Problem> {
+    let Some(license) = services.cluster.license(claims.db_code.as_deref()) else { return Ok(None) };
+    match services.records.known(license, &app_name(claims)).await {
+        Found::Known(record) => Ok(record),
+        Found::Asked | Found::Away => Err(Problem::Unavailable),
+    }
+}
+
+/// Judges a token that `before` says was not signed with a key that all know, by the keys of its app's record.
+async fn by_record(services: &Services, token: &str, before: Rejection) -> Result<Bearer, Rejection> {
+    let policy = services.live.trust().policy.clone();
+    // Nothing is granted by this: it names the record whose keys decide.
+    let Ok(said) = read_unverified(token, &policy) else { return Err(before) };
+    let Ok(Some(record)) = record(services, &said).await else { return Err(before) };
+    if record.keys.is_empty() {
+        return Err(before);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    match verify(&record.keys, &policy, token, now) {
+        Ok(claims) => Ok(Bearer { claims, record: Some(record) }),
+        Err(Rejection::UnknownKey { .. }) => Err(before),
+        Err(other) => Err(other),
     }
 }

@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use pinwire_protocol::document::name::is_valid_name;
-use pinwire_token::{Claims, Request, authorize};
+use pinwire_token::{Forbidden, Request, authorize};
 use serde::Serialize;
 
-use super::caller::Caller;
+use super::caller::{Bearer, Caller};
 use super::problem::Problem;
 use super::routes::Shared;
 use super::{Services, Wanted};
@@ -15,7 +15,7 @@ use crate::limits::Asking;
 
 pub(crate) async fn answer(State(services): Shared, caller: Caller) -> Response {
     match caller.identify(&services, Asking::Discovery).await {
-        Ok(claims) => caller.answer(&claims, locate(&services, &caller, &claims).await),
+        Ok(bearer) => caller.answer(&bearer.claims, locate(&services, &caller, &bearer).await),
         Err(problem) => problem.into_response(),
     }
 }
@@ -28,7 +28,8 @@ struct Discovered {
     is_new: bool,
 }
 
-async fn locate(services: &Services, caller: &Caller, claims: &Claims) -> Result<Response, Problem> {
+async fn locate(services: &Services, caller: &Caller, bearer: &Bearer) -> Result<Response, Problem> {
+    let claims = &bearer.claims;
     let document = document_name(services, caller)?;
     let asked = Request {
         origin: caller.origin(),
@@ -41,12 +42,17 @@ async fn locate(services: &Services, caller: &Caller, claims: &Claims) -> Result
         tenant: &claims.tenant,
         app: &claims.app,
         document,
-        db_code: claims.db_code.as_deref(),
+        license: services.license(claims)?,
         prefer_region: claims.region_code.as_deref(),
+        regions: claims.regions.as_deref(),
+        record: bearer.record.as_deref(),
     };
     let located = services.pins.locate(wanted).await?;
     // Only now it is known in which region the client would work.
     authorize(claims, &Request { region: Some(&located.region), ..asked })?;
+    if bearer.record.as_ref().is_some_and(|record| !record.allows(&located.region)) {
+        return Err(Forbidden::AppRegion.into());
+    }
     let url = format!("{}/{document}", located.ws_url);
     Ok(Json(Discovered { region: located.region, url, is_new: located.is_new }).into_response())
 }

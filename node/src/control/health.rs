@@ -54,6 +54,8 @@ pub enum Cause {
     Registry = 32,
     /// The region's sessions are out of reach: nothing is acknowledged.
     Sessions = 64,
+    /// The node's lease ran out: nothing is claimed, acknowledged or stored.
+    Lease = 128,
 }
 
 /// Without one of these no new client can be served.
@@ -107,14 +109,17 @@ impl Health {
 struct Answer {
     status: Status,
     timestamp: String,
+    /// From 0, nothing, to 1, full.
+    occupancy: f64,
 }
 
 /// Clients that look for a place come back in about this time.
 const RETRY_WHEN_NOT_READY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn answer(State(services): Shared) -> Response {
-    let status = services.health.status();
-    let body = Json(Answer { status, timestamp: problem::timestamp() });
+    let status = services.own.health.status();
+    let occupancy = services.own.occupancy();
+    let body = Json(Answer { status, timestamp: problem::timestamp(), occupancy });
     if status.is_ready() {
         return body.into_response();
     }

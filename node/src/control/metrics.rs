@@ -8,14 +8,15 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 use super::routes::Shared;
-use crate::metrics::{CONTENT_TYPE, Node, text};
+use crate::metrics::{CONTENT_TYPE, Node, cluster_families, text};
 
 pub(crate) async fn answer(State(services): Shared) -> Response {
     let Some(threads) = &services.threads else { return Problem::NotFound.into_response() };
     let node = Node {
         region: services.region.clone(),
-        status: services.health.status(),
+        status: services.own.health.status(),
         max_connections: services.max_connections,
+        cluster: cluster_families(&services.stats, services.parts(), &services.catalogue),
         keys: services.live.key_counts(),
         jwks: services.key_numbers.snapshot(Instant::now()),
         traces: services.traces.as_ref().map(|queue| queue.counted()),

@@ -10,7 +10,8 @@
 //! | [`socket`], [`sealed`] | a socket whose first bytes were read elsewhere, with TLS or without |
 //! | [`routes`] | which request gets which answer, CORS |
 //! | [`caller`] | who asks: address, token |
-//! | [`discovery`], [`usage`], [`health`], [`metrics`] | the answers |
+//! | [`discovery`], [`usage`], [`regions`], [`health`], [`metrics`] | the answers |
+//! | [`lookup`] | asking registries |
 //! | [`page`] | the built-in page of `dev` |
 //! | [`problem`], [`retry`] | the answers that are errors, and when to come back |
 //! | [`traced`] | requests that are traced |
@@ -23,10 +24,12 @@ mod caller;
 mod discovery;
 mod door;
 mod health;
+mod lookup;
 mod metrics;
 mod page;
 mod pins;
 mod problem;
+mod regions;
 mod retry;
 mod routes;
 mod sealed;
@@ -43,22 +46,28 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use pinwire_protocol::document::name::NameRules;
+use pinwire_token::{Claims, Forbidden};
 
+use crate::apps::{Apps, Records};
+use crate::cluster::ClusterStats;
+use crate::config::Cluster;
 use crate::jwks::Numbers;
 use crate::live::Live;
-use crate::metrics::Threads;
+use crate::metrics::{Parts, Threads};
+use crate::regions::{Catalogue, Own};
 use crate::store::StoreStats;
 use crate::traces::Queue;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
 pub use health::{Cause, Health, Status};
+pub use lookup::{Lookup, Open};
 pub use page::Page;
-pub use pins::{ActiveDocuments, LocalPins, Located, Pins, Wanted};
+pub use pins::{Located, Pins, RegistryPins, Wanted};
 pub use retry::retry_after_secs;
 pub(crate) use socket::Socket;
 pub use thread::{Control, start};
 pub(crate) use thread::{Stopping, serve_connection};
-pub use usage::{Current, LocalUsage, Usage};
+pub use usage::{Current, LocalUsage, RegistryUsage, Usage};
 
 /// What HTTP answers are made from.
 #[derive(Debug)]
@@ -69,6 +78,18 @@ pub struct Services {
     pub live: Arc<Live>,
     /// License regions this node knows.
     pub known_db_codes: Vec<String>,
+    /// The registries of license regions.
+    pub cluster: Cluster,
+    /// The apps that this node has seen.
+    pub apps: Arc<Apps>,
+    /// What their license regions say of them.
+    pub records: Arc<Records>,
+    /// The regions that there are.
+    pub catalogue: Arc<Catalogue>,
+    /// How this one looks.
+    pub own: Own,
+    /// What is counted of the system.
+    pub stats: Arc<ClusterStats>,
     /// What a document name may contain.
     pub names: NameRules,
     /// Peers whose `X-Forwarded-For` is believed.
@@ -77,8 +98,6 @@ pub struct Services {
     pub pins: Arc<dyn Pins>,
     /// What apps use.
     pub usage: Arc<dyn Usage>,
-    /// The state of the node.
-    pub health: Arc<Health>,
     /// Most connections of the node.
     pub max_connections: u32,
     /// Where numbers come from, if `/metrics` is answered.
@@ -91,6 +110,30 @@ pub struct Services {
     pub(crate) key_numbers: Arc<Numbers>,
     /// Where traces go, if anywhere.
     pub(crate) traces: Option<Arc<Queue>>,
+}
+
+impl Services {
+    /// What there is of the system.
+    fn parts(&self) -> Parts {
+        Parts { has_sessions: self.cluster.session.is_some(), has_peers: self.cluster.peer.is_some() }
+    }
+
+    /// The number of the license region of a token's app.
+    ///
+    /// # Errors
+    /// It names none and there are several, or another one than its app is of.
+    fn license(&self, claims: &Claims) -> Result<u8, Forbidden> {
+        let code = claims.db_code.as_deref();
+        if let (Some(named), Some(known)) = (code, self.apps.db_code(&claims.tenant, &claims.app))
+            && *named != *known
+        {
+            return Err(Forbidden::OtherDbCode { named: named.into(), known });
+        }
+        self.cluster.license(code).ok_or_else(|| match code {
+            Some(code) => Forbidden::UnknownDbCode(code.into()),
+            None => Forbidden::NoDbCode,
+        })
+    }
 }
 
 /// A future that a trait object returns; it runs on the control thread.

@@ -1,11 +1,15 @@
 //! Where a document is active.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::{BoxFuture, OutOfReach};
+use pinwire_registry::{Answer, AppName, DocumentName, Request};
+
+use super::{BoxFuture, Lookup, OutOfReach};
+use crate::apps::Record;
+use crate::regions::{Catalogue, Own};
 
 /// The registry of pins, as discovery sees it.
 pub trait Pins: fmt::Debug + Send + Sync {
@@ -22,10 +26,21 @@ pub struct Wanted<'a> {
     pub app: &'a str,
     /// The document's name.
     pub document: &'a str,
-    /// The license region whose registry knows.
-    pub db_code: Option<&'a str>,
+    /// The number of the license region whose registry knows.
+    pub license: u8,
     /// The region closest to the client, by its token.
     pub prefer_region: Option<&'a str>,
+    /// Regions that its token is for; `None`: all.
+    pub regions: Option<&'a [Box<str>]>,
+    /// The app's record, which may allow some regions only.
+    pub record: Option<&'a Record>,
+}
+
+impl Wanted<'_> {
+    fn allows(&self, region: &str) -> bool {
+        let by_token = self.regions.is_none_or(|regions| regions.iter().any(|allowed| **allowed == *region));
+        by_token && self.record.is_none_or(|record| record.allows(region))
+    }
 }
 
 /// Where to open a document.
@@ -39,122 +54,224 @@ pub struct Located {
     pub is_new: bool,
 }
 
-/// Documents that are active on this node, by their full names (`{tenant}::{app}::{document}`). Data threads enter a
-/// document when it opens and remove it when its grace is over; each document has one thread.
+/// The registries of the license regions, and the catalogue of regions.
 ///
-/// Holds 128-bit keyed hashes, not names: about 20 bytes a document.
+/// What is pinned is remembered for a moment: many clients look for the same document when they all come back. A client that is
+/// sent to a region which has just left the document pins it there, or is redirected by that region, which goes by the registry.
 #[derive(Debug)]
-pub struct ActiveDocuments {
-    shards: Vec<Mutex<HashSet<u128>>>,
-    hashers: [RandomState; 2],
+pub struct RegistryPins {
+    lookup: Arc<Lookup>,
+    catalogue: Arc<Catalogue>,
+    own: Own,
+    pinned: Mutex<HashMap<Key, (Instant, Located)>>,
 }
 
-/// Few enough to be cheap, many enough that two threads seldom meet.
-const SHARDS: usize = 16;
+/// A license region's number, and a document in there.
+type Key = (u8, DocumentName);
 
-impl ActiveDocuments {
-    /// No active documents.
-    pub fn new() -> Self {
-        Self {
-            shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
-            hashers: [RandomState::new(), RandomState::new()],
+/// How long a document that is pinned counts as pinned.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// Documents remembered; one more, and those are forgotten whose time is up, else all.
+const PINNED_MAX: usize = 4096;
+
+impl RegistryPins {
+    /// Nothing is remembered yet.
+    pub fn new(lookup: Arc<Lookup>, catalogue: Arc<Catalogue>, own: Own) -> Self {
+        Self { lookup, catalogue, own, pinned: Mutex::default() }
+    }
+
+    async fn find(&self, wanted: Wanted<'_>) -> Result<Located, OutOfReach> {
+        let app = AppName(format!("{}::{}", wanted.tenant, wanted.app).into());
+        let document = DocumentName { app, name: wanted.document.into() };
+        let key = (wanted.license, document);
+        if let Some(pinned) = self.recall(&key) {
+            return Ok(pinned);
         }
+        let request = Request::Locate { document: key.1.clone() };
+        let Answer::Located(pin) = self.lookup.ask(wanted.license, request).await? else {
+            return Err(OutOfReach);
+        };
+        let Some(owner) = pin.map(|pin| pin.owner) else { return self.choose(&wanted) };
+        // What clients reach it by is best known to those who run it.
+        let known = self.catalogue.get(&owner.region).map(|place| place.url()).filter(|url| !url.is_empty());
+        let ws_url = if owner.ws_url.is_empty() { known.unwrap_or_default() } else { &owner.ws_url };
+        let located = Located { region: owner.region.to_string(), ws_url: ws_url.to_owned(), is_new: false };
+        self.remember(key, located.clone());
+        Ok(located)
     }
 
-    /// Enters a document.
-    pub fn insert(&self, full_name: &str) {
-        let hash = self.hash(full_name);
-        self.shard(hash).insert(hash);
+    /// The best region for a document that nobody holds. Where none is allowed it is this one, for which the token is refused.
+    fn choose(&self, wanted: &Wanted<'_>) -> Result<Located, OutOfReach> {
+        self.catalogue.own().see(self.own.sight());
+        let best = self.catalogue.best(wanted.prefer_region, |region| wanted.allows(region));
+        let place = best.unwrap_or(self.catalogue.own());
+        Ok(Located { region: place.name().to_owned(), ws_url: place.url().to_owned(), is_new: true })
     }
 
-    /// Removes a document.
-    pub fn remove(&self, full_name: &str) {
-        let hash = self.hash(full_name);
-        let mut shard = self.shard(hash);
-        shard.remove(&hash);
-        if shard.capacity() > 4 * shard.len() + 64 {
-            let keep = 2 * shard.len();
-            shard.shrink_to(keep);
+    fn recall(&self, key: &Key) -> Option<Located> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, located) = pinned.get(key)?;
+        (since.elapsed() < REMEMBERED).then(|| located.clone())
+    }
+
+    fn remember(&self, key: Key, located: Located) {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if pinned.len() >= PINNED_MAX {
+            pinned.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
         }
-    }
-
-    /// Whether it is active.
-    pub fn contains(&self, full_name: &str) -> bool {
-        let hash = self.hash(full_name);
-        self.shard(hash).contains(&hash)
-    }
-
-    /// How many are active.
-    pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn hash(&self, full_name: &str) -> u128 {
-        let [high, low] = &self.hashers;
-        u128::from(high.hash_one(full_name)) << 64 | u128::from(low.hash_one(full_name))
-    }
-
-    fn shard(&self, hash: u128) -> MutexGuard<'_, HashSet<u128>> {
-        lock(&self.shards[(hash >> 64) as usize % SHARDS])
+        if pinned.len() >= PINNED_MAX {
+            pinned.clear();
+        }
+        pinned.insert(key, (Instant::now(), located));
     }
 }
 
-impl Default for ActiveDocuments {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A set is whole whatever a thread was doing when it panicked.
-fn lock(shard: &Mutex<HashSet<u128>>) -> MutexGuard<'_, HashSet<u128>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The registry of a node that is alone: what it does not hold, nobody holds.
-#[derive(Debug)]
-pub struct LocalPins {
-    region: String,
-    ws_url: String,
-    active: Arc<ActiveDocuments>,
-}
-
-impl LocalPins {
-    /// `ws_url` is the region's base URL without a trailing slash.
-    pub fn new(region: impl Into<String>, ws_url: impl Into<String>, active: Arc<ActiveDocuments>) -> Self {
-        Self { region: region.into(), ws_url: ws_url.into(), active }
-    }
-}
-
-impl Pins for LocalPins {
+impl Pins for RegistryPins {
     fn locate<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Located, OutOfReach>> {
-        let Wanted { tenant, app, document, .. } = wanted;
-        let is_new = !self.active.contains(&format!("{tenant}::{app}::{document}"));
-        let located = Located { region: self.region.clone(), ws_url: self.ws_url.clone(), is_new };
-        Box::pin(std::future::ready(Ok(located)))
+        Box::pin(self.find(wanted))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-    #[test]
-    fn documents_are_active_between_insert_and_remove() {
-        let active = ActiveDocuments::new();
-        let names: Vec<String> = (0..1000).map(|n| format!("t::a::doc-{n}")).collect();
-        names.iter().for_each(|name| active.insert(name));
-        active.insert(&names[0]);
-        assert_eq!(active.len(), 1000);
-        assert!(active.contains("t::a::doc-7") && !active.contains("t::b::doc-7"));
-        names.iter().for_each(|name| active.remove(name));
-        active.remove("t::a::never-there");
-        assert!(active.is_empty());
-        let capacity: usize = active.shards.iter().map(|shard| lock(shard).capacity()).sum();
-        assert!(capacity <= SHARDS * 64, "{capacity} places for nothing");
+    use pinwire_registry::{Answering, Claimed, Embedded, Node, NodeView, Registry};
+    use pinwire_token::OwnLimits;
+
+    use super::*;
+    use crate::cluster::ClusterStats;
+    use crate::config::{RegionEntry, RegionStatus};
+    use crate::control::Health;
+    use crate::regions::Sight;
+
+    /// Counts what it is asked.
+    #[derive(Clone)]
+    struct Counted(Embedded, Arc<AtomicU64>);
+
+    impl Registry for Counted {
+        fn ask(&self, request: Request) -> Answering {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.ask(request)
+        }
+    }
+
+    struct Place {
+        registries: [Counted; 2],
+        pins: RegistryPins,
+        catalogue: Arc<Catalogue>,
+    }
+
+    fn place() -> Place {
+        let registries = [1, 2].map(|life| Counted(Embedded::new(life), Arc::default()));
+        let entry = |name: &str| RegionEntry {
+            name: name.to_owned(),
+            url: format!("wss://{name}.example.net"),
+            status: RegionStatus::Live,
+            area: None,
+        };
+        let entries = ["eu-central-1", "us-east-1", "us-east-2"].map(entry);
+        let catalogue = Arc::new(Catalogue::new("eu-central-1", "wss://eu-central-1.example.net", &entries));
+        let own = Own {
+            health: Arc::new(Health::default()),
+            connections: Arc::new(AtomicU32::new(0)),
+            max_connections: 10,
+            shortage: crate::overload::Shortage::default(),
+        };
+        let links = registries.clone();
+        let open = move || links.iter().map(|link| Arc::new(link.clone()) as Arc<dyn Registry>).collect();
+        let lookup = Arc::new(Lookup::new(Box::new(open), Arc::new(ClusterStats::default())));
+        let pins = RegistryPins::new(lookup, Arc::clone(&catalogue), own);
+        Place { registries, pins, catalogue }
+    }
+
+    impl Place {
+        /// A node of that region claims `t::a::doc` in a license region.
+        async fn claim(&self, license: usize, region: &str, ws_url: &str) {
+            let node = Node { region: region.into(), name: "n".into(), life: 1 };
+            let (ws_url, peer_address, version) = (ws_url.into(), "".into(), "1".into());
+            let view = NodeView { node: node.clone(), ws_url, peer_address, version };
+            let registry = &self.registries[license].0;
+            registry.ask(Request::Register { node: view, lease_us: 20_000_000 }).await.unwrap();
+            let document = DocumentName { app: AppName("t::a".into()), name: "doc".into() };
+            let (nonce, hold, max_documents, grace_us) = (7, 1, 10, 0);
+            let claim = Request::Claim { document, node, nonce, hold, max_documents, grace_us };
+            let answer = registry.ask(claim).await.unwrap();
+            assert!(matches!(answer, Answer::Claimed(Claimed::Held { is_new: true, .. })), "{answer:?}");
+        }
+    }
+
+    const WANTED: Wanted<'_> = Wanted {
+        tenant: "t",
+        app: "a",
+        document: "doc",
+        license: 1,
+        prefer_region: None,
+        regions: None,
+        record: None,
+    };
+
+    fn located(region: &str, ws_url: &str, is_new: bool) -> Result<Located, OutOfReach> {
+        Ok(Located { region: region.to_owned(), ws_url: ws_url.to_owned(), is_new })
+    }
+
+    #[tokio::test]
+    async fn a_document_that_is_pinned_anywhere_is_found_there() {
+        let place = place();
+        let idle = place.pins.locate(WANTED).await;
+        assert_eq!(idle, located("eu-central-1", "wss://eu-central-1.example.net", true));
+        place.claim(1, "ap-south-1", "wss://ap.example.net").await;
+        let wanted = Wanted { prefer_region: Some("us-east-1"), ..WANTED };
+        assert_eq!(place.pins.locate(wanted).await, located("ap-south-1", "wss://ap.example.net", false));
+        let elsewhere = place.pins.locate(Wanted { license: 0, ..WANTED }).await;
+        assert!(elsewhere.is_ok_and(|located| located.is_new), "names are of one license region");
+        assert_eq!(place.pins.locate(Wanted { document: "x", license: 2, ..WANTED }).await, Err(OutOfReach));
+    }
+
+    #[tokio::test]
+    async fn where_a_document_is_pinned_is_remembered_for_a_moment_and_idle_ones_are_not() {
+        let place = place();
+        let asked = &place.registries[1].1;
+        for _ in 0..3 {
+            place.pins.locate(WANTED).await.unwrap();
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        place.claim(1, "us-east-1", "").await;
+        for _ in 0..100 {
+            let found = place.pins.locate(WANTED).await;
+            assert_eq!(
+                found,
+                located("us-east-1", "wss://us-east-1.example.net", false),
+                "from the catalogue"
+            );
+        }
+        assert!(asked.load(Ordering::Relaxed) < 60, "{asked:?}");
+        for n in 0..2 * PINNED_MAX {
+            let name = DocumentName { app: AppName("t::a".into()), name: n.to_string().into() };
+            place
+                .pins
+                .remember((0, name), Located { region: String::new(), ws_url: String::new(), is_new: false });
+        }
+        assert!(place.pins.pinned.lock().unwrap().len() <= PINNED_MAX);
+    }
+
+    #[tokio::test]
+    async fn an_idle_document_is_best_opened_where_the_token_and_the_app_allow_it() {
+        let place = place();
+        let best = async |wanted: Wanted<'_>| place.pins.locate(wanted).await.unwrap().region;
+        let preferred = Wanted { prefer_region: Some("us-east-1"), ..WANTED };
+        assert_eq!(best(preferred).await, "us-east-1");
+        let unreachable = Sight::missed(None);
+        place.catalogue.get("us-east-1").unwrap().see(unreachable);
+        assert_eq!(best(preferred).await, "us-east-2", "its sibling");
+        let eu: [Box<str>; 1] = ["eu-central-1".into()];
+        assert_eq!(best(Wanted { regions: Some(&eu), ..preferred }).await, "eu-central-1");
+        let us: Box<[Box<str>]> = ["us-east-2".into()].into();
+        let record = Record { limits: OwnLimits::default(), regions: Some(us), ..Record::default() };
+        assert_eq!(best(Wanted { record: Some(&record), ..WANTED }).await, "us-east-2");
+        let nowhere = Wanted { regions: Some(&eu), record: Some(&record), ..WANTED };
+        assert_eq!(best(nowhere).await, "eu-central-1", "for which it is refused");
+        place.pins.own.health.set(crate::control::Status::Draining);
+        assert_eq!(best(WANTED).await, "us-east-2");
     }
 }

@@ -11,7 +11,7 @@ use axum::routing::get;
 
 use super::problem::Problem;
 use super::traced::{Tracing, traced};
-use super::{Services, discovery, health, metrics, page, usage};
+use super::{Services, discovery, health, metrics, page, regions, usage};
 
 pub(crate) type Shared = State<Arc<Services>>;
 
@@ -19,6 +19,7 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
     let for_browsers = Router::new()
         .route("/discovery", get(discovery::answer).options(preflight))
         .route("/usage", get(usage::answer).options(preflight))
+        .route("/regions", get(regions::answer).options(preflight))
         .route("/health", get(health::answer).options(preflight))
         .method_not_allowed_fallback(async || Problem::Method)
         .route_layer(map_response(readable_by_pages));

@@ -4,9 +4,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use pinwire_protocol::document::name::NameRules;
+use pinwire_registry::{Answering, AppName, DocumentName, Embedded, NodeView, Registry, Request};
 use pinwire_token::mint::merge;
 use pinwire_token::{Key, KeySet, SigningKey, mint};
 use serde_json::{Value, json};
@@ -15,8 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::socket::Socket;
 use super::thread::serve_connection;
 use super::*;
-use crate::apps::Apps;
-use crate::config::{AddressLimits, Config, HttpLimits};
+use crate::apps::{Apps, start_lookups};
+use crate::config::{AddressLimits, Cluster, Config, HttpLimits, RegionEntry, RegionStatus};
+use crate::regions::{Catalogue, Own};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const LIMITS: HttpLimits = HttpLimits {
@@ -30,7 +34,8 @@ const LIMITS: HttpLimits = HttpLimits {
 struct Node {
     door: HttpDoor,
     control: Control,
-    active: Arc<ActiveDocuments>,
+    registry: Embedded,
+    catalogue: Arc<Catalogue>,
     apps: Arc<Apps>,
     health: Arc<Health>,
     listener: TcpListener,
@@ -42,11 +47,13 @@ impl Node {
     }
 
     fn with(limits: HttpLimits, change: impl FnOnce(&mut Services)) -> Self {
-        let (mut services, active, apps) = services();
+        let (mut services, registry) = services();
         change(&mut services);
-        let health = Arc::clone(&services.health);
+        let (health, apps) = (Arc::clone(&services.own.health), Arc::clone(&services.apps));
+        let catalogue = Arc::clone(&services.catalogue);
         let (door, control) = start(services, limits).unwrap();
-        Self { door, control, active, apps, health, listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { door, control, registry, catalogue, apps, health, listener }
     }
 
     /// A client and the node's end of its connection.
@@ -78,19 +85,53 @@ fn config(keys: KeySet) -> Config {
     Config::dev("127.0.0.1:0".parse().unwrap(), 1, keys)
 }
 
-fn services() -> (Services, Arc<ActiveDocuments>, Arc<Apps>) {
-    let active = Arc::new(ActiveDocuments::new());
+/// A registry that never answers.
+struct Silent;
+
+impl Registry for Silent {
+    fn ask(&self, _: Request) -> Answering {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn lookup(registry: impl Registry + Clone + 'static) -> Arc<Lookup> {
+    let open = move || -> Vec<Arc<dyn Registry>> { vec![Arc::new(registry.clone())] };
+    Arc::new(Lookup::new(Box::new(open), Arc::default()))
+}
+
+fn services() -> (Services, Embedded) {
     let apps = Arc::new(Apps::new());
     let keys = KeySet::from_iter([Key::from_secret(SECRET).unwrap()]);
+    let registry = Embedded::new(1);
+    let region = |name: &str, status| RegionEntry {
+        name: name.to_owned(),
+        url: format!("wss://{name}.example.net"),
+        status,
+        area: Some("Ohio".to_owned()),
+    };
+    let entries = [region("us-east-2", RegionStatus::Live), region("ap-south-1", RegionStatus::ComingSoon)];
+    let catalogue = Arc::new(Catalogue::new("eu-central-1", "wss://eu-central-1.example.net", &entries));
+    let own = Own {
+        health: Arc::new(Health::default()),
+        connections: Arc::new(AtomicU32::new(25)),
+        max_connections: 100,
+        shortage: crate::overload::Shortage::default(),
+    };
+    let lookup = lookup(registry.clone());
     let services = Services {
         region: "eu-central-1".to_owned(),
         live: Arc::new(Live::new(&config(keys), Instant::now()).unwrap()),
         known_db_codes: vec!["aws-eu-west-1".to_owned()],
+        cluster: Cluster::alone(),
+        apps: Arc::clone(&apps),
+        records: Arc::default(),
+        pins: Arc::new(RegistryPins::new(lookup, Arc::clone(&catalogue), own.clone())),
+        catalogue,
+        own,
+        stats: Arc::default(),
         names: NameRules::default(),
         trusted_proxies: Vec::new(),
-        pins: Arc::new(LocalPins::new("eu-central-1", "wss://eu-central-1.example.net", Arc::clone(&active))),
-        usage: Arc::new(LocalUsage(Arc::clone(&apps))),
-        health: Arc::new(Health::default()),
+        usage: Arc::new(LocalUsage(apps)),
         max_connections: 100,
         threads: None,
         store: None,
@@ -98,7 +139,23 @@ fn services() -> (Services, Arc<ActiveDocuments>, Arc<Apps>) {
         key_numbers: Arc::default(),
         traces: None,
     };
-    (services, active, apps)
+    (services, registry)
+}
+
+/// Asks a registry in this process.
+fn asked(registry: &Embedded, request: Request) -> pinwire_registry::Answer {
+    registry.ask(request).now_or_never().unwrap().unwrap()
+}
+
+/// A node of that region opens `t::a::{name}`.
+fn open(registry: &Embedded, region: &str, name: &str) {
+    let node = pinwire_registry::Node { region: region.into(), name: "n".into(), life: 1 };
+    let ws_url = format!("wss://{region}.example.net").into();
+    let view = NodeView { node: node.clone(), ws_url, peer_address: "".into(), version: "1".into() };
+    asked(registry, Request::Register { node: view, lease_us: 20_000_000 });
+    let document = DocumentName { app: AppName("t::a".into()), name: name.into() };
+    let (nonce, hold, max_documents, grace_us) = (7, 1, 10, 0);
+    asked(registry, Request::Claim { document, node, nonce, hold, max_documents, grace_us });
 }
 
 fn token(changes: Value) -> String {
@@ -182,8 +239,10 @@ fn discovery_tells_where_a_document_is_open_and_whether_it_is_new() {
     assert_eq!(answer.body, expected);
     assert_eq!(answer.header("content-type"), Some("application/json"));
 
-    node.active.insert("t::a::my-doc");
-    assert_eq!(node.get("/discovery?documentName=my-doc", &with_token).body["isNew"], false);
+    open(&node.registry, "us-east-1", "my-doc");
+    let pinned =
+        json!({ "region": "us-east-1", "url": "wss://us-east-1.example.net/my-doc", "isNew": false });
+    assert_eq!(node.get("/discovery?documentName=my-doc", &with_token).body, pinned);
     let other = bearer(json!({ "tenantid": "u" }));
     assert_eq!(node.get("/discovery?documentName=my-doc", &other).body["isNew"], true);
 }
@@ -544,4 +603,146 @@ async fn a_registry_that_does_not_answer_becomes_a_503_in_time() {
     let took = begun.elapsed();
     assert!((LIMITS.answer_deadline..LIMITS.answer_deadline * 2).contains(&took), "{took:?}");
     assert!(answers.contains("HTTP/1.1 503") && answers.contains("retry-after: "), "{answers}");
+}
+
+#[test]
+fn regions_are_told_with_what_is_known_of_them() {
+    let node = Node::start();
+    let preflight = node.ask("OPTIONS /regions HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(preflight.status(), 204);
+    let answer = node.get("/regions", "Origin: https://e.com\r\n");
+    assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (200, Some("*")));
+    assert_rfc3339_utc(&answer.body["timestamp"]);
+    let expected = json!([
+        {
+            "name": "eu-central-1", "url": "wss://eu-central-1.example.net", "status": "live", "area": null,
+            "roundTripMs": 0.0, "health": "healthy", "occupancy": 0.25,
+        },
+        {
+            "name": "us-east-2", "url": "wss://us-east-2.example.net", "status": "live", "area": "Ohio",
+            "roundTripMs": null, "health": null, "occupancy": null,
+        },
+        {
+            "name": "ap-south-1", "url": "wss://ap-south-1.example.net", "status": "coming-soon", "area": "Ohio",
+            "roundTripMs": null, "health": null, "occupancy": null,
+        },
+    ]);
+    assert_eq!((&answer.body["region"], &answer.body["regions"]), (&json!("eu-central-1"), &expected));
+    let sight = crate::regions::Sight::answered(
+        None,
+        Duration::from_micros(12_345),
+        crate::regions::Condition::Degraded,
+        Some(0.5),
+    );
+    node.catalogue.get("us-east-2").unwrap().see(sight);
+    let seen = &node.get("/regions", "").body["regions"][1];
+    assert_eq!(
+        (&seen["roundTripMs"], &seen["health"], &seen["occupancy"]),
+        (&json!(12.3), &json!("degraded"), &json!(0.5))
+    );
+    assert_eq!(node.get("/health", "").body["occupancy"], 0.25);
+}
+
+#[test]
+fn discovery_and_usage_say_try_again_when_the_registry_does_not_answer() {
+    let silent = lookup_of_silent();
+    let node = Node::with(LIMITS, |services| {
+        services.pins = Arc::new(RegistryPins::new(
+            Arc::clone(&silent),
+            Arc::clone(&services.catalogue),
+            services.own.clone(),
+        ));
+        services.usage = Arc::new(RegistryUsage(silent));
+    });
+    let with_token = bearer(json!({}));
+    for target in ["/discovery?documentName=d", "/usage"] {
+        let answer = node.get(target, &with_token);
+        assert_eq!((answer.status(), &answer.body["error"]), (503, &json!("unavailable")), "{target}");
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(node.get("/health", "").status(), 200);
+}
+
+fn lookup_of_silent() -> Arc<Lookup> {
+    let open = || -> Vec<Arc<dyn Registry>> { vec![Arc::new(Silent)] };
+    Arc::new(Lookup::new(Box::new(open), Arc::default()))
+}
+
+#[test]
+fn usage_over_all_regions_comes_from_the_registry() {
+    let node = Node::with(LIMITS, |services| {
+        let registry = Embedded::new(2);
+        open(&registry, "us-east-1", "one");
+        open(&registry, "us-east-1", "two");
+        services.usage = Arc::new(RegistryUsage(lookup(registry)));
+    });
+    let usage = &node.get("/usage", &bearer(json!({}))).body["usage"];
+    assert_eq!((&usage["documents"]["current"], &usage["documents"]["limit"]), (&json!(2), &json!(1000)));
+}
+
+const PUBLIC: &str =
+    r#"{"kty":"OKP","crv":"Ed25519","kid":"of-the-app","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+/// RFC 8037, appendix A.1, as PKCS #8.
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+
+#[test]
+fn an_apps_record_counts_where_its_token_does_not_say_and_before_the_configuration() {
+    let mut thread = None;
+    let node = Node::with(LIMITS, |services| {
+        let registry = Embedded::new(2);
+        let text = format!(
+            r#"{{"limits":{{"maxDocuments":7,"maxConnections":9}},"regions":["us-east-2"],"keys":[{PUBLIC}]}}"#
+        );
+        let app = AppName("t::recorded".into());
+        asked(&registry, Request::PutApp { app, version: 0, record: Some(text.as_str().into()) });
+        let (records, lookups) =
+            start_lookups(move || vec![Arc::new(registry) as Arc<dyn Registry>]).unwrap();
+        services.records = records;
+        thread = Some(lookups);
+    });
+    let limits = |answer: &Answer| {
+        let usage = &answer.body["usage"];
+        (usage["connections"]["limit"].clone(), usage["documents"]["limit"].clone())
+    };
+    let said = json!({ "appId": "recorded", "limits": { "maxConnections": 3, "maxDocuments": null } });
+    let mixed = node.get("/usage", &bearer(said));
+    assert_eq!(limits(&mixed), (json!(3), json!(7)));
+    let unrecorded = node.get("/usage", &bearer(json!({ "limits": { "maxDocuments": null } })));
+    assert_eq!(limits(&unrecorded), (json!(4), json!(500)));
+
+    let chosen = node.get("/discovery?documentName=d", &bearer(json!({ "appId": "recorded" })));
+    assert_eq!((chosen.status(), &chosen.body["region"]), (200, &json!("us-east-2")), "{chosen:?}");
+    let refused = node.get(
+        "/discovery?documentName=d",
+        &bearer(json!({ "appId": "recorded", "regions": ["eu-central-1"] })),
+    );
+    assert_eq!(refused.status(), 403, "{refused:?}");
+
+    let key = SigningKey::from_private_pem(PRIVATE).unwrap().with_id("of-the-app");
+    let by_app = |app: &str, tenant: &str| {
+        let claims = json!({
+            "aud": "pinwire", "scope": "pinwire", "tenantid": tenant, "appId": app, "exp": 9_999_999_999u64,
+        });
+        let token = mint(&key, &claims).unwrap();
+        node.get("/usage", &format!("Authorization: Bearer {token}\r\n"))
+    };
+    assert_eq!(limits(&by_app("recorded", "t")), (json!(9), json!(7)));
+    assert_eq!(by_app("another", "t").status(), 401);
+    assert_eq!(by_app("recorded", "u").status(), 401);
+    drop(thread);
+}
+
+#[test]
+fn an_app_that_names_another_license_region_than_before_is_refused() {
+    let node = Node::with(LIMITS, |services| services.known_db_codes.push("aws-us-east-1".to_owned()));
+    node.apps.enter("t", "a", Some("aws-eu-west-1"), 0).unwrap();
+    for target in ["/usage", "/discovery?documentName=d"] {
+        let answer = node.get(target, &bearer(json!({ "dbCode": "aws-us-east-1" })));
+        assert_eq!(answer.status(), 403);
+        assert_eq!(
+            answer.body["message"],
+            "dbCode aws-us-east-1: the app is of license region aws-eu-west-1"
+        );
+        assert_eq!(node.get(target, &bearer(json!({ "dbCode": "aws-eu-west-1" }))).status(), 200);
+    }
 }

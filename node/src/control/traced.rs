@@ -11,7 +11,7 @@ use axum::response::Response;
 use crate::traces::{Parent, Queue, Record, Recorder, What};
 
 /// Routes that are told apart: what else clients ask for is theirs to choose, and no part of a trace.
-const ROUTES: [&str; 5] = ["/", "/discovery", "/usage", "/health", "/metrics"];
+const ROUTES: [&str; 6] = ["/", "/discovery", "/usage", "/regions", "/health", "/metrics"];
 
 /// Chooses requests to trace.
 #[derive(Debug)]

@@ -6,20 +6,26 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use pinwire_token::{Claims, Request};
+use pinwire_registry::{Answer, AppName};
+use pinwire_token::{Claims, Limits, Request};
 use serde::Serialize;
 
-use super::caller::Caller;
+use super::caller::{Bearer, Caller};
 use super::problem::{self, Problem};
 use super::routes::Shared;
-use super::{BoxFuture, OutOfReach, Services};
+use super::{BoxFuture, Lookup, OutOfReach, Services};
 use crate::apps::Apps;
 use crate::limits::Asking;
 
 /// What apps use, over all regions.
 pub trait Usage: fmt::Debug + Send + Sync {
     /// What the app uses now.
-    fn current<'a>(&'a self, tenant: &'a str, app: &'a str) -> BoxFuture<'a, Result<Current, OutOfReach>>;
+    fn current<'a>(
+        &'a self,
+        license: u8,
+        tenant: &'a str,
+        app: &'a str,
+    ) -> BoxFuture<'a, Result<Current, OutOfReach>>;
 }
 
 /// What an app uses.
@@ -36,7 +42,12 @@ pub struct Current {
 pub struct LocalUsage(pub Arc<Apps>);
 
 impl Usage for LocalUsage {
-    fn current<'a>(&'a self, tenant: &'a str, app: &'a str) -> BoxFuture<'a, Result<Current, OutOfReach>> {
+    fn current<'a>(
+        &'a self,
+        _: u8,
+        tenant: &'a str,
+        app: &'a str,
+    ) -> BoxFuture<'a, Result<Current, OutOfReach>> {
         let current = self.0.get(tenant, app).map_or_else(Current::default, |app| Current {
             connections: app.connections(),
             documents: app.documents(),
@@ -45,14 +56,38 @@ impl Usage for LocalUsage {
     }
 }
 
+/// Usage over all regions, as the registries of the license regions know it.
+#[derive(Debug)]
+pub struct RegistryUsage(pub Arc<Lookup>);
+
+impl Usage for RegistryUsage {
+    fn current<'a>(
+        &'a self,
+        license: u8,
+        tenant: &'a str,
+        app: &'a str,
+    ) -> BoxFuture<'a, Result<Current, OutOfReach>> {
+        Box::pin(async move {
+            let app = AppName(format!("{tenant}::{app}").into());
+            match self.0.ask(license, pinwire_registry::Request::Usage { app }).await? {
+                Answer::Used(used) => {
+                    Ok(Current { connections: used.connections, documents: used.documents })
+                }
+                _ => Err(OutOfReach),
+            }
+        })
+    }
+}
+
 pub(crate) async fn answer(State(services): Shared, caller: Caller) -> Response {
     match caller.identify(&services, Asking::Usage).await {
-        Ok(claims) => caller.answer(&claims, report(&services, &caller, &claims).await),
+        Ok(bearer) => caller.answer(&bearer.claims, report(&services, &caller, &bearer).await),
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn report(services: &Services, caller: &Caller, claims: &Claims) -> Result<Response, Problem> {
+async fn report(services: &Services, caller: &Caller, bearer: &Bearer) -> Result<Response, Problem> {
+    let claims = &bearer.claims;
     let asked = Request {
         origin: caller.origin(),
         document: None,
@@ -60,8 +95,10 @@ async fn report(services: &Services, caller: &Caller, claims: &Claims) -> Result
         known_db_codes: &services.known_db_codes,
     };
     pinwire_token::authorize(claims, &asked)?;
-    let current = services.usage.current(&claims.tenant, &claims.app).await?;
-    Ok(Json(Report::new(claims, current)).into_response())
+    let license = services.license(claims)?;
+    let current = services.usage.current(license, &claims.tenant, &claims.app).await?;
+    let limits = bearer.limits(services);
+    Ok(Json(Report::new(claims, &limits, current)).into_response())
 }
 
 #[derive(Serialize)]
@@ -89,9 +126,9 @@ struct Gauge {
 }
 
 impl<'a> Report<'a> {
-    fn new(claims: &'a Claims, current: Current) -> Self {
-        let connections = Gauge::new(current.connections, claims.limits.max_connections);
-        let documents = Gauge::new(current.documents, claims.limits.max_documents);
+    fn new(claims: &'a Claims, limits: &Limits, current: Current) -> Self {
+        let connections = Gauge::new(current.connections, limits.max_connections);
+        let documents = Gauge::new(current.documents, limits.max_documents);
         Self {
             tenant_id: &claims.tenant,
             app_id: &claims.app,

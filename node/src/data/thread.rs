@@ -26,7 +26,7 @@ use crate::admin::Events;
 use crate::apps::Apps;
 use crate::cluster::{Claimed, Gates};
 use crate::config::Config;
-use crate::control::{ActiveDocuments, HandOver, HttpDoor, busy_answer, retry_after_secs};
+use crate::control::{HandOver, HttpDoor, busy_answer, retry_after_secs};
 use crate::limits::{AddressLimiter, Asking};
 use crate::live::Live;
 use crate::memory;
@@ -51,9 +51,8 @@ pub(crate) struct Shared {
     /// Whether the node may serve.
     pub(crate) gates: Arc<Gates>,
     pub(crate) apps: Arc<Apps>,
-    pub(crate) active: Arc<ActiveDocuments>,
     /// Upgraded connections of all threads.
-    pub(crate) connections: AtomicU32,
+    pub(crate) connections: Arc<AtomicU32>,
     /// What happens is told here, where somebody may ask.
     pub(crate) events: Option<Arc<Events>>,
 }
@@ -745,7 +744,6 @@ impl DataThread {
             Effect::Socket(slot, action) => self.actions.push((slot, Action::Socket(action))),
             Effect::Move(slot, target) => self.actions.push((slot, Action::Move(target))),
             Effect::Open(document, name) => {
-                self.shared.active.insert(&name.to_string());
                 if self.opening.len() < TRACED_OPENINGS_MAX && self.recorder.is_chosen() {
                     self.opening.push((document, Instant::now()));
                 }
@@ -759,8 +757,7 @@ impl DataThread {
                 let reply = self.mailbox.clone();
                 self.jobs.push_back(Box::new(Job { document, compaction, reply }));
             }
-            Effect::Closed(document, name) => {
-                self.shared.active.remove(&name.to_string());
+            Effect::Closed(document, _) => {
                 // Whom a stopping node sends away comes back to what was there.
                 if self.stopping_since.is_none() {
                     self.store.end(document);

@@ -26,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) jwks: jwks::Snapshot,
     /// What became of traces, where there are any.
     pub(crate) traces: Option<Counted>,
+    /// Its part in the system of many.
+    pub(crate) cluster: Vec<MetricFamily>,
     /// What each certificate is called, and when it ends, Unix time.
     pub(crate) certificates: Vec<(String, i64)>,
 }
@@ -72,6 +74,7 @@ pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&store
     families.extend(thread_families(threads));
     families.extend(time_families(threads));
     families.extend(store.into_iter().flat_map(store_families));
+    families.extend(node.cluster.iter().cloned());
     families.extend(process_families(&Process::read()));
     let mut text = Vec::new();
     // Writing to memory does not fail, and the families are well-formed: a test encodes them all.
@@ -334,7 +337,7 @@ fn process_families(process: &Process) -> Vec<MetricFamily> {
     families.into_iter().flatten().collect()
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+pub(super) fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
@@ -343,14 +346,14 @@ fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> Met
     family
 }
 
-fn label(name: &str, value: &str) -> LabelPair {
+pub(super) fn label(name: &str, value: &str) -> LabelPair {
     let mut label = LabelPair::default();
     label.set_name(name.to_owned());
     label.set_value(value.to_owned());
     label
 }
 
-fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
+pub(super) fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut gauge = Gauge::default();
     gauge.set_value(value);
     let mut metric = Metric::from_label(labels);
@@ -358,7 +361,7 @@ fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
     metric
 }
 
-fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
+pub(super) fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut counter = Counter::default();
     counter.set_value(value);
     let mut metric = Metric::from_label(labels);
@@ -366,7 +369,7 @@ fn counter(labels: Vec<LabelPair>, value: f64) -> Metric {
     metric
 }
 
-fn histogram(name: &str, help: &str, times: &Histogram) -> MetricFamily {
+pub(super) fn histogram(name: &str, help: &str, times: &Histogram) -> MetricFamily {
     let bucket = |(bound, count)| {
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(bound);
@@ -397,6 +400,7 @@ mod tests {
             keys: (1, 3),
             jwks: jwks::Snapshot { fetches: [1, 2, 3], urls: 2, age_seconds: f64::INFINITY },
             certificates,
+            cluster: Vec::new(),
             traces: Some(Counted::default()),
         }
     }

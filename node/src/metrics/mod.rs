@@ -6,14 +6,17 @@
 //! | `refused` | what was turned away, by reason, and what of it the log is told |
 //! | `report` | what a data thread hands over, and how it is asked |
 //! | `process` | what the kernel knows of the process |
+//! | `cluster` | a node's part in the system of many |
 //! | `exposition` | Prometheus' text |
 
+mod cluster;
 mod exposition;
 mod histogram;
 mod process;
 mod refused;
 mod report;
 
+pub(crate) use cluster::{Parts, families as cluster_families};
 pub(crate) use exposition::{CONTENT_TYPE, Node, text};
 pub(crate) use histogram::Histogram;
 pub(crate) use process::Process;

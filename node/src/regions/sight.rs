@@ -36,6 +36,18 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// As it is written.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
     /// Whether new clients may come.
     #[must_use]
     pub fn is_up(self) -> bool {
@@ -60,7 +72,7 @@ const MISSES: u32 = 2;
 impl Sight {
     /// It answered.
     #[must_use]
-    pub(super) fn answered(
+    pub(crate) fn answered(
         before: Option<Self>,
         took: Duration,
         condition: Condition,
@@ -76,7 +88,7 @@ impl Sight {
 
     /// It did not answer.
     #[must_use]
-    pub(super) fn missed(before: Option<Self>) -> Self {
+    pub(crate) fn missed(before: Option<Self>) -> Self {
         let unreachable =
             Self { round_trip: None, condition: Condition::Unreachable, occupancy: None, misses: MISSES };
         match before {

@@ -1,0 +1,136 @@
+//! What a node counts of its part in the system. Threads count, `/metrics` and operators read.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::metrics::Histogram;
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Count {
+    /// One more.
+    pub fn one(&self) {
+        self.more(1);
+    }
+
+    /// So many more.
+    pub fn more(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Level {
+    /// It is this now.
+    pub fn set(&self, now: u64) {
+        self.0.store(now, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Times, noted by threads that are in no hurry.
+#[derive(Debug, Default)]
+pub struct Times(Mutex<Histogram>);
+
+impl Times {
+    /// Something took so long.
+    pub fn note(&self, took: Duration) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).note(took);
+    }
+
+    pub(crate) fn get(&self) -> Histogram {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct ClusterStats {
+    /// Documents that this node holds or is claiming.
+    pub pins: Level,
+    /// Claims that were granted.
+    pub claims_held: Count,
+    /// Claims for a document that another region has.
+    pub claims_elsewhere: Count,
+    /// Claims refused since the app has as many documents as it may.
+    pub claims_limited: Count,
+    /// Claims that could not be decided: clients come again.
+    pub claims_put_off: Count,
+    /// Documents that another region took over while they were open here.
+    pub pins_lost: Count,
+    /// Requests of the lease and the pins to registries.
+    pub registry_asked: Count,
+    /// Those that were not answered.
+    pub registry_unanswered: Count,
+    /// How long answered ones took.
+    pub registry_times: Times,
+    /// Times that the lease ran out before it was renewed.
+    pub lease_lapses: Count,
+    /// 0: valid, 1: it ran out and is not yet looked at, 2: it ran out and the registry is out of reach.
+    pub lease_state: Level,
+    /// Milliseconds for which the lease is still good: of that which ends first.
+    pub lease_left_ms: Level,
+    /// Clients sent to another region.
+    pub redirects: Count,
+    /// Documents whose session this node has open in the region's Redis.
+    pub sessions: Level,
+    /// Appends to the region's Redis.
+    pub session_appends: Count,
+    /// Updates in them.
+    pub session_updates: Count,
+    /// Requests to the region's Redis that were not answered.
+    pub session_unanswered: Count,
+    /// How long answered ones took.
+    pub session_times: Times,
+    /// Documents loaded again since something of them was missed, or the store had lost something.
+    pub session_reloads: Count,
+    /// Links to nodes of other regions that are up.
+    pub relay_links: Level,
+    /// Sessions carried to another region.
+    pub relay_sessions_out: Level,
+    /// Sessions carried here from another region.
+    pub relay_sessions_in: Level,
+    /// Bytes sent to other regions for relayed sessions.
+    pub relay_bytes_out: Count,
+    /// Bytes received.
+    pub relay_bytes_in: Count,
+    /// Relayed sessions refused or ended since a link was down or full.
+    pub relay_refused: Count,
+    /// Questions of HTTP and operators that registries answered.
+    pub lookups_answered: Count,
+    /// Those that they did not.
+    pub lookups_unanswered: Count,
+    /// How long they took.
+    pub lookup_times: Times,
+}
+
+impl ClusterStats {
+    /// A question of HTTP or of an operator came to its end.
+    pub(crate) fn looked_up(&self, took: Duration, is_answered: bool) {
+        if is_answered { &self.lookups_answered } else { &self.lookups_unanswered }.one();
+        self.lookup_times.note(took);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lookups(&self) -> (u64, u64) {
+        (self.lookups_answered.get(), self.lookups_unanswered.get())
+    }
+}

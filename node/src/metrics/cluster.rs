@@ -1,0 +1,234 @@
+//! Numbers of a node's part in the system.
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::exposition::{counter, family, gauge, histogram, label};
+use crate::cluster::ClusterStats;
+use crate::regions::{Catalogue, Place};
+
+/// What there is of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    /// Sessions are in the region's Redis.
+    pub(crate) has_sessions: bool,
+    /// Nodes have links to each other.
+    pub(crate) has_peers: bool,
+}
+
+/// A counter by a label of few values: their words, with their counts.
+type Words = Vec<(&'static str, u64)>;
+
+fn by_word(name: &str, help: &str, label_name: &str, words: Words) -> MetricFamily {
+    let one = |(word, count)| counter(vec![label(label_name, word)], count as f64);
+    family(name, help, MetricType::COUNTER, words.into_iter().map(one).collect())
+}
+
+fn total(name: &str, help: &str, count: u64) -> MetricFamily {
+    family(name, help, MetricType::COUNTER, vec![counter(Vec::new(), count as f64)])
+}
+
+fn level(name: &str, help: &str, value: f64) -> MetricFamily {
+    family(name, help, MetricType::GAUGE, vec![gauge(Vec::new(), value)])
+}
+
+/// All that there is to tell.
+pub(crate) fn families(stats: &ClusterStats, parts: Parts, catalogue: &Catalogue) -> Vec<MetricFamily> {
+    let mut families = pins(stats);
+    if parts.has_sessions {
+        families.extend(sessions(stats));
+    }
+    if parts.has_peers {
+        families.extend(relays(stats));
+    }
+    families.extend(regions(catalogue));
+    families
+}
+
+fn pins(stats: &ClusterStats) -> Vec<MetricFamily> {
+    let claims = vec![
+        ("held", stats.claims_held.get()),
+        ("elsewhere", stats.claims_elsewhere.get()),
+        ("limit", stats.claims_limited.get()),
+        ("try_again", stats.claims_put_off.get()),
+    ];
+    let asked = stats.registry_asked.get();
+    let unanswered = stats.registry_unanswered.get();
+    let lookups =
+        vec![("answered", stats.lookups_answered.get()), ("unanswered", stats.lookups_unanswered.get())];
+    vec![
+        level("pinwire_pins", "Documents that this node holds or is claiming.", stats.pins.get() as f64),
+        by_word("pinwire_claims_total", "Claims of documents, by what came of them.", "outcome", claims),
+        total(
+            "pinwire_pins_lost_total",
+            "Documents that another region took over while they were open here.",
+            stats.pins_lost.get(),
+        ),
+        total("pinwire_redirects_total", "Clients sent to another region.", stats.redirects.get()),
+        total("pinwire_registry_requests_total", "Requests of leases and pins to registries.", asked),
+        total("pinwire_registry_failures_total", "Those that were not answered.", unanswered),
+        histogram(
+            "pinwire_registry_seconds",
+            "A request of leases and pins to a registry, answered.",
+            &stats.registry_times.get(),
+        ),
+        total(
+            "pinwire_lease_lapses_total",
+            "Times that the node's lease ran out before it was renewed.",
+            stats.lease_lapses.get(),
+        ),
+        level(
+            "pinwire_lease_valid",
+            "1 while the node's lease is good.",
+            f64::from(u8::from(stats.lease_state.get() == 0)),
+        ),
+        level(
+            "pinwire_lease_remaining",
+            "Seconds for which the node's lease is good, of that which ends first.",
+            stats.lease_left_ms.get() as f64 / 1000.0,
+        ),
+        by_word(
+            "pinwire_lookups_total",
+            "Questions of HTTP and of operators to registries.",
+            "outcome",
+            lookups,
+        ),
+        histogram("pinwire_lookup_seconds", "Such a question.", &stats.lookup_times.get()),
+    ]
+}
+
+fn sessions(stats: &ClusterStats) -> Vec<MetricFamily> {
+    vec![
+        level(
+            "pinwire_sessions",
+            "Documents whose session is open in the region's Redis.",
+            stats.sessions.get() as f64,
+        ),
+        total(
+            "pinwire_session_appends_total",
+            "Appends to the region's Redis.",
+            stats.session_appends.get(),
+        ),
+        total("pinwire_session_updates_total", "Updates in them.", stats.session_updates.get()),
+        total(
+            "pinwire_session_failures_total",
+            "Requests to the region's Redis that were not answered.",
+            stats.session_unanswered.get(),
+        ),
+        total(
+            "pinwire_session_reloads_total",
+            "Documents loaded again: something was missed, or the store had lost something.",
+            stats.session_reloads.get(),
+        ),
+        histogram(
+            "pinwire_session_seconds",
+            "A request to the region's Redis, answered.",
+            &stats.session_times.get(),
+        ),
+    ]
+}
+
+fn relays(stats: &ClusterStats) -> Vec<MetricFamily> {
+    let sessions = [("out", &stats.relay_sessions_out), ("in", &stats.relay_sessions_in)];
+    let sessions = sessions.map(|(way, level)| gauge(vec![label("direction", way)], level.get() as f64));
+    let bytes = vec![("out", stats.relay_bytes_out.get()), ("in", stats.relay_bytes_in.get())];
+    vec![
+        level("pinwire_relay_links", "Links to other nodes that are up.", stats.relay_links.get() as f64),
+        family(
+            "pinwire_relay_sessions",
+            "Sessions carried to another region, and from one.",
+            MetricType::GAUGE,
+            sessions.to_vec(),
+        ),
+        by_word("pinwire_relay_bytes_total", "Bytes of relayed sessions.", "direction", bytes),
+        total(
+            "pinwire_relay_refused_total",
+            "Relayed sessions refused or ended since a link was down or full.",
+            stats.relay_refused.get(),
+        ),
+    ]
+}
+
+/// Regions are few, and operators name them.
+fn regions(catalogue: &Catalogue) -> Vec<MetricFamily> {
+    let of_each = |name: &str, help: &str, value: &dyn Fn(&Place) -> Option<f64>| {
+        let known = catalogue.others().filter_map(|place| Some((place.name(), value(place)?)));
+        let metrics: Vec<_> = known.map(|(name, value)| gauge(vec![label("to", name)], value)).collect();
+        (!metrics.is_empty()).then(|| family(name, help, MetricType::GAUGE, metrics))
+    };
+    let up = |place: &Place| Some(f64::from(u8::from(place.seen()?.condition.is_up())));
+    let round_trip = |place: &Place| Some(place.seen()?.round_trip?.as_secs_f64());
+    [
+        of_each("pinwire_region_up", "1 if another region takes new clients, as seen from here.", &up),
+        of_each("pinwire_region_round_trip", "Seconds to another region and back, smoothed.", &round_trip),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus::{Encoder, TextEncoder};
+
+    use super::*;
+    use crate::config::{RegionEntry, RegionStatus};
+    use crate::regions::{Condition, Sight};
+
+    fn text(stats: &ClusterStats, parts: Parts, catalogue: &Catalogue) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families(stats, parts, catalogue), &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn what_was_counted_is_told_and_what_there_is_not_is_left_out() {
+        let stats = ClusterStats::default();
+        stats.claims_elsewhere.more(3);
+        stats.lease_state.set(2);
+        stats.lease_left_ms.set(1500);
+        stats.relay_bytes_in.more(7);
+        stats.registry_times.note(Duration::from_micros(300));
+        stats.looked_up(Duration::from_millis(1), false);
+        let entry = |name: &str| RegionEntry {
+            name: name.to_owned(),
+            url: "ws://a".to_owned(),
+            status: RegionStatus::Live,
+            area: None,
+        };
+        let catalogue = Catalogue::new("eu-1", "ws://b", &[entry("us-1"), entry("us-2")]);
+        let sight = Sight::answered(None, Duration::from_millis(90), Condition::Draining, None);
+        catalogue.get("us-1").unwrap().see(sight);
+        let all = text(&stats, Parts { has_sessions: true, has_peers: true }, &catalogue);
+        for line in [
+            "pinwire_claims_total{outcome=\"elsewhere\"} 3",
+            "pinwire_lease_valid 0",
+            "pinwire_lease_remaining 1.5",
+            "pinwire_registry_seconds_count 1",
+            "pinwire_lookups_total{outcome=\"unanswered\"} 1",
+            "pinwire_relay_bytes_total{direction=\"in\"} 7",
+            "pinwire_sessions 0",
+            "pinwire_region_up{to=\"us-1\"} 0",
+            "pinwire_region_round_trip{to=\"us-1\"} 0.09",
+        ] {
+            assert!(all.lines().any(|known| known == line), "{line} in\n{all}");
+        }
+        let alone = Catalogue::new("eu-1", "ws://b", &[]);
+        let bare = text(&stats, Parts { has_sessions: false, has_peers: false }, &alone);
+        for missing in ["pinwire_session", "pinwire_relay", "pinwire_region_"] {
+            assert!(!bare.contains(missing), "{missing} in\n{bare}");
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let alone = Catalogue::new("eu-1", "ws://b", &[]);
+        let all = text(&ClusterStats::default(), Parts { has_sessions: true, has_peers: true }, &alone);
+        for line in all.lines().filter(|line| line.starts_with("# TYPE ")) {
+            let [_, _, name, kind] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            assert_eq!(name.ends_with("_seconds"), kind == "histogram", "{line}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! How this node's own region looks: as the node does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::{Condition, Sight};
+use crate::control::Health;
+use crate::overload::Shortage;
+
+/// What other nodes are told of this one.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Its state.
+    pub health: Arc<Health>,
+    /// Upgraded connections, and how many there may be.
+    pub(crate) connections: Arc<AtomicU32>,
+    pub(crate) max_connections: u32,
+    /// Of memory.
+    pub(crate) shortage: Shortage,
+}
+
+impl Own {
+    /// From 0, nothing, to 1, full: of connections or of memory, whichever is fuller. In thousandths.
+    #[must_use]
+    pub fn occupancy(&self) -> f64 {
+        let connections = self.connections.load(Ordering::Relaxed);
+        let of_connections = f64::from(connections) / f64::from(self.max_connections.max(1));
+        let fuller = of_connections.max(self.shortage.share()).clamp(0.0, 1.0);
+        (fuller * 1000.0).round() / 1000.0
+    }
+
+    /// As other regions are seen.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        let condition = Condition::from(self.health.status());
+        Sight::answered(None, Duration::ZERO, condition, Some(self.occupancy()))
+    }
+}
