@@ -28,7 +28,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 good; 99 an assertion failed, or something was lost, duplicated, reordered, corrupted or diverged; 98 the \
+Exit codes: 0 good; 99 an assertion failed, or something was lost, duplicated, reordered, corrupted, forgotten or diverged; 98 the \
 generator was the limit (verdict INVALID); 97 the target could not be reached or was lost; 2 the command line or the \
 scenario is wrong.
 

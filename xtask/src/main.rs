@@ -6,6 +6,7 @@ mod autobahn;
 mod blocks;
 mod browser;
 mod clients;
+mod cluster;
 mod defects;
 mod docs;
 mod fuzz;
@@ -43,6 +44,8 @@ cargo xtask TASK [ARGUMENTS]
   clients   real Yjs clients: [--driver uring|epoll] [--threads N] [TEST FILE...]
   browser   the built-in page and the example editor in headless Chromium: [TEST FILE...]
   fuzz      fuzz targets from the kept corpus: [--seconds N] [TARGET...]
+  cluster   a cluster of real processes until a signal, or for a command (not a stage): [--regions N] [--nodes N] [--relay]
+            [--silence MS] [--set KEY=VALUE] [--debug] [--json] [-- COMMAND]
   deb       build the Debian packages (not a stage)
   defects   plant each defect of tests/defects and see its test fail: [NAME...]
 ";
@@ -84,6 +87,7 @@ fn dispatch(task: &str, args: &[String]) -> (Tally, Result<()>) {
     match task {
         "test" => run_stages(STAGES),
         "tidy" => run_stages(&[("tidy", tidy::run)]),
+        "cluster" => (Tally::default(), cluster::run(args)),
         "deb" => run_stages(&[("deb", package::deb)]),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -291,7 +291,7 @@ impl Worker {
         }
         self.time(Measure::Connect, whole);
         self.counts.regions.count(region, |region| region.joined += 1);
-        if was_redirected {
+        if was_redirected && !self.is_auditor(client) {
             self.time(Measure::Redirect, whole);
             self.counts.regions.count(region, |region| {
                 region.sent_here += 1;
@@ -327,13 +327,16 @@ impl Worker {
         self.arriving.remove(&client);
         let now = self.clock();
         let goes_on = if self.given.scenario.clients.redial { self.comes_back() } else { !self.is_draining };
+        let attempts = usize::from(self.clients[client as usize].attempts) + 1;
+        let is_trying =
+            self.is_auditor(client) && attempts < self.endpoints.len() && self.phase() < Phase::Closing;
         // Where it was sent nobody may be any more.
         self.detours.remove(&client);
         let state = &mut self.clients[client as usize];
         state.attempts = state.attempts.saturating_add(1);
         state.redirects = 0;
         self.counts.regions.count(state.region, |region| region.failed += 1);
-        if self.lost.contains_key(&client) && goes_on {
+        if is_trying || self.lost.contains_key(&client) && goes_on {
             let backoff = (BACKOFF_UNIT_NS << state.attempts.min(6)).min(BACKOFF_MAX_NS);
             self.redial_at(client, now + backoff);
         } else {
@@ -409,6 +412,12 @@ impl Worker {
         }
     }
 
+    /// Whether it only checks the end, and is not one whose ways are counted.
+    fn is_auditor(&self, client: u32) -> bool {
+        let state = &self.clients[client as usize];
+        state.member >= self.places[state.group as usize].plan.members
+    }
+
     /// Whether clients that are lost now come back.
     fn comes_back(&self) -> bool {
         self.given.scenario.clients.redial && self.phase() < Phase::Closing
@@ -465,7 +474,7 @@ impl Worker {
         }
         let Some(endpoint) = self.resolve(url) else { return false };
         let now = self.now();
-        self.counts.connections.redirected += 1;
+        self.counts.connections.redirected += u64::from(!self.is_auditor(client));
         let state = &mut self.clients[client as usize];
         let (region, was_dialling) = (state.region, state.is_dialling());
         if state.is_joined() {
@@ -483,9 +492,10 @@ impl Worker {
     /// A client dials `endpoint` instead of where it was, or would have dialled.
     pub(crate) fn send_elsewhere(&mut self, client: u32, endpoint: Rc<Endpoint>) {
         let now = self.now();
+        let away = u64::from(!self.is_auditor(client));
         let state = &mut self.clients[client as usize];
         state.redirects += 1;
-        self.counts.regions.count(state.region, |region| region.sent_away += 1);
+        self.counts.regions.count(state.region, |region| region.sent_away += away);
         self.detours.insert(client, endpoint);
         self.redial_at(client, now);
     }

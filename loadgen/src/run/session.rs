@@ -278,7 +278,10 @@ impl Worker {
         if known < safe {
             self.correctness.forgotten += u64::from(safe - known);
             note(&mut self.correctness, || {
-                format!("{}: {known} edits of writer {writer} are there, and {safe} were acknowledged", place.name)
+                format!(
+                    "{}: {known} edits of writer {writer} are there, and {safe} were acknowledged",
+                    place.name
+                )
             });
         }
         let mut lacking = Vec::new();

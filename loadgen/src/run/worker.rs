@@ -451,6 +451,7 @@ impl Worker {
             Phase::Draining => {
                 let is_settled = self.places.iter().all(|place| place.ledger.is_settled())
                     && self.dialling == 0
+                    && self.redials == 0
                     && (self.lost.is_empty() || !self.given.scenario.clients.redial);
                 let is_over = self.phase_ends.is_some_and(|at| self.now >= at);
                 if is_settled && !self.is_audited {
