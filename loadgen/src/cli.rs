@@ -28,7 +28,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 good; 99 an assertion failed, or something was lost, duplicated, reordered, corrupted or diverged; 98 the \
+Exit codes: 0 good; 99 an assertion failed, or something was lost, duplicated, reordered, corrupted, forgotten or diverged; 98 the \
 generator was the limit (verdict INVALID); 97 the target could not be reached or was lost; 2 the command line or the \
 scenario is wrong.
 
@@ -120,8 +120,8 @@ pub struct RunArgs {
     /// One of the scenarios of `list`, or a file of one (.toml).
     #[arg(required = true)]
     pub scenario: Option<String>,
-    /// Where to connect; several are taken in turn.
-    #[arg(long, help_heading = "Target")]
+    /// Where to connect; several are taken in turn. NAME= before one names its region in results: `eu=ws://127.0.0.1:8080`.
+    #[arg(long, help_heading = "Target", value_name = "[NAME=]URL")]
     pub url: Vec<String>,
     /// One token for all clients.
     #[arg(long, help_heading = "Target", conflicts_with_all = ["secret", "key"])]
@@ -156,6 +156,9 @@ pub struct RunArgs {
     /// Where documents are opened first (redirect).
     #[arg(long, help_heading = "Target", value_name = "URL")]
     home_url: Option<String>,
+    /// Ask /discovery of a URL where a document is before dialling.
+    #[arg(long, help_heading = "Target")]
+    discover: bool,
     /// Connections in all.
     #[arg(long, short = 'c', help_heading = "Load")]
     connections: Option<u32>,
@@ -192,6 +195,9 @@ pub struct RunArgs {
     /// Longest time from a dial to joined.
     #[arg(long, help_heading = "Load", value_parser = duration::parse)]
     timeout: Option<Duration>,
+    /// Come back when a connection is lost, as stock clients do, and send what the server lacks.
+    #[arg(long, help_heading = "Load")]
+    redial: bool,
     #[command(flatten)]
     kind: KindArgs,
     /// Threads of load; 0: one for each core.
@@ -424,12 +430,14 @@ impl RunArgs {
         target.headers.extend(self.header.iter().cloned());
         target.protocols.extend(self.protocol.iter().cloned());
         target.deflate |= self.deflate;
+        target.discover |= self.discover;
         set(&mut target.document_prefix, self.document_prefix.as_ref());
     }
 
     fn apply_load(&self, scenario: &mut Scenario) -> Result<()> {
         set(&mut scenario.clients.count, self.connections.as_ref());
         set(&mut scenario.clients.dialling, self.dialling.as_ref());
+        scenario.clients.redial |= self.redial;
         set(&mut scenario.clients.timeout, self.timeout.as_ref());
         scenario.clients.rate = self.connect_rate.or(scenario.clients.rate);
         set(&mut scenario.warm_up, self.warm_up.as_ref());

@@ -9,6 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::results::{ClockOffset, Generator, Interval, ProcessPart, Results, Verdict, VerdictLevel};
 use crate::run::EXAMPLES_MAX;
+use crate::sum::add_regions;
 
 /// What one process brings.
 #[derive(Debug)]
@@ -144,6 +145,7 @@ fn add(whole: &mut Results, part: &Results) {
     total.add_beside(&part.total);
     total.seconds = total.seconds.max(part.total.seconds);
     whole.connections.add(&part.connections);
+    add_regions(&mut whole.regions, &part.regions);
     whole.correctness.add(&part.correctness);
     let Generator { threads, retransmits: _, memory_peak } = &part.generator;
     whole.generator.threads.extend(threads.iter().cloned());

@@ -10,7 +10,7 @@ use crate::team::AgentsLost;
 pub enum Exit {
     /// 0.
     Good,
-    /// 99: an assertion failed, or something was lost, duplicated, reordered, corrupted or diverged.
+    /// 99: an assertion failed, or something was lost, duplicated, reordered, corrupted, forgotten or diverged.
     Failed,
     /// 98: the generator was the limit.
     GeneratorLimit,

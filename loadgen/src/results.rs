@@ -35,6 +35,9 @@ pub struct Results {
     pub intervals: Vec<Interval>,
     /// Connections from first to last.
     pub connections: Connections,
+    /// The same by region: by the name that stands before a URL (`eu=ws://...`), or by where a URL or a redirect leads.
+    #[serde(default)]
+    pub regions: BTreeMap<String, Region>,
     /// What was checked, and what was found wrong.
     pub correctness: Correctness,
     /// How the generator itself fared, by thread.
@@ -173,6 +176,31 @@ pub struct Connections {
     pub pings: u64,
 }
 
+/// A region, or a host, as clients met it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Region {
+    /// Dials begun there, questions to its discovery included.
+    pub dialled: u64,
+    /// Of these, those that came to nothing; redirects are not among them.
+    pub failed: u64,
+    /// Clients that joined there.
+    pub joined: u64,
+    /// Connections that stand; none in the figures of a whole run.
+    pub open: u64,
+    /// Connections that stood at most at one time.
+    pub peak: u64,
+    /// Times that it sent a client elsewhere, by a redirect or by discovery.
+    pub sent_away: u64,
+    /// Clients that joined there because they were sent there.
+    pub sent_here: u64,
+    /// Joined connections that ended there without the client's wish.
+    pub lost: u64,
+    /// For clients that joined here after a redirect or a discovery: from the first dial, wherever that was.
+    pub redirect: Histogram,
+    /// For clients that lost a connection here: until they had joined again and had sent what the server lacked, wherever.
+    pub recover: Histogram,
+}
+
 /// What was checked.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Correctness {
@@ -192,6 +220,10 @@ pub struct Correctness {
     pub converged: u64,
     /// Receivers that ended with other content than the rest.
     pub diverged: u64,
+    /// Edits that the server had acknowledged and did not have when their writer came back. The writer sends them again, as
+    /// any Yjs client does, so they are not lost.
+    #[serde(default)]
+    pub forgotten: u64,
     /// The first few faults, in words, for whoever has to find the cause.
     pub examples: Vec<String>,
 }
@@ -200,7 +232,7 @@ impl Correctness {
     /// Faults that fail a run: late deliveries are not among them.
     #[must_use]
     pub fn faults(&self) -> u64 {
-        self.lost + self.duplicated + self.reordered + self.corrupted + self.diverged
+        self.lost + self.duplicated + self.reordered + self.corrupted + self.diverged + self.forgotten
     }
 }
 
@@ -364,6 +396,7 @@ pub(crate) mod tests {
             total: Tally::default(),
             intervals: Vec::new(),
             connections: Connections::default(),
+            regions: BTreeMap::new(),
             correctness: Correctness::default(),
             generator: Generator::default(),
             server: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::results::{Connections, Correctness, Interval, ServerSample, Tally};
+use crate::results::{Connections, Correctness, Interval, Region, ServerSample, Tally};
 use crate::run::{Detail, Second, StageCounts};
 
 fn add_counts(whole: &mut BTreeMap<String, u64>, part: &BTreeMap<String, u64>) {
@@ -92,6 +92,7 @@ impl Detail {
         self.schedule_lag.add(&part.schedule_lag);
         self.loop_lag.add(&part.loop_lag);
         add_counts(&mut self.errors, &part.errors);
+        add_regions(&mut self.regions, &part.regions);
         self.threads.extend(part.threads.iter().cloned());
         // `worker 10` behind `worker 9`.
         self.threads.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
@@ -112,6 +113,29 @@ impl Connections {
     }
 }
 
+/// Adds what clients met elsewhere.
+pub(crate) fn add_regions(whole: &mut BTreeMap<String, Region>, part: &BTreeMap<String, Region>) {
+    for (name, region) in part {
+        whole.entry(name.clone()).or_default().add(region);
+    }
+}
+
+impl Region {
+    /// Adds other clients; peaks add up, as those of all connections do.
+    pub(crate) fn add(&mut self, part: &Region) {
+        self.dialled += part.dialled;
+        self.failed += part.failed;
+        self.joined += part.joined;
+        self.open += part.open;
+        self.peak += part.peak;
+        self.sent_away += part.sent_away;
+        self.sent_here += part.sent_here;
+        self.lost += part.lost;
+        self.redirect.add(&part.redirect);
+        self.recover.add(&part.recover);
+    }
+}
+
 impl Correctness {
     /// Adds other receivers.
     pub(crate) fn add(&mut self, part: &Correctness) {
@@ -123,6 +147,7 @@ impl Correctness {
         self.late += part.late;
         self.converged += part.converged;
         self.diverged += part.diverged;
+        self.forgotten += part.forgotten;
         self.examples.extend(part.examples.iter().cloned());
     }
 }

@@ -208,6 +208,30 @@ fn a_redirect_is_followed_and_timed() {
 }
 
 #[test]
+fn regions_are_told_apart_and_so_is_who_was_sent_where() {
+    let eu = rig::start(Fault::None);
+    let us = rig::start(Fault::Redirect(eu));
+    let shape = ["document", "--documents", "3", "--members", "4", "--awareness-rate", "0"];
+    let named = format!("eu=ws://{eu}");
+    let (code, results) = run(us, "", &[&shape[..], &["--url", &named], &EDITS].concat());
+    let results = results.unwrap();
+    assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    let (eu, us) = (&results.regions["eu"], &results.regions[&format!("ws://{us}")]);
+    // Every other one of twelve clients.
+    assert_eq!((us.joined, us.sent_away, us.failed, results.connections.redirected), (0, 6, 0, 6), "{us:?}");
+    assert_eq!((eu.sent_here, eu.redirect.count(), eu.peak), (6, 6, 12), "{eu:?}");
+}
+
+#[test]
+fn whoever_loses_its_connection_comes_back_with_what_it_wrote_meanwhile() {
+    let (code, results) = documents(Fault::Cut(200), &[&EDITS[..], &["--redial"]].concat());
+    assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    assert_eq!((results.total.sent, results.correctness.converged), (600, 15), "{:?}", results.total.errors);
+    let region = results.regions.values().next().unwrap();
+    assert!(region.lost >= 3 && region.recover.count() == region.lost, "{region:?}");
+}
+
+#[test]
 fn every_other_scenario_runs_to_its_end_without_a_fault() {
     let runs: [&[&str]; 7] = [
         &["connect", "-c", "50", "--rate", "200", "-d", "1s", "--warm-up", "0s"],

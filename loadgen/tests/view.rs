@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pinwire_loadgen::results::Region;
 use pinwire_loadgen::run::{Faults, Phase, Second, Status, ThreadLoad};
 use pinwire_loadgen::view::Heading;
 use pinwire_loadgen::view::draw::{MIN_HEIGHT, MIN_WIDTH, draw};
@@ -77,6 +78,20 @@ fn in_trouble() -> Model {
     model
 }
 
+/// Two regions, of which one lost a node.
+fn in_two_regions() -> Model {
+    let mut model = model(30, 2);
+    let mut second = model.last.clone();
+    second.interval.second = 30;
+    let mut eu = Region { open: 480, joined: 520, sent_away: 40, lost: 20, ..Region::default() };
+    eu.recover.record_n(340_000_000, 20);
+    let mut us = Region { open: 520, joined: 540, sent_here: 40, ..Region::default() };
+    us.redirect.record_n(12_000_000, 40);
+    second.detail.regions.extend([("eu-central-1".to_owned(), eu), ("us-east-1".to_owned(), us)]);
+    model.second(&second);
+    model
+}
+
 fn frame(model: &Model, width: u16, height: u16, palette: Palette) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(frame, model, palette)).unwrap();
@@ -102,7 +117,12 @@ fn is_kept(name: &str, drawn: &str) {
 
 #[test]
 fn frames_are_as_they_are_kept_at_both_sizes() {
-    for (name, model) in [("begin", model(2, 2)), ("good", model(30, 2)), ("trouble", in_trouble())] {
+    for (name, model) in [
+        ("begin", model(2, 2)),
+        ("good", model(30, 2)),
+        ("trouble", in_trouble()),
+        ("regions", in_two_regions()),
+    ] {
         for (width, height) in [(80, 24), (160, 50)] {
             let drawn = text(&frame(&model, width, height, Palette::new(true)));
             is_kept(&format!("{name}-{width}x{height}"), &drawn);

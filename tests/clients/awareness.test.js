@@ -1,6 +1,6 @@
 // Who is here: seen by all, gone when gone, and back at once when back.
 
-import test, { after, before } from 'node:test'
+import test, { after, before, describe } from 'node:test'
 import assert from 'node:assert/strict'
 import { KINDS, clientPool, freshName } from './lib/client.js'
 import { startNode } from './lib/node.js'
@@ -46,29 +46,34 @@ test('a late joiner sees everyone who is there', async t => {
   }
 })
 
+// Side by side, for each takes 20 s: a client forgets the others as it leaves, and sees them when they renew their states.
+describe('coming back', { concurrency: true }, () => {
+  for (const kind of KINDS) {
+    test(`a ${kind} that disconnects is gone for the others, and visible within a second of coming back`, async t => {
+      const { members } = await company(t, [kind])
+      const traveller = members.at(-1)
+      const others = members.slice(0, -1)
+      const { clientID } = traveller.doc
+
+      await traveller.disconnect()
+      await until(others, () => others.every(other => other.sees(traveller) === undefined), 'the traveller to be gone')
+
+      const before = performance.now()
+      traveller.connect()
+      await until(
+        others,
+        () => others.every(other => other.sees(traveller) !== undefined),
+        () => `the traveller to be visible again: ${others.join('; ')}`,
+        VISIBLE_AGAIN_MS,
+      )
+      t.diagnostic(`${kind} visible to all ${Math.round(performance.now() - before)} ms after it was told to connect`)
+      assert.equal(traveller.doc.clientID, clientID)
+      await until([traveller], () => others.every(other => traveller.sees(other) !== undefined), 'the others to be visible')
+    })
+  }
+})
+
 for (const kind of KINDS) {
-  test(`a ${kind} that disconnects is gone for the others, and visible within a second of coming back`, async t => {
-    const { members } = await company(t, [kind])
-    const traveller = members.at(-1)
-    const others = members.slice(0, -1)
-    const { clientID } = traveller.doc
-
-    await traveller.disconnect()
-    await until(others, () => others.every(other => other.sees(traveller) === undefined), 'the traveller to be gone')
-
-    const before = performance.now()
-    traveller.connect()
-    await until(
-      others,
-      () => others.every(other => other.sees(traveller) !== undefined),
-      () => `the traveller to be visible again: ${others.join('; ')}`,
-      VISIBLE_AGAIN_MS,
-    )
-    t.diagnostic(`${kind} visible to all ${Math.round(performance.now() - before)} ms after it was told to connect`)
-    assert.equal(traveller.doc.clientID, clientID)
-    await until([traveller], () => others.every(other => traveller.sees(other) !== undefined), 'the others to be visible')
-  })
-
   test(`a ${kind} cut off by the network is visible again once it has redialled`, async t => {
     const { members } = await company(t, [kind])
     const unlucky = members.at(-1)

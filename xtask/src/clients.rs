@@ -1,12 +1,13 @@
 //! Real Yjs clients from npm against the release build of the node.
 
+use crate::pool;
 use crate::scripts::Scripts;
 use crate::shell::{command, target_dir};
 use crate::tally::Tally;
 use crate::{setup, unit};
 use anyhow::{Context, Result, bail};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ const THREADS: &[&str] = &["1", "2"];
 /// What is run in TLS too, once: documents of every kind of client, on any thread, whoever comes and goes.
 const TLS_FILES: &[&str] = &["sync.test.js", "convergence.test.js", "awareness.test.js"];
 
-/// Test files that run at the same time. Two of them mostly wait.
-const CONCURRENCY: u32 = 4;
+/// Test files that run at the same time, and nodes with them. They mostly wait: one node's take 10 s of processor time in a
+/// minute.
+const CONCURRENCY: u32 = 6;
+const NODES: usize = 3;
 /// The longest test watches for a minute; a run beyond this hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(480);
 
@@ -33,22 +36,19 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
     let selection = parse(args)?;
     setup::install_client_packages()?;
     unit::build(&[])?;
-    let mut tally = Tally::default();
+    let mut runs = Vec::new();
     for driver in &selection.drivers {
         for threads in &selection.threads {
-            println!("--> clients on {driver}, {threads} thread(s)");
-            tally += run_against(driver, threads, &selection.files, None)?;
-            if tally.failed > 0 {
-                return Ok(tally);
-            }
+            let (driver, threads, files) = (driver.clone(), threads.clone(), selection.files.clone());
+            runs.push(Run { driver, threads, files, certificates: None });
         }
     }
     if selection.is_everything {
-        println!("--> clients in TLS");
-        let files: Vec<String> = TLS_FILES.iter().map(|file| (*file).to_owned()).collect();
-        tally += run_against("auto", "2", &files, Some(&certificate()?))?;
+        let files = TLS_FILES.iter().map(|file| (*file).to_owned()).collect();
+        let (driver, threads) = ("auto".to_owned(), "2".to_owned());
+        runs.push(Run { driver, threads, files, certificates: Some(certificate()?) });
     }
-    Ok(tally)
+    pool::in_parallel(runs, NODES, |run| run.run())
 }
 
 /// A directory with a certificate for this host, and its key.
@@ -101,15 +101,34 @@ fn parse(args: &[String]) -> Result<Selection> {
     Ok(selection)
 }
 
-fn run_against(driver: &str, threads: &str, files: &[String], tls: Option<&Path>) -> Result<Tally> {
-    let name = if tls.is_some() { "tls" } else { driver };
-    let mut scripts = Scripts::new("tests/clients", &format!("clients-{name}-{threads}"), CONCURRENCY);
-    scripts.command.args(files).env("PINWIRE_DRIVER", driver).env("PINWIRE_THREADS", threads);
-    if let Some(directory) = tls {
-        let certificate = directory.join("node.crt");
-        scripts.command.env("PINWIRE_TLS_DIR", directory).env("NODE_EXTRA_CA_CERTS", certificate);
+/// Test files against one node.
+struct Run {
+    driver: String,
+    threads: String,
+    /// All when empty.
+    files: Vec<String>,
+    /// For TLS: where the certificate is.
+    certificates: Option<PathBuf>,
+}
+
+impl Run {
+    /// What the tests say is shown when they have ended, since others run beside them.
+    fn run(&self) -> Result<Tally> {
+        let driver = if self.certificates.is_some() { "tls" } else { &self.driver };
+        let name = format!("clients-{driver}-{}", self.threads);
+        let mut scripts = Scripts::new("tests/clients", &name, CONCURRENCY);
+        let command = &mut scripts.command;
+        command.args(&self.files).env("PINWIRE_DRIVER", &self.driver).env("PINWIRE_THREADS", &self.threads);
+        if let Some(directory) = &self.certificates {
+            let certificate = directory.join("node.crt");
+            command.env("PINWIRE_TLS_DIR", directory).env("NODE_EXTRA_CA_CERTS", certificate);
+        }
+        let said = target_dir().join(format!("{name}.log"));
+        command.stdout(File::create(&said)?);
+        let outcome = scripts.run(RUN_LIMIT);
+        println!("--> {name}\n{}", fs::read_to_string(&said)?);
+        outcome
     }
-    scripts.run(RUN_LIMIT)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The targets are libFuzzer programs. They are built as cargo-fuzz builds them without a sanitizer, which a stable compiler
 //! can do; cargo-fuzz itself (`cd tests/fuzz && cargo fuzz run -s none TARGET`) works on the same files for longer hunts.
 
+use crate::pool;
 use crate::shell::{cargo, command, root, run as run_command, stdout, target_dir, wait_within};
 use crate::tally::Tally;
 use anyhow::{Context, Result, bail};
@@ -32,11 +33,11 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
         bail!("no such fuzz target");
     }
     let programs = build()?;
-    let mut tally = Tally::default();
-    for target in targets {
+    pool::in_parallel(targets, pool::cores(), |target| {
+        let mut tally = Tally::default();
         tally.record(fuzz(&programs, &target, seconds)?);
-    }
-    Ok(tally)
+        Ok(tally)
+    })
 }
 
 fn parse(args: &[String]) -> Result<(u64, Vec<String>)> {

@@ -37,13 +37,14 @@ fn cases(results: &Results) -> Vec<Case> {
         Case {
             name: "every delivery was right".into(),
             seen: format!(
-                "{} checked: {} lost, {} duplicated, {} reordered, {} corrupted, {} diverged\n{}",
+                "{} checked: {} lost, {} duplicated, {} reordered, {} corrupted, {} diverged, {} forgotten\n{}",
                 found.checked,
                 found.lost,
                 found.duplicated,
                 found.reordered,
                 found.corrupted,
                 found.diverged,
+                found.forgotten,
                 found.examples.join("\n")
             ),
             has_failed: found.faults() > 0,

@@ -77,6 +77,7 @@ fn connections(out: &mut String, results: &Results) -> fmt::Result {
     if found.redirected > 0 {
         write(out, "", format_args!("{} redirects followed", found.redirected))?;
     }
+    regions(out, results)?;
     causes(out, "failed", &found.failed)?;
     causes(out, "lost", &found.lost)?;
     let mut told: Vec<&str> =
@@ -90,6 +91,38 @@ fn connections(out: &mut String, results: &Results) -> fmt::Result {
     fn write(out: &mut String, name: &str, text: impl Display) -> fmt::Result {
         writeln!(out, "{name:<13} {text}")
     }
+}
+
+/// Each region in a line or two, where there are several.
+fn regions(out: &mut String, results: &Results) -> fmt::Result {
+    if results.regions.len() < 2 {
+        return Ok(());
+    }
+    for (number, (name, region)) in results.regions.iter().enumerate() {
+        writeln!(
+            out,
+            "{:<13} {name}: {} joins, {} stood at once, {} sent elsewhere, {} lost",
+            if number == 0 { "regions" } else { "" },
+            region.joined,
+            region.peak,
+            region.sent_away,
+            region.lost
+        )?;
+        for (what, timed) in [("redirected here", &region.redirect), ("lost here, back", &region.recover)] {
+            if timed.count() > 0 {
+                writeln!(
+                    out,
+                    "{:<15} {} {what} after {} (p50), {} (p99), {} (max)",
+                    "",
+                    timed.count(),
+                    nanoseconds(timed.percentile(50.0) as f64),
+                    nanoseconds(timed.percentile(99.0) as f64),
+                    nanoseconds(timed.max() as f64)
+                )?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a failure most often comes from, and what to try.
@@ -216,6 +249,13 @@ fn correctness(out: &mut String, results: &Results) -> fmt::Result {
         "checked       {} deliveries: {} lost, {} duplicated, {} reordered, {} corrupted, {} late",
         found.checked, found.lost, found.duplicated, found.reordered, found.corrupted, found.late
     )?;
+    if found.forgotten > 0 {
+        writeln!(
+            out,
+            "              {} acknowledged edits were not there when their writer came back",
+            found.forgotten
+        )?;
+    }
     if found.converged + found.diverged > 0 {
         writeln!(
             out,
@@ -297,7 +337,7 @@ fn generator(out: &mut String, results: &Results) -> fmt::Result {
 mod tests {
     use super::render;
     use crate::histogram::Histogram;
-    use crate::results::{Measure, tests::results};
+    use crate::results::{Measure, Region, tests::results};
 
     #[test]
     fn the_verdict_and_the_faults_stand_first() {
@@ -307,6 +347,27 @@ mod tests {
         let text = render(&results);
         assert!(text.trim_start().starts_with("document: VALID, 2 FAULTS"), "{text}");
         assert!(text.contains("reader 1 never got"));
+    }
+
+    #[test]
+    fn several_regions_are_told_apart_with_the_time_to_redirect_and_to_recover() {
+        let mut results = results();
+        let mut region = Region { joined: 3, sent_away: 2, lost: 1, ..Region::default() };
+        region.redirect.record(2_000_000);
+        region.recover.record(150_000_000);
+        results.regions.insert("eu-central-1".into(), region);
+        assert!(!render(&results).contains("eu-central-1"));
+        results.regions.insert("us-east-1".into(), Region::default());
+        let text = render(&results);
+        assert!(
+            text.contains("eu-central-1: 3 joins") && text.contains("2 sent elsewhere, 1 lost"),
+            "{text}"
+        );
+        assert!(
+            text.contains("1 redirected here after 2.00 ms") && text.contains("1 lost here, back after 150"),
+            "{text}"
+        );
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     }
 
     #[test]

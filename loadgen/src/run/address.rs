@@ -1,6 +1,7 @@
 //! Where to and where from: URLs, and the addresses clients are bound to.
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -17,14 +18,17 @@ pub struct Endpoint {
     pub path: String,
     /// After the question mark.
     pub query: Option<String>,
+    /// What region it counts for: the name that stands before the URL, or its [`Endpoint::origin`].
+    pub region: Arc<str>,
 }
 
 impl Endpoint {
-    /// Takes `ws://host:port/path?query` (or `wss://`) apart and resolves its host.
+    /// Takes `ws://host:port/path?query` (or `wss://`) apart and resolves its host. `NAME=` before it names its region.
     ///
     /// # Errors
     /// Not such a URL, or the host has no address.
     pub fn resolve(url: &str) -> Result<Self> {
+        let (region, url) = split_region(url);
         let (is_secure, port) = if url.starts_with("wss://") { (true, 443) } else { (false, 80) };
         let Some(rest) = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://")) else {
             bail!("{url} is not a WebSocket URL; write it as ws://127.0.0.1:8080/path");
@@ -42,7 +46,14 @@ impl Endpoint {
             with_port.to_socket_addrs().with_context(|| format!("{url}: the host has no address"))?;
         let address = addresses.next().with_context(|| format!("{url}: the host has no address"))?;
         let path = if path.len() > 1 { path.trim_end_matches('/') } else { "" };
-        Ok(Self { is_secure, address, host: host.to_owned(), path: path.to_owned(), query })
+        let origin = origin(is_secure, host);
+        let region = region.map_or_else(|| origin.into(), Arc::from);
+        Ok(Self { is_secure, address, host: host.to_owned(), path: path.to_owned(), query, region })
+    }
+
+    /// Scheme and host: where it leads to.
+    pub(crate) fn origin(&self) -> String {
+        origin(self.is_secure, &self.host)
     }
 
     /// The host without its port: what its certificate has to be for.
@@ -69,6 +80,18 @@ impl Endpoint {
             target.push_str(&query.join("&"));
         }
         target
+    }
+}
+
+fn origin(is_secure: bool, host: &str) -> String {
+    format!("{}://{host}", if is_secure { "wss" } else { "ws" })
+}
+
+/// `eu=ws://host` is a URL in the region `eu`.
+fn split_region(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('=') {
+        Some((name, url)) if !name.is_empty() && !name.contains([':', '/', '?']) => (Some(name), url),
+        _ => (None, text),
     }
 }
 
@@ -106,6 +129,13 @@ mod tests {
         assert_eq!(endpoint.target("doc", Some("t")), "/base/doc?a=1&token=t");
         let bare = Endpoint::resolve("ws://127.0.0.1").unwrap();
         assert_eq!((bare.address.port(), bare.target("", None).as_str()), (80, "/"));
+    }
+
+    #[test]
+    fn a_name_before_a_url_is_its_region() {
+        let named = Endpoint::resolve("eu-west-1=ws://127.0.0.1:1/?a=b").unwrap();
+        assert_eq!((&*named.region, named.query.as_deref()), ("eu-west-1", Some("a=b")));
+        assert_eq!(&*Endpoint::resolve("ws://127.0.0.1:1/x?a=b").unwrap().region, "ws://127.0.0.1:1");
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Worker {
             }
             self.drop_socket(client, true);
             self.leave_ledger(client);
-            self.lost.insert(client);
+            let region = self.clients[client as usize].region;
+            self.lost.insert(client, region);
             self.clients[client as usize].since = now;
             self.redial_at(client, now + REDIAL_AFTER);
         }

@@ -19,6 +19,10 @@ pub(crate) struct Client {
     pub(crate) attempts: u16,
     /// Redirects followed since it last was joined.
     pub(crate) redirects: u16,
+    /// The region of its last dial.
+    pub(crate) region: u16,
+    /// Whether its edits may leave as they come: after a loss not before it has told the server what that lacks.
+    pub(crate) may_send: bool,
     /// When it was planned to be here: the first dial, or the loss of its connection. Nanoseconds.
     pub(crate) since: u64,
     /// When the step it is in began: dialled, connected, upgraded. Nanoseconds.
@@ -54,6 +58,8 @@ pub(crate) struct Upgrading {
     pub(crate) tcp: Option<u64>,
     /// For Hocuspocus's Auth message.
     pub(crate) token: Option<String>,
+    /// It is a question to discovery, and no upgrade.
+    pub(crate) asks: bool,
 }
 
 impl Client {
@@ -67,6 +73,8 @@ impl Client {
             awareness_clock: 0,
             attempts: 0,
             redirects: 0,
+            region: 0,
+            may_send: true,
             since: 0,
             step: 0,
         }

@@ -5,6 +5,8 @@
 //! `edit_bytes` characters behind its own last ones, so that its clock counts its edits, and every character follows from
 //! client and clock. Servers may merge, split and encode such edits anew; what arrives can be checked all the same.
 
+use std::ops::Range;
+
 use pinwire_protocol::document::varint::{Reader, write_var_string, write_var_uint};
 
 /// Bytes of a raw message's head, binary; twice as many as text.
@@ -85,9 +87,10 @@ pub(crate) fn read_raw(message: &[u8], text: bool) -> Option<Head> {
     Some(head)
 }
 
-/// Appends the update by which `client` types edit number `number`, of `bytes` characters.
-pub(crate) fn append_edit(out: &mut Vec<u8>, client: u64, number: u32, bytes: u32) {
-    let clock = number * bytes;
+/// Appends the update by which `client` types edits number `numbers`, of `bytes` characters each.
+pub(crate) fn append_edits(out: &mut Vec<u8>, client: u64, numbers: Range<u32>, bytes: u32) {
+    let clock = numbers.start * bytes;
+    let bytes = (numbers.end - numbers.start) * bytes;
     write_var_uint(out, 1);
     write_var_uint(out, 1);
     write_var_uint(out, client);
@@ -242,7 +245,7 @@ mod tests {
         #[test]
         fn an_edit_is_a_valid_update_of_its_own_clocks(number in 0_u32..100_000, bytes in 1_u32..300) {
             let mut update = Vec::new();
-            append_edit(&mut update, FIRST_CLIENT + 3, number, bytes);
+            append_edits(&mut update, FIRST_CLIENT + 3, number..number + 1, bytes);
             prop_assert!(scan(&update, &Bounds::default(), &mut ()).is_ok());
             prop_assert_eq!(runs(&update), Some(vec![(FIRST_CLIENT + 3, number * bytes, bytes)]));
         }
@@ -255,7 +258,7 @@ mod tests {
         let mut updates = Vec::new();
         for (client, number) in [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1)] {
             let mut update = Vec::new();
-            append_edit(&mut update, FIRST_CLIENT + client, number, 5);
+            append_edits(&mut update, FIRST_CLIENT + client, number..number + 1, 5);
             updates.push(update);
         }
         let merged = yrs::merge_updates_v1(&updates).unwrap();
@@ -271,7 +274,7 @@ mod tests {
     #[test]
     fn another_letter_in_an_edit_is_noticed() {
         let mut update = Vec::new();
-        append_edit(&mut update, FIRST_CLIENT, 9, 30);
+        append_edits(&mut update, FIRST_CLIENT, 9..9 + 1, 30);
         let last = update.len() - 2;
         update[last] = if update[last] == b'a' { b'b' } else { b'a' };
         assert_eq!(runs(&update), None);

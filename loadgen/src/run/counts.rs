@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::histogram::Histogram;
 use crate::results::{Connections, Interval, Measure, Tally};
+use crate::run::regions::Regions;
 use crate::run::schedule::Part;
 use crate::run::{Detail, Second, ThreadLoad};
 
@@ -61,6 +62,7 @@ pub(crate) struct Counts {
     current: Option<usize>,
     pub(crate) connects: BTreeMap<Measure, Histogram>,
     pub(crate) connections: Connections,
+    pub(crate) regions: Regions,
     pub(crate) interval: Interval,
     pub(crate) detail: Detail,
     finished: Vec<Second>,
@@ -78,6 +80,7 @@ impl Counts {
             current: None,
             connects: BTreeMap::new(),
             connections: Connections::default(),
+            regions: Regions::default(),
             interval: Interval::default(),
             detail: Detail::default(),
             finished: Vec::new(),
@@ -160,6 +163,7 @@ impl Counts {
         while self.interval.second < second {
             let next = Interval { second: self.interval.second + 1, ..Interval::default() };
             self.interval.open = self.open;
+            self.detail.regions = self.regions.roll();
             let readings = self.busy.len().max(1) as f64;
             let busy = self.busy.drain(..).sum::<f64>() / readings;
             self.detail.threads.push(ThreadLoad { name: self.thread.clone(), busy });

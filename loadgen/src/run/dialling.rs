@@ -118,7 +118,10 @@ impl Worker {
             state.since = now;
         }
         state.step = now;
+        let region = self.counts.regions.number(&endpoint.region);
+        self.clients[client as usize].region = region;
         self.counts.connections.dialled += 1;
+        self.counts.regions.count(region, |region| region.dialled += 1);
         let socket = match self.connect(endpoint.address) {
             Ok(socket) => socket,
             Err(error)
@@ -142,7 +145,9 @@ impl Worker {
             self.engine.set_transform(slot, client_session(config, endpoint.name())?);
         }
         self.remember_slot(slot, client);
-        let upgrading = self.upgrade(client, &endpoint)?;
+        let asks = self.given.scenario.target.discover && !self.detours.contains_key(&client);
+        let upgrading =
+            if asks { self.question(client, &endpoint)? } else { self.upgrade(client, &endpoint)? };
         let state = &mut self.clients[client as usize];
         state.slot = Some(slot);
         state.stage = Stage::Upgrading(Box::new(upgrading));
@@ -170,8 +175,9 @@ impl Worker {
         if let Some(home) = self.home.as_ref().filter(|_| self.clients[client as usize].member == 0) {
             return Rc::clone(home);
         }
-        let endpoints = &self.endpoints;
-        Rc::clone(&endpoints[client as usize % endpoints.len()])
+        // Where one cannot be reached, the next one may.
+        let turn = client as usize + usize::from(self.clients[client as usize].attempts);
+        Rc::clone(&self.endpoints[turn % self.endpoints.len()])
     }
 
     fn connect(&mut self, address: SocketAddr) -> std::io::Result<Socket> {
@@ -231,7 +237,7 @@ impl Worker {
         };
         self.payload.clear();
         append_request(&mut self.payload, &request).context("the upgrade request")?;
-        Ok(Upgrading { key, head: Vec::new(), is_connected: false, tcp: None, token })
+        Ok(Upgrading { key, head: Vec::new(), is_connected: false, tcp: None, token, asks: false })
     }
 
     /// The TCP connections of this turn's dials, where they stand already.
@@ -269,10 +275,11 @@ impl Worker {
         self.dialling -= 1;
         let (join, whole) = (now.saturating_sub(state.step), now.saturating_sub(state.since));
         let (group, member) = (state.group as usize, state.member);
+        let region = state.region;
         let was_redirected = std::mem::take(&mut state.redirects) > 0;
         state.attempts = 0;
         state.since = 0;
-        let is_back = self.lost.remove(&client);
+        let lost_in = self.lost.remove(&client);
         let place = &mut self.places[group];
         if place.plan.writers_read || member >= place.plan.writers {
             place.ledger.stand(member);
@@ -283,11 +290,17 @@ impl Worker {
             self.time(Measure::Join, join);
         }
         self.time(Measure::Connect, whole);
-        if was_redirected {
+        self.counts.regions.count(region, |region| region.joined += 1);
+        if was_redirected && !self.is_auditor(client) {
             self.time(Measure::Redirect, whole);
+            self.counts.regions.count(region, |region| {
+                region.sent_here += 1;
+                region.redirect.record(whole);
+            });
         }
-        if is_back {
+        if let Some(lost_in) = lost_in {
             self.time(Measure::Recover, whole);
+            self.counts.regions.count(lost_in, |region| region.recover.record(whole));
         }
         self.has_come(client, now);
         self.behave_joined(client);
@@ -313,12 +326,21 @@ impl Worker {
         self.counts.error(cause);
         self.arriving.remove(&client);
         let now = self.clock();
+        let goes_on = if self.given.scenario.clients.redial { self.comes_back() } else { !self.is_draining };
+        let attempts = usize::from(self.clients[client as usize].attempts) + 1;
+        let is_trying =
+            self.is_auditor(client) && attempts < self.endpoints.len() && self.phase() < Phase::Closing;
+        // Where it was sent nobody may be any more.
+        self.detours.remove(&client);
         let state = &mut self.clients[client as usize];
         state.attempts = state.attempts.saturating_add(1);
-        if self.lost.contains(&client) && !self.is_draining {
+        state.redirects = 0;
+        self.counts.regions.count(state.region, |region| region.failed += 1);
+        if is_trying || self.lost.contains_key(&client) && goes_on {
             let backoff = (BACKOFF_UNIT_NS << state.attempts.min(6)).min(BACKOFF_MAX_NS);
             self.redial_at(client, now + backoff);
         } else {
+            self.lost.remove(&client);
             state.stage = Stage::Away;
             state.since = 0;
             if self.is_visitor(client) {
@@ -369,7 +391,15 @@ impl Worker {
                 self.leave_ledger(client);
                 count(&mut self.counts.connections.lost, cause);
                 self.counts.error(&format!("lost: {cause}"));
-                if self.is_visitor(client) {
+                let now = self.now();
+                let state = &mut self.clients[client as usize];
+                self.counts.regions.count(state.region, |region| region.lost += 1);
+                if self.comes_back() {
+                    let state = &mut self.clients[client as usize];
+                    state.since = now;
+                    self.lost.insert(client, state.region);
+                    self.redial_at(client, now + BACKOFF_UNIT_NS);
+                } else if self.is_visitor(client) {
                     self.away.push(client);
                 }
             }
@@ -382,19 +412,37 @@ impl Worker {
         }
     }
 
-    pub(crate) fn leave_ledger(&mut self, client: u32) {
+    /// Whether it only checks the end, and is not one whose ways are counted.
+    fn is_auditor(&self, client: u32) -> bool {
         let state = &self.clients[client as usize];
+        state.member >= self.places[state.group as usize].plan.members
+    }
+
+    /// Whether clients that are lost now come back.
+    fn comes_back(&self) -> bool {
+        self.given.scenario.clients.redial && self.phase() < Phase::Closing
+    }
+
+    pub(crate) fn leave_ledger(&mut self, client: u32) {
+        let state = &mut self.clients[client as usize];
         let (group, member) = (state.group as usize, state.member);
-        self.places[group].ledger.leave(member);
-        self.places[group].unacknowledged.remove(&member);
+        let place = &mut self.places[group];
+        place.ledger.leave(member);
+        place.unacknowledged.remove(&member);
+        let is_edit = self.given.scenario.edit_bytes().is_some();
+        state.may_send = !is_edit || member >= place.plan.writers || place.ledger.sent_by(member) == 0;
     }
 
     pub(crate) fn drop_socket(&mut self, client: u32, with_reset: bool) {
         let state = &mut self.clients[client as usize];
         let was_open = matches!(state.stage, Stage::Joining | Stage::Joined | Stage::Closing);
         state.decoder = Decoder::new(Role::Client, false);
+        let region = state.region;
         let Some(slot) = state.slot.take() else { return };
-        self.counts.open -= u64::from(was_open);
+        if was_open {
+            self.counts.open -= 1;
+            self.counts.regions.closed(region);
+        }
         self.forget_slot(slot);
         if with_reset {
             self.engine.abort(slot);
@@ -407,20 +455,8 @@ impl Worker {
     pub(crate) fn closed_by_server(&mut self, client: u32, code: Option<u16>, reason: &str) {
         if code == Some(WRONG_REGION)
             && let Some(url) = reason.strip_prefix(REDIRECT_PREFIX)
-            && self.clients[client as usize].redirects < REDIRECTS_MAX
-            && !self.is_draining
-            && let Some(endpoint) = self.resolve(url)
+            && self.follow(client, url)
         {
-            self.counts.connections.redirected += 1;
-            let was_dialling = self.clients[client as usize].is_dialling();
-            self.drop_socket(client, false);
-            self.leave_ledger(client);
-            self.dialling -= u32::from(was_dialling);
-            let state = &mut self.clients[client as usize];
-            state.redirects += 1;
-            self.detours.insert(client, endpoint);
-            let now = self.now();
-            self.redial_at(client, now);
             return;
         }
         let cause = match code {
@@ -431,6 +467,39 @@ impl Worker {
         self.ended(client, &cause);
     }
 
+    /// Dials where a redirect leads; false where it is not followed.
+    pub(crate) fn follow(&mut self, client: u32, url: &str) -> bool {
+        if self.clients[client as usize].redirects >= REDIRECTS_MAX || self.phase() >= Phase::Closing {
+            return false;
+        }
+        let Some(endpoint) = self.resolve(url) else { return false };
+        let now = self.now();
+        self.counts.connections.redirected += u64::from(!self.is_auditor(client));
+        let state = &mut self.clients[client as usize];
+        let (region, was_dialling) = (state.region, state.is_dialling());
+        if state.is_joined() {
+            // Its document went elsewhere while it was there.
+            state.since = now;
+            self.lost.insert(client, region);
+        }
+        self.drop_socket(client, false);
+        self.leave_ledger(client);
+        self.dialling -= u32::from(was_dialling);
+        self.send_elsewhere(client, endpoint);
+        true
+    }
+
+    /// A client dials `endpoint` instead of where it was, or would have dialled.
+    pub(crate) fn send_elsewhere(&mut self, client: u32, endpoint: Rc<Endpoint>) {
+        let now = self.now();
+        let away = u64::from(!self.is_auditor(client));
+        let state = &mut self.clients[client as usize];
+        state.redirects += 1;
+        self.counts.regions.count(state.region, |region| region.sent_away += away);
+        self.detours.insert(client, endpoint);
+        self.redial_at(client, now);
+    }
+
     /// A client dials again at a time.
     pub(crate) fn redial_at(&mut self, client: u32, at: u64) {
         self.clients[client as usize].stage = Stage::Waiting;
@@ -439,13 +508,18 @@ impl Worker {
     }
 
     /// A redirect's URL names the document, or the host alone; the document keeps its name either way.
-    fn resolve(&mut self, url: &str) -> Option<Rc<Endpoint>> {
+    pub(crate) fn resolve(&mut self, url: &str) -> Option<Rc<Endpoint>> {
         let after = url.find("://").map_or(0, |at| at + 3);
         let origin = &url[..url[after..].find(['/', '?']).map_or(url.len(), |at| after + at)];
         if let Some(known) = self.resolved.get(origin) {
             return Some(Rc::clone(known));
         }
-        let endpoint = Rc::new(Endpoint::resolve(origin).ok()?);
+        let mut endpoint = Endpoint::resolve(origin).ok()?;
+        // Another name of a host that is known.
+        if let Some(known) = self.resolved.values().find(|known| known.address == endpoint.address) {
+            endpoint.region = std::sync::Arc::clone(&known.region);
+        }
+        let endpoint = Rc::new(endpoint);
         self.resolved.insert(origin.to_owned(), Rc::clone(&endpoint));
         Some(endpoint)
     }

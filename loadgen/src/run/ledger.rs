@@ -48,6 +48,8 @@ struct Writer {
     /// Sends before this one have reached everybody.
     landed: u32,
     under_way: VecDeque<UnderWay>,
+    /// Sends before this one left more than once, so that they may come more than once.
+    resent: u32,
     /// The writer's own row among the readers.
     reader: Option<u32>,
 }
@@ -154,6 +156,17 @@ impl Ledger {
         }
     }
 
+    /// How many a writer sent.
+    pub(crate) fn sent_by(&self, writer: u32) -> u32 {
+        self.writers[writer as usize].sent
+    }
+
+    /// A writer sends again what it has sent so far: the server may lack it, or may have passed it on already.
+    pub(crate) fn resend(&mut self, writer: u32) {
+        let state = &mut self.writers[writer as usize];
+        state.resent = state.sent;
+    }
+
     /// Sends of a writer that somebody lacks.
     pub(crate) fn in_flight(&self, writer: u32) -> usize {
         self.writers[writer as usize].under_way.len()
@@ -211,7 +224,7 @@ impl Ledger {
         let stands = self.standing[reader as usize];
         for number in numbers.clone() {
             if number < next && !self.fill(reader, writer, number) {
-                if stands && number >= since {
+                if stands && number >= since && number >= self.writers[writer as usize].resent {
                     found.duplicated += 1;
                     note(found, || {
                         format!("reader {reader} was sent number {number} of writer {writer} twice")

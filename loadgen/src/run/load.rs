@@ -7,7 +7,7 @@ use pinwire_protocol::ws::{self, Frame, Opcode};
 use crate::run::Phase;
 use crate::run::content::{self, FIRST_CLIENT, Head};
 use crate::run::schedule::{Part, Planned, Schedule};
-use crate::run::worker::{Assignment, Place, Worker};
+use crate::run::worker::{Assignment, Place, Unacknowledged, Worker};
 use crate::scenario::{Arrivals, Dialect, Kind, Load, StagePlan};
 
 /// Planned sends done in a turn: what came meanwhile is looked at between.
@@ -177,6 +177,13 @@ impl Worker {
     fn try_send(&mut self, client: u32, planned: Planned, now: u64) -> Result<u32, &'static str> {
         let state = &self.clients[client as usize];
         let (group, writer) = (state.group as usize, state.member);
+        let is_edit = self.given.scenario.edit_bytes().is_some();
+        let is_away = is_edit && (self.lost.contains_key(&client) || state.is_joined() && !state.may_send);
+        if is_away {
+            // It edits on, and sends what it wrote when it is back.
+            let noted = self.places[group].ledger.send(writer, planned.at, now, planned.part);
+            return noted.map(|(_, due)| due).ok_or("too many are under way");
+        }
         let Some(slot) = state.slot.filter(|_| state.is_joined()) else { return Err("not connected") };
         if self.engine.backlog(slot) > BACKLOG_MAX {
             return Err("the server does not read");
@@ -190,11 +197,9 @@ impl Worker {
             self.places[group].ledger.unsend(writer);
             return Err("the connection takes no more");
         }
-        if self.given.scenario.target.dialect == Dialect::Hocuspocus
-            && self.given.scenario.edit_bytes().is_some()
-        {
+        if self.given.scenario.target.dialect == Dialect::Hocuspocus && is_edit {
             let waiting = self.places[group].unacknowledged.entry(writer).or_default();
-            waiting.push_back((now, planned.part));
+            waiting.push_back(Unacknowledged { end: number + 1, sent: now, part: Some(planned.part) });
         }
         Ok(due)
     }
@@ -215,7 +220,8 @@ impl Worker {
             _ => {
                 let bytes = scenario.edit_bytes().unwrap_or(1);
                 let mut update = Vec::with_capacity(64 + bytes as usize);
-                content::append_edit(&mut update, FIRST_CLIENT + u64::from(sender), number, bytes);
+                let author = FIRST_CLIENT + u64::from(sender);
+                content::append_edits(&mut update, author, number..number + 1, bytes);
                 self.sync(client, &SyncMessage::Update { update: &update })
             }
         }

@@ -26,6 +26,7 @@ use crate::run::tokens::Tokens;
 use crate::run::worker::{Assignment, Worker};
 use crate::run::{Conductor, Faults, Phase, Seat, Second, Status, Watch};
 use crate::scenario::{Driver, Kind, Load, Scenario};
+use crate::sum::add_regions;
 use crate::verdict::{Evidence, verdict};
 
 /// How long the main thread listens before it looks around.
@@ -322,6 +323,7 @@ impl Process {
         let mut generator = Generator { threads: Vec::new(), retransmits, memory_peak: procfs::own_peak() };
         let mut connections = Connections { wanted: self.wanted, ..Connections::default() };
         let mut correctness = Correctness::default();
+        let mut regions = BTreeMap::new();
         let mut stages = vec![StageCounts::default(); self.scenario.stage_count()];
         let mut total = Tally::default();
         let mut loaded = None;
@@ -333,6 +335,7 @@ impl Process {
             generator.threads.push(outcome.thread);
             connections.add(&counts.connections);
             correctness.add(&outcome.correctness);
+            add_regions(&mut regions, &std::mem::take(&mut counts.regions).into_total());
             for (measure, histogram) in std::mem::take(&mut counts.connects) {
                 total.latency.entry(measure).or_default().add(&histogram);
             }
@@ -378,6 +381,7 @@ impl Process {
             total,
             intervals: self.emitted,
             connections,
+            regions,
             correctness,
             generator,
             server,

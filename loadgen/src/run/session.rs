@@ -1,7 +1,9 @@
 //! What clients are sent: answers to upgrades, messages, edits, pings and closes.
 
 use anyhow::Result;
+use pinwire_protocol::close::REDIRECT_PREFIX;
 use pinwire_protocol::document::hocuspocus::{self, Body};
+use pinwire_protocol::document::state_vector::StateVector;
 use pinwire_protocol::document::sync::SyncMessage;
 use pinwire_protocol::document::update;
 use pinwire_protocol::document::ywebsocket::{self, Message};
@@ -13,11 +15,13 @@ use crate::run::client::Stage;
 use crate::run::content::{self, FIRST_CLIENT};
 use crate::run::ledger::note;
 use crate::run::schedule::Part;
-use crate::run::worker::Worker;
+use crate::run::worker::{Unacknowledged, Worker};
 use crate::scenario::{Dialect, Kind, RawMode};
 
 /// The state vector of a client that has nothing.
 const EMPTY_STATE_VECTOR: [u8; 1] = [0];
+/// Clients that a server's state vector may name.
+const STATE_VECTOR_MAX: usize = 1 << 20;
 /// What Hocuspocus clients of today say they are.
 const HOCUSPOCUS_VERSION: &str = "4.0.0";
 /// Servers' messages may be this large: a big document arrives in one.
@@ -30,8 +34,13 @@ impl Worker {
         match &mut self.clients[client as usize].stage {
             Stage::Upgrading(upgrading) => {
                 upgrading.head.extend_from_slice(bytes);
+                let asks = upgrading.asks;
                 if let Some(took) = upgrading.tcp.take() {
                     self.time(Measure::ConnectTcp, took);
+                }
+                if asks {
+                    self.discovered(client);
+                    return Ok(());
                 }
                 self.upgraded(client)
             }
@@ -66,7 +75,9 @@ impl Worker {
         state.decoder = Decoder::new(Role::Client, deflate);
         let took = now.saturating_sub(state.step);
         state.step = now;
+        let region = state.region;
         self.counts.opened(!self.is_draining);
+        self.counts.regions.opened(region, !self.is_draining);
         self.time(Measure::Upgrade, took);
         self.start_join(client, token.as_deref().unwrap_or_default());
         self.frames(client, &mut rest)
@@ -186,7 +197,7 @@ impl Worker {
 
     fn ywebsocket(&mut self, client: u32, payload: &[u8]) {
         match ywebsocket::decode(payload) {
-            Ok(Message::SyncStep1 { .. }) => self.answer_step1(client),
+            Ok(Message::SyncStep1 { state_vector }) => self.answer_step1(client, state_vector),
             Ok(Message::SyncStep2 { update }) => {
                 self.update(client, update);
                 self.joined(client);
@@ -211,8 +222,9 @@ impl Worker {
                 Body::Authenticated { .. } => {
                     let _ = self.sync(client, &SyncMessage::Step1 { state_vector: &EMPTY_STATE_VECTOR });
                 }
-                Body::Sync(SyncMessage::Step1 { .. }) | Body::SyncReply(SyncMessage::Step1 { .. }) => {
-                    self.answer_step1(client);
+                Body::Sync(SyncMessage::Step1 { state_vector })
+                | Body::SyncReply(SyncMessage::Step1 { state_vector }) => {
+                    self.answer_step1(client, state_vector);
                 }
                 Body::Sync(SyncMessage::Step2 { update })
                 | Body::SyncReply(SyncMessage::Step2 { update }) => {
@@ -225,6 +237,11 @@ impl Worker {
                 }
                 Body::SyncStatus { applied } => self.acknowledged(client, applied),
                 Body::PermissionDenied { reason } => {
+                    if let Some(url) = reason.strip_prefix(REDIRECT_PREFIX)
+                        && self.follow(client, url)
+                    {
+                        return;
+                    }
                     let cause = format!("permission denied: {reason}");
                     self.cut(client, &cause);
                 }
@@ -243,9 +260,44 @@ impl Worker {
         note(&mut self.correctness, || format!("a message cannot be read: {error}"));
     }
 
-    /// We have nothing that the server could lack: what we sent it has, or lost.
-    fn answer_step1(&mut self, client: u32) {
-        let _ = self.sync(client, &SyncMessage::Step2 { update: &update::EMPTY });
+    /// Who comes back sends what the server lacks of what it wrote, as Yjs does; at first there is nothing.
+    fn answer_step1(&mut self, client: u32, state_vector: &[u8]) {
+        let now = self.now();
+        let state = &mut self.clients[client as usize];
+        let (group, writer) = (state.group as usize, state.member);
+        if std::mem::replace(&mut state.may_send, true) {
+            let _ = self.sync(client, &SyncMessage::Step2 { update: &update::EMPTY });
+            return;
+        }
+        let bytes = self.given.scenario.edit_bytes().unwrap_or(1);
+        let place = &mut self.places[group];
+        let author = FIRST_CLIENT + u64::from(place.first_sender + writer);
+        let clock = StateVector::parse(state_vector, STATE_VECTOR_MAX).map_or(0, |known| known.get(author));
+        let (known, sent) = (clock / bytes, place.ledger.sent_by(writer));
+        let safe = place.safe.get(&writer).copied().unwrap_or(0);
+        if known < safe {
+            self.correctness.forgotten += u64::from(safe - known);
+            note(&mut self.correctness, || {
+                format!(
+                    "{}: {known} edits of writer {writer} are there, and {safe} were acknowledged",
+                    place.name
+                )
+            });
+        }
+        let mut lacking = Vec::new();
+        if known < sent {
+            place.ledger.resend(writer);
+            content::append_edits(&mut lacking, author, known..sent, bytes);
+            if self.given.scenario.target.dialect == Dialect::Hocuspocus {
+                let waiting = place.unacknowledged.entry(writer).or_default();
+                waiting.push_back(Unacknowledged { end: sent, sent: now, part: None });
+            }
+        } else {
+            lacking.extend_from_slice(&update::EMPTY);
+        }
+        if self.sync(client, &SyncMessage::Step2 { update: &lacking }).is_err() {
+            self.cut(client, "the connection takes no more");
+        }
     }
 
     fn acknowledged(&mut self, client: u32, applied: bool) {
@@ -255,12 +307,15 @@ impl Worker {
         // The answer to our empty step 2 comes before any edit's.
         let waiting =
             self.places[group].unacknowledged.get_mut(&member).and_then(|waiting| waiting.pop_front());
-        if let Some((sent, part)) = waiting {
-            if applied {
-                self.counts.part(part).acknowledge.record(now.saturating_sub(sent));
-            } else {
-                self.counts.error("an edit was not applied");
-            }
+        let Some(Unacknowledged { end, sent, part }) = waiting else { return };
+        if !applied {
+            self.counts.error("an edit was not applied");
+            return;
+        }
+        let safe = self.places[group].safe.entry(member).or_default();
+        *safe = end.max(*safe);
+        if let Some(part) = part {
+            self.counts.part(part).acknowledge.record(now.saturating_sub(sent));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
-use crate::results::{Correctness, Interval};
+use crate::results::{Correctness, Interval, Region};
 
 /// Who watches a run. Called from the main thread, never from one that carries load.
 pub trait Watch {
@@ -64,13 +64,15 @@ pub struct Faults {
     pub corrupted: u64,
     /// As in [`Correctness`].
     pub diverged: u64,
+    /// As in [`Correctness`].
+    pub forgotten: u64,
 }
 
 impl Faults {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.lost + self.duplicated + self.reordered + self.corrupted + self.diverged
+        self.lost + self.duplicated + self.reordered + self.corrupted + self.diverged + self.forgotten
     }
 
     pub(crate) fn add(&mut self, part: &Faults) {
@@ -79,6 +81,7 @@ impl Faults {
         self.reordered += part.reordered;
         self.corrupted += part.corrupted;
         self.diverged += part.diverged;
+        self.forgotten += part.forgotten;
     }
 }
 
@@ -90,6 +93,7 @@ impl From<&Correctness> for Faults {
             reordered: found.reordered,
             corrupted: found.corrupted,
             diverged: found.diverged,
+            forgotten: found.forgotten,
         }
     }
 }
@@ -135,6 +139,8 @@ pub struct Detail {
     pub loop_lag: Histogram,
     /// Failures and dropped sends by cause.
     pub errors: BTreeMap<String, u64>,
+    /// What happened in each region, and what stands there.
+    pub regions: BTreeMap<String, Region>,
     /// What each thread had to do.
     pub threads: Vec<ThreadLoad>,
 }

@@ -6,7 +6,7 @@
 //! 4. Flush, then see whether the phase is over.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -72,8 +72,21 @@ pub(crate) struct Place {
     /// Sender number of its first writer.
     pub(crate) first_sender: u32,
     pub(crate) is_touched: bool,
-    /// Of Hocuspocus: when edits left that are not acknowledged.
-    pub(crate) unacknowledged: HashMap<u32, std::collections::VecDeque<(u64, Part)>>,
+    /// Of Hocuspocus: what left and is not acknowledged, by writer.
+    pub(crate) unacknowledged: HashMap<u32, VecDeque<Unacknowledged>>,
+    /// Of Hocuspocus: how many of its edits each writer knows to be safe.
+    pub(crate) safe: HashMap<u32, u32>,
+}
+
+/// What a writer sent and is owed an acknowledgement for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unacknowledged {
+    /// Its edits before this one are safe then.
+    pub(crate) end: u32,
+    /// When it left.
+    pub(crate) sent: u64,
+    /// Where it counts; nowhere for edits that were sent again.
+    pub(crate) part: Option<Part>,
 }
 
 /// What a thread is given.
@@ -118,8 +131,8 @@ pub(crate) struct Worker {
     pub(crate) home: Option<Rc<Endpoint>>,
     /// Planned comings that are on their way in.
     pub(crate) arriving: HashMap<u32, Planned>,
-    /// Clients that were cut off and come back.
-    pub(crate) lost: HashSet<u32>,
+    /// Clients that were cut off and come back, with the region where they were.
+    pub(crate) lost: HashMap<u32, u16>,
     /// Redials that are due some time.
     pub(crate) redials: u32,
     pub(crate) storms_left: u32,
@@ -177,8 +190,14 @@ impl Worker {
                 ledger,
                 is_touched: false,
                 unacknowledged: HashMap::new(),
+                safe: HashMap::new(),
             });
         }
+        // A redirect to a host that has a URL leads into the same region.
+        let known = given.endpoints.iter().chain(&given.home).map(|known| {
+            (known.origin(), Rc::new(Endpoint { path: String::new(), query: None, ..known.clone() }))
+        });
+        let resolved = known.collect();
         let stages = given.scenario.stage_count();
         let random = fastrand::Rng::with_seed(given.seed);
         let usage = own_thread_time();
@@ -193,7 +212,7 @@ impl Worker {
             endpoints: given.endpoints.iter().cloned().map(Rc::new).collect(),
             home: given.home.clone().map(Rc::new),
             arriving: HashMap::new(),
-            lost: HashSet::new(),
+            lost: HashMap::new(),
             redials: 0,
             storms_left: 0,
             is_storm_due: false,
@@ -209,7 +228,7 @@ impl Worker {
             dialling: 0,
             is_draining: false,
             pace: None,
-            resolved: HashMap::new(),
+            resolved,
             detours: HashMap::new(),
             now: 0,
             next_report: 0,
@@ -430,8 +449,10 @@ impl Worker {
                 self.given.reporter.send(Report::Joined(self.standing()));
             }
             Phase::Draining => {
-                let is_settled =
-                    self.places.iter().all(|place| place.ledger.is_settled()) && self.dialling == 0;
+                let is_settled = self.places.iter().all(|place| place.ledger.is_settled())
+                    && self.dialling == 0
+                    && self.redials == 0
+                    && (self.lost.is_empty() || !self.given.scenario.clients.redial);
                 let is_over = self.phase_ends.is_some_and(|at| self.now >= at);
                 if is_settled && !self.is_audited {
                     self.is_audited = true;

@@ -54,6 +54,13 @@ impl Scenario {
         demand(self.clients.count > 0, "clients.count is 0: ask for at least one connection");
         demand(self.clients.dialling > 0, "clients.dialling is 0: nobody could dial");
         demand(self.clients.rate.is_none_or(|rate| rate > 0.0), "clients.rate must be above 0");
+        let is_raw = matches!(self.kind, Kind::Raw { .. });
+        demand(!self.target.discover || !is_raw, "target.discover: raw messages belong to no document");
+        let is_redirect = matches!(self.kind, Kind::Redirect { .. });
+        demand(
+            !self.target.discover || !is_redirect,
+            "target.discover: redirect is about clients that do not ask; leave --discover out",
+        );
         demand(
             self.target.headers.iter().all(|header| header.contains(':')),
             "target.headers: write each as `Name: value`",

@@ -167,7 +167,8 @@ pub enum RawMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// `ws://host:port/path`, or `wss://` for TLS; several are taken in turn. For documents the name is appended to the path.
+    /// `ws://host:port/path`, or `wss://` for TLS; several are taken in turn, and the next one when one cannot be reached. For
+    /// documents the name is appended to the path. `NAME=` before a URL names its region in results.
     pub urls: Vec<String>,
     /// Which servers are believed that speak TLS.
     #[serde(default)]
@@ -186,6 +187,9 @@ pub struct Target {
     pub deflate: bool,
     /// `regionCode` of minted tokens.
     pub region: String,
+    /// Clients ask a URL's `/discovery` where their document is, and dial that.
+    #[serde(default)]
+    pub discover: bool,
 }
 
 /// See [`Target::trust`].
@@ -245,6 +249,9 @@ pub struct Clients {
     /// A dial that has not joined by then has failed.
     #[serde(with = "duration")]
     pub timeout: Duration,
+    /// Clients whose connection is lost come back, as stock clients do.
+    #[serde(default)]
+    pub redial: bool,
 }
 
 /// How much is sent.

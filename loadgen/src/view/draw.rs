@@ -134,14 +134,20 @@ fn figures(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
     let server = u16::from(model.server().is_some());
     let fixed = 4 + 6 + 3 + 2 + server;
     let spare = area.height.saturating_sub(fixed);
+    let regions = if model.regions.len() < 2 { 0 } else { (model.regions.len() as u16).min(8) };
+    // Its title is a line too; a thread of the generator has one in any case.
+    let regions = regions.min(spare.saturating_sub(2));
+    let regions = if regions > 0 { regions + 1 } else { 0 };
+    let spare = spare.saturating_sub(regions);
     let shown = (threads as u16).clamp(1, if is_tall { 12 } else { 2 }).min(spare.max(1));
     let spare = spare.saturating_sub(shown);
     let spark = if is_tall { spare.min(4) } else { spare.min(2) };
     let causes = (model.errors.len() as u16).saturating_sub(1).min(spare.saturating_sub(spark));
     let notes = if spare.saturating_sub(spark + causes) >= 2 { model.notes.len().min(4) as u16 } else { 0 };
     let notes = if notes > 0 { notes + 1 } else { 0 };
-    let [load, latency, found, generator, said, _] = Layout::vertical([
+    let [load, places, latency, found, generator, said, _] = Layout::vertical([
         Constraint::Length(4),
+        Constraint::Length(regions),
         Constraint::Length(6 + spark),
         Constraint::Length(3 + causes),
         Constraint::Length(2 + shown + server),
@@ -150,6 +156,9 @@ fn figures(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
     ])
     .areas(area);
     load_section(frame, load, model, palette);
+    if regions > 0 {
+        regions_section(frame, places, model, palette);
+    }
     latency_section(frame, latency, model, palette);
     found_section(frame, found, model, palette);
     generator_section(frame, generator, model, palette);
@@ -219,6 +228,30 @@ fn load_section(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palet
     spark_line(frame, spark, "received", model, palette, |point| point.received, grouped);
 }
 
+/// What stands in each region, and how long who was sent there or lost there took to be back.
+fn regions_section(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
+    let inner = section(frame, area, "Regions", palette);
+    let timed = |what: &str, histogram: &Histogram| {
+        if histogram.count() == 0 {
+            return String::new();
+        }
+        format!("  {what} {} p99", nanoseconds(histogram.percentile(99.0) as f64))
+    };
+    let lines = model.regions.iter().map(|(name, region)| {
+        let line = format!(
+            " {:<16} {} open  {} sent away  {} lost{}{}",
+            cut(name, 16),
+            grouped(region.open),
+            grouped(region.sent_away),
+            grouped(region.lost),
+            timed("redirected", &region.redirect),
+            timed("back", &region.recover)
+        );
+        Line::raw(cut(&line, usize::from(area.width)))
+    });
+    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), inner);
+}
+
 fn latency_section(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette) {
     let inner = section(frame, area, "Latency", palette);
     let [table, spark] = Layout::vertical([Constraint::Length(5), Constraint::Min(0)]).areas(inner);
@@ -278,10 +311,14 @@ fn found_section(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Pale
     let inner = section(frame, area, "Faults and errors", palette);
     let faults = &model.status.faults;
     let (state, word) = if faults.total() == 0 { (State::Good, "none") } else { (State::Bad, "FAULTS") };
+    let forgotten = match faults.forgotten {
+        0 => String::new(),
+        count => format!("  forgotten {count}"),
+    };
     let mut lines = vec![Line::from(vec![
         Span::styled(format!(" {} {word:<7}", state.glyph()), palette.state(state)),
         Span::raw(format!(
-            " lost {}  duplicated {}  reordered {}  corrupted {}  diverged {}",
+            " lost {}  duplicated {}  reordered {}  corrupted {}  diverged {}{forgotten}",
             faults.lost, faults.duplicated, faults.reordered, faults.corrupted, faults.diverged
         )),
     ])];

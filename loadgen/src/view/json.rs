@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::histogram::Histogram;
 use crate::outcome::Exit;
-use crate::results::Results;
+use crate::results::{Region, Results};
 use crate::run::{Second, Status};
 use crate::view::{Heading, View};
 
@@ -69,8 +69,23 @@ fn event(second: &Second, status: &Status) -> Value {
         "uncorrected_ns": percentiles(&detail.uncorrected),
         "schedule_lag_ns": percentiles(&detail.schedule_lag),
         "loop_lag_ns": percentiles(&detail.loop_lag),
+        "regions": detail.regions.iter().map(|(name, region)| (name.clone(), region_event(region))).collect::<Map<_, _>>(),
         "threads": detail.threads,
         "server": interval.server,
+    })
+}
+
+fn region_event(region: &Region) -> Value {
+    json!({
+        "open": region.open,
+        "dialled": region.dialled,
+        "failed": region.failed,
+        "joined": region.joined,
+        "sent_away": region.sent_away,
+        "sent_here": region.sent_here,
+        "lost": region.lost,
+        "redirect_ns": percentiles(&region.redirect),
+        "recover_ns": percentiles(&region.recover),
     })
 }
 
@@ -94,5 +109,7 @@ mod tests {
         let event = event(&second, &Status::default());
         assert_eq!((&event["phase"], &event["latency_ns"]["count"]), (&"connecting".into(), &1.into()));
         assert!(!event.to_string().contains('\n'));
+        second.detail.regions.insert("eu".into(), crate::results::Region { open: 7, ..Default::default() });
+        assert_eq!(super::event(&second, &Status::default())["regions"]["eu"]["open"], 7);
     }
 }

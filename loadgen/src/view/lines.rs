@@ -43,8 +43,14 @@ fn line(second: &Second, status: &Status) -> String {
             nanoseconds(interval.latency.percentile(99.0) as f64)
         )
     };
+    let regions = if second.detail.regions.len() < 2 {
+        String::new()
+    } else {
+        let each = second.detail.regions.iter().map(|(name, region)| format!("{name} {}", region.open));
+        format!(" ({})", each.collect::<Vec<_>>().join(", "))
+    };
     format!(
-        "{:>4} s {:<10} {}/{} open, {}/s sent, {}/s received{latency}, generator {:.0} %, {} errors{faults}",
+        "{:>4} s {:<10} {}/{} open{regions}, {}/s sent, {}/s received{latency}, generator {:.0} %, {} errors{faults}",
         interval.second + 1,
         status.phase.words(),
         interval.open,

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::histogram::Histogram;
-use crate::results::{Connections, Generator, GeneratorThread, Measure, ServerSample, Tally, Verdict};
+use crate::results::{
+    Connections, Generator, GeneratorThread, Measure, Region, ServerSample, Tally, Verdict,
+};
 use crate::run::{Phase, Second, Status};
+use crate::sum::add_regions;
 use crate::verdict::{Evidence, verdict};
 use crate::view::Heading;
 
@@ -52,6 +55,8 @@ pub struct Model {
     pub uncorrected: Histogram,
     /// Failures and dropped sends over the run, by cause.
     pub errors: BTreeMap<String, u64>,
+    /// What happened in each region over the run, and what stands there.
+    pub regions: BTreeMap<String, Region>,
     /// What else was said, the newest last.
     pub notes: VecDeque<String>,
     /// Whether the user ended the load.
@@ -92,6 +97,8 @@ impl Model {
         for (cause, count) in &detail.errors {
             *self.errors.entry(cause.clone()).or_default() += count;
         }
+        self.regions.values_mut().for_each(|region| region.open = 0);
+        add_regions(&mut self.regions, &detail.regions);
         self.peak = self.peak.max(interval.open);
         let is_measured = self.status.phase == Phase::Load
             && self.status.load_elapsed.is_some_and(|elapsed| elapsed > self.heading.warm_up + 1.0);

@@ -173,12 +173,19 @@ fn message(hub: &Mutex<Hub>, path: &str, from: &Arc<Outlet>, kind: Kind, payload
             let mut answer = Vec::new();
             ywebsocket::append_sync_step2(&mut answer, &whole);
             hub.write(from, Kind::Binary, &answer);
+            let state_vector = yrs::encode_state_vector_from_update_v1(&whole).unwrap();
+            let mut question = Vec::new();
+            ywebsocket::append_sync_step1(&mut question, &state_vector);
+            hub.write(from, Kind::Binary, &question);
         }
-        Ok(Message::Update { update }) => {
+        Ok(Message::SyncStep2 { update }) if update == [0, 0] => {}
+        Ok(Message::Update { update } | Message::SyncStep2 { update }) => {
+            let mut payload = Vec::new();
+            ywebsocket::append_update(&mut payload, update);
             hub.updates.entry(path.to_owned()).or_default().push(update.to_vec());
             for to in hub.rooms.get(path).cloned().unwrap_or_default() {
                 if to.number != from.number {
-                    hub.deliver(&to, kind, payload);
+                    hub.deliver(&to, kind, &payload);
                 }
             }
         }

@@ -193,7 +193,7 @@ impl Work {
             tags: HashMap::new(),
             next_tag: 0,
             news: mailboxes.iter().map(|_| Vec::new()).collect(),
-            outgoing: Outgoing::new(mailboxes),
+            outgoing: Outgoing::new(mailboxes, None),
             gates,
             health,
             may_write: false,
@@ -241,7 +241,7 @@ impl Work {
         for (thread, news) in self.news.iter_mut().enumerate().filter(|(_, news)| !news.is_empty()) {
             self.outgoing.send(thread as u16, Envelope::Store(std::mem::take(news)));
         }
-        let retry = self.outgoing.flush().then(|| Instant::now() + RETRY);
+        let retry = self.outgoing.flush(0).then(|| Instant::now() + RETRY);
         let due = self.core.next_deadline_us().and_then(|us| self.gates.at(us)).map(Instant::from_std);
         let far = || Instant::now() + STOP_PATIENCE;
         retry.into_iter().chain(due).min().unwrap_or_else(far)
