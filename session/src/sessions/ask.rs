@@ -209,6 +209,8 @@ impl Sessions {
             Job::Open | Job::Load | Job::Append | Job::Close | Job::End => {
                 held.is_asking = true;
                 if matches!(job, Job::Open | Job::Load) {
+                    // What was heard before is older than the answer.
+                    held.early.clear();
                     (held.is_loading, held.is_missed, held.is_held) = (true, false, true);
                 }
             }
@@ -311,6 +313,7 @@ impl Sessions {
                     held.is_comparing = false;
                     continue;
                 }
+                held.early.clear();
                 (held.is_heads_asked, held.is_missed, held.is_comparing) = (true, false, false);
                 about.push(Compared { id, known: held.known, reloads: held.reloads });
                 documents.push((held.name.clone(), held.claim, held.hold));
