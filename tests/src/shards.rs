@@ -60,6 +60,7 @@ pub struct Node {
     unstored: Vec<(usize, DocumentRef, u32)>,
     /// Documents that are opened wait in `unopened` for [`Self::refuse_opens`].
     pub opens_wait: bool,
+    /// See [`Self::opens_wait`].
     pub unopened: Vec<(usize, DocumentRef)>,
     /// What waits for the socket that is asked about.
     pub backlog: usize,
