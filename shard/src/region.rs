@@ -17,7 +17,6 @@ use crate::shard::Shard;
 use pinwire_protocol::close::Close;
 use pinwire_protocol::document::awareness;
 use pinwire_protocol::document::update;
-use std::sync::Arc;
 
 impl Shard {
     /// Another node's edits, which the session store has. Members are sent them like any other; they are neither stored again
@@ -56,13 +55,14 @@ impl Shard {
     /// Everything that the session store has, after something was missed or lost: what is lacking here is taken in, and what is
     /// lacking there returned, which counts as submitted. None if the document is not here any more.
     pub fn reload(&mut self, document: DocumentRef, kept: Kept) -> Option<PutBack> {
+        let Kept { base, tail, nodes } = kept;
         let index = document.index;
         let now_ms = self.out.now_ms;
         let mut ranges = std::mem::take(&mut self.ranges);
         let document = self.document_at(document).filter(|found| found.state != State::Loading);
         let put_back = document.map(|document| {
             let mut taken = Taken::default();
-            let theirs = covered(&kept, &mut ranges);
+            let theirs = covered(base.as_deref(), &tail, &mut ranges);
             let put_back = document.put_back(&theirs);
             document.submitted = put_back.upto;
             let freed = if put_back.updates.is_empty() { document.note_stored(put_back.upto) } else { 0 };
@@ -71,8 +71,8 @@ impl Shard {
                 false => Doubt::PutBack(put_back.upto),
             };
             let ours = document.state_vector().encode();
-            let base = kept.base.as_deref().map(|base| lacking(base, &ours));
-            for update in base.iter().map(|base| &**base).chain(kept.tail.iter().map(|update| &**update)) {
+            let base = base.as_deref().map(|base| lacking(base, &ours));
+            for update in base.iter().map(|base| &**base).chain(tail.iter().map(|update| &**update)) {
                 document.take_stored(update, &mut ranges, now_ms, &mut taken);
             }
             (put_back, taken, freed)
@@ -81,7 +81,7 @@ impl Shard {
         let (put_back, taken, freed) = put_back?;
         self.out.unstored -= u64::from(freed);
         self.note_taken(index, taken);
-        self.meet(index, &kept.nodes);
+        self.meet(index, &nodes);
         self.stored_on(index);
         Some(put_back)
     }
@@ -265,7 +265,7 @@ impl Shard {
 }
 
 /// What came of updates from the store.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Taken {
     news: u64,
     known: u64,
@@ -349,10 +349,9 @@ impl Document {
 }
 
 /// What the updates of a session cover. `ranges` is empty before and after.
-fn covered(kept: &Kept, ranges: &mut UpdateRanges) -> Coverage {
+fn covered(base: Option<&[u8]>, tail: &[Box<[u8]>], ranges: &mut UpdateRanges) -> Coverage {
     let mut covered = Coverage::new();
-    let base = kept.base.iter().map(|base: &Arc<[u8]>| &**base);
-    for update in base.chain(kept.tail.iter().map(|update| &**update)) {
+    for update in base.into_iter().chain(tail.iter().map(|update| &**update)) {
         if update::scan(update, &update::Bounds::of_documents(), ranges).is_ok() {
             covered.absorb_all(ranges.all_mut());
         }

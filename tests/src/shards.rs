@@ -60,6 +60,7 @@ pub struct Node {
     unstored: Vec<(usize, DocumentRef, u32)>,
     /// Documents that are opened wait in `unopened` for [`Self::refuse_opens`].
     pub opens_wait: bool,
+    /// See [`Self::opens_wait`].
     pub unopened: Vec<(usize, DocumentRef)>,
     /// Mail for links to other nodes: which, and what.
     pub mailed: Vec<(u16, Mail)>,

@@ -14,8 +14,6 @@
 //! | a catch-up forgets the cursor | the same update comes again and again |
 //! | a removal is not told | others still see a user whose connection broke |
 //! | a connection stays counted | the app's counters are not zero at the end |
-//! | what other nodes stored is stored again | an update comes to the store that came from there |
-//! | the users of a node that died stay | others still see them |
 //! | an acknowledgement leaves adrift | a node that may not write says that an edit is safe |
 //! | a lone writer's idle frame is put off | a device had no data frame for 30 s |
 //!

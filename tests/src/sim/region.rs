@@ -163,7 +163,7 @@ impl World {
     /// The last updates are lost, all of them of nodes that still hold the document: those put them back.
     fn lose_updates(&mut self, id: &DocumentId) {
         let writers = self.region.writers.entry(id.clone()).or_default();
-        let holders = self.region.holders.get(id).map_or(&[][..], |holders| holders);
+        let holders = self.region.holders.get(id).cloned().unwrap_or_default();
         let most = self.rng.usize(1..=4);
         let lost = writers.iter().rev().take(most).take_while(|writer| holders.contains(writer)).count();
         if lost == 0 {
@@ -172,7 +172,7 @@ impl World {
         writers.truncate(writers.len() - lost);
         self.region.heals_until_ms = self.now_ms + HEALING_MS;
         self.model.forget_last(id, lost);
-        for held in holders.to_vec() {
+        for held in holders {
             self.threads[held.0].shard.reloading(held.1);
             self.reload_soon(held);
         }
