@@ -78,8 +78,15 @@ for (const kind of KINDS) {
     const { members } = await company(t, [kind])
     const unlucky = members.at(-1)
     const others = members.slice(0, -1)
+    // It may be back before all of them have been looked at.
+    const withdrawn = new Set()
+    for (const other of others) {
+      other.awareness.on('change', ({ removed }) => {
+        if (removed.includes(unlucky.doc.clientID)) withdrawn.add(other)
+      })
+    }
     unlucky.cut()
-    await until(others, () => others.every(other => other.sees(unlucky) === undefined), 'the state to be withdrawn')
+    await until(others, () => withdrawn.size === others.length, 'the state to be withdrawn')
     await until([unlucky], () => unlucky.dials > 1 && unlucky.connected, 'the client to redial by itself')
     const dialled = performance.now()
     await until(others, () => others.every(other => other.sees(unlucky) !== undefined), 'visibility', VISIBLE_AGAIN_MS)
