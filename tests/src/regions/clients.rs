@@ -127,7 +127,7 @@ impl World {
         self.at(at_us, Event::ToClient(conn, message));
     }
 
-    pub(super) fn to_node(&mut self, conn: ConnId, message: Up) {
+    pub(super) fn heard_by_node(&mut self, conn: ConnId, message: Up) {
         let (node, run) = (self.conns[conn].node, self.conns[conn].run);
         if !self.nodes[node].is_alive || self.nodes[node].run != run {
             let reset = Event::ToClient(conn, Down::Close(Why::Gone));
@@ -137,7 +137,7 @@ impl World {
         self.wake_data(node);
     }
 
-    pub(super) fn to_client(&mut self, conn: ConnId, message: Down) {
+    pub(super) fn heard_by_client(&mut self, conn: ConnId, message: Down) {
         let client = self.conns[conn].client;
         if !self.conns[conn].is_open {
             return;

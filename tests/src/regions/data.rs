@@ -24,7 +24,7 @@ pub(super) enum ToData {
     Reloading(DocumentName),
     Reload(DocumentName, u64, Loaded),
     Said(DocumentName, Node, Arc<[u8]>),
-    Joined(DocumentName, Node),
+    Joined(DocumentName),
     Left(DocumentName, Node),
     Fenced(DocumentName, Claim),
     /// The sessions' thread has closed it: whatever it says from here on belongs to the next open.
@@ -197,7 +197,7 @@ impl World {
                     document.others.extend(said.map(|said| (from, said)));
                 }
             }
-            ToData::Joined(name, _) => {
+            ToData::Joined(name) => {
                 if let Some(document) = self.open_document(node, &name) {
                     document.told = None;
                 }

@@ -136,7 +136,7 @@ impl World {
         self.tracer.say(self.now_us, || format!("{id:?} to server {server} broke"));
         let failed = self.reconnect(id.node, server);
         for ask in failed {
-            self.hand_failure(id.node, ask);
+            self.hand_failure(id.node, &ask);
         }
     }
 

@@ -364,7 +364,7 @@ impl World {
             session::Effect::Reloading(document) => ToData::Reloading(document),
             session::Effect::Reload(document, mark, loaded) => ToData::Reload(document, mark, loaded),
             session::Effect::Said(document, node, message) => ToData::Said(document, node, message),
-            session::Effect::Joined(document, node) => ToData::Joined(document, node),
+            session::Effect::Joined(document, _) => ToData::Joined(document),
             session::Effect::Left(document, node) => ToData::Left(document, node),
             session::Effect::Fenced(document, claim) => ToData::Fenced(document, claim),
             session::Effect::Full(_) | session::Effect::Room(_) => return,
@@ -395,10 +395,10 @@ impl World {
         }
     }
 
-    pub(super) fn hand_failure(&mut self, node: NodeId, ask: Ask) {
+    pub(super) fn hand_failure(&mut self, node: NodeId, ask: &Ask) {
         match ask {
-            Ask::Registry(ask, _) => self.tell_pins(node, ToPins::Failed(ask)),
-            Ask::Store(ask, _) => self.tell_session(node, ToSession::Replied(ask, Err(OutOfReach))),
+            Ask::Registry(ask, _) => self.tell_pins(node, ToPins::Failed(*ask)),
+            Ask::Store(ask, _) => self.tell_session(node, ToSession::Replied(*ask, Err(OutOfReach))),
         }
     }
 

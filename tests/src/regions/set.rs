@@ -39,10 +39,6 @@ impl Set {
         self.0 == 0
     }
 
-    pub(super) fn len(self) -> u32 {
-        self.0.count_ones()
-    }
-
     pub(super) fn iter(self) -> impl Iterator<Item = Update> {
         (0..=UPDATES_MAX).filter(move |&update| self.contains(update))
     }
