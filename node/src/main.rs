@@ -40,7 +40,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(args) => {
             let format = cli.log_format.unwrap_or(log::LogFormat::Human);
             let log = log::Log::start(format, &log::filter_of_environment()).context("PINWIRE_LOG")?;
-            dev(args, log)
+            dev(args, &log)
         }
         Command::Serve(args) => args.run(cli.log_format),
         Command::Config(args) => args.run(),
@@ -58,10 +58,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-fn dev(args: &DevArgs, log: log::Log) -> anyhow::Result<()> {
+fn dev(args: &DevArgs, log: &log::Log) -> anyhow::Result<()> {
     let dev = Dev::resolve(args)?;
     let mut signals = Signals::catch().context("signals")?;
-    let running = dev.start(&log)?;
+    let running = dev.start(log)?;
     dev.announce(&running).context("stdout")?;
     let signal = match signals.wait() {
         Wish::End(signal) => signal,

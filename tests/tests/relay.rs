@@ -274,7 +274,7 @@ mod rules {
         let mut node = node(1);
         let session = member(&mut node, 1);
         for _ in 0..80 {
-            node.say(1, |out| ywebsocket::append_query_awareness(out));
+            node.say(1, ywebsocket::append_query_awareness);
         }
         assert_eq!(frames(&node.take_mail()), 64);
         assert!(!node.is_heard(1));

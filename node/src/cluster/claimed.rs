@@ -1,6 +1,7 @@
 //! A data thread's side of the pins: a document is claimed before its session is opened, and left after its session has ended.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use pinwire_cluster::{Decision, Ticket};
 use pinwire_protocol::close::Close;
@@ -122,7 +123,7 @@ impl Claimed {
     }
 
     /// See [`SessionStore::say`].
-    pub(crate) fn say(&mut self, document: DocumentRef, message: Box<[u8]>) {
+    pub(crate) fn say(&mut self, document: DocumentRef, message: Arc<[u8]>) {
         self.inner.say(document, message);
     }
 

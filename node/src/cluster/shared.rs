@@ -102,9 +102,9 @@ impl SessionStore for SharedStore {
         }
     }
 
-    fn say(&mut self, document: DocumentRef, message: Box<[u8]>) {
+    fn say(&mut self, document: DocumentRef, message: Arc<[u8]>) {
         if let Some(name) = self.name(document) {
-            self.send(Request::Say { name, message: message.into() });
+            self.send(Request::Say { name, message });
         }
     }
 

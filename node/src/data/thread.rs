@@ -769,7 +769,7 @@ impl DataThread {
             }
             Effect::Mail(thread, mail) => self.outgoing.mail(self.number, thread, mail),
             // No other node has what this one keeps by itself.
-            Effect::Say(document, message) => self.store.say(document, message),
+            Effect::Say(document, message) => self.store.say(document, message.into()),
             Effect::Stateless { document, subject, payload } => {
                 tracing::trace!(document = %document.name, %subject, bytes = payload.len(), "stateless message");
                 if let Some(events) = &self.shared.events {

@@ -29,10 +29,13 @@ const TRIED_MAX: usize = 3;
 /// When a client comes back whose document's region is not reached, in milliseconds; at the latest after twice that.
 const RETRY_MS: u64 = 2_000;
 
+/// Nodes by registry, and when they were asked for.
+type Known = BTreeMap<u8, (Instant, Rc<[NodeView]>)>;
+
 /// The nodes of all regions, as the registries know them.
 pub(super) struct Regions {
     registries: Vec<AnyRegistry>,
-    nodes: RefCell<BTreeMap<u8, (Instant, Rc<[NodeView]>)>>,
+    nodes: RefCell<Known>,
 }
 
 impl Regions {

@@ -168,7 +168,7 @@ impl Hub {
 
     fn carry(&self, thread: u16, number: u16, mail: Mail) {
         let link = self.links.borrow().get(&number).filter(|link| link.cut.get().is_none()).cloned();
-        let Some(link) = link else { return self.return_mail(thread, number, mail) };
+        let Some(link) = link else { return self.return_mail(thread, number, &mail) };
         let mut answers = Vec::new();
         let mut answer =
             |thread: u16, mail: Mail| answers.push((thread, Envelope::Mail { from: number, mail }));
@@ -187,10 +187,10 @@ impl Hub {
     }
 
     /// The link is gone. Who wants to join is told; all else was of sessions that are gone with it.
-    fn return_mail(&self, thread: u16, number: u16, mail: Mail) {
+    fn return_mail(&self, thread: u16, number: u16, mail: &Mail) {
         if let Mail::Join { session, .. } = mail {
             let close = Close::new(CloseCode::ServiceRestart, "the link is gone");
-            let mail = Mail::Refused(session, close);
+            let mail = Mail::Refused(*session, close);
             self.kept.borrow_mut().push_back((thread, Envelope::Mail { from: number, mail }));
         }
     }

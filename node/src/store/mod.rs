@@ -79,7 +79,7 @@ pub trait SessionStore: fmt::Debug {
     /// What the store lacks, in answer to [`StoreEvent::Reload`]; answered by [`StoreEvent::Stored`] unless that is nothing.
     fn put_back(&mut self, _document: DocumentRef, _lacking: PutBack) {}
     /// Tells the other nodes that have the document.
-    fn say(&mut self, _document: DocumentRef, _message: Box<[u8]>) {}
+    fn say(&mut self, _document: DocumentRef, _message: Arc<[u8]>) {}
     /// The document is gone from this thread: its session ended, or never began.
     fn end(&mut self, document: DocumentRef);
     /// The same, and another region has it now: there is nothing to come back to.
