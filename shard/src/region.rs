@@ -82,6 +82,7 @@ impl Shard {
         self.out.unstored -= u64::from(freed);
         self.note_taken(index, taken);
         self.meet(index, &nodes);
+        self.schedule_document(index);
         self.stored_on(index);
         Some(put_back)
     }
@@ -107,8 +108,11 @@ impl Shard {
         if is_back {
             document.rejecting = false;
         }
+        let is_over = matches!(document.state, State::Grace { .. });
         self.mark_dirty(index);
-        self.schedule_document(index);
+        if is_over {
+            self.schedule_document(index);
+        }
         if is_back {
             self.ask_everyone(index);
         }
