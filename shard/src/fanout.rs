@@ -98,7 +98,7 @@ impl Shard {
                     broadcast_awareness(&mut self.out, document, &mut behind);
                 }
                 if !is_adrift {
-                    say(&mut self.out, document, index);
+                    say(&mut self.out, document, index, self.now_us);
                 }
                 compact(&mut self.out, document, index, is_adrift);
             }
@@ -570,9 +570,9 @@ fn bring_forward(out: &mut Output, document: &mut Document, at: usize) -> bool {
 }
 
 /// Has other nodes told what is new about who is here.
-fn say(out: &mut Output, document: &mut Document, index: u32) {
+fn say(out: &mut Output, document: &mut Document, index: u32, now_us: u64) {
     let is_all = document.shared.as_ref().is_some_and(|shared| shared.says_all);
-    let Some(message) = document.say() else { return };
+    let Some(message) = document.say(now_us) else { return };
     if is_all && let Some(shared) = &mut document.shared {
         shared.all_due_ms = out.now_ms + SAY_ALL_MS;
     }

@@ -82,6 +82,7 @@ impl Shard {
         self.out.unstored -= u64::from(freed);
         self.note_taken(index, taken);
         self.meet(index, &nodes);
+        self.schedule_document(index);
         self.stored_on(index);
         Some(put_back)
     }
@@ -107,8 +108,11 @@ impl Shard {
         if is_back {
             document.rejecting = false;
         }
+        let is_over = matches!(document.state, State::Grace { .. });
         self.mark_dirty(index);
-        self.schedule_document(index);
+        if is_over {
+            self.schedule_document(index);
+        }
         if is_back {
             self.ask_everyone(index);
         }
@@ -160,8 +164,10 @@ impl Shard {
         };
         let shared = document.shared_mut();
         shared.enter(node);
-        shared.count(node, said.members);
         shared.says_all |= said.asks;
+        if !shared.hear(node, said.number, said.members) {
+            return self.mark_dirty(index);
+        }
         let heard = document.hear(owner(node), &said, now_ms);
         self.out.stats.awareness_dropped += heard.dropped;
         self.mark_dirty(index);
@@ -237,10 +243,9 @@ impl Shard {
         }
     }
 
-    /// Where the log of a document ends: what was taken in until now stands before it. For whoever has to know what a compaction
-    /// holds.
+    /// Where the document's log ends: everything taken in so far is before it.
     #[must_use]
-    pub fn position(&self, document: DocumentRef) -> Option<Position> {
+    pub fn log_head(&self, document: DocumentRef) -> Option<Position> {
         let found = self.documents.get(document.index).filter(|found| found.serial == document.serial);
         found.map(|found| found.log.head())
     }

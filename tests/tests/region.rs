@@ -153,7 +153,7 @@ fn acknowledgements_are_right_with_other_nodes_edits_between_own_ones() {
     assert_eq!(words(&node.take(0)), ["doc status 1"; 3]);
     assert_eq!(unstored(&node), 0);
     assert_eq!(node.kept, [EDITS[0], EDITS[2]]);
-    assert!(node.shards[thread].is_submitted(document, node.shards[thread].position(document).unwrap()));
+    assert!(node.shards[thread].is_submitted(document, node.shards[thread].log_head(document).unwrap()));
 }
 
 #[test]
@@ -319,6 +319,23 @@ fn nodes_that_missed_something_are_told_again_of_everyone() {
         pair.talk();
     }
     assert_eq!(pair.take(1, 0), [user(2, 1, "null")]);
+}
+
+#[test]
+fn what_a_node_said_before_does_not_undo_what_it_said_since() {
+    let mut pair = Pair::new();
+    announce(&mut pair.0[0], 0, 1, 3, "{}");
+    let late = std::mem::take(&mut pair.0[0].says);
+    pair.0[0].pass(100);
+    pair.0[0].shards[0].ended(0);
+    pair.0[0].run();
+    pair.talk();
+    pair.0[0].says = late;
+    pair.talk();
+    assert_eq!(pair.take(1, 0), []);
+    pair.0[1].limits.max_users_per_document = 2;
+    pair.0[1].open(1, Some("doc"), Some("writer"));
+    assert!(matches!(pair.0[1].step1(1)[..], [Got::Message(_), ..]), "nobody is there any more");
 }
 
 #[test]

@@ -44,8 +44,9 @@ pub(crate) enum Doubt {
 #[derive(Clone, Copy, Debug)]
 struct Elsewhere {
     node: NodeTag,
-    /// Members there, as it said last.
+    /// Members there, as it said last, and the number of that message.
     members: u32,
+    heard: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,16 +79,20 @@ impl Shared {
     /// A node holds the document. If that is news, it is told of everyone.
     pub(crate) fn enter(&mut self, node: NodeTag) {
         if self.nodes.len() < NODES_MAX && self.nodes.iter().all(|known| known.node != node) {
-            self.nodes.push(Elsewhere { node, members: 0 });
+            self.nodes.push(Elsewhere { node, members: 0, heard: 0 });
             self.says_all = true;
         }
     }
 
-    /// A node has so many members.
-    pub(crate) fn count(&mut self, node: NodeTag, members: u32) {
-        if let Some(known) = self.nodes.iter_mut().find(|known| known.node == node) {
-            known.members = members;
+    /// A node has so many members, it says in a message of this number. False if it has said something since: a message may be
+    /// overtaken.
+    pub(crate) fn hear(&mut self, node: NodeTag, number: u64, members: u32) -> bool {
+        let Some(known) = self.nodes.iter_mut().find(|known| known.node == node) else { return false };
+        let is_newest = number >= known.heard;
+        if is_newest {
+            (known.heard, known.members) = (number, members);
         }
+        is_newest
     }
 
     /// A node holds the document no more.
