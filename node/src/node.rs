@@ -13,7 +13,7 @@ use pinwire_admin_api::events::What;
 use pinwire_cluster::Settings as PinsSettings;
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
-use pinwire_registry::{NodeView, Registry};
+use pinwire_registry::NodeView;
 use pinwire_shard::{Settings, Shard, ticks};
 use socket2::{Domain, Protocol, Socket, Type};
 

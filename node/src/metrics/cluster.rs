@@ -103,11 +103,7 @@ fn sessions(stats: &ClusterStats) -> Vec<MetricFamily> {
             "Documents whose session is open in the region's Redis.",
             stats.sessions.get() as f64,
         ),
-        total(
-            "pinwire_session_appends_total",
-            "Appends to the region's Redis.",
-            stats.session_appends.get(),
-        ),
+        total("pinwire_session_appends_total", "Appends to the region's Redis.", stats.session_appends.get()),
         total("pinwire_session_updates_total", "Updates in them.", stats.session_updates.get()),
         total(
             "pinwire_session_failures_total",
