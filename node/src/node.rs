@@ -21,7 +21,8 @@ use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators
 use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
 use crate::cluster::{
-    self, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Registries, SharedRegistry, Trays, UrlError,
+    self, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Registries, SessionThread, SessionWay,
+    SharedRegistry, SharedStore, Trays, UrlError,
 };
 use crate::config::{Config, Driver, RegistryKind};
 use crate::control::{
@@ -58,6 +59,7 @@ pub struct Node {
     admin: Option<Operators>,
     health: Arc<Health>,
     live: Arc<Live>,
+    session: Option<SessionThread>,
     pins: PinsThread,
     lookups: Lookups,
     prober: Option<Prober>,
@@ -246,8 +248,9 @@ impl Node {
             records: Arc::clone(&records),
             health: Arc::clone(&health),
             events: events.clone(),
-            numbers: Arc::default(),
+            stats: Arc::clone(&stats),
         })?;
+        let mut session = start_session(&config, &gates, &health, &stats)?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -268,9 +271,18 @@ impl Node {
             connections,
             events,
         });
-        let ways = Ways { http, store: store.as_ref().map(StoreThreads::way), pins: pins.way.clone(), trays };
+        let ways = Ways {
+            http,
+            store: store.as_ref().map(StoreThreads::way),
+            pins: pins.way.clone(),
+            trays,
+            session: session.as_ref().map(|session| session.way.clone()),
+        };
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
         pins.started(&mailboxes);
+        if let Some(session) = &mut session {
+            session.started(&mailboxes);
+        }
         records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
@@ -285,6 +297,7 @@ impl Node {
             admin,
             health,
             live,
+            session,
             pins,
             lookups,
             prober,
@@ -342,7 +355,8 @@ impl Node {
             // A data thread that panicked has ended the process already.
             let _ = thread.join();
         }
-        // Everything is stored, or on its way: what this node held is left, and waits for its clients.
+        // Everything is stored, as far as that can be: what this node held is left, and waits for its clients.
+        drop(self.session);
         drop(self.pins);
         drop((self.lookups, self.prober));
         if let Some(control) = self.control.take() {
@@ -417,6 +431,8 @@ struct Ways {
     store: Option<Way>,
     pins: PinsWay,
     trays: Trays,
+    /// To the sessions in the region's Redis, if they are there.
+    session: Option<SessionWay>,
 }
 
 /// The ways to the data threads, and the threads.
@@ -546,10 +562,11 @@ impl Starting {
             Recorder::new(self.shared.traces.clone(), Some(self.number)),
         );
         let Some(mailbox) = mailboxes.get(number).cloned() else { return };
-        let Ways { http, store, pins, trays } = self.ways;
-        let store: Box<dyn SessionStore> = match store {
-            Some(way) => Box::new(FileStore::new(self.number, mailbox, way)),
-            None => Box::<MemoryStore>::default(),
+        let Ways { http, store, pins, trays, session } = self.ways;
+        let store: Box<dyn SessionStore> = match (session, store) {
+            (Some(way), _) => Box::new(SharedStore::new(self.number, way)),
+            (None, Some(way)) => Box::new(FileStore::new(self.number, mailbox, way)),
+            (None, None) => Box::<MemoryStore>::default(),
         };
         let store = Claimed::new(self.number, pins, trays, store, random);
         let parts = Parts {
@@ -621,11 +638,12 @@ fn settings(
         idle_frame: in_ticks(deadlines.idle_frame),
         slow_reader: in_ticks(deadlines.slow_reader),
         close: in_ticks(deadlines.close),
-        grace_ms: millis(deadlines.grace),
+        // Where the store outlives them, documents wait there.
+        grace_ms: if config.cluster.session.is_some() { 0 } else { millis(deadlines.grace) },
         gather_us_per_member: GATHER_US_PER_MEMBER,
         compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
         end_on_expiry: config.end_sessions,
-        is_shared: false,
+        is_shared: config.cluster.session.is_some(),
     })
 }
 
@@ -639,6 +657,33 @@ fn opener(registries: &Registries) -> Open {
             Vec::new()
         }
     })
+}
+
+/// The thread of the sessions in the region's Redis, where they are kept there.
+fn start_session(
+    config: &Config,
+    gates: &Arc<Gates>,
+    health: &Arc<Health>,
+    stats: &Arc<ClusterStats>,
+) -> Result<Option<SessionThread>, StartError> {
+    let Some(url) = &config.cluster.session else { return Ok(None) };
+    let around = cluster::AroundSession {
+        url: url.clone(),
+        me: pinwire_registry::Node {
+            region: config.region.name.as_str().into(),
+            name: config.cluster.node.as_str().into(),
+            life: random_u64()?,
+        },
+        settings: pinwire_session::Settings {
+            lease_us: micros(config.cluster.lease),
+            beat_us: micros(config.cluster.renew),
+            ..pinwire_session::Settings::default()
+        },
+        gates: Arc::clone(gates),
+        health: Arc::clone(health),
+        stats: Arc::clone(stats),
+    };
+    Ok(Some(cluster::start_session(around)?))
 }
 
 fn pins_settings(config: &Config, address: SocketAddr) -> PinsSettings {

@@ -22,13 +22,16 @@
 //! | `registries` | the registries of the license regions |
 //! | `tray` | what that thread has to say to a data thread |
 //! | `claimed` | a data thread's side: a document is claimed before its session is opened |
-//! | `numbers`, `stats` | what is counted |
+//! | `session` | the thread that keeps sessions in the region's Redis |
+//! | `shared` | a data thread's side of that |
+//! | `stats` | what is counted |
 
 mod claimed;
 mod gates;
-mod numbers;
 mod pins;
 mod registries;
+mod session;
+mod shared;
 mod stats;
 mod tray;
 
@@ -37,5 +40,7 @@ pub(crate) use claimed::Claimed;
 pub(crate) use gates::Gates;
 pub(crate) use pins::{Around, PinsThread, PinsWay, StartError, start};
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
+pub(crate) use session::{Around as AroundSession, SessionThread, SessionWay, start as start_session};
+pub(crate) use shared::SharedStore;
 pub use stats::ClusterStats;
 pub(crate) use tray::{PinEvent, Trays};

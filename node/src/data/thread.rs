@@ -290,9 +290,11 @@ impl DataThread {
         [retry, shard, stop, give_back].into_iter().chain(others).flatten().min()
     }
 
-    fn is_done(&self) -> bool {
+    fn is_done(&mut self) -> bool {
         let Some(since) = self.stopping_since else { return false };
-        let is_empty = self.shard.population().0 == 0 && self.guests.is_empty();
+        // What the store was not given yet would be lost.
+        let is_handed_over = !self.store.flush();
+        let is_empty = self.shard.population().0 == 0 && self.guests.is_empty() && is_handed_over;
         is_empty || since.elapsed() >= STOP_PATIENCE
     }
 

@@ -7,6 +7,7 @@ mod keys;
 mod member;
 mod ops;
 mod provider;
+mod regions;
 mod rig;
 mod serve;
 mod store;

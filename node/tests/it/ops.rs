@@ -62,10 +62,10 @@ fn rules_and_dashboard_name_metrics_that_a_node_has() {
     {
         known.insert(format!("pinwire_{name}"));
     }
-    for name in ["sessions", "session_seconds", "relay_links", "relay_sessions", "relay_bytes_total"] {
+    for name in ["sessions", "session_seconds"] {
         known.insert(format!("pinwire_{name}"));
     }
-    for name in ["relay_refused_total", "region_up", "region_round_trip"] {
+    for name in ["region_up", "region_round_trip"] {
         known.insert(format!("pinwire_{name}"));
     }
     known.insert("pinwire_trace_spans_total".to_owned());
