@@ -239,6 +239,7 @@ fn events() {
             let (tenant, app, name) = document();
             What::MessageSent { tenant, app, name, members: 3 }
         },
+        What::DocumentLost { document: text("acme::notes::plan"), region: text("us-east-1") },
         What::LogChanged { filter: text("debug") },
         What::Stopping,
     ];
@@ -292,6 +293,22 @@ fn actions_and_their_records() {
                 Action::EraseApp { tenant, app }
             },
             Outcome::Done,
+        ),
+        (
+            bare(),
+            {
+                let (tenant, app, _) = document();
+                Action::PutAppRecord { tenant, app, version: 0 }
+            },
+            Outcome::Done,
+        ),
+        (
+            bare(),
+            {
+                let (tenant, app, _) = document();
+                Action::DeleteAppRecord { tenant, app, version: 7 }
+            },
+            Outcome::Failed(text("the registry did not answer in time")),
         ),
     ];
     let record =

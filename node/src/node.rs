@@ -21,7 +21,8 @@ use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators
 use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
 use crate::cluster::{
-    self, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Registries, SharedRegistry, Trays, UrlError,
+    self, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Registries, SessionThread, SessionWay,
+    SharedRegistry, SharedStore, Trays, UrlError,
 };
 use crate::config::{Config, Driver, RegistryKind, WrongRegion};
 use crate::control::{
@@ -267,9 +268,9 @@ impl Node {
             records: Arc::clone(&records),
             health: Arc::clone(&health),
             events: events.clone(),
-            numbers: Arc::default(),
+            stats: Arc::clone(&stats),
         })?;
-        let mut session = start_session(&config, &gates, &health)?;
+        let mut session = start_session(&config, &gates, &health, &stats)?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -700,6 +701,7 @@ fn start_session(
     config: &Config,
     gates: &Arc<Gates>,
     health: &Arc<Health>,
+    stats: &Arc<ClusterStats>,
 ) -> Result<Option<SessionThread>, StartError> {
     let Some(url) = &config.cluster.session else { return Ok(None) };
     let around = cluster::AroundSession {
@@ -716,6 +718,7 @@ fn start_session(
         },
         gates: Arc::clone(gates),
         health: Arc::clone(health),
+        stats: Arc::clone(stats),
     };
     Ok(Some(cluster::start_session(around)?))
 }

@@ -155,9 +155,10 @@ impl Services {
         let known = || self.known_db_codes.join(", ");
         let wrong = |what: String| Problem::parameter("db_code", what);
         match db_code {
-            Some(code) if !self.known_db_codes.iter().any(|known| known == code) => {
-                Err(wrong(format!("db_code: `{code}` is no license region of this node; there are {}", known())))
-            }
+            Some(code) if !self.known_db_codes.iter().any(|known| known == code) => Err(wrong(format!(
+                "db_code: `{code}` is no license region of this node; there are {}",
+                known()
+            ))),
             code => self.cluster.license(code).ok_or_else(|| {
                 wrong(format!("db_code has to be said, since there are several license regions: {}", known()))
             }),

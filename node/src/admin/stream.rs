@@ -228,6 +228,9 @@ fn message(event: &'static str, data: &impl serde::Serialize) -> Message {
 mod tests {
     use super::*;
     use crate::admin::{Access, Clock, Events, Plane};
+    use crate::config::Cluster;
+    use crate::control::Lookup;
+    use crate::regions::{Catalogue, Own};
     use pinwire_admin_api::events::What;
 
     fn services() -> (watch::Sender<Option<Duration>>, Arc<Services>) {
@@ -245,6 +248,17 @@ mod tests {
             clock: Clock::since(std::time::Instant::now()),
             health: Arc::default(),
             apps: Arc::default(),
+            records: Arc::default(),
+            cluster: Cluster::alone(),
+            known_db_codes: Vec::new(),
+            catalogue: Arc::new(Catalogue::new("eu-central-1", "ws://127.0.0.1:1", &[])),
+            own: Own {
+                health: Arc::default(),
+                connections: Arc::default(),
+                max_connections: 1,
+                shortage: crate::overload::Shortage::default(),
+            },
+            lookup: Lookup::new(Box::new(Vec::new), Arc::default()),
             plane: Plane::new(Arc::default()),
             events: Arc::new(Events::default()),
             audit: Arc::default(),

@@ -79,7 +79,8 @@ impl ServeArgs {
         let node = Node::start_with(resolved.config.clone(), start)
             .map_err(explain)
             .context("the node cannot start")?;
-        if matches!(resolved.config.store, StoreConfig::Memory) {
+        let is_shared = resolved.config.cluster.session.is_some();
+        if !is_shared && matches!(resolved.config.store, StoreConfig::Memory) {
             tracing::warn!(
                 "documents live in this process's memory and end with it: set store.path to keep them"
             );

@@ -24,11 +24,10 @@
 //! | `claimed` | a data thread's side: a document is claimed before its session is opened |
 //! | `session` | the thread that keeps sessions in the region's Redis |
 //! | `shared` | a data thread's side of that |
-//! | `numbers`, `stats` | what is counted |
+//! | `stats` | what is counted |
 
 mod claimed;
 mod gates;
-mod numbers;
 mod pins;
 mod registries;
 mod session;

@@ -17,9 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::numbers::{Numbers, count};
 use super::registries::UrlError;
-use super::{AnyRegistry, Gates, PinEvent, Registries, Trays};
+use super::{AnyRegistry, ClusterStats, Gates, PinEvent, Registries, Trays};
 use crate::admin::Events;
 use crate::apps::{Apps, Records};
 use crate::control::{Cause, Health};
@@ -97,7 +96,7 @@ pub(crate) struct Around {
     pub(crate) records: Arc<Records>,
     pub(crate) health: Arc<Health>,
     pub(crate) events: Option<Arc<Events>>,
-    pub(crate) numbers: Arc<Numbers>,
+    pub(crate) stats: Arc<ClusterStats>,
 }
 
 fn app_name(app: &App) -> AppName {
@@ -182,7 +181,7 @@ struct Work {
     records: Arc<Records>,
     health: Arc<Health>,
     events: Option<Arc<Events>>,
-    numbers: Arc<Numbers>,
+    stats: Arc<ClusterStats>,
     /// Other nodes admit connections of the same apps: each from its share of their limits.
     has_others: bool,
     /// What was said of apps that are used: their registry, and the connections that this node would admit.
@@ -196,7 +195,7 @@ impl Work {
         requests: mpsc::Receiver<Request>,
     ) -> io::Result<Self> {
         let has_others = around.registries.are_remote();
-        let Around { settings, gates, trays, apps, records, health, events, numbers, .. } = around;
+        let Around { settings, gates, trays, apps, records, health, events, stats, .. } = around;
         let patience = Duration::from_micros(settings.renew_us).min(ANSWER_PATIENCE);
         let mut cores = Vec::with_capacity(registries.len());
         for registry in registries {
@@ -219,7 +218,7 @@ impl Work {
             records,
             health,
             events,
-            numbers,
+            stats,
             has_others,
             wanted: HashMap::new(),
         };
@@ -265,7 +264,25 @@ impl Work {
         }
         self.tell();
         let pins: usize = self.cores.iter().map(|core| core.pins.len()).sum();
-        self.numbers.pins.store(pins as u64, std::sync::atomic::Ordering::Relaxed);
+        self.stats.pins.set(pins as u64);
+        self.look_at_leases();
+    }
+
+    /// For operators; threads that serve go by the gates.
+    fn look_at_leases(&self) {
+        let now_us = self.gates.now_us();
+        let left = self.cores.iter().map(|core| match core.pins.lease() {
+            Lease::Valid { until_us } => until_us.saturating_sub(now_us),
+            Lease::Unchecked | Lease::Adrift { .. } => 0,
+        });
+        let left_us = left.min().unwrap_or(0);
+        self.stats.lease_left_ms.set(left_us / 1000);
+        self.stats.lease_valid.set(u64::from(left_us > 0));
+        // Nobody has renewed yet when a node has just started.
+        let is_adrift = self.cores.iter().any(|core| matches!(core.pins.lease(), Lease::Adrift { .. }));
+        if self.health.note(Cause::Lease, is_adrift) && is_adrift {
+            tracing::error!("the lease ran out: nothing is acknowledged or stored until it is renewed");
+        }
     }
 
     /// The time, before anything is put in.
@@ -287,7 +304,7 @@ impl Work {
         match answer {
             Some(answer) => core.pins.answered(ask, answer),
             None => {
-                count(&self.numbers.unanswered);
+                self.stats.registry_unanswered.one();
                 core.pins.failed(ask);
             }
         }
@@ -319,16 +336,22 @@ impl Work {
         while let Some(effect) = self.cores[registry].pins.next_effect() {
             match effect {
                 Effect::Ask(ask, request) => {
-                    count(&self.numbers.asked);
+                    self.stats.registry_asked.one();
                     let asked = self.cores[registry].registry.clone();
                     let patience = self.patience;
+                    let stats = Arc::clone(&self.stats);
                     self.asked.spawn(async move {
+                        let began = Instant::now();
                         let answer = timeout(patience, asked.ask(request)).await;
-                        (registry, ask, answer.ok().and_then(Result::ok))
+                        let answer = answer.ok().and_then(Result::ok);
+                        if answer.is_some() {
+                            stats.registry_times.note(began.elapsed());
+                        }
+                        (registry, ask, answer)
                     });
                 }
                 Effect::Decided(_, ticket, decision) => {
-                    self.numbers.decided(&decision);
+                    self.stats.decided(&decision);
                     self.note(ticket, PinEvent::Decided(ticket, decision));
                 }
                 Effect::Lost(document, ticket, owner) => self.lost(&document, ticket, owner),
@@ -360,7 +383,7 @@ impl Work {
     }
 
     fn lost(&mut self, document: &DocumentName, ticket: Ticket, owner: Owner) {
-        count(&self.numbers.lost);
+        self.stats.pins_lost.one();
         tracing::warn!(%document, region = %owner.region, "another region has the document now; its clients are sent there");
         if let Some(events) = &self.events {
             events.note(What::DocumentLost {
@@ -384,7 +407,7 @@ impl Work {
     fn publish(&self, registry: usize, lease: Lease) {
         self.gates.publish(registry, lease);
         if !matches!(lease, Lease::Valid { .. }) {
-            count(&self.numbers.lapses);
+            self.stats.lease_lapses.one();
         }
         // A thread that sleeps may have something to do now, or to stop doing.
         for mailbox in self.mailboxes.iter().flat_map(|mailboxes| mailboxes.iter()) {

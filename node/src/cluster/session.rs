@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Gates, StartError};
+use super::{ClusterStats, Gates, StartError};
 use crate::config::RedisUrl;
 use crate::control::{Cause, Health};
 use crate::data::{Envelope, Mailbox, Outgoing};
@@ -86,6 +86,7 @@ pub(crate) struct Around {
     pub(crate) settings: Settings,
     pub(crate) gates: Arc<Gates>,
     pub(crate) health: Arc<Health>,
+    pub(crate) stats: Arc<ClusterStats>,
 }
 
 /// The running thread. Dropping it waits a little until everything is stored.
@@ -171,6 +172,7 @@ struct Work {
     outgoing: Outgoing,
     gates: Arc<Gates>,
     health: Arc<Health>,
+    stats: Arc<ClusterStats>,
     may_write: bool,
 }
 
@@ -182,7 +184,7 @@ impl Work {
         requests: mpsc::Receiver<Request>,
         mailboxes: Arc<[Mailbox]>,
     ) -> Self {
-        let Around { me, settings, gates, health, .. } = around;
+        let Around { me, settings, gates, health, stats, .. } = around;
         Self {
             core: Sessions::new(me.clone(), settings, seed),
             store,
@@ -196,6 +198,7 @@ impl Work {
             outgoing: Outgoing::new(mailboxes, None),
             gates,
             health,
+            stats,
             may_write: false,
         }
     }
@@ -238,6 +241,7 @@ impl Work {
     fn go_on(&mut self) -> Instant {
         self.begin();
         self.run_effects();
+        self.stats.sessions.set(self.open.len() as u64);
         for (thread, news) in self.news.iter_mut().enumerate().filter(|(_, news)| !news.is_empty()) {
             self.outgoing.send(thread as u16, Envelope::Store(std::mem::take(news)));
         }
@@ -327,6 +331,7 @@ impl Work {
                 }
                 Effect::Reloading(name) => self.note(&name, StoreEvent::Reloading),
                 Effect::Reload(name, mark, loaded) => {
+                    self.stats.session_reloads.one();
                     let kept = self.kept(loaded);
                     self.note(&name, |document| StoreEvent::Reload(document, mark, kept));
                 }
@@ -361,10 +366,19 @@ impl Work {
             self.core.lease(false);
             return self.core.replied(ask, Err(OutOfReach));
         }
-        let store = self.store.clone();
+        if let Asked::Append { updates, .. } = &request {
+            self.stats.session_appends.one();
+            self.stats.session_updates.more(updates.len() as u64);
+        }
+        let (store, stats) = (self.store.clone(), Arc::clone(&self.stats));
         self.asked.spawn(async move {
-            let reply = timeout(ANSWER_PATIENCE, store.ask(&request)).await;
-            (ask, reply.unwrap_or(Err(OutOfReach)))
+            let began = Instant::now();
+            let reply = timeout(ANSWER_PATIENCE, store.ask(&request)).await.unwrap_or(Err(OutOfReach));
+            match &reply {
+                Ok(_) => stats.session_times.note(began.elapsed()),
+                Err(_) => stats.session_unanswered.one(),
+            }
+            (ask, reply)
         });
     }
 

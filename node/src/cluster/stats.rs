@@ -5,6 +5,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use pinwire_cluster::Decision;
+
 use crate::metrics::Histogram;
 
 /// A number that only rises.
@@ -84,12 +86,10 @@ pub struct ClusterStats {
     pub registry_times: Times,
     /// Times that the lease ran out before it was renewed.
     pub lease_lapses: Count,
-    /// 0: valid, 1: it ran out and is not yet looked at, 2: it ran out and the registry is out of reach.
-    pub lease_state: Level,
+    /// 1 while the leases are good.
+    pub lease_valid: Level,
     /// Milliseconds for which the lease is still good: of that which ends first.
     pub lease_left_ms: Level,
-    /// Clients sent to another region.
-    pub redirects: Count,
     /// Documents whose session this node has open in the region's Redis.
     pub sessions: Level,
     /// Appends to the region's Redis.
@@ -102,18 +102,6 @@ pub struct ClusterStats {
     pub session_times: Times,
     /// Documents loaded again since something of them was missed, or the store had lost something.
     pub session_reloads: Count,
-    /// Links to nodes of other regions that are up.
-    pub relay_links: Level,
-    /// Sessions carried to another region.
-    pub relay_sessions_out: Level,
-    /// Sessions carried here from another region.
-    pub relay_sessions_in: Level,
-    /// Bytes sent to other regions for relayed sessions.
-    pub relay_bytes_out: Count,
-    /// Bytes received.
-    pub relay_bytes_in: Count,
-    /// Relayed sessions refused or ended since a link was down or full.
-    pub relay_refused: Count,
     /// Questions of HTTP and operators that registries answered.
     pub lookups_answered: Count,
     /// Those that they did not.
@@ -123,9 +111,21 @@ pub struct ClusterStats {
 }
 
 impl ClusterStats {
+    /// A claim came to this.
+    pub(crate) fn decided(&self, decision: &Decision) {
+        match decision {
+            Decision::Held { .. } => &self.claims_held,
+            Decision::Elsewhere(_) => &self.claims_elsewhere,
+            Decision::Limit { .. } => &self.claims_limited,
+            Decision::TryAgain | Decision::Stale => &self.claims_put_off,
+        }
+        .one();
+    }
+
     /// A question of HTTP or of an operator came to its end.
     pub(crate) fn looked_up(&self, took: Duration, is_answered: bool) {
-        if is_answered { &self.lookups_answered } else { &self.lookups_unanswered }.one();
+        let count = if is_answered { &self.lookups_answered } else { &self.lookups_unanswered };
+        count.one();
         self.lookup_times.note(took);
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pinwire_redis::Endpoint;
 use rustls::pki_types::CertificateDer;
 
 use super::draft::{ClusterKeys, RegionKeys};
@@ -517,36 +518,17 @@ fn check_own(written: &mut Written, entries: &[RegionEntry]) {
     }
 }
 
-const SCHEMES: [&str; 6] =
-    ["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
-
 /// Says what is wrong with the address of a Redis, without repeating what may be a password in it.
 pub(super) fn check_redis_url(url: &str) -> Result<(), String> {
-    let shown = without_password(url);
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err("is no address of a Redis; write redis://HOST:6379".to_owned());
-    };
-    if !SCHEMES.contains(&scheme) {
-        return Err(format!("`{shown}` begins with {scheme}; one of {} is taken", SCHEMES.join(", ")));
-    }
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split('?').next().unwrap_or(rest);
-    let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
-    let (hosts, path) = hosts.split_once('/').unwrap_or((hosts, ""));
-    if hosts.split(',').any(|host| !is_authority(host)) {
-        return Err(format!("`{shown}` has no host, or one that is none; write {scheme}://HOST:6379"));
+    if let (Some(slash), Some(at)) = (rest.find('/'), rest.rfind('@'))
+        && slash < at
+    {
+        return Err("has a `/` before `@`: in a password it is written %2F".to_owned());
     }
-    if scheme.ends_with("+sentinel") {
-        if path.is_empty() {
-            return Err(format!(
-                "`{shown}` does not say which master its sentinels watch; write it at the end, as in /mymaster"
-            ));
-        }
-    } else if hosts.contains(',') && !scheme.ends_with("+cluster") {
-        return Err(format!(
-            "`{shown}` names several hosts; write {scheme}+sentinel:// or {scheme}+cluster://"
-        ));
-    }
-    Ok(())
+    let wrong = |error| format!("`{}`: {error}", without_password(url));
+    url.parse::<Endpoint>().map(|_| ()).map_err(wrong)
 }
 
 fn is_authority(text: &str) -> bool {
@@ -554,17 +536,25 @@ fn is_authority(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']'))
 }
 
-/// A URL whose password is `***`.
+/// A URL whose passwords are `***`.
 pub(super) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         // What it is nobody knows, and it may be one.
         return if url.is_empty() { String::new() } else { "***".to_owned() };
     };
-    match rest.rsplit_once('@') {
-        None => url.to_owned(),
-        Some((user, hosts)) => {
-            let user = user.split(':').next().unwrap_or("");
-            format!("{scheme}://{user}:***@{hosts}")
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let address = match address.rsplit_once('@') {
+        Some((login, hosts)) if login.contains(':') => {
+            let user = login.split(':').next().unwrap_or("");
+            format!("{user}:***@{hosts}")
         }
-    }
+        _ => address.to_owned(),
+    };
+    let shown = |option: &str| match option.split_once('=') {
+        Some((name, _)) if name.ends_with("password") => format!("{name}=***"),
+        _ => option.to_owned(),
+    };
+    let query: Vec<String> = query.split('&').filter(|option| !option.is_empty()).map(shown).collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{scheme}://{address}{mark}{}", query.join("&"))
 }

@@ -170,17 +170,27 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     (
         "cluster = { registry = \"redis\", session = \"redis://a\", registries.b = \"http://:secret@h\" }",
         "",
-        &["cluster.registries: b: `http://:***@h` begins with http; one of redis, rediss,"],
+        &[
+            "cluster.registries: b: `http://:***@h`: `http://` is not a Redis server: write redis:// or rediss://",
+        ],
     ),
     (
         "cluster = { registry = \"redis\", session = \"redis+sentinel://a:1,b:2\", registries.b = \"redis://h\" }",
         "",
-        &["cluster.session: `redis+sentinel://a:1,b:2` does not say which master its sentinels watch"],
+        &["cluster.session: `redis+sentinel://a:1,b:2`: which master? Write its name behind the sentinels"],
     ),
     (
         "cluster = { registry = \"redis\", session = \"redis://a:1,b:2\", registries.b = \"redis://\" }",
         "",
-        &["cluster.session: `redis://a:1,b:2` names several hosts", "registries: b: `redis://` has no host"],
+        &[
+            "cluster.session: `redis://a:1,b:2`: several servers: write redis+sentinel://",
+            "registries: b: `redis://`: a server without a name",
+        ],
+    ),
+    (
+        "cluster = { registry = \"redis\", session = \"redis://u:hun/ter2@a\", registries.b = \"redis://h?password_file=nowhere\" }",
+        "",
+        &["cluster.session: has a `/` before `@`: in a password it is written %2F", "nowhere`: "],
     ),
     (
         "license_regions = [\"a\", \"b\"]\ncluster = { registry = \"redis\", session = \"redis://a\", registries = { b = \"redis://h\", c = \"redis://h\" } }",
@@ -523,7 +533,7 @@ fn registries_and_regions_can_stand_in_variables() {
     let variables = vec![
         variable("PINWIRE_CLUSTER_REGISTRY", "redis"),
         variable("PINWIRE_CLUSTER_SESSION", "redis://a"),
-        variable("PINWIRE_CLUSTER_REGISTRIES", "b=redis+sentinel://h:1,i:2/m; c=redis://h?ca=d"),
+        variable("PINWIRE_CLUSTER_REGISTRIES", "b=redis+sentinel://h:1,i:2/m; c=rediss://h?ca=d"),
         variable("PINWIRE_REGIONS", "name=eu-central-1, url=wss://a; name=us-1,url=wss://b,status=live"),
     ];
     let config = Sources { variables, ..place.sources(GOOD) }.resolve().unwrap().config;

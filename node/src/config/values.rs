@@ -184,12 +184,14 @@ fn address(
     }
 }
 
-/// A URL whose `ca=FILE` is, as all paths in a file, relative to the file.
+/// A URL whose `ca=FILE` and the like are, as all paths in a file, relative to the file.
 fn with_files(base: &Path, url: &str) -> String {
     let Some((address, query)) = url.split_once('?') else { return url.to_owned() };
-    let part = |part: &str| match part.strip_prefix("ca=") {
-        Some(file) => format!("ca={}", join(base, file)),
-        None => part.to_owned(),
+    let part = |part: &str| match part.split_once('=') {
+        Some((name, file)) if name == "ca" || name.ends_with("_file") => {
+            format!("{name}={}", join(base, file))
+        }
+        _ => part.to_owned(),
     };
     format!("{address}?{}", query.split('&').map(part).collect::<Vec<_>>().join("&"))
 }

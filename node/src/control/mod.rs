@@ -53,7 +53,7 @@ use crate::cluster::ClusterStats;
 use crate::config::Cluster;
 use crate::jwks::Numbers;
 use crate::live::Live;
-use crate::metrics::{Parts, Threads};
+use crate::metrics::Threads;
 use crate::regions::{Catalogue, Own};
 use crate::store::StoreStats;
 use crate::traces::Queue;
@@ -113,11 +113,6 @@ pub struct Services {
 }
 
 impl Services {
-    /// What there is of the system.
-    fn parts(&self) -> Parts {
-        Parts { has_sessions: self.cluster.session.is_some(), has_peers: self.cluster.peer.is_some() }
-    }
-
     /// The number of the license region of a token's app.
     ///
     /// # Errors

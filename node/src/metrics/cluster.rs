@@ -6,15 +6,6 @@ use super::exposition::{counter, family, gauge, histogram, label};
 use crate::cluster::ClusterStats;
 use crate::regions::{Catalogue, Place};
 
-/// What there is of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts {
-    /// Sessions are in the region's Redis.
-    pub(crate) has_sessions: bool,
-    /// Nodes have links to each other.
-    pub(crate) has_peers: bool,
-}
-
 /// A counter by a label of few values: their words, with their counts.
 type Words = Vec<(&'static str, u64)>;
 
@@ -31,14 +22,11 @@ fn level(name: &str, help: &str, value: f64) -> MetricFamily {
     family(name, help, MetricType::GAUGE, vec![gauge(Vec::new(), value)])
 }
 
-/// All that there is to tell.
-pub(crate) fn families(stats: &ClusterStats, parts: Parts, catalogue: &Catalogue) -> Vec<MetricFamily> {
+/// All that there is to tell; `has_sessions` if they are in the region's Redis.
+pub(crate) fn families(stats: &ClusterStats, has_sessions: bool, catalogue: &Catalogue) -> Vec<MetricFamily> {
     let mut families = pins(stats);
-    if parts.has_sessions {
+    if has_sessions {
         families.extend(sessions(stats));
-    }
-    if parts.has_peers {
-        families.extend(relays(stats));
     }
     families.extend(regions(catalogue));
     families
@@ -63,7 +51,6 @@ fn pins(stats: &ClusterStats) -> Vec<MetricFamily> {
             "Documents that another region took over while they were open here.",
             stats.pins_lost.get(),
         ),
-        total("pinwire_redirects_total", "Clients sent to another region.", stats.redirects.get()),
         total("pinwire_registry_requests_total", "Requests of leases and pins to registries.", asked),
         total("pinwire_registry_failures_total", "Those that were not answered.", unanswered),
         histogram(
@@ -76,11 +63,7 @@ fn pins(stats: &ClusterStats) -> Vec<MetricFamily> {
             "Times that the node's lease ran out before it was renewed.",
             stats.lease_lapses.get(),
         ),
-        level(
-            "pinwire_lease_valid",
-            "1 while the node's lease is good.",
-            f64::from(u8::from(stats.lease_state.get() == 0)),
-        ),
+        level("pinwire_lease_valid", "1 while the node's lease is good.", stats.lease_valid.get() as f64),
         level(
             "pinwire_lease_remaining",
             "Seconds for which the node's lease is good, of that which ends first.",
@@ -103,11 +86,7 @@ fn sessions(stats: &ClusterStats) -> Vec<MetricFamily> {
             "Documents whose session is open in the region's Redis.",
             stats.sessions.get() as f64,
         ),
-        total(
-            "pinwire_session_appends_total",
-            "Appends to the region's Redis.",
-            stats.session_appends.get(),
-        ),
+        total("pinwire_session_appends_total", "Appends to the region's Redis.", stats.session_appends.get()),
         total("pinwire_session_updates_total", "Updates in them.", stats.session_updates.get()),
         total(
             "pinwire_session_failures_total",
@@ -123,27 +102,6 @@ fn sessions(stats: &ClusterStats) -> Vec<MetricFamily> {
             "pinwire_session_seconds",
             "A request to the region's Redis, answered.",
             &stats.session_times.get(),
-        ),
-    ]
-}
-
-fn relays(stats: &ClusterStats) -> Vec<MetricFamily> {
-    let sessions = [("out", &stats.relay_sessions_out), ("in", &stats.relay_sessions_in)];
-    let sessions = sessions.map(|(way, level)| gauge(vec![label("direction", way)], level.get() as f64));
-    let bytes = vec![("out", stats.relay_bytes_out.get()), ("in", stats.relay_bytes_in.get())];
-    vec![
-        level("pinwire_relay_links", "Links to other nodes that are up.", stats.relay_links.get() as f64),
-        family(
-            "pinwire_relay_sessions",
-            "Sessions carried to another region, and from one.",
-            MetricType::GAUGE,
-            sessions.to_vec(),
-        ),
-        by_word("pinwire_relay_bytes_total", "Bytes of relayed sessions.", "direction", bytes),
-        total(
-            "pinwire_relay_refused_total",
-            "Relayed sessions refused or ended since a link was down or full.",
-            stats.relay_refused.get(),
         ),
     ]
 }
@@ -176,9 +134,9 @@ mod tests {
     use crate::config::{RegionEntry, RegionStatus};
     use crate::regions::{Condition, Sight};
 
-    fn text(stats: &ClusterStats, parts: Parts, catalogue: &Catalogue) -> String {
+    fn text(stats: &ClusterStats, has_sessions: bool, catalogue: &Catalogue) -> String {
         let mut text = Vec::new();
-        TextEncoder::new().encode(&families(stats, parts, catalogue), &mut text).unwrap();
+        TextEncoder::new().encode(&families(stats, has_sessions, catalogue), &mut text).unwrap();
         String::from_utf8(text).unwrap()
     }
 
@@ -186,9 +144,8 @@ mod tests {
     fn what_was_counted_is_told_and_what_there_is_not_is_left_out() {
         let stats = ClusterStats::default();
         stats.claims_elsewhere.more(3);
-        stats.lease_state.set(2);
+        stats.lease_valid.set(0);
         stats.lease_left_ms.set(1500);
-        stats.relay_bytes_in.more(7);
         stats.registry_times.note(Duration::from_micros(300));
         stats.looked_up(Duration::from_millis(1), false);
         let entry = |name: &str| RegionEntry {
@@ -200,14 +157,13 @@ mod tests {
         let catalogue = Catalogue::new("eu-1", "ws://b", &[entry("us-1"), entry("us-2")]);
         let sight = Sight::answered(None, Duration::from_millis(90), Condition::Draining, None);
         catalogue.get("us-1").unwrap().see(sight);
-        let all = text(&stats, Parts { has_sessions: true, has_peers: true }, &catalogue);
+        let all = text(&stats, true, &catalogue);
         for line in [
             "pinwire_claims_total{outcome=\"elsewhere\"} 3",
             "pinwire_lease_valid 0",
             "pinwire_lease_remaining 1.5",
             "pinwire_registry_seconds_count 1",
             "pinwire_lookups_total{outcome=\"unanswered\"} 1",
-            "pinwire_relay_bytes_total{direction=\"in\"} 7",
             "pinwire_sessions 0",
             "pinwire_region_up{to=\"us-1\"} 0",
             "pinwire_region_round_trip{to=\"us-1\"} 0.09",
@@ -215,8 +171,8 @@ mod tests {
             assert!(all.lines().any(|known| known == line), "{line} in\n{all}");
         }
         let alone = Catalogue::new("eu-1", "ws://b", &[]);
-        let bare = text(&stats, Parts { has_sessions: false, has_peers: false }, &alone);
-        for missing in ["pinwire_session", "pinwire_relay", "pinwire_region_"] {
+        let bare = text(&stats, false, &alone);
+        for missing in ["pinwire_session", "pinwire_region_"] {
             assert!(!bare.contains(missing), "{missing} in\n{bare}");
         }
     }
@@ -224,7 +180,7 @@ mod tests {
     #[test]
     fn names_follow_the_conventions() {
         let alone = Catalogue::new("eu-1", "ws://b", &[]);
-        let all = text(&ClusterStats::default(), Parts { has_sessions: true, has_peers: true }, &alone);
+        let all = text(&ClusterStats::default(), true, &alone);
         for line in all.lines().filter(|line| line.starts_with("# TYPE ")) {
             let [_, _, name, kind] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
             assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");

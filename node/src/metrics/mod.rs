@@ -16,7 +16,7 @@ mod process;
 mod refused;
 mod report;
 
-pub(crate) use cluster::{Parts, families as cluster_families};
+pub(crate) use cluster::families as cluster_families;
 pub(crate) use exposition::{CONTENT_TYPE, Node, text};
 pub(crate) use histogram::Histogram;
 pub(crate) use process::Process;

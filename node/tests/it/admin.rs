@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pinwire_admin_api::actions::{AuditRecord, Log};
+use pinwire_admin_api::actions::{Action, AuditPage, AuditRecord, Log, Outcome};
+use pinwire_admin_api::apps::{AppRecord, RecordLimits, RecordedApp};
+use pinwire_admin_api::cluster::{Nodes, PinPage, Regions};
 use pinwire_admin_api::events::{EventPage, What};
 use pinwire_admin_api::node::Node;
 use pinwire_admin_api::problem::Problem;
@@ -358,4 +360,73 @@ fn dev_prints_how_to_reach_its_admin_api() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(good::<Node>(asked).region, "local-1");
+}
+
+#[test]
+fn an_apps_record_is_changed_by_whoever_knows_its_version() {
+    let desk = Desk::new();
+    let node = desk.start(&ON_TCP);
+    let record = |method: &str, version: &str, body: &str| {
+        let version = if version.is_empty() { String::new() } else { format!("If-Match: {version}\r\n") };
+        let path = "/v1/apps/acme/notes/record";
+        ask(tcp(&node), method, path, &(bearer(&token()) + &version), body)
+    };
+    assert_eq!(refused(record("GET", "", "")).error, "not_found");
+    let limits = r#"{"limits":{"maxConnections":7}}"#;
+    assert_eq!(refused(record("PUT", "", limits)).error, "version_missing");
+    assert_eq!(refused(record("PUT", "7", limits)).status, 400, "no quotation marks");
+    let told = refused(record("PUT", "\"0\"", r#"{"limits":{"maxConections":7}}"#));
+    assert_eq!((told.status, told.parameter.as_deref()), (422, Some("record")));
+    assert!(
+        told.detail.contains("limits.maxConections: there is no such limit; there are maxConnections"),
+        "{told:?}"
+    );
+    assert_eq!(refused(record("PUT", "\"5\"", limits)).error, "version_mismatch");
+
+    let written: RecordedApp = good(record("PUT", "\"0\"", limits));
+    let said = RecordLimits { max_connections: Some(7), ..RecordLimits::default() };
+    assert_eq!(written.record, Some(AppRecord { limits: Some(said), ..AppRecord::default() }));
+    assert_eq!(good::<RecordedApp>(record("GET", "", "")), written);
+    assert_eq!(refused(record("PUT", "\"0\"", "{}")).status, 412);
+    assert_eq!(refused(record("DELETE", "\"0\"", "")).status, 412);
+    let tag = format!("\"{}\"", written.version);
+    let changed: RecordedApp = good(record("PUT", &tag, r#"{"regions":["eu-central-1"]}"#));
+    assert!(changed.version > written.version && changed.record.unwrap().limits.is_none());
+    assert_eq!(refused(record("PUT", &tag, "{}")).status, 412);
+    let removed: RecordedApp = good(record("DELETE", &format!("\"{}\"", changed.version), ""));
+    assert_eq!((removed.record, removed.version > changed.version), (None, true));
+    assert_eq!(refused(record("GET", "", "")).status, 404);
+
+    let audit: AuditPage = good(ask(tcp(&node), "GET", "/v1/audit", &bearer(&token()), ""));
+    let puts = audit.records.iter().filter(|record| matches!(record.what, Action::PutAppRecord { .. }));
+    assert_eq!(puts.filter(|record| record.outcome == Outcome::Done).count(), 2);
+    assert!(matches!(audit.records.last().unwrap().what, Action::DeleteAppRecord { .. }));
+    let path = "/v1/apps/acme%3A%3Anotes/x/record";
+    assert_eq!(refused(ask(tcp(&node), "GET", path, &bearer(&token()), "")).status, 422);
+    assert_eq!(node.end(), 0);
+}
+
+#[test]
+fn operators_see_the_nodes_and_regions_that_there_are_and_what_is_pinned() {
+    let desk = Desk::new();
+    let regions =
+        "regions=name=eu-central-1,url=ws://127.0.0.1:1;name=us-east-1,status=coming-soon,area=Ohio";
+    let node = desk.start(&[ON_TCP[0], ON_TCP[1], regions, "cluster.node=eu-1a"]);
+    let get = |path: &str| ask(tcp(&node), "GET", path, &bearer(&token()), "");
+    let nodes: Nodes = good(get("/v1/nodes"));
+    let names: Vec<(&str, &str)> =
+        nodes.nodes.iter().map(|node| (node.region.as_str(), node.name.as_str())).collect();
+    assert_eq!((names, nodes.unanswered.len()), (vec![("eu-central-1", "eu-1a")], 0));
+    let regions: Regions = good(get("/v1/regions"));
+    let told: Vec<(&str, &str, Option<&str>)> = regions
+        .regions
+        .iter()
+        .map(|region| (region.name.as_str(), region.status.as_str(), region.health.as_deref()))
+        .collect();
+    assert_eq!(told, [("eu-central-1", "live", Some("healthy")), ("us-east-1", "coming-soon", None)]);
+    let pins: PinPage = good(get("/v1/pins?limit=5"));
+    assert_eq!(pins, PinPage { db_code: None, pins: Vec::new(), next: None });
+    assert_eq!(refused(get("/v1/pins?db_code=aws-mars-1")).parameter.as_deref(), Some("db_code"));
+    assert_eq!(refused(get("/v1/pins?cursor=doc")).status, 400);
+    assert_eq!(node.end(), 0);
 }

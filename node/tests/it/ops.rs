@@ -56,7 +56,18 @@ fn rules_and_dashboard_name_metrics_that_a_node_has() {
     let settings = ["listen=127.0.0.1:0", "threads=1", store.as_str()];
     let (_, text) = Serving::start_with(&home.config(), &settings).get("/metrics", "");
     let mut known = metrics(&text);
-    // What is only there with traces or TLS, of which this one has none.
+    // What is only there in a cluster, with other regions, traces or TLS, of which this one has none.
+    for name in
+        ["session_appends_total", "session_updates_total", "session_failures_total", "session_reloads_total"]
+    {
+        known.insert(format!("pinwire_{name}"));
+    }
+    for name in ["sessions", "session_seconds"] {
+        known.insert(format!("pinwire_{name}"));
+    }
+    for name in ["region_up", "region_round_trip"] {
+        known.insert(format!("pinwire_{name}"));
+    }
     known.insert("pinwire_trace_spans_total".to_owned());
     known.insert("pinwire_tls_certificate_not_after_timestamp_seconds".to_owned());
     for path in ["ops/prometheus/alerts.yml", "ops/grafana/pinwire.json", "docs/metrics.md"] {
