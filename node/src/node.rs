@@ -28,7 +28,6 @@ use crate::config::{Config, Driver, RegistryKind, WrongRegion};
 use crate::control::{
     self, Control, Health, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
 };
-use crate::cluster::{SessionThread, SessionWay, SharedStore};
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
 use crate::jwks::{self, Fetching};
 use crate::live::Live;

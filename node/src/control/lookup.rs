@@ -67,6 +67,7 @@ mod tests {
     use super::*;
 
     /// Answers the first questions, and no other.
+    #[derive(Debug)]
     struct Slow(Semaphore, Embedded);
 
     impl Registry for Slow {

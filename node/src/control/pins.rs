@@ -146,7 +146,7 @@ mod tests {
     use crate::regions::Sight;
 
     /// Counts what it is asked.
-    #[derive(Clone)]
+    #[derive(Clone, Debug)]
     struct Counted(Embedded, Arc<AtomicU64>);
 
     impl Registry for Counted {

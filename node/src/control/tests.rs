@@ -86,6 +86,7 @@ fn config(keys: KeySet) -> Config {
 }
 
 /// A registry that never answers.
+#[derive(Debug)]
 struct Silent;
 
 impl Registry for Silent {

@@ -728,7 +728,7 @@ impl DataThread {
     }
 
     fn absorbed(&mut self, document: DocumentRef, mark: u64) {
-        if let Some(head) = self.shard.position(document) {
+        if let Some(head) = self.shard.log_head(document) {
             self.store.absorbed(document, mark, head);
         }
     }
