@@ -59,7 +59,7 @@ impl Times {
     }
 
     pub(crate) fn get(&self) -> Histogram {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
