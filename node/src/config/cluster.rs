@@ -128,6 +128,12 @@ impl RedisUrl {
     }
 }
 
+impl From<&str> for RedisUrl {
+    fn from(url: &str) -> Self {
+        Self(url.into())
+    }
+}
+
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown())

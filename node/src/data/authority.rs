@@ -363,3 +363,149 @@ impl DocumentPolicy for TokenPolicy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use futures_util::FutureExt;
+    use pinwire_registry::{Embedded, Registry, Request as Asking};
+    use pinwire_token::mint::merge;
+    use pinwire_token::{Key, KeySet, SigningKey, mint};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::apps::{Lookups, start_lookups};
+    use crate::config::{Config, License, RegistryKind};
+
+    const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+    const PUBLIC: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"of-the-app","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    /// RFC 8037, appendix A.1, as PKCS #8.
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+    const ASKED: Asked = Asked { conn: ConnRef { slot: 1, serial: 1 }, ticket: 1 };
+
+    struct Court {
+        authority: Authority,
+        registry: Embedded,
+        _lookups: Lookups,
+    }
+
+    /// A judge of `eu-central-1` whose license regions these are, the last of them with the registry.
+    fn court(cluster: Cluster, codes: &[&str]) -> Court {
+        let registry = Embedded::new(1);
+        let (kept, count) = (registry.clone(), cluster.registries());
+        let open = move || (0..count).map(|_| Arc::new(kept.clone()) as Arc<dyn Registry>).collect();
+        let (records, lookups) = start_lookups(open).unwrap();
+        let keys = KeySet::from_iter([Key::from_secret(SECRET).unwrap()]);
+        let config = Config::dev("127.0.0.1:0".parse().unwrap(), 1, keys);
+        let rules = Rules {
+            live: Arc::new(Live::new(&config, Instant::now()).unwrap()),
+            region: "eu-central-1".to_owned(),
+            known_db_codes: codes.iter().map(|code| (*code).to_owned()).collect(),
+            cluster,
+            apps: Arc::default(),
+            records,
+        };
+        let authority = Authority::new(Arc::new(rules), 64, [7; 32], 8, Recorder::new(None, None));
+        Court { authority, registry, _lookups: lookups }
+    }
+
+    impl Court {
+        fn record(&self, version: u64, text: &str) -> u64 {
+            let app = AppName("t::a".into());
+            let put = Asking::PutApp { app, version, record: Some(text.into()) };
+            match self.registry.ask(put).now_or_never().unwrap().unwrap() {
+                pinwire_registry::Answer::App(now) => now.version,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// What becomes of a token, and whether it waited for that.
+        fn judge(&mut self, token: &str) -> (Verdict, bool) {
+            let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let mut refusals = Refusals::default();
+            self.authority.begin_turn(Instant::now());
+            if let Some(verdict) = self.authority.judge(ASKED, token.into(), now_unix, &mut refusals) {
+                return (verdict, false);
+            }
+            let deadline = Instant::now() + Duration::from_secs(20);
+            loop {
+                self.authority.begin_turn(Instant::now());
+                if let Some((_, verdict)) = self.authority.next_waiting(now_unix, &mut refusals, |_| true) {
+                    return (verdict, true);
+                }
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn claims(changes: Value) -> Value {
+        let mut claims = json!({
+            "aud": "pinwire", "scope": "pinwire", "tenantid": "t", "appId": "a", "exp": 9_999_999_999u64,
+        });
+        merge(&mut claims, changes);
+        claims
+    }
+
+    fn token(changes: Value) -> String {
+        mint(&SigningKey::from_secret(SECRET).unwrap(), &claims(changes)).unwrap()
+    }
+
+    #[test]
+    fn the_first_token_of_an_app_waits_for_its_record_and_the_next_does_not() {
+        let mut court = court(Cluster::alone(), &[]);
+        court.record(0, r#"{"limits":{"maxConnections":7,"maxDocuments":8},"regions":["us-east-1"]}"#);
+        let (verdict, waited) = court.judge(&token(json!({ "limits": { "maxDocuments": 3 } })));
+        let grant = verdict.unwrap();
+        assert!(waited);
+        let limits = grant.limits;
+        assert_eq!((limits.max_connections, limits.max_documents, limits.max_users_per_document), (7, 3, 50));
+        let close = grant.policy.access("doc", None).unwrap_err();
+        assert_eq!((close.code, close.reason()), (CloseCode::Forbidden, "region not allowed for the app"));
+        let (verdict, waited) = court.judge(&token(json!({ "sub": "another" })));
+        assert!(verdict.is_ok() && !waited);
+        let (verdict, waited) = court.judge(&token(json!({ "appId": "b" })));
+        let grant = verdict.unwrap();
+        assert!(waited && grant.policy.access("doc", None).is_ok());
+        assert_eq!(grant.limits.max_connections, 100, "by the configuration");
+    }
+
+    #[test]
+    fn a_token_may_be_signed_with_a_key_of_its_apps_record_while_that_has_it() {
+        let mut court = court(Cluster::alone(), &[]);
+        let version = court.record(0, &format!(r#"{{"keys":[{PUBLIC}]}}"#));
+        let key = SigningKey::from_private_pem(PRIVATE).unwrap().with_id("of-the-app");
+        let sign = |changes: Value| mint(&key, &claims(changes)).unwrap();
+        assert!(court.judge(&sign(json!({}))).0.is_ok());
+        let refused = court.judge(&sign(json!({ "appId": "b" }))).0.unwrap_err();
+        assert_eq!(refused.code, CloseCode::InvalidToken);
+        let expired = court.judge(&sign(json!({ "exp": 1 }))).0.unwrap_err();
+        assert_eq!(expired.reason(), "token expired");
+        // As a renewal tells it.
+        let version = court.record(version, "{}");
+        let app = AppName("t::a".into());
+        let said = pinwire_registry::AppRecord { version, record: Some("{}".into()) };
+        court.authority.rules.records.learn(&app, &said, Instant::now());
+        assert!(court.judge(&sign(json!({}))).0.is_err(), "withdrawn, and not remembered");
+    }
+
+    #[test]
+    fn an_app_is_of_one_license_region_and_says_so_where_there_are_several() {
+        let license = |code: &str| License { code: code.to_owned(), url: "redis://a".into() };
+        let codes = ["aws-eu-west-1", "aws-us-east-1"];
+        let registry = RegistryKind::Redis(codes.map(license).to_vec());
+        let mut court = court(Cluster { registry, ..Cluster::alone() }, &codes);
+        let mut judge = |code: Value| {
+            let grant = court.judge(&token(json!({ "dbCode": code }))).0.unwrap();
+            let access = grant.policy.access("doc", None);
+            (grant.app.license(), access.map_err(|close| (close.code, close.reason().to_owned())))
+        };
+        let forbidden = |reason: &str| Err((CloseCode::Forbidden, reason.to_owned()));
+        assert_eq!(judge(Value::Null).1, forbidden("the token names no license region (dbCode)"));
+        assert_eq!(judge(json!("aws-mars-1")).1, forbidden("unknown dbCode: aws-mars-1"));
+        assert_eq!(judge(json!("aws-us-east-1")), (1, Ok(Access::ReadWrite)));
+        let told = "dbCode aws-eu-west-1: the app is of license region aws-us-east-1";
+        assert_eq!(judge(json!("aws-eu-west-1")), (1, forbidden(told)));
+    }
+}
