@@ -68,7 +68,10 @@ fn absent_claims_and_nulls_have_their_defaults() {
     let text = good_claims().to_string().replacen('{', &format!("{{{nulls},"), 1);
     let token = crate::support::forge(r#"{"alg":"HS256","kid":null}"#, &text, SECRET);
     let with_nulls = verify(&keys(), &Policy::default(), &token, NOW).unwrap();
-    assert_eq!(with_nulls, Claims { limits: Limits::DEFAULT, ..claims });
+    assert_eq!(
+        with_nulls,
+        Claims { limits: Limits::DEFAULT, own_limits: pinwire_token::OwnLimits::default(), ..claims }
+    );
 }
 
 #[test]
