@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use super::Services;
 use super::problem::Problem;
 use super::request::{Parameters, page_size};
-use super::routes::{Errors, Shared};
+use super::routes::{Errors, Meaningless, Shared};
 use crate::regions::Place;
 
 /// Pins of a page.
@@ -42,7 +42,7 @@ pub(super) struct PinParameters {
     operation_id = "pins",
     tag = "cluster",
     params(PinParameters),
-    responses((status = 200, body = PinPage, description = "A page."), Errors)
+    responses((status = 200, body = PinPage, description = "A page."), Meaningless, Errors)
 )]
 pub(super) async fn pins(
     State(services): Shared,
@@ -82,7 +82,7 @@ fn full_name(text: &str) -> Result<DocumentName, Problem> {
         let (app, name) = rest.split_once("::")?;
         Some(DocumentName { app: AppName(format!("{tenant}::{app}").into()), name: name.into() })
     };
-    parts().ok_or_else(|| Problem::malformed("cursor is not what `next` of a page was"))
+    parts().ok_or_else(|| Problem::parameter("cursor", "cursor is not what `next` of a page was"))
 }
 
 /// Nodes that live, as registries know them.

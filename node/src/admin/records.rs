@@ -20,7 +20,7 @@ use super::actions::recorded;
 use super::cluster::away;
 use super::problem::Problem;
 use super::request::{Body, InPath, Parameters};
-use super::routes::{BodyErrors, Errors, NotFound, PreconditionErrors, Shared};
+use super::routes::{BodyErrors, Errors, Meaningless, NotFound, PreconditionErrors, Shared};
 use super::store::AppPath;
 use crate::apps::Record;
 
@@ -43,6 +43,7 @@ pub(super) struct RecordParameters {
     responses(
         (status = 200, body = RecordedApp, description = "It.", headers(("ETag" = String, description = "Its version."))),
         NotFound,
+        Meaningless,
         Errors
     )
 )]
@@ -112,6 +113,7 @@ pub(super) async fn put(
     responses(
         (status = 200, body = RecordedApp, description = "There is none any more."),
         PreconditionErrors,
+        Meaningless,
         Errors
     )
 )]
@@ -149,7 +151,8 @@ fn version(headers: &HeaderMap) -> Result<u64, Problem> {
         ));
     };
     let tag = tag.to_str().ok().map(str::trim).and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
-    let wrong = || Problem::malformed("If-Match is not a version in quotation marks, as `ETag` has it");
+    let wrong =
+        || Problem::parameter("If-Match", "If-Match is not a version in quotation marks, as `ETag` has it");
     tag.and_then(|tag| tag.parse().ok()).ok_or_else(wrong)
 }
 

@@ -53,6 +53,12 @@ pub(super) enum Errors {
 #[expect(dead_code, reason = "only described")]
 pub(super) struct NotFound(Body);
 
+/// A parameter means nothing here.
+#[derive(IntoResponses)]
+#[response(status = 422, content_type = "application/problem+json")]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct Meaningless(Body);
+
 /// Not as things stand now.
 #[derive(IntoResponses)]
 #[response(status = 409, content_type = "application/problem+json")]

@@ -374,7 +374,7 @@ fn an_apps_record_is_changed_by_whoever_knows_its_version() {
     assert_eq!(refused(record("GET", "", "")).error, "not_found");
     let limits = r#"{"limits":{"maxConnections":7}}"#;
     assert_eq!(refused(record("PUT", "", limits)).error, "version_missing");
-    assert_eq!(refused(record("PUT", "7", limits)).status, 400, "no quotation marks");
+    assert_eq!(refused(record("PUT", "7", limits)).status, 422, "no quotation marks");
     let told = refused(record("PUT", "\"0\"", r#"{"limits":{"maxConections":7}}"#));
     assert_eq!((told.status, told.parameter.as_deref()), (422, Some("record")));
     assert!(
