@@ -427,6 +427,6 @@ fn operators_see_the_nodes_and_regions_that_there_are_and_what_is_pinned() {
     let pins: PinPage = good(get("/v1/pins?limit=5"));
     assert_eq!(pins, PinPage { db_code: None, pins: Vec::new(), next: None });
     assert_eq!(refused(get("/v1/pins?db_code=aws-mars-1")).parameter.as_deref(), Some("db_code"));
-    assert_eq!(refused(get("/v1/pins?cursor=doc")).status, 400);
+    assert_eq!(refused(get("/v1/pins?cursor=doc")).status, 422);
     assert_eq!(node.end(), 0);
 }
