@@ -275,7 +275,8 @@ impl Book {
         notices: &mut Notices,
     ) {
         let Some(session) = self.sessions.get(document) else { return };
-        if session.claim == claim && session.holders.get(node).is_some_and(|held| *held <= hold) {
+        // The claim may have been raised since the session was opened.
+        if session.claim <= claim && session.holders.get(node).is_some_and(|held| *held <= hold) {
             self.leave(now_us, document, node, notices);
         }
     }

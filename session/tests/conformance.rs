@@ -113,6 +113,11 @@ impl Pair {
 
     async fn step(&mut self) {
         let request = self.request();
+        self.ask(request).await;
+    }
+
+    /// Both do the same; what they reply.
+    async fn ask(&mut self, request: Request) -> Reply {
         let reply = self.redis.ask(&request).await.unwrap_or_else(|error| {
             panic!("{error}: {:?}, {request:?}", self.redis.last_failure());
         });
@@ -131,6 +136,7 @@ impl Pair {
             self.sent.push(request.clone());
         }
         self.hear(&request, notices).await;
+        reply
     }
 
     /// Notices come on the way that the store has them, and no others.
@@ -178,6 +184,26 @@ async fn a_cluster_does_as_the_book() {
 async fn a_master_under_sentinel_does_as_the_book() {
     let rig = SentinelRig::start(Duration::from_secs(2));
     same_as_the_book(rig.link(), 12, 800).await;
+}
+
+#[tokio::test]
+async fn a_hold_ends_though_its_claim_was_raised_since_and_no_other_hold_does() {
+    let server = ServerRig::start(&Options::default());
+    let mut pair = Pair::new(server.link(), 1).await;
+    pair.redis.set_time(pair.now_us);
+    let claim = |epoch| Claim { epoch, nonce: 1 };
+    let close =
+        |epoch, hold| Request::Close { document: document(0), claim: claim(epoch), node: node(0), hold };
+    pair.ask(Request::Open { document: document(0), claim: claim(5), node: node(0), hold: 2 }).await;
+    for (close, is_held) in [(close(4, 2), true), (close(6, 1), true), (close(6, 2), false)] {
+        pair.ask(close.clone()).await;
+        let (_, session) = pair.book.peek(&document(0)).expect("a session");
+        assert_eq!(!session.nodes.is_empty(), is_held, "{close:?}");
+    }
+    pair.now_us += 2 * bounds().keep_us;
+    pair.redis.set_time(pair.now_us);
+    pair.ask(Request::Beat { node: node(0), lease_us: 50_000 }).await;
+    assert_eq!((pair.redis.bytes(), pair.book.sessions()), (0, 0));
 }
 
 #[tokio::test]
