@@ -15,6 +15,10 @@ impl Sessions {
         self.tell_gate(&asked, reply.is_ok());
         self.stats.failures += u64::from(reply.is_err());
         let reply = reply.ok();
+        if reply.is_none() && matches!(asked.what, What::Open(_) | What::Load(..)) {
+            // It may be carried out later than the close that follows.
+            self.beats.check_holds();
+        }
         match asked.what {
             What::Open(id) => self.opened(id, reply),
             What::Load(id, claim) => self.loaded(id, claim, reply),

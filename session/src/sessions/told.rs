@@ -69,7 +69,7 @@ impl Sessions {
     }
 
     /// The store takes this node for a holder and it is none: an open was given up and done all the same.
-    fn is_stray(&mut self, document: &DocumentName, claim: Claim) {
+    pub(super) fn is_stray(&mut self, document: &DocumentName, claim: Claim) {
         let lane = crate::partition(document);
         if self.may_write && self.counts.strays < STRAYS_MAX && self.lanes[lane].admits() {
             // No later hold is meant.
