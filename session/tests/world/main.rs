@@ -46,7 +46,7 @@ fn what_a_wiped_or_rolled_back_store_lost_is_put_back() {
 
 #[test]
 fn with_everything_at_once_nodes_and_store_agree_in_the_end() {
-    run(250, |_| Faults { links: true, nodes: true, leases: true, store: true, claims: true, full: true });
+    run(300, |_| Faults { links: true, nodes: true, leases: true, store: true, claims: true, full: true });
 }
 
 #[test]
