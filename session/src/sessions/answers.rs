@@ -254,6 +254,11 @@ impl Sessions {
         let Some(held) = self.get(id) else { return };
         let Some(sent) = held.outgoing.take_sent() else { return };
         let known = held.known;
+        if head.seq <= known.seq && !held.trail.contains(head) {
+            // It was kept in a history that is over: the store went back, and others went on.
+            self.doubt(id);
+            return;
+        }
         if head.seq > known.seq && !held.link(prev, head, Linked::Own(sent.end)) {
             self.doubt(id);
         }
@@ -263,9 +268,6 @@ impl Sessions {
             self.stored(id, position);
         }
         self.follow(id);
-        if head.seq <= known.seq {
-            self.is_known(id, head);
-        }
     }
 
     /// A head that should lie behind what the node knows.

@@ -118,6 +118,7 @@ impl Sessions {
             foreign.extend(step);
         }
         let name = held.name.clone();
+        let is_whole = held.drop_behind();
         let is_gap_new = held.has_gap() && held.gap_since.is_none();
         if is_gap_new {
             held.gap_since = Some(now_us);
@@ -129,6 +130,9 @@ impl Sessions {
         self.effects.extend(effects);
         if is_gap_new {
             self.timer(gap_us, Timer::Gap(id));
+        }
+        if !is_whole {
+            self.doubt(id);
         }
     }
 
