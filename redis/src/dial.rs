@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 /// Requests that wait to be written. Calls under way are bounded by the link; this only saves memory per connection.
 const WRITE_QUEUE: usize = 256;
 
-/// A connection. It ends when this is dropped.
+/// A connection. It ends at once when this is dropped, whatever is still to be sent.
 pub(crate) struct Connection {
     pub(crate) pipe: MultiplexedConnection,
     driver: AbortHandle,
@@ -67,6 +67,9 @@ impl Dialer {
         let stream =
             TcpStream::connect((host.name.as_str(), host.port)).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        // Whoever lets go of a connection has the answers it wants. What is not answered must not be sent any more: the kernel would
+        // go on trying for minutes, and a server that comes back would carry out what its caller has long given up.
+        stream.set_zero_linger().map_err(|error| error.to_string())?;
         match &self.tls {
             None => self.greet(stream, pushes).await,
             Some(tls) => {

@@ -78,6 +78,34 @@ async fn a_server_that_hangs_costs_its_callers_a_deadline_and_gathers_no_calls()
     set_until_done(&link, "key", "2").await;
 }
 
+/// Passes on one connection's bytes to a port and back: how the client's side ended.
+async fn pass_on(listener: tokio::net::TcpListener, port: u16) -> std::io::Result<u64> {
+    let (client, _) = listener.accept().await.expect("a client");
+    let server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("a server");
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+    let outcome = tokio::io::copy(&mut from_client, &mut to_server).await;
+    back.abort();
+    outcome
+}
+
+#[tokio::test]
+async fn a_connection_that_is_given_up_is_reset_so_that_nothing_is_sent_any_more() {
+    let server = ServerRig::start(&Options::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("redis://{}", listener.local_addr().expect("an address"));
+    let passing = tokio::spawn(pass_on(listener, server.port()));
+    let settings = Settings { deadline: Duration::from_millis(300), ..Settings::default() };
+    let link = link_with(&url, settings);
+    link.call(b"key", &set("key", "1")).await.expect("an answer");
+    server.pause();
+    link.call(b"key", &set("key", "2")).await.expect_err("no answer in time");
+    let outcome = tokio::time::timeout(PATIENCE, passing).await.expect("an end").expect("no panic");
+    server.resume();
+    assert_eq!(outcome.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
+}
+
 #[tokio::test]
 async fn a_restart_is_survived_and_shows_in_the_history() {
     let mut server = ServerRig::start(&Options::default());

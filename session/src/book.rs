@@ -106,7 +106,9 @@ impl Book {
                 Reply::Done
             }
             Request::Heads { node, documents } => self.heads(node, documents, &mut notices),
-            Request::Beat { node, lease_us } => self.beat(now_us, node, *lease_us, &mut notices),
+            Request::Beat { node, lease_us, with_holds } => {
+                self.beat(now_us, (node, *lease_us), *with_holds, &mut notices)
+            }
         };
         (reply, notices)
     }
@@ -275,7 +277,8 @@ impl Book {
         notices: &mut Notices,
     ) {
         let Some(session) = self.sessions.get(document) else { return };
-        if session.claim == claim && session.holders.get(node).is_some_and(|held| *held <= hold) {
+        // The claim may have been raised since the session was opened.
+        if session.claim <= claim && session.holders.get(node).is_some_and(|held| *held <= hold) {
             self.leave(now_us, document, node, notices);
         }
     }
@@ -313,14 +316,21 @@ impl Book {
         Reply::Heads(documents.iter().map(standing).collect())
     }
 
-    fn beat(&mut self, now_us: u64, node: &Node, lease_us: u64, notices: &mut Notices) -> Reply {
+    fn beat(
+        &mut self,
+        now_us: u64,
+        (node, lease_us): (&Node, u64),
+        with_holds: bool,
+        notices: &mut Notices,
+    ) -> Reply {
         let before = self.nodes.insert(node.clone(), now_us + lease_us);
         self.strangers.remove(node);
         let is_forgotten = before.is_none_or(|until| until <= now_us);
         self.sweep_dead(now_us, notices);
         self.sweep_over(now_us);
         let living = self.nodes.iter().filter(|(_, until)| **until > now_us);
-        Reply::Nodes { nodes: living.map(|(node, _)| node.clone()).collect(), is_forgotten }
+        let held = self.holds.get(node).filter(|_| with_holds).into_iter().flatten().cloned().collect();
+        Reply::Nodes { nodes: living.map(|(node, _)| node.clone()).collect(), is_forgotten, held }
     }
 
     /// Documents of nodes that died are left, a bounded number of them; a node that holds nothing any more is forgotten.

@@ -149,6 +149,8 @@ pub enum Request {
         node: Node,
         /// For how long others may believe it, in microseconds.
         lease_us: u64,
+        /// Which documents does it hold, as far as the store knows?
+        with_holds: bool,
     },
 }
 
@@ -202,6 +204,8 @@ pub enum Reply {
         nodes: Vec<Node>,
         /// The store, or part of it, did not know that the asking node lives: what it held may have been given up.
         is_forgotten: bool,
+        /// Documents for whose holder the store takes the asking node, if it asked for them.
+        held: Vec<DocumentName>,
     },
 }
 

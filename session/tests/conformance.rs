@@ -106,13 +106,18 @@ impl Pair {
                 // Leases and waits end, or do not.
                 self.now_us += self.random.u64(1..30_000);
                 self.redis.set_time(self.now_us);
-                Request::Beat { node, lease_us: 50_000 }
+                Request::Beat { node, lease_us: 50_000, with_holds: self.random.bool() }
             }
         }
     }
 
     async fn step(&mut self) {
         let request = self.request();
+        self.ask(request).await;
+    }
+
+    /// Both do the same; what they reply.
+    async fn ask(&mut self, request: Request) -> Reply {
         let reply = self.redis.ask(&request).await.unwrap_or_else(|error| {
             panic!("{error}: {:?}, {request:?}", self.redis.last_failure());
         });
@@ -131,6 +136,7 @@ impl Pair {
             self.sent.push(request.clone());
         }
         self.hear(&request, notices).await;
+        reply
     }
 
     /// Notices come on the way that the store has them, and no others.
@@ -181,6 +187,26 @@ async fn a_master_under_sentinel_does_as_the_book() {
 }
 
 #[tokio::test]
+async fn a_hold_ends_though_its_claim_was_raised_since_and_no_other_hold_does() {
+    let server = ServerRig::start(&Options::default());
+    let mut pair = Pair::new(server.link(), 1).await;
+    pair.redis.set_time(pair.now_us);
+    let claim = |epoch| Claim { epoch, nonce: 1 };
+    let close =
+        |epoch, hold| Request::Close { document: document(0), claim: claim(epoch), node: node(0), hold };
+    pair.ask(Request::Open { document: document(0), claim: claim(5), node: node(0), hold: 2 }).await;
+    for (close, is_held) in [(close(4, 2), true), (close(6, 1), true), (close(6, 2), false)] {
+        pair.ask(close.clone()).await;
+        let (_, session) = pair.book.peek(&document(0)).expect("a session");
+        assert_eq!(!session.nodes.is_empty(), is_held, "{close:?}");
+    }
+    pair.now_us += 2 * bounds().keep_us;
+    pair.redis.set_time(pair.now_us);
+    pair.ask(Request::Beat { node: node(0), lease_us: 50_000, with_holds: true }).await;
+    assert_eq!((pair.redis.bytes(), pair.book.sessions()), (0, 0));
+}
+
+#[tokio::test]
 async fn a_store_with_no_room_left_refuses_new_sessions_and_updates() {
     let server = ServerRig::start(&Options::default());
     let redis = RedisSessions::new(server.link(), Bounds { total_bytes: 600, ..bounds() });
@@ -198,7 +224,7 @@ async fn a_store_with_no_room_left_refuses_new_sessions_and_updates() {
     let Ok(Reply::Appended { head, .. }) = redis.ask(&append(Head::default(), 5)).await else {
         panic!("there is room for the first")
     };
-    let beat = Request::Beat { node: node(0), lease_us: 1_000_000 };
+    let beat = Request::Beat { node: node(0), lease_us: 1_000_000, with_holds: false };
     assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { .. })));
     assert!(redis.bytes() > 600);
     assert_eq!(redis.ask(&append(head, 6)).await, Ok(Reply::Full));
@@ -241,7 +267,7 @@ async fn a_server_that_comes_back_empty_is_noticed() {
     assert_eq!(tokio::time::timeout(PATIENCE, listener.next()).await.expect("it stands"), Heard::Missed);
     let claim = Claim { epoch: 1, nonce: 1 };
     let open = Request::Open { document: document(0), claim, node: node(0), hold: 1 };
-    let beat = Request::Beat { node: node(0), lease_us: 60_000_000 };
+    let beat = Request::Beat { node: node(0), lease_us: 60_000_000, with_holds: false };
     assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { is_forgotten: true, .. })));
     assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { is_forgotten: false, .. })));
     assert!(matches!(redis.ask(&open).await, Ok(Reply::Loaded(_))));

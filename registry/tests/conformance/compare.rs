@@ -2,7 +2,8 @@
 
 use crate::ask::{document, view};
 use pinwire_registry::{
-    Answer, AppName, AppUse, Book, Claim, DocumentName, Node, RedisRegistry, Registry, Renewed, Request,
+    Answer, AppName, AppUse, Asserted, Book, Claim, DocumentName, Node, RedisRegistry, Registry, Renewed,
+    Request,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -190,6 +191,18 @@ impl World {
     }
 }
 
+/// Apps of which an assertion brings claims anew, since pins ended. Memory removes pins when they end, a server when somebody
+/// looks at them: that another document's has ended it may not know before it has swept, which a count has it do.
+fn apps_with_fresh_claims(request: &Request, answer: &Answer) -> Vec<AppName> {
+    let (Request::Assert { pins, .. }, Answer::Asserted(Some(outcomes))) = (request, answer) else {
+        return Vec::new();
+    };
+    let is_fresh =
+        |asserted: &Claim, outcome: &Asserted| matches!(outcome, Asserted::Held(claim) if claim > asserted);
+    let fresh = pins.iter().zip(outcomes).filter(|((_, claim, _), outcome)| is_fresh(claim, outcome));
+    fresh.map(|((document, ..), _)| document.app.clone()).collect()
+}
+
 /// Random sequences, each on apps and nodes of its own.
 pub fn compare(runtime: &tokio::runtime::Runtime, registry: &RedisRegistry, cases: u32) {
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
@@ -203,9 +216,15 @@ pub fn compare(runtime: &tokio::runtime::Runtime, registry: &RedisRegistry, case
             now += passes;
             let request = world.request(step);
             registry.set_time(now);
-            let answer = runtime.block_on(registry.ask(request.clone()));
-            let answer = answer.map_err(|error| TestCaseError::fail(error.reason.to_string()))?;
+            let ask = |request: Request| {
+                let answer = runtime.block_on(registry.ask(request));
+                answer.map_err(|error| TestCaseError::fail(error.reason.to_string()))
+            };
             let expected = book.apply(now, &request);
+            for app in apps_with_fresh_claims(&request, &expected) {
+                ask(Request::Usage { app })?;
+            }
+            let answer = ask(request.clone())?;
             world.learn(step, &expected);
             prop_assert_eq!(world.own(answer), world.own(expected), "step {}, {:?}", index, request);
         }

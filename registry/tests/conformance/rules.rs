@@ -1,7 +1,9 @@
 //! The rules, each on documents and apps of its own, by the registry's own clock.
 
 use crate::ask::*;
-use pinwire_registry::{Answer, AppName, AppRecord, Asserted, Claim, Claimed, Registry, Request};
+use pinwire_registry::{
+    Answer, AppName, AppRecord, Asserted, Claim, Claimed, DocumentName, Node, Registry, Request,
+};
 use std::collections::HashSet;
 
 /// Runs them side by side: each waits for leases and graces.
@@ -16,6 +18,7 @@ pub async fn all(registry: &dyn Registry) {
         epochs_rise(registry),
         late_requests(registry),
         assertions(registry),
+        claims_do_not_fall(registry),
         moves(registry),
         document_limits(registry),
         shares(registry),
@@ -70,7 +73,7 @@ async fn grace_keeps_the_pin_for_its_region(registry: &dyn Registry) {
 async fn a_dead_node_leaves_when_its_lease_ends(registry: &dyn Registry) {
     let (eu, us) = (new_node(registry, "eu", "mortal").await, new_node(registry, "us", "u1").await);
     let (short, long) = (document("t::death", "short"), document("t::death", "long"));
-    let request = |doc: &pinwire_registry::DocumentName, grace_us| Request::Claim {
+    let request = |doc: &DocumentName, grace_us| Request::Claim {
         document: doc.clone(),
         node: eu.clone(),
         nonce: 1,
@@ -215,6 +218,52 @@ async fn assertions(registry: &dyn Registry) {
     assert_eq!(assert_pins(registry, &us, &[]).await, Some(Vec::new()));
 }
 
+/// Asserts what nobody has any more: the claim under which it is held then.
+async fn assert_ended(registry: &dyn Registry, node: &Node, doc: &DocumentName, claim: Claim) -> Claim {
+    let outcome = assert_pins(registry, node, &[(doc.clone(), claim)]).await.expect("a node that lives");
+    let [Asserted::Held(held)] = outcome[..] else { panic!("{outcome:?}") };
+    assert_eq!(locate(registry, doc).await.expect("a pin").owner.claim, held);
+    held
+}
+
+async fn claims_do_not_fall(registry: &dyn Registry) {
+    let (eu, us) = (new_node(registry, "eu", "e1").await, new_node(registry, "us", "u1").await);
+    let mortal = new_node(registry, "us", "mortal").await;
+    let doc = document("t::fall", "doc");
+    let first = pin(registry, &eu, &doc).await;
+    release(registry, &eu, &doc, ANY_HOLD, 0).await;
+    // Its own end takes nothing from a claim.
+    assert_eq!(assert_ended(registry, &eu, &doc, first).await, first);
+    release(registry, &eu, &doc, ANY_HOLD, 0).await;
+
+    // Others had it meanwhile.
+    let second = pin(registry, &us, &doc).await;
+    release(registry, &us, &doc, ANY_HOLD, 0).await;
+    let third = assert_ended(registry, &eu, &doc, first).await;
+    assert!(third > second, "{third:?} is not above {second:?}");
+    release(registry, &eu, &doc, ANY_HOLD, 0).await;
+
+    // The same if who had it died, and nobody has looked since.
+    let request = Request::Claim {
+        document: doc.clone(),
+        node: mortal.clone(),
+        nonce: 4,
+        hold: HOLD,
+        max_documents: u32::MAX,
+        grace_us: 1,
+    };
+    let Answer::Claimed(Claimed::Held { claim: fourth, .. }) = ask(registry, request).await else {
+        panic!("{doc} is not idle")
+    };
+    die(registry, &mortal).await;
+    let fifth = assert_ended(registry, &eu, &doc, third).await;
+    assert!(fifth > fourth, "{fifth:?} is not above {fourth:?}");
+
+    // A claim above all that ended is taken up as it is.
+    let ahead = Claim { epoch: fifth.epoch + 5, nonce: 9 };
+    assert_eq!(assert_ended(registry, &us, &document("t::fall", "other"), ahead).await, ahead);
+}
+
 async fn moves(registry: &dyn Registry) {
     let (eu, us) = (new_node(registry, "eu", "e1").await, new_node(registry, "us", "u1").await);
     let doc = document("t::moves", "doc");
@@ -275,11 +324,7 @@ async fn document_limits(registry: &dyn Registry) {
     assert!(matches!(claim_at_most(registry, &eu, &doc(3), 3).await, Claimed::Held { is_new: true, .. }));
 }
 
-async fn share_of(
-    registry: &dyn Registry,
-    node: &pinwire_registry::Node,
-    used: pinwire_registry::AppUse,
-) -> u32 {
+async fn share_of(registry: &dyn Registry, node: &Node, used: pinwire_registry::AppUse) -> u32 {
     let renewed = renew_with(registry, node, LEASE, &[used]).await.expect("a node that lives");
     assert_eq!(renewed.shares.len(), 1, "{:?}", renewed.shares);
     renewed.shares[0].connections

@@ -142,7 +142,7 @@ type Answer<T> = Result<T, Arc<str>>;
 impl Inner {
     async fn ask(&self, request: &Request) -> Answer<Reply> {
         match request {
-            Request::Beat { node, lease_us } => self.beat(node, *lease_us).await,
+            Request::Beat { node, lease_us, with_holds } => self.beat(node, *lease_us, *with_holds).await,
             Request::Heads { node, documents } => self.heads(node, documents).await,
             _ => self.run(self.invocation(request)?).await,
         }
@@ -228,22 +228,25 @@ impl Inner {
 
     /// In every partition: each knows for itself who lives, so that what it gives up of the dead is given up in one step with
     /// that.
-    async fn beat(&self, node: &Node, lease_us: u64) -> Answer<Reply> {
+    async fn beat(&self, node: &Node, lease_us: u64, with_holds: bool) -> Answer<Reply> {
         let beats = (0..PARTITIONS).map(|partition| {
             let prefix = prefix(partition);
             let call = self.begin(&self.scripts.beat, &format!("{prefix}nodes"), &prefix);
-            self.link.run(call.arg(node.to_string()).arg(lease_us).arg(self.bounds.keep_us).arg(SWEEP_MAX))
+            let call = call.arg(node.to_string()).arg(lease_us).arg(self.bounds.keep_us).arg(SWEEP_MAX);
+            self.link.run(call.arg(u8::from(with_holds)))
         });
-        let (mut living, mut is_forgotten, mut bytes) = (BTreeSet::new(), false, 0);
+        let (mut living, mut held, mut is_forgotten, mut bytes) = (BTreeSet::new(), Vec::new(), false, 0);
         for beat in join_all(beats).await {
             let beat = beat.map_err(|error| Arc::<str>::from(error.to_string()))?;
             let beat: wire::Beat = wire::beat(beat).ok_or("its answer makes no sense: another version?")?;
             living.extend(beat.nodes);
+            held.extend(beat.held);
             is_forgotten |= beat.is_forgotten;
             bytes += beat.bytes;
         }
         self.bytes.store(bytes, Ordering::Relaxed);
-        Ok(Reply::Nodes { nodes: living.into_iter().collect(), is_forgotten })
+        held.sort_unstable();
+        Ok(Reply::Nodes { nodes: living.into_iter().collect(), is_forgotten, held })
     }
 }
 

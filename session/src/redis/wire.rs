@@ -150,6 +150,7 @@ pub(super) struct Beat {
     pub is_forgotten: bool,
     pub bytes: u64,
     pub nodes: Vec<Node>,
+    pub held: Vec<DocumentName>,
 }
 
 pub(super) fn beat(value: Value) -> Option<Beat> {
@@ -157,7 +158,9 @@ pub(super) fn beat(value: Value) -> Option<Beat> {
     parts.next()?;
     let is_forgotten = parts.next()? == Value::Int(1);
     let bytes = text(parts.next()?)?.parse().ok()?;
-    Some(Beat { is_forgotten, bytes, nodes: nodes(list(parts.next()?)?)? })
+    let nodes = nodes(list(parts.next()?)?)?;
+    let held = list(parts.next()?)?.map(|name| unspelled(&text(name)?)).collect::<Option<_>>()?;
+    Some(Beat { is_forgotten, bytes, nodes, held })
 }
 
 /// A header of words, a line feed, and what the lengths in it announce. None: it makes no sense.

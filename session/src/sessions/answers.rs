@@ -15,8 +15,12 @@ impl Sessions {
         self.tell_gate(&asked, reply.is_ok());
         self.stats.failures += u64::from(reply.is_err());
         let reply = reply.ok();
+        if reply.is_none() && matches!(asked.what, What::Open(..) | What::Load(..)) {
+            // It may be carried out later than the close that follows.
+            self.beats.check_holds();
+        }
         match asked.what {
-            What::Open(id) => self.opened(id, reply),
+            What::Open(id, claim) => self.opened(id, claim, reply),
             What::Load(id, claim) => self.loaded(id, claim, reply),
             What::Append(id, claim) => self.appended(id, claim, reply.as_ref()),
             What::Rebase(id) => self.rebased(id, reply.as_ref()),
@@ -133,7 +137,7 @@ impl Sessions {
         self.effects.push_back(Effect::Opened(name, Err(why)));
     }
 
-    fn opened(&mut self, id: Id, reply: Option<Reply>) {
+    fn opened(&mut self, id: Id, claim: Claim, reply: Option<Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
         let early = std::mem::take(&mut held.early);
@@ -156,8 +160,14 @@ impl Sessions {
                     self.take_up(id, &name, early);
                 }
                 self.go_on(id);
+                if self.get(id).is_some_and(|held| held.claim > claim) {
+                    // Raised meanwhile: the session that was loaded is over.
+                    self.doubt(id);
+                }
             }
-            Some(Reply::Fenced(claim)) => self.refuse(id, Refused::Fenced(claim)),
+            // Raised meanwhile, so that it is this node's.
+            Some(Reply::Fenced(newer)) if newer <= held.claim => self.queue(id),
+            Some(Reply::Fenced(newer)) => self.refuse(id, Refused::Fenced(newer)),
             Some(Reply::Full) => self.refuse(id, Refused::Full),
             _ => self.refuse(id, Refused::OutOfReach),
         }
@@ -244,6 +254,11 @@ impl Sessions {
         let Some(held) = self.get(id) else { return };
         let Some(sent) = held.outgoing.take_sent() else { return };
         let known = held.known;
+        if head.seq <= known.seq && !held.trail.contains(head) {
+            // It was kept in a history that is over: the store went back, and others went on.
+            self.doubt(id);
+            return;
+        }
         if head.seq > known.seq && !held.link(prev, head, Linked::Own(sent.end)) {
             self.doubt(id);
         }
@@ -253,9 +268,6 @@ impl Sessions {
             self.stored(id, position);
         }
         self.follow(id);
-        if head.seq <= known.seq {
-            self.is_known(id, head);
-        }
     }
 
     /// A head that should lie behind what the node knows.

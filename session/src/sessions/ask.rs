@@ -19,7 +19,7 @@ pub(super) struct Asked {
 
 #[derive(Debug)]
 pub(super) enum What {
-    Open(Id),
+    Open(Id, Claim),
     Load(Id, Claim),
     Append(Id, Claim),
     Rebase(Id),
@@ -219,7 +219,7 @@ impl Sessions {
         }
         self.random = random;
         let what = match job {
-            Job::Open => What::Open(id),
+            Job::Open => What::Open(id, claim),
             Job::Load => What::Load(id, claim),
             Job::Append => What::Append(id, claim),
             Job::Close | Job::End => What::Close(id),

@@ -263,19 +263,27 @@ impl Document {
         })
     }
 
-    /// Drops what is behind, and tells whether something is missing.
-    pub(super) fn has_gap(&mut self) -> bool {
-        let (known, bytes) = (self.known, &mut self.link_bytes);
+    /// Drops what is behind. False: a batch of this node was among it, so that the history became one without it.
+    #[must_use]
+    pub(super) fn drop_behind(&mut self) -> bool {
+        let (known, bytes, mut is_whole) = (self.known, &mut self.link_bytes, true);
         self.links.retain(|link| {
             let is_ahead = link.head.seq > known.seq;
-            if let (false, Linked::Foreign(updates)) = (is_ahead, &link.what) {
-                *bytes -= bytes_of(updates);
+            match &link.what {
+                _ if is_ahead => {}
+                Linked::Foreign(updates) => *bytes -= bytes_of(updates),
+                Linked::Own(_) => is_whole = false,
             }
             is_ahead
         });
         if self.links.is_empty() {
             self.links = VecDeque::new();
         }
+        is_whole
+    }
+
+    /// Whether something is missing.
+    pub(super) fn has_gap(&self) -> bool {
         !self.links.is_empty() || self.behind.is_some()
     }
 

@@ -417,8 +417,10 @@ impl Sessions {
         }
     }
 
-    /// Notices may have been lost, or another server answers: every document is compared with the store.
+    /// Notices may have been lost, or another server answers: every document is compared with the store, and what the store
+    /// takes this node to hold with what it holds.
     pub fn missed(&mut self) {
+        self.beats.check_holds();
         for id in self.ids() {
             self.compare(id);
         }

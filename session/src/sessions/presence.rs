@@ -4,8 +4,11 @@ use super::ask::What;
 use super::document::{Document, Early, Id, Peer, Phase};
 use super::{Effect, Refused, Sessions};
 use crate::{Reply, Request};
-use pinwire_registry::Node;
+use pinwire_registry::{Claim, DocumentName, Node};
 use std::collections::{BTreeSet, VecDeque};
+
+/// See [`Beats::check_holds`].
+const CHECKS: u8 = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct Beats {
@@ -13,6 +16,11 @@ pub(super) struct Beats {
     next_us: Option<u64>,
     has_begun: bool,
     asked: u64,
+    /// Beats that are to ask, and find nothing wrong with, what the store takes this node to hold: it may have forgotten that
+    /// documents were closed. The second is asked after everything has ended that was under way when the first was.
+    checks_left: u8,
+    /// Those before it do not count.
+    checks_from: u64,
     is_answered: bool,
     is_failing: bool,
     /// Before then a node that is not among the living may only not have been heard of since the store forgot all of them.
@@ -34,6 +42,11 @@ impl Beats {
         self.is_failing
     }
 
+    /// The store may be another one than before, or take up late what this node has given up.
+    pub(super) fn check_holds(&mut self) {
+        (self.checks_left, self.checks_from) = (CHECKS, self.asked + 1);
+    }
+
     pub(super) fn waiting(&mut self) -> &mut VecDeque<Id> {
         &mut self.waiting
     }
@@ -48,12 +61,13 @@ impl Sessions {
         self.beats.next_us = None;
         self.beats.asked += 1;
         let number = self.beats.asked;
-        let request = Request::Beat { node: self.me.clone(), lease_us: self.settings.lease_us };
+        let with_holds = self.beats.checks_left > 0;
+        let request = Request::Beat { node: self.me.clone(), lease_us: self.settings.lease_us, with_holds };
         self.ask(What::Beat(number), None, request);
     }
 
     pub(super) fn beaten(&mut self, number: u64, reply: Option<Reply>) {
-        let Some(Reply::Nodes { nodes, is_forgotten }) = reply else {
+        let Some(Reply::Nodes { nodes, is_forgotten, held }) = reply else {
             self.beat_failed();
             return;
         };
@@ -63,6 +77,7 @@ impl Sessions {
         let is_first = !std::mem::replace(&mut self.beats.is_answered, true);
         let waiting = std::mem::take(&mut self.beats.waiting);
         self.requeue(waiting);
+        self.check_holds(number, &held);
         if is_forgotten {
             self.beats.judge_from_us = self.now_us + self.settings.lease_us;
             if !is_first {
@@ -70,6 +85,21 @@ impl Sessions {
             }
         } else if self.now_us >= self.beats.judge_from_us {
             self.bury_the_dead(number, &nodes.into_iter().collect());
+        }
+    }
+
+    /// Gives up what the store takes this node to hold and it does not: a store that was rolled back forgot that it was closed,
+    /// and would keep it for as long as the node lives.
+    fn check_holds(&mut self, beat: u64, held: &[DocumentName]) {
+        if self.beats.checks_left == 0 || beat < self.beats.checks_from {
+            return;
+        }
+        let strays = held.iter().filter(|document| !self.names.contains_key(*document));
+        let strays: Vec<&DocumentName> = strays.collect();
+        self.beats.checks_left = if strays.is_empty() { self.beats.checks_left - 1 } else { CHECKS };
+        for document in strays {
+            // Under whatever claim: no later hold is meant, and all of these are over.
+            self.is_stray(document, Claim { epoch: u64::MAX, nonce: u64::MAX });
         }
     }
 

@@ -69,7 +69,7 @@ impl Sessions {
     }
 
     /// The store takes this node for a holder and it is none: an open was given up and done all the same.
-    fn is_stray(&mut self, document: &DocumentName, claim: Claim) {
+    pub(super) fn is_stray(&mut self, document: &DocumentName, claim: Claim) {
         let lane = crate::partition(document);
         if self.may_write && self.counts.strays < STRAYS_MAX && self.lanes[lane].admits() {
             // No later hold is meant.
@@ -118,6 +118,7 @@ impl Sessions {
             foreign.extend(step);
         }
         let name = held.name.clone();
+        let is_whole = held.drop_behind();
         let is_gap_new = held.has_gap() && held.gap_since.is_none();
         if is_gap_new {
             held.gap_since = Some(now_us);
@@ -129,6 +130,9 @@ impl Sessions {
         self.effects.extend(effects);
         if is_gap_new {
             self.timer(gap_us, Timer::Gap(id));
+        }
+        if !is_whole {
+            self.doubt(id);
         }
     }
 

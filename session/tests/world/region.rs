@@ -368,7 +368,7 @@ impl World {
                     let wait = self.random.u64(0..60 * MS);
                     self.after(wait, Event::Compacted(node.clone(), name));
                 }
-                88..92 if document.is_all_stored() && member.reaches_store => {
+                88..96 if document.is_all_stored() && member.reaches_store => {
                     member.documents.remove(&name);
                     member.to_core.push_back(Command::Close(name));
                 }
@@ -485,6 +485,11 @@ impl World {
             let there = store.as_ref().map(|(_, loaded)| contents(loaded)).unwrap_or_default();
             for member in &holders {
                 self.check_holder(member, name, *claim, store.as_ref().map(|(claim, _)| *claim), &there);
+            }
+            for node in store.iter().flat_map(|(_, loaded)| &loaded.nodes) {
+                let has_it = |member: &Member| member.documents.contains_key(name);
+                let is_held = self.members.get(node).is_none_or(has_it);
+                assert!(is_held, "the store takes {node} for a holder of {name}, for ever");
             }
             if !holders.iter().any(|member| self.was_full(member)) {
                 self.check_presence(name, &holders);

@@ -6,10 +6,12 @@ local answer = { now, 'asserted' }
 for index = 5, #ARGV, 5 do
   local app, name, epoch, nonce = ARGV[index], ARGV[index + 1], ARGV[index + 2], ARGV[index + 3]
   local number = tonumber(ARGV[index + 4])
-  local top = tonumber(call('HGET', TOPS, app) or '0')
-  if number_of(epoch) > top then call('HSET', TOPS, app, text(number_of(epoch))) end
+  raise(TOPS, app, number_of(epoch))
   local pin = find(app, name)
   if not pin then
+    -- Others may have had it under a higher claim meanwhile: claims do not fall.
+    local ended = tonumber(call('HGET', ENDED, app) or '0')
+    if number_of(epoch) < ended then epoch = next_epoch(app) end
     pin = new_pin(name, epoch, nonce, region)
     hold(app, pin, id, number, grace)
     answer[#answer + 1] = { 'held', epoch, nonce }

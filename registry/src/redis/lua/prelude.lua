@@ -14,7 +14,8 @@ local function key(name) return prefix .. ':' .. name end
 local SWEEP = 500
 
 local NODES, LEASES = key('nodes'), key('leases')
-local DEAD, URLS, APPS, GRACES, TOPS = key('dead'), key('urls'), key('apps'), key('graces'), key('tops')
+local DEAD, URLS, APPS, GRACES = key('dead'), key('urls'), key('apps'), key('graces')
+local TOPS, ENDED = key('tops'), key('ended')
 
 -- Names and values of a hash.
 local function pairs_of(flat)
@@ -26,6 +27,8 @@ local function pairs_of(flat)
 end
 
 local function text(number) return string.format('%.0f', number) end
+
+local function number_of(hex) return tonumber(hex, 16) end
 
 -- The number of a node that lives, or nil.
 local function alive(node)
@@ -77,8 +80,14 @@ end
 
 local function grace_member(app, name) return app .. '\0' .. name end
 
+-- Raises an app's epoch in one of the hashes that keep the highest.
+local function raise(hash, app, epoch)
+  if epoch > tonumber(call('HGET', hash, app) or '0') then call('HSET', hash, app, text(epoch)) end
+end
+
 local function remove(app, pin)
   local pins = key('pins:' .. app)
+  raise(ENDED, app, number_of(pin.epoch))
   if pin.member then call('ZREM', pins, pin.member) end
   if pin.in_grace then call('ZREM', GRACES, grace_member(app, pin.name)) end
   if call('EXISTS', pins) == 0 then call('ZREM', APPS, app) end
@@ -162,8 +171,6 @@ local function next_epoch(app)
   call('HSET', TOPS, app, text(epoch))
   return string.format('%016x', epoch)
 end
-
-local function number_of(hex) return tonumber(hex, 16) end
 
 -- Whether claim (e1, n1) is above (e2, n2); nonces are compared by halves, for they do not fit a number.
 local function is_above(e1, n1, e2, n2)

@@ -1,4 +1,4 @@
--- Request::Beat in one partition: node, lease_us, keep_us, most documents that are cleared away.
+-- Request::Beat in one partition: node, lease_us, keep_us, most documents that are cleared away, with_holds.
 local node, keep_us, room = ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[7])
 local nodes, strangers, left, now = prefix .. 'nodes', prefix .. 'strangers', prefix .. 'left', now_us()
 local until_us = redis.call('ZSCORE', nodes, node)
@@ -22,4 +22,6 @@ for _, of in ipairs({ nodes, strangers }) do
 end
 local living = redis.call('ZRANGEBYSCORE', nodes, '(' .. string.format('%.0f', now), '+inf')
 local bytes = redis.call('GET', prefix .. 'bytes') or '0'
-return { 'nodes', is_forgotten and 1 or 0, bytes, living }
+local held = {}
+if ARGV[8] == '1' then held = redis.call('SMEMBERS', prefix .. 'holds:' .. node) end
+return { 'nodes', is_forgotten and 1 or 0, bytes, living, held }
