@@ -49,7 +49,7 @@ impl Shard {
         }
         let document = self.document_at(document)?;
         let from = std::mem::replace(&mut document.submitted, document.log.head());
-        let entries = document.log.since(from)?.filter(|entry| entry.writer != STORED);
+        let entries = document.log.since(from)?.filter(is_own);
         Some((document.log.head(), entries.map(|entry| entry.update)))
     }
 
@@ -214,6 +214,11 @@ impl Document {
             member.cursor = nowhere;
         }
     }
+}
+
+/// Whether the session store lacks an entry until it is told.
+fn is_own(entry: &Entry<'_>) -> bool {
+    entry.writer != STORED
 }
 
 /// Updates of one turn, framed for the classes that have members, each class at its first use.
