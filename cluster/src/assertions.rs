@@ -153,7 +153,10 @@ mod tests {
     fn a_registry_that_may_have_forgotten_something_is_told_everything() {
         let mut bench = holder(3);
         another_history(&mut bench);
-        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }), "and serves on");
+        let is_valid =
+            |news: &Effect| !matches!(news, Effect::Lease(lease) if !matches!(lease, Lease::Valid { .. }));
+        assert!(bench.news.iter().all(is_valid), "it serves on, without a break: {:?}", bench.news);
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
         bench.asserted(|document, claim| match &*document.name {
             "0" => Asserted::Held(claim),
             "1" => Asserted::Held(crate::bench::claim(90)),
@@ -212,5 +215,21 @@ mod tests {
         bench.asserted(|_, _| Asserted::Lost(elsewhere(9)));
         assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
         assert!(bench.pins.is_empty());
+    }
+    #[test]
+    fn who_has_to_assert_before_it_serves_still_has_to_after_another_history() {
+        let mut bench = holder(2);
+        bench.at(bench.pins.next_deadline_us());
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Unknown);
+        bench.renewed("a");
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        // The registry is another one before it has answered the assertion.
+        bench.asks.clear();
+        another_history(&mut bench);
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        assert!(bench.news.iter().all(|news| !matches!(news, Effect::Lease(Lease::Valid { .. }))));
+        bench.asserted(|_, claim| Asserted::Held(claim));
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
     }
 }
