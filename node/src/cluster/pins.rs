@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pinwire_admin_api::events::What;
 use pinwire_cluster::{AskId, Effect, Lease, Pins, Settings, Ticket};
-use pinwire_registry::{Answer, AppName, AppUse, DocumentName, Owner, Registry, Share};
+use pinwire_registry::{Answer, AppName, AppUse, Claim, DocumentName, Owner, Registry, Share};
 use pinwire_shard::App;
 use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +47,8 @@ pub(crate) enum Request {
     Hold { registry: u8, document: DocumentName, ticket: Ticket, max_documents: u32 },
     /// It has closed it.
     Leave { registry: u8, document: DocumentName, ticket: Ticket },
+    /// The region's sessions have it under a newer claim than it is held under.
+    Fenced { registry: u8, document: DocumentName, claim: Claim },
 }
 
 /// The way to the thread.
@@ -60,6 +62,15 @@ impl PinsWay {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(request)) => Err(request),
         }
+    }
+}
+
+#[cfg(test)]
+impl PinsWay {
+    /// A way without a thread, and its other end.
+    pub(super) fn to_a_test() -> (Self, mpsc::Receiver<Request>) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        (Self(sender), requests)
     }
 }
 
@@ -328,6 +339,10 @@ impl Work {
             Request::Leave { registry, document, ticket } => {
                 let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
                 core.pins.leave(&document, ticket);
+            }
+            Request::Fenced { registry, document, claim } => {
+                let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
+                core.pins.fenced(&document, claim);
             }
         }
     }

@@ -708,6 +708,7 @@ impl DataThread {
                 let Claim { epoch, nonce } = claim;
                 self.shard.pinned(document, Pinned { epoch, nonce });
             }
+            StoreEvent::Fenced(document, claim) => self.store.fenced(document, claim),
             StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
             StoreEvent::Foreign(document, mark, updates) => {
                 self.shard.foreign(document, &updates);
