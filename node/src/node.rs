@@ -262,6 +262,7 @@ impl Node {
         let mut pins = cluster::start(cluster::Around {
             registries,
             settings: pins_settings(&config, address, peers.as_ref()),
+            has_others: !is_alone,
             gates: Arc::clone(&gates),
             trays: trays.clone(),
             apps: Arc::clone(&apps),

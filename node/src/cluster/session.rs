@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{ClusterStats, Gates, StartError};
+use super::{ClusterStats, Gates, StartError, came_to};
 use crate::config::RedisUrl;
 use crate::control::{Cause, Health};
 use crate::data::{Envelope, Mailbox, Outgoing};
@@ -218,7 +218,8 @@ impl Work {
         loop {
             let due = self.go_on();
             tokio::select! {
-                Some(Ok((ask, reply))) = self.asked.join_next(), if !self.asked.is_empty() => {
+                Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    let (ask, reply) = came_to(joined);
                     self.begin();
                     self.core.replied(ask, reply);
                 }
@@ -458,7 +459,8 @@ impl Work {
                 return;
             }
             tokio::select! {
-                Some(Ok((ask, reply))) = self.asked.join_next(), if !self.asked.is_empty() => {
+                Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    let (ask, reply) = came_to(joined);
                     self.begin();
                     self.core.replied(ask, reply);
                 }
