@@ -16,6 +16,10 @@ pub(crate) struct Assertions {
     under_way: usize,
     /// Nothing is served before all is asserted: the registry had given the node up.
     bars: bool,
+    /// Times in a row that some failed, each after a renewal that was answered.
+    failures: u32,
+    /// None is sent before.
+    retry_at_us: u64,
 }
 
 impl Assertions {
@@ -39,6 +43,8 @@ impl Assertions {
     pub(crate) fn forget(&mut self) {
         self.due.clear();
         self.under_way = 0;
+        self.failures = 0;
+        self.retry_at_us = 0;
     }
 }
 
@@ -51,7 +57,7 @@ impl Pins {
     }
 
     pub(crate) fn send_asserts(&mut self) {
-        while self.can_ask() && self.assertions.under_way < UNDER_WAY && !self.assertions.due.is_empty() {
+        while self.can_assert() && self.assertions.under_way < UNDER_WAY && !self.assertions.due.is_empty() {
             let mut pins = Vec::new();
             while pins.len() < BATCH {
                 let Some(document) = self.assertions.due.pop_first() else { break };
@@ -73,8 +79,19 @@ impl Pins {
         }
     }
 
+    fn can_assert(&self) -> bool {
+        self.can_ask() && self.now_us >= self.assertions.retry_at_us
+    }
+
+    /// When some that failed are sent again.
+    pub(crate) fn assert_deadline_us(&self) -> u64 {
+        let is_waiting = !self.assertions.due.is_empty() && self.now_us < self.assertions.retry_at_us;
+        if is_waiting { self.assertions.retry_at_us } else { u64::MAX }
+    }
+
     pub(crate) fn assert_answered(&mut self, pins: &[(DocumentName, Hold)], answer: Answer) {
         self.assertions.under_way -= 1;
+        self.assertions.failures = 0;
         let Answer::Asserted(Some(verdicts)) = answer else { return self.begin_anew() };
         for ((document, hold), verdict) in pins.iter().zip(verdicts) {
             match verdict {
@@ -117,7 +134,23 @@ impl Pins {
                 _ => self.release(document, hold, true),
             }
         }
+        // Those that were under way at once failed together.
+        if self.can_ask() {
+            self.wait_to_assert();
+        }
         self.doubt();
+    }
+
+    /// At first the next renewal alone decides when to go on. A registry that answers those and no assertion is given more and
+    /// more time.
+    fn wait_to_assert(&mut self) {
+        let failures = self.assertions.failures;
+        self.assertions.failures += 1;
+        if failures > 0 {
+            let renew_us = self.settings.renew_us;
+            let wait_us = ((renew_us / 20) << failures.min(8)).min(renew_us / 2);
+            self.assertions.retry_at_us = self.now_us + self.jittered(wait_us);
+        }
     }
 }
 
@@ -153,7 +186,10 @@ mod tests {
     fn a_registry_that_may_have_forgotten_something_is_told_everything() {
         let mut bench = holder(3);
         another_history(&mut bench);
-        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }), "and serves on");
+        let is_valid =
+            |news: &Effect| !matches!(news, Effect::Lease(lease) if !matches!(lease, Lease::Valid { .. }));
+        assert!(bench.news.iter().all(is_valid), "it serves on, without a break: {:?}", bench.news);
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
         bench.asserted(|document, claim| match &*document.name {
             "0" => Asserted::Held(claim),
             "1" => Asserted::Held(crate::bench::claim(90)),
@@ -201,6 +237,29 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_that_renews_and_takes_no_assertion_is_given_time() {
+        let mut bench = holder(2);
+        another_history(&mut bench);
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let (ask, request) = bench.asked();
+            assert!(matches!(request, Request::Assert { .. }), "{request:?}");
+            let failed = bench.now;
+            bench.fail(ask);
+            bench.renewed("b");
+            if bench.asks.is_empty() {
+                bench.at(bench.pins.next_deadline_us());
+            }
+            waits.push(bench.now - failed);
+        }
+        assert_eq!(waits[0], 0, "once is no pattern");
+        assert!(waits[1..].iter().all(|wait| (SECOND / 4..=5 * SECOND / 2).contains(wait)), "{waits:?}");
+        assert!(waits[5] > 4 * SECOND / 5, "{waits:?}");
+        bench.asserted(|_, claim| Asserted::Held(claim));
+        assert_eq!(bench.pins.held().count(), 2);
+    }
+
+    #[test]
     fn a_registry_that_does_not_know_who_asserts_meets_a_new_life() {
         let mut bench = holder(1);
         another_history(&mut bench);
@@ -212,5 +271,21 @@ mod tests {
         bench.asserted(|_, _| Asserted::Lost(elsewhere(9)));
         assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
         assert!(bench.pins.is_empty());
+    }
+    #[test]
+    fn who_has_to_assert_before_it_serves_still_has_to_after_another_history() {
+        let mut bench = holder(2);
+        bench.at(bench.pins.next_deadline_us());
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Unknown);
+        bench.renewed("a");
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        // The registry is another one before it has answered the assertion.
+        bench.asks.clear();
+        another_history(&mut bench);
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        assert!(bench.news.iter().all(|news| !matches!(news, Effect::Lease(Lease::Valid { .. }))));
+        bench.asserted(|_, claim| Asserted::Held(claim));
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
     }
 }

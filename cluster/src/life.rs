@@ -111,8 +111,10 @@ impl Pins {
     /// The lease, as it is now, if that is news.
     pub(crate) fn publish_lease(&mut self) {
         let life = &self.life;
-        let is_sure =
-            life.stage == Stage::Living && !self.assertions.is_barred() && self.now_us < life.until_us;
+        // A life that is being registered anew has the lease of the one before, if that was not given up.
+        let is_sure = matches!(life.stage, Stage::Living | Stage::Registering)
+            && !self.assertions.is_barred()
+            && self.now_us < life.until_us;
         let adrift_until = life.failed_at_us.map_or(0, |at| at + ADRIFT_RENEWALS * self.settings.renew_us);
         let lease = if is_sure {
             Lease::Valid { until_us: life.until_us }
@@ -206,8 +208,12 @@ impl Pins {
     }
 
     /// Begins a new life, and says then what it holds. Also where the registry may have forgotten something, since it may as
-    /// well know of holds that the node has given up: those end with the life before. The lease of that runs on meanwhile.
+    /// well know of holds that the node has given up: those end with the life before. The lease of that runs on meanwhile, unless
+    /// it waited for assertions, of which nobody is left to wait for now.
     fn live_anew(&mut self) {
+        if self.assertions.is_barred() {
+            self.life.until_us = 0;
+        }
         self.life.stage = Stage::Registering;
         self.me.node.life = self.rng.u64(1..);
         self.life.under_way = None;

@@ -160,7 +160,7 @@ impl Pins {
     /// When [`Self::begin`] has to be called at the latest.
     #[must_use]
     pub fn next_deadline_us(&self) -> u64 {
-        self.life_deadline_us().min(self.release_deadline_us())
+        self.life_deadline_us().min(self.release_deadline_us()).min(self.assert_deadline_us())
     }
 
     /// As it was published last.

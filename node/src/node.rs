@@ -60,6 +60,7 @@ pub struct Node {
     admin: Option<Operators>,
     health: Arc<Health>,
     live: Arc<Live>,
+    gates: Arc<Gates>,
     session: Option<SessionThread>,
     pins: PinsThread,
     peers: Option<Peers>,
@@ -261,6 +262,7 @@ impl Node {
         let mut pins = cluster::start(cluster::Around {
             registries,
             settings: pins_settings(&config, address, peers.as_ref()),
+            has_others: !is_alone,
             gates: Arc::clone(&gates),
             trays: trays.clone(),
             apps: Arc::clone(&apps),
@@ -322,6 +324,7 @@ impl Node {
             admin,
             health,
             live,
+            gates: Arc::clone(&shared.gates),
             session,
             pins,
             peers,
@@ -377,6 +380,8 @@ impl Node {
         if let Some(peers) = &mut self.peers {
             peers.stop_serving();
         }
+        // A thread that waits for its lease reads no mailbox.
+        self.gates.stop();
         for mailbox in self.mailboxes.iter() {
             mailbox.push_waiting(Envelope::Stop);
         }

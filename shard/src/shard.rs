@@ -152,12 +152,17 @@ impl Shard {
         }
     }
 
-    /// Starts a turn: sets the time, lets connections go on that had their share of the last, and fires deadlines.
-    pub fn begin_turn(&mut self, now_us: u64, now_unix: u64) {
+    /// The time of the turn that is about to begin, for what comes before anything that was left over is gone on with.
+    pub fn set_time(&mut self, now_us: u64, now_unix: u64) {
         self.now_us = now_us;
         self.out.now_ms = now_us / 1000;
-        self.dirty.append(&mut self.gathering);
         self.out.now_unix = now_unix;
+    }
+
+    /// Starts a turn: sets the time, lets connections go on that had their share of the last, and fires deadlines.
+    pub fn begin_turn(&mut self, now_us: u64, now_unix: u64) {
+        self.set_time(now_us, now_unix);
+        self.dirty.append(&mut self.gathering);
         for conn in std::mem::take(&mut self.throttled) {
             self.resume(conn);
         }

@@ -127,6 +127,14 @@ impl Claimed {
         self.inner.say(document, message);
     }
 
+    /// The session belongs to a newer claim: the registry decides under which one the document is held. Told before the document
+    /// is left, if that could not be opened for it.
+    pub(crate) fn fenced(&mut self, document: DocumentRef, claim: Claim) {
+        let Some(hold) = self.documents.get(&document) else { return };
+        let (registry, document) = (hold.registry, registry_name(&hold.name));
+        self.send(Request::Fenced { registry, document, claim });
+    }
+
     /// The document is gone from this thread: its session has ended here, and it is left.
     pub(crate) fn end(&mut self, document: DocumentRef) {
         let Some(hold) = self.forget(document) else { return };
@@ -245,4 +253,42 @@ fn redirect(owner: &Owner, name: &DocumentName) -> Close {
 pub(super) fn registry_name(name: &DocumentName) -> RegistryName {
     let app = AppName(format!("{}::{}", name.tenant, name.app).into());
     RegistryName { app, name: name.name.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    const DOCUMENT: DocumentRef = DocumentRef { index: 3, serial: 1 };
+    const REGISTRY: u8 = 2;
+
+    fn claim(epoch: u64) -> Claim {
+        Claim { epoch, nonce: 1 }
+    }
+
+    #[test]
+    fn that_a_session_has_a_newer_claim_is_told_before_its_document_is_left() {
+        let (way, mut requests) = PinsWay::to_a_test();
+        let trays = Trays::new(1);
+        let mut claimed = Claimed::new(0, way, trays.clone(), None, Box::<MemoryStore>::default(), 1);
+        let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "doc".into() };
+        claimed.open(DOCUMENT, &name, REGISTRY, 10);
+        let Ok(Request::Hold { ticket, .. }) = requests.try_recv() else { panic!("nothing was claimed") };
+        let decision = Decision::Held { claim: claim(4), is_new: false };
+        trays.put(0, &mut vec![PinEvent::Decided(ticket, decision)]);
+        claimed.read_news();
+        claimed.fenced(DOCUMENT, claim(9));
+        claimed.end(DOCUMENT);
+        // It is not held any more.
+        claimed.fenced(DOCUMENT, claim(10));
+        let told = std::iter::from_fn(|| requests.try_recv().ok()).collect::<Vec<_>>();
+        let [Request::Fenced { registry, document, claim: newer }, Request::Leave { ticket: left, .. }] =
+            &told[..]
+        else {
+            panic!("{told:?}")
+        };
+        assert_eq!((*registry, document, *newer), (REGISTRY, &registry_name(&name), claim(9)));
+        assert_eq!(*left, ticket);
+    }
 }

@@ -1,5 +1,6 @@
 //! The leases of a node, as its threads go by them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ pub(crate) struct Gates {
     lock: Mutex<()>,
     /// Told of each lease that is published.
     published: Condvar,
+    /// The node ends: nobody sleeps here any more.
+    is_stopping: AtomicBool,
     /// The same for the thread of the sessions, which waits for other things, too.
     changed: Notify,
 }
@@ -26,7 +29,8 @@ impl Gates {
     /// All closed. `epoch` is zero of every thread's clock.
     pub(crate) fn new(registries: usize, epoch: Instant) -> Self {
         let gates = std::iter::repeat_with(Gate::default).take(registries).collect();
-        Self { epoch, gates, lock: Mutex::new(()), published: Condvar::new(), changed: Notify::new() }
+        let (published, changed) = (Condvar::new(), Notify::new());
+        Self { epoch, gates, lock: Mutex::new(()), published, is_stopping: AtomicBool::new(false), changed }
     }
 
     pub(crate) fn now_us(&self) -> u64 {
@@ -58,8 +62,17 @@ impl Gates {
         self.changed.notified().await;
     }
 
+    /// The node ends: whoever sleeps is woken, and closes its connections.
+    pub(crate) fn stop(&self) {
+        // Within the lock, as in [`Self::publish`].
+        let _held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_stopping.store(true, Ordering::Release);
+        self.published.notify_all();
+    }
+
     /// What may be done, once anything may: the calling thread sleeps meanwhile, whatever its sockets and mailbox say. The
-    /// registry answers or fails to answer within bounded time, and the thread that asks it publishes what that means.
+    /// registry answers or fails to answer within bounded time, and the thread that asks it publishes what that means. While the node ends nobody waits for that:
+    /// nothing is acknowledged or stored then.
     pub(crate) fn pass(&self) -> Standing {
         let standing = self.standing();
         if standing != Standing::Unchecked {
@@ -70,6 +83,9 @@ impl Gates {
             let standing = self.standing();
             if standing != Standing::Unchecked {
                 return standing;
+            }
+            if self.is_stopping.load(Ordering::Acquire) {
+                return Standing::Adrift;
             }
             let woken = self.published.wait_timeout(held, LOOK_AGAIN);
             held = woken.unwrap_or_else(PoisonError::into_inner).0;
@@ -94,5 +110,16 @@ mod tests {
         assert_eq!(waiter.join().unwrap(), Standing::Adrift);
         gates.publish(1, Lease::Valid { until_us: u64::MAX >> 2 });
         assert_eq!(gates.pass(), Standing::Valid);
+    }
+
+    #[test]
+    fn nobody_waits_any_more_once_the_node_ends() {
+        let gates = Arc::new(Gates::new(1, Instant::now()));
+        let waiting = Arc::clone(&gates);
+        let waiter = std::thread::spawn(move || waiting.pass());
+        gates.stop();
+        assert_eq!(waiter.join().unwrap(), Standing::Adrift);
+        assert_eq!(gates.standing(), Standing::Unchecked, "others store nothing");
+        assert_eq!(gates.pass(), Standing::Adrift);
     }
 }

@@ -44,3 +44,26 @@ pub(crate) use session::{Around as AroundSession, SessionThread, SessionWay, sta
 pub(crate) use shared::SharedStore;
 pub use stats::ClusterStats;
 pub(crate) use tray::{PinEvent, Trays};
+
+use tokio::task::JoinError;
+
+/// What a task came to that nobody ends early. Its panic goes on in the thread that asked, and ends the process.
+fn came_to<T>(joined: Result<T, JoinError>) -> T {
+    joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+
+    #[test]
+    #[should_panic(expected = "a broken answer")]
+    fn a_panic_of_a_task_is_one_of_its_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut tasks: JoinSet<()> = JoinSet::new();
+            tasks.spawn(async { panic!("a broken answer") });
+            tasks.join_next().await.map(super::came_to)
+        });
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pinwire_admin_api::events::What;
 use pinwire_cluster::{AskId, Effect, Lease, Pins, Settings, Ticket};
-use pinwire_registry::{Answer, AppName, AppUse, DocumentName, Owner, Registry, Share};
+use pinwire_registry::{Answer, AppName, AppUse, Claim, DocumentName, Owner, Registry, Share};
 use pinwire_shard::App;
 use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::registries::UrlError;
-use super::{AnyRegistry, ClusterStats, Gates, PinEvent, Registries, Trays};
+use super::{AnyRegistry, ClusterStats, Gates, PinEvent, Registries, Trays, came_to};
 use crate::admin::Events;
 use crate::apps::{Apps, Records};
 use crate::control::{Cause, Health};
@@ -47,6 +47,8 @@ pub(crate) enum Request {
     Hold { registry: u8, document: DocumentName, ticket: Ticket, max_documents: u32 },
     /// It has closed it.
     Leave { registry: u8, document: DocumentName, ticket: Ticket },
+    /// The region's sessions have it under a newer claim than it is held under.
+    Fenced { registry: u8, document: DocumentName, claim: Claim },
 }
 
 /// The way to the thread.
@@ -60,6 +62,15 @@ impl PinsWay {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(request)) => Err(request),
         }
+    }
+}
+
+#[cfg(test)]
+impl PinsWay {
+    /// A way without a thread, and its other end.
+    pub(super) fn to_a_test() -> (Self, mpsc::Receiver<Request>) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        (Self(sender), requests)
     }
 }
 
@@ -90,6 +101,8 @@ pub(crate) struct Around {
     /// One for each license region, in the order of their numbers.
     pub(crate) registries: Registries,
     pub(crate) settings: Settings,
+    /// Other nodes, of this process or another, have the same registries.
+    pub(crate) has_others: bool,
     pub(crate) gates: Arc<Gates>,
     pub(crate) trays: Trays,
     pub(crate) apps: Arc<Apps>,
@@ -194,8 +207,7 @@ impl Work {
         registries: Vec<AnyRegistry>,
         requests: mpsc::Receiver<Request>,
     ) -> io::Result<Self> {
-        let has_others = around.registries.are_remote();
-        let Around { settings, gates, trays, apps, records, health, events, stats, .. } = around;
+        let Around { settings, has_others, gates, trays, apps, records, health, events, stats, .. } = around;
         let patience = Duration::from_micros(settings.renew_us).min(ANSWER_PATIENCE);
         let mut cores = Vec::with_capacity(registries.len());
         for registry in registries {
@@ -236,7 +248,8 @@ impl Work {
             let due = self.next_due();
             tokio::select! {
                 biased;
-                Some(Ok((registry, ask, answer))) = self.asked.join_next(), if !self.asked.is_empty() => {
+                Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    let (registry, ask, answer) = came_to(joined);
                     self.answered(registry, ask, answer);
                 }
                 _ = &mut stopping => break,
@@ -246,7 +259,11 @@ impl Work {
                     look_at_apps = Instant::now() + LOOK_AT_APPS;
                 }
                 ways = &mut mailboxes, if self.mailboxes.is_none() => match ways {
-                    Ok(ways) => self.mailboxes = Some(ways),
+                    Ok(ways) => {
+                        self.mailboxes = Some(ways);
+                        // There may be news from before.
+                        self.wake_all();
+                    }
                     // The node did not start.
                     Err(_) => break,
                 },
@@ -329,6 +346,10 @@ impl Work {
                 let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
                 core.pins.leave(&document, ticket);
             }
+            Request::Fenced { registry, document, claim } => {
+                let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
+                core.pins.fenced(&document, claim);
+            }
         }
     }
 
@@ -410,6 +431,10 @@ impl Work {
             self.stats.lease_lapses.one();
         }
         // A thread that sleeps may have something to do now, or to stop doing.
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         for mailbox in self.mailboxes.iter().flat_map(|mailboxes| mailboxes.iter()) {
             mailbox.wake();
         }
@@ -502,7 +527,8 @@ impl Work {
             }
             let due = self.next_due();
             tokio::select! {
-                Some(Ok((registry, ask, answer))) = self.asked.join_next(), if !self.asked.is_empty() => {
+                Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    let (registry, ask, answer) = came_to(joined);
                     self.answered(registry, ask, answer);
                 }
                 () = sleep_until(due) => {}

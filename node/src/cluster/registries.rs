@@ -71,12 +71,6 @@ impl Registries {
         }
     }
 
-    /// Whether other processes may have the same ones.
-    #[must_use]
-    pub fn are_remote(&self) -> bool {
-        matches!(self.0, Kind::Redis(_))
-    }
-
     /// Opens links to all of them, on the thread of a tokio runtime that is entered. They connect when they are first used.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::time::Duration;
 use pinwire_cluster::Standing;
 use pinwire_protocol::close::Close;
 use pinwire_registry::{Claim, DocumentName, Node};
-use pinwire_session::{AskId, Effect, Loaded, OutOfReach, RedisSessions, Reply, Sessions, Settings};
+use pinwire_session::{AskId, Effect, Loaded, OutOfReach, RedisSessions, Refused, Reply, Sessions, Settings};
 use pinwire_session::{Bounds, Heard, Request as Asked};
 use pinwire_shard::document::log::Position;
 use pinwire_shard::{DocumentRef, Kept, NodeTag};
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{ClusterStats, Gates, StartError};
+use super::{ClusterStats, Gates, StartError, came_to};
 use crate::config::RedisUrl;
 use crate::control::{Cause, Health};
 use crate::data::{Envelope, Mailbox, Outgoing};
@@ -157,6 +157,16 @@ struct Open {
     unstored: Option<Position>,
 }
 
+impl Open {
+    /// Positions wrap.
+    fn stored(&mut self, upto: Position) {
+        let is_all = |unstored: Position| upto.wrapping_sub(unstored).cast_signed() >= 0;
+        if self.unstored.is_some_and(is_all) {
+            self.unstored = None;
+        }
+    }
+}
+
 struct Work {
     core: Sessions,
     store: RedisSessions,
@@ -208,7 +218,8 @@ impl Work {
         loop {
             let due = self.go_on();
             tokio::select! {
-                Some(Ok((ask, reply))) = self.asked.join_next(), if !self.asked.is_empty() => {
+                Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    let (ask, reply) = came_to(joined);
                     self.begin();
                     self.core.replied(ask, reply);
                 }
@@ -313,16 +324,17 @@ impl Work {
                         Ok(loaded) => Ok(self.kept(loaded)),
                         Err(refused) => {
                             tracing::debug!(document = %name, %refused, "a session cannot be opened");
+                            if let Refused::Fenced(claim) = refused {
+                                self.note(&name, |document| StoreEvent::Fenced(document, claim));
+                            }
                             Err(Close::try_again(retry_ms()))
                         }
                     };
                     self.note(&name, |document| StoreEvent::Opened(document, outcome));
                 }
                 Effect::Stored(name, position) => {
-                    if let Some(open) = self.open.get_mut(&name)
-                        && open.unstored == Some(position)
-                    {
-                        open.unstored = None;
+                    if let Some(open) = self.open.get_mut(&name) {
+                        open.stored(position);
                     }
                     self.note(&name, |document| StoreEvent::Stored(document, position));
                 }
@@ -349,6 +361,7 @@ impl Work {
                 }
                 Effect::Fenced(name, claim) => {
                     tracing::warn!(document = %name, %claim, "the session belongs to a newer claim; nothing is stored");
+                    self.note(&name, |document| StoreEvent::Fenced(document, claim));
                 }
                 Effect::Full(name) => {
                     tracing::warn!(document = %name, "the region's Redis has no room for a document; edits wait");
@@ -446,7 +459,8 @@ impl Work {
                 return;
             }
             tokio::select! {
-                Some(Ok((ask, reply))) = self.asked.join_next(), if !self.asked.is_empty() => {
+                Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
+                    let (ask, reply) = came_to(joined);
                     self.begin();
                     self.core.replied(ask, reply);
                 }
@@ -463,4 +477,24 @@ impl Work {
 /// Spread, so that clients do not come back together. Without random numbers of the system they do.
 fn retry_ms() -> u64 {
     RETRY_MS + getrandom::u32().map_or(0, u64::from) % RETRY_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_stored_once_a_position_as_late_as_the_last_is() {
+        let document = DocumentRef { index: 3, serial: 1 };
+        let after = |unstored, stored| {
+            let mut open = Open { thread: 0, document, unstored: Some(unstored) };
+            open.stored(stored);
+            open.unstored
+        };
+        assert_eq!(after(10, 9), Some(10));
+        assert_eq!(after(10, 10), None);
+        assert_eq!(after(10, 12), None);
+        assert_eq!(after(3, u32::MAX - 5), Some(3), "positions wrap");
+        assert_eq!(after(u32::MAX - 5, 3), None);
+    }
 }

@@ -212,16 +212,18 @@ impl DataThread {
         let now = Instant::now();
         let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let now_us = now.saturating_duration_since(self.shared.epoch).as_micros() as u64;
-        // 1. Time: deadlines of connections and documents, and what was left over from the last turn.
-        self.shard.begin_turn(now_us, now_unix);
+        // 1. What was lost is lost before anybody is heard.
+        self.shard.set_time(now_us, now_unix);
         self.authority.begin_turn(now);
+        self.store.read_news();
+        self.run_effects(engine, now_unix);
+        // 2. Time: deadlines of connections and documents, and what was left over from the last turn.
+        self.shard.begin_turn(now_us, now_unix);
         while let Some((asked, verdict)) =
             self.authority.next_waiting(now_unix, &mut self.refusals, |conn| self.shard.is_present(conn))
         {
             self.shard.verdict(asked.conn, asked.ticket, verdict);
         }
-        // 2. What was lost is lost before anybody is heard.
-        self.store.read_news();
         self.run_effects(engine, now_unix);
         // 3. The kernel.
         while let Some(event) = engine.next_event() {
@@ -246,6 +248,9 @@ impl DataThread {
         self.run_effects(engine, now_unix);
         if self.shared.gates.standing() == Standing::Unchecked {
             self.pass_gates();
+        }
+        // After the look at the gates: whoever renewed the lease meanwhile has laid down before what was lost.
+        if self.store.has_news() {
             self.store.read_news();
             self.run_effects(engine, now_unix);
         }
@@ -708,6 +713,7 @@ impl DataThread {
                 let Claim { epoch, nonce } = claim;
                 self.shard.pinned(document, Pinned { epoch, nonce });
             }
+            StoreEvent::Fenced(document, claim) => self.store.fenced(document, claim),
             StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
             StoreEvent::Foreign(document, mark, updates) => {
                 self.shard.foreign(document, &updates);

@@ -45,6 +45,9 @@ pub enum StoreEvent {
     Stored(DocumentRef, Position),
     /// The document is held under this claim.
     Pinned(DocumentRef, Claim),
+    /// The session belongs to a newer claim than the document is held under: nothing is stored before it is held under that or a
+    /// newer one.
+    Fenced(DocumentRef, Claim),
     /// Another region has the document: how its clients are sent there.
     Lost(DocumentRef, Close),
     /// Edits of another node, which are stored; once they are absorbed the store is told ([`SessionStore::absorbed`]), with this
