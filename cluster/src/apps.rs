@@ -28,16 +28,20 @@ pub(crate) struct Apps {
 struct Use {
     usage: AppUse,
     is_told: bool,
+    /// What the registry knows that is wanted.
+    asked: u32,
     /// Renewals that said that it is not used.
     idle: u32,
 }
 
 impl Apps {
     pub(crate) fn set(&mut self, usage: AppUse) {
-        let known = self.uses.get(&usage.app).is_some_and(|known| known.usage == usage);
-        if !known {
-            self.uses.insert(usage.app.clone(), Use { usage, is_told: false, idle: 0 });
+        let known = self.uses.get(&usage.app);
+        if known.is_some_and(|known| known.usage == usage) {
+            return;
         }
+        let asked = known.map_or(0, |known| known.asked);
+        self.uses.insert(usage.app.clone(), Use { usage, is_told: false, asked, idle: 0 });
     }
 
     pub(crate) fn know(&mut self, app: AppName, version: u64) {
@@ -69,9 +73,11 @@ impl Apps {
     /// The registry knows what a renewal said. Apps that have not been used for a while are of no interest any more.
     pub(crate) fn told(&mut self, uses: &[AppUse]) {
         for said in uses {
-            let Some(known) = self.uses.get_mut(&said.app).filter(|known| known.usage == *said) else {
+            let Some(known) = self.uses.get_mut(&said.app) else { continue };
+            known.asked = said.wanted;
+            if known.usage != *said {
                 continue;
-            };
+            }
             known.is_told = true;
             if said.connections == 0 && said.wanted == 0 {
                 known.idle += 1;
@@ -82,10 +88,15 @@ impl Apps {
         }
     }
 
+    /// What the registry was asked for, as far as it heard.
+    pub(crate) fn asked(&self, app: &AppName) -> u32 {
+        self.uses.get(app).map_or(0, |known| known.asked)
+    }
+
     /// The registry may have forgotten what it was told.
     pub(crate) fn tell_everything(&mut self) {
         for usage in self.uses.values_mut() {
-            usage.is_told = false;
+            (usage.is_told, usage.asked) = (false, 0);
         }
     }
 }
@@ -135,6 +146,22 @@ mod tests {
             apps.told(&[usage("a", 0)]);
         }
         assert!(apps.for_renewal().0.is_empty());
+    }
+
+    #[test]
+    fn what_was_asked_for_is_what_was_heard_and_not_what_is_wanted_since() {
+        let mut apps = Apps::default();
+        apps.set(usage("a", 1));
+        let (first, _) = apps.for_renewal();
+        apps.set(usage("a", 7));
+        assert_eq!(apps.asked(&app("a")), 0);
+        apps.told(&first);
+        assert_eq!((apps.asked(&app("a")), apps.asked(&app("b"))), (1, 0));
+        apps.told(&[usage("a", 7)]);
+        apps.set(usage("a", 0));
+        assert_eq!(apps.asked(&app("a")), 7);
+        apps.tell_everything();
+        assert_eq!(apps.asked(&app("a")), 0);
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub enum Effect {
     Lease(Lease),
     /// The node is known to the registry as this from now on. Reassertion under it begins.
     Life(Node),
-    /// What may be admitted of apps.
-    Shares(Vec<Share>),
+    /// What may be admitted of apps; and what the registry had been asked for when it said so, 0 if nothing.
+    Shares(Vec<(Share, u32)>),
     /// App records that changed.
     Records(Vec<(AppName, AppRecord)>),
     /// Whether the registry answers.

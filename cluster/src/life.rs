@@ -2,7 +2,7 @@
 
 use crate::pins::{Pins, What};
 use crate::{AskId, Effect, Lease};
-use pinwire_registry::{Answer, AppUse, Renewed, Request};
+use pinwire_registry::{Answer, AppUse, Renewed, Request, Share};
 use std::sync::Arc;
 
 /// The lease ends this much earlier for the node than for the registry, as a part of it: clocks may run apart, and a turn that began
@@ -10,6 +10,8 @@ use std::sync::Arc;
 const MARGIN: u64 = 40;
 /// Renewals after which an outage that goes on has to be looked at again.
 const ADRIFT_RENEWALS: u64 = 3;
+/// News are told within one part in so many of the time between two renewals.
+const SOON: u64 = 10;
 /// Times that a node says that it ends.
 const RETIRE_ATTEMPTS: u32 = 3;
 
@@ -36,6 +38,8 @@ pub(crate) struct Life {
     /// The renewal that is waited for.
     under_way: Option<AskId>,
     renew_at_us: u64,
+    /// The next renewal follows soon on the one that is under way.
+    is_hurried: bool,
     /// Failed since the last answer.
     failures: u32,
     failed_at_us: Option<u64>,
@@ -54,6 +58,7 @@ impl Default for Life {
             history: None,
             under_way: None,
             renew_at_us: 0,
+            is_hurried: false,
             failures: 0,
             failed_at_us: None,
             is_reached: None,
@@ -145,6 +150,17 @@ impl Pins {
         self.life.under_way = Some(self.ask(What::Renewal { apps }, request));
     }
 
+    /// There is news that the registry should hear before the next renewal is due: within a tenth of the usual time. What is under
+    /// way does not say it; and a registry that does not answer is not asked more often.
+    pub fn renew_soon(&mut self) {
+        if self.life.under_way.is_some() {
+            self.life.is_hurried = true;
+        } else if self.can_ask() {
+            let soon_us = self.now_us + self.settings.renew_us / SOON;
+            self.life.renew_at_us = self.life.renew_at_us.min(soon_us);
+        }
+    }
+
     pub(crate) fn renewal_answered(&mut self, ask: AskId, sent_us: u64, apps: &[AppUse], answer: Answer) {
         if self.life.under_way == Some(ask) {
             self.life.under_way = None;
@@ -176,6 +192,9 @@ impl Pins {
         self.life.is_doubtful = false;
         let spread_us = self.rng.u64(0..=self.settings.renew_us / 10);
         self.life.renew_at_us = (sent_us + self.settings.renew_us - spread_us).max(self.now_us);
+        if std::mem::take(&mut self.life.is_hurried) {
+            self.renew_soon();
+        }
         self.tell_reach(true);
         self.apps.told(apps);
         for (document, owner) in renewed.lost {
@@ -188,7 +207,12 @@ impl Pins {
             self.live_anew();
         }
         if !renewed.shares.is_empty() {
-            self.effects.push_back(Effect::Shares(renewed.shares));
+            let asked = |share: Share| {
+                let asked = self.apps.asked(&share.app);
+                (share, asked)
+            };
+            let shares = renewed.shares.into_iter().map(asked).collect();
+            self.effects.push_back(Effect::Shares(shares));
         }
         if !renewed.records.is_empty() {
             self.apps.learn(&renewed.records);
@@ -291,7 +315,7 @@ impl Pins {
 mod tests {
     use crate::bench::{Bench, SECOND, START, claim, document, elsewhere, renewal};
     use crate::{Decision, Effect, Lease, Ticket};
-    use pinwire_registry::{Answer, Request};
+    use pinwire_registry::{Answer, AppName, AppUse, Request, Share};
 
     #[test]
     fn a_lease_is_counted_from_before_the_renewal_was_sent() {
@@ -317,6 +341,49 @@ mod tests {
         assert!(bench.pins.next_deadline_us() <= due + SECOND / 2);
         // It runs on meanwhile.
         assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+    }
+
+    fn usage(wanted: u32) -> AppUse {
+        AppUse { app: AppName("t::a".into()), connections: wanted, wanted, max_connections: 100 }
+    }
+
+    #[test]
+    fn news_are_told_soon_also_those_that_came_while_a_renewal_was_under_way() {
+        let mut bench = Bench::living();
+        bench.pins.use_app(usage(1));
+        bench.pins.renew_soon();
+        assert_eq!(bench.pins.next_deadline_us(), START + SECOND / 2);
+        bench.after(SECOND / 2);
+        bench.pins.use_app(usage(2));
+        bench.pins.renew_soon();
+        bench.renewed("a");
+        assert_eq!(bench.pins.next_deadline_us(), bench.now + SECOND / 2);
+        bench.after(SECOND / 2);
+        let (ask, request) = bench.asked();
+        let Request::Renew { apps, .. } = request else { panic!("{request:?}") };
+        assert_eq!(apps, [usage(2)]);
+        // Who does not answer is not pressed.
+        bench.fail(ask);
+        let due = bench.pins.next_deadline_us();
+        bench.pins.renew_soon();
+        assert_eq!(bench.pins.next_deadline_us(), due);
+        bench.at(due);
+        bench.renewed("a");
+        assert!(bench.pins.next_deadline_us() >= bench.now + 4 * SECOND);
+    }
+
+    #[test]
+    fn a_share_comes_with_what_had_been_asked_for() {
+        let mut bench = Bench::living();
+        bench.pins.use_app(usage(5));
+        bench.at(bench.pins.next_deadline_us());
+        bench.pins.use_app(usage(9));
+        let share = Share { app: AppName("t::a".into()), connections: 3 };
+        let mut answer = renewal("a");
+        answer.shares = vec![share.clone()];
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Renewed(answer));
+        assert!(bench.news.contains(&Effect::Shares(vec![(share, 5)])), "{:?}", bench.news);
     }
 
     #[test]

@@ -37,6 +37,8 @@ struct Inner {
     apps: BTreeMap<Box<str>, Entry>,
     /// Size at which the next sweep is due.
     sweep_at: usize,
+    /// Other nodes admit connections of these apps, too.
+    are_shared: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,13 @@ impl Apps {
     /// An empty directory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Other nodes admit connections of the apps, too: from now on this one has a share of each one's limit, and awaits it.
+    pub(crate) fn await_shares(&self) {
+        let mut inner = self.lock();
+        inner.are_shared = true;
+        inner.apps.values().for_each(|entry| entry.app.await_share());
     }
 
     /// The app, entered now if it is not yet known. Both ids come from a verified token and hold no `:`; so do the license region
@@ -92,6 +101,9 @@ impl Apps {
         }
         inner.sweep_if_due();
         let new = Arc::new(App::in_license(tenant, app, license));
+        if inner.are_shared {
+            new.await_share();
+        }
         inner.apps.insert(key.into(), Entry { app: Arc::clone(&new), db_code: db_code.map(Into::into) });
         Ok(new)
     }
@@ -194,6 +206,17 @@ mod tests {
         }
         assert!(Arc::ptr_eq(&held, &enter(&apps, "t", "held")));
         assert_eq!(apps.get("t", "counted").unwrap().connections(), 1);
+    }
+
+    #[test]
+    fn among_other_nodes_an_app_begins_with_a_part_of_its_limit() {
+        let apps = Apps::new();
+        let before = enter(&apps, "t", "before");
+        apps.await_shares();
+        for app in [before, enter(&apps, "t", "since")] {
+            assert!(app.admit_connection(9).is_ok());
+            assert_eq!(app.admit_connection(9), Err(pinwire_shard::Unadmitted::Share));
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct App {
     operations: AtomicU64,
     /// What it may use, by the token seen last: connections, documents, users of a document, operations of a minute.
     limits: [AtomicU32; 4],
-    /// Connections that this node may admit; `u32::MAX` for no bound.
+    /// Connections that this node may admit; `u32::MAX` for no bound, [`UNTOLD`] as long as nobody has said.
     share: AtomicU32,
     /// There is no more to be had than the share.
     is_share_all: AtomicBool,
@@ -56,6 +56,11 @@ pub struct App {
     short: AtomicU32,
 }
 
+/// The share of a node among others that was not told yet what it may admit: a part of the limit, so that nodes that begin together
+/// do not each take all of it.
+const UNTOLD: u32 = u32::MAX - 1;
+/// That part.
+const UNTOLD_PART: u32 = 16;
 /// Connections that a node wants to be able to admit beyond those it has, at least; else a quarter of them.
 const HEADROOM_MIN: u32 = 16;
 
@@ -165,7 +170,11 @@ impl App {
     /// # Errors
     /// Which of both it was.
     pub fn admit_connection(&self, limit: u32) -> Result<(), Unadmitted> {
-        let share = self.share.load(Ordering::Relaxed);
+        let share = match self.share.load(Ordering::Relaxed) {
+            UNTOLD if limit == u32::MAX => limit,
+            UNTOLD => (limit / UNTOLD_PART).max(1),
+            told => told,
+        };
         if increment_below(&self.connections, limit.min(share)) {
             return Ok(());
         }
@@ -183,10 +192,16 @@ impl App {
         self.share.store(connections, Ordering::Relaxed);
     }
 
-    /// Connections that this node may admit.
+    /// Others admit connections of this app, too, and what this node may admit of its limit is to be told. Until then it is a small
+    /// part; a share that was told before does not stand any more.
+    pub fn await_share(&self) {
+        self.set_share(UNTOLD, false);
+    }
+
+    /// Connections that this node may admit; `None` if there is no bound, or it was not told yet.
     #[must_use]
-    pub fn share(&self) -> u32 {
-        self.share.load(Ordering::Relaxed)
+    pub fn share(&self) -> Option<u32> {
+        Some(self.share.load(Ordering::Relaxed)).filter(|share| *share < UNTOLD)
     }
 
     /// Whether connections were refused by the share alone since [`Self::wanted`] was last asked.
@@ -281,6 +296,28 @@ mod tests {
         app.set_share(2, true);
         assert_eq!(app.admit_connection(5), Err(Unadmitted::Limit), "there is no more to be had");
         assert_eq!(app.wanted(), 2 + HEADROOM_MIN);
+    }
+
+    #[test]
+    fn a_node_that_was_told_no_share_yet_admits_a_part_of_the_limit() {
+        let admitted = |app: &App, limit| (0..200).filter(|_| app.admit_connection(limit).is_ok()).count();
+        let app = App::new("t", "a");
+        app.await_share();
+        assert_eq!((admitted(&app, 160), app.share()), (10, None));
+        assert_eq!(app.admit_connection(160), Err(Unadmitted::Share));
+        assert!(app.is_short());
+        app.set_share(12, true);
+        assert_eq!((admitted(&app, 160), app.share()), (2, Some(12)));
+        assert_eq!(app.admit_connection(160), Err(Unadmitted::Limit));
+        // What was told does not stand for ever, nor that it was all.
+        app.await_share();
+        assert_eq!(app.admit_connection(160), Err(Unadmitted::Share));
+        let few = App::new("t", "few");
+        few.await_share();
+        assert_eq!(few.admit_connection(0), Err(Unadmitted::Limit));
+        assert_eq!(admitted(&few, 2), 1, "the first one is always let in");
+        assert_eq!(few.admit_connection(1), Err(Unadmitted::Limit));
+        assert_eq!(admitted(&few, u32::MAX), 200, "there is nothing to share");
     }
 
     #[test]

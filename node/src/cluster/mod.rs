@@ -18,6 +18,7 @@
 //! | module | concern |
 //! | --- | --- |
 //! | `gates` | the leases of the node, as its threads go by them |
+//! | `allotments` | what this node may admit of an app's limit, and would |
 //! | `pins` | the thread that claims documents and renews leases |
 //! | `registries` | the registries of the license regions |
 //! | `tray` | what that thread has to say to a data thread |
@@ -26,6 +27,7 @@
 //! | `shared` | a data thread's side of that |
 //! | `stats` | what is counted |
 
+mod allotments;
 mod claimed;
 mod gates;
 mod pins;

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::allotments::Allotment;
 use super::registries::UrlError;
 use super::{AnyRegistry, ClusterStats, Gates, PinEvent, Registries, Trays, came_to};
 use crate::admin::Events;
@@ -37,8 +38,6 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AT_APPS: Duration = Duration::from_secs(1);
 /// Apps looked at under one lock.
 const APPS_AT_ONCE: usize = 1_024;
-/// A node asks to be able to admit one part in so many of an app's limit beyond what it has.
-const HEADROOM: u32 = 16;
 
 /// Something that a data thread wants.
 #[derive(Debug)]
@@ -188,6 +187,7 @@ struct Work {
     news: Vec<Vec<PinEvent>>,
     mailboxes: Option<Arc<[Mailbox]>>,
     patience: Duration,
+    renew_us: u64,
     gates: Arc<Gates>,
     trays: Trays,
     apps: Arc<Apps>,
@@ -197,8 +197,8 @@ struct Work {
     stats: Arc<ClusterStats>,
     /// Other nodes admit connections of the same apps: each from its share of their limits.
     has_others: bool,
-    /// What was said of apps that are used: their registry, and the connections that this node would admit.
-    wanted: HashMap<AppName, (usize, u32)>,
+    /// Apps that are used, and the number of their registry.
+    used: HashMap<AppName, (usize, Allotment)>,
 }
 
 impl Work {
@@ -209,6 +209,9 @@ impl Work {
     ) -> io::Result<Self> {
         let Around { settings, has_others, gates, trays, apps, records, health, events, stats, .. } = around;
         let patience = Duration::from_micros(settings.renew_us).min(ANSWER_PATIENCE);
+        if has_others {
+            apps.await_shares();
+        }
         let mut cores = Vec::with_capacity(registries.len());
         for registry in registries {
             let seed = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
@@ -224,6 +227,7 @@ impl Work {
             news,
             mailboxes,
             patience,
+            renew_us: settings.renew_us,
             gates,
             trays,
             apps,
@@ -232,7 +236,7 @@ impl Work {
             events,
             stats,
             has_others,
-            wanted: HashMap::new(),
+            used: HashMap::new(),
         };
         Ok(work)
     }
@@ -460,15 +464,16 @@ impl Work {
         if !self.has_others {
             return;
         }
-        let mut gone = std::mem::take(&mut self.wanted);
+        self.begin();
+        let mut before = std::mem::take(&mut self.used);
         let mut last: Option<String> = None;
         loop {
             let page = self.apps.page("", last.as_deref(), APPS_AT_ONCE);
             for app in &page {
                 let name = app_name(app);
-                let is_known = gone.remove(&name).is_some();
-                if is_known || app.connections() > 0 || app.is_short() {
-                    self.use_app(name, app);
+                let known = before.remove(&name).map(|(_, allotment)| allotment);
+                if known.is_some() || app.connections() > 0 || app.is_short() {
+                    self.use_app(name, app, known);
                 }
             }
             last = page.last().map(|app| app_name(app).to_string());
@@ -476,40 +481,42 @@ impl Work {
                 break;
             }
         }
-        for (app, version) in self.records.versions(self.wanted.keys()) {
-            if let Some((registry, _)) = self.wanted.get(&app) {
+        for (app, version) in self.records.versions(self.used.keys()) {
+            if let Some((registry, _)) = self.used.get(&app) {
                 self.cores[*registry].pins.know_app(app, version);
             }
         }
-        for (app, (registry, _)) in gone {
+        for (app, (registry, _)) in before {
             self.cores[registry].pins.forget_app(&app);
             let usage = AppUse { app, connections: 0, wanted: 0, max_connections: 0 };
             self.cores[registry].pins.use_app(usage);
         }
     }
 
-    fn use_app(&mut self, name: AppName, app: &App) {
+    fn use_app(&mut self, name: AppName, app: &App, before: Option<Allotment>) {
         let registry = usize::from(app.license());
-        let (connections, limit) = (app.connections(), app.limits().max_connections);
         let Some(core) = self.cores.get_mut(registry) else { return };
-        // An app that is used no more wants nothing: its entry goes with the renewal that says so.
-        let wanted = match connections {
-            0 if !app.is_short() => 0,
-            _ => app.wanted().max(connections.saturating_add(limit / HEADROOM)).min(limit.max(connections)),
-        };
-        if wanted > 0 {
-            self.wanted.insert(name.clone(), (registry, wanted));
+        let is_news = before.is_none() || app.is_short();
+        let allotment = Allotment::wish(app, before);
+        let usage = allotment.usage(name.clone());
+        if allotment.is_idle() && app.documents() == 0 {
+            core.pins.forget_app(&name);
+        } else {
+            self.used.insert(name, (registry, allotment));
         }
-        core.pins.use_app(AppUse { app: name, connections, wanted, max_connections: limit });
+        core.pins.use_app(usage);
+        if is_news {
+            core.pins.renew_soon();
+        }
     }
 
-    fn share(&self, shares: &[Share]) {
-        for share in shares {
+    fn share(&mut self, shares: &[(Share, u32)]) {
+        let now_us = self.gates.now_us();
+        for (share, asked) in shares {
+            let Some((_, allotment)) = self.used.get_mut(&share.app) else { continue };
             let Some((tenant, id)) = share.app.0.split_once("::") else { continue };
             let Some(app) = self.apps.get(tenant, id) else { continue };
-            // Less than was asked for is all that there is.
-            let is_all = self.wanted.get(&share.app).is_some_and(|(_, wanted)| share.connections < *wanted);
-            app.set_share(share.connections, is_all);
+            allotment.answered(&app, share.connections, *asked, now_us, self.renew_us);
         }
     }
 
