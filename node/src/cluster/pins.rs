@@ -546,3 +546,103 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pinwire_registry::{AppRecord, Node, NodeView, Renewed, Request as Asked};
+
+    const RENEW_US: u64 = 5_000_000;
+
+    /// The thread's work as if other nodes shared its registry, which is played by hand; and the time by its clock.
+    struct Bench {
+        work: Work,
+        now_us: u64,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let node = Node { region: "here".into(), name: "here-1".into(), life: 0 };
+            let me =
+                NodeView { node, ws_url: "wss://here".into(), peer_address: "".into(), version: "1".into() };
+            let settings = Settings { me, lease_us: 4 * RENEW_US, renew_us: RENEW_US, grace_us: RENEW_US };
+            let registries = Registries::new(&crate::config::Cluster::alone(), None).unwrap();
+            let open = registries.open().unwrap();
+            let around = Around {
+                registries,
+                settings,
+                gates: Arc::new(Gates::new(1, std::time::Instant::now())),
+                trays: Trays::new(1),
+                apps: Arc::new(Apps::new()),
+                records: Arc::new(Records::default()),
+                health: Arc::new(Health::default()),
+                events: None,
+                stats: Arc::new(ClusterStats::default()),
+            };
+            let mut work = Work::new(around, open, mpsc::channel(1).1).unwrap();
+            work.has_others = true;
+            let mut bench = Self { work, now_us: 0 };
+            assert!(matches!(bench.renewed(&[]), Asked::Register { .. }));
+            bench
+        }
+
+        /// The next renewal, which is answered with `shares`.
+        fn renewed(&mut self, shares: &[Share]) -> Asked {
+            self.now_us += RENEW_US;
+            let pins = &mut self.work.cores[0].pins;
+            pins.begin(self.now_us);
+            let (ask, request) = std::iter::from_fn(|| pins.next_effect())
+                .find_map(|effect| match effect {
+                    Effect::Ask(ask, request) => Some((ask, request)),
+                    _ => None,
+                })
+                .expect("a renewal is due");
+            let (lost, records) = (Vec::new(), Vec::new());
+            let renewed = Renewed { now: 1, history: "a".into(), lost, shares: shares.to_vec(), records };
+            pins.answered(ask, Answer::Renewed(renewed));
+            self.work.run_effects(0);
+            request
+        }
+
+        /// What the next renewal says after a look at the apps: wanted connections, and versions.
+        fn said(&mut self, shares: &[Share]) -> (Vec<u32>, Vec<(AppName, u64)>) {
+            self.work.look_at_apps();
+            let Asked::Renew { apps, versions, .. } = self.renewed(shares) else { panic!("no renewal") };
+            (apps.iter().map(|app| app.wanted).collect(), versions)
+        }
+    }
+
+    #[test]
+    fn versions_are_said_of_apps_that_are_used() {
+        let mut bench = Bench::new();
+        let app = bench.work.apps.enter("t", "a", None, 0).unwrap();
+        let version = (app_name(&app), 3);
+        let record = AppRecord { version: 3, record: None };
+        bench.work.records.learn(&version.0, &record, std::time::Instant::now());
+        assert_eq!(bench.said(&[]).1, []);
+        assert!(app.admit_connection(1).is_ok() && app.admit_document(1).is_ok());
+        assert_eq!(bench.said(&[]).1, std::slice::from_ref(&version));
+        app.release_connection();
+        assert_eq!(bench.said(&[]), (vec![0], vec![version]), "a document is open");
+        app.release_document();
+        assert_eq!(bench.said(&[]).1, []);
+        assert!(bench.work.used.is_empty());
+    }
+
+    #[test]
+    fn a_share_counts_while_the_app_is_used() {
+        let mut bench = Bench::new();
+        let app = bench.work.apps.enter("t", "a", None, 0).unwrap();
+        let share = |connections| [Share { app: app_name(&app), connections }];
+        assert!(app.admit_connection(9).is_ok());
+        bench.said(&share(7));
+        assert_eq!(app.share(), Some(7));
+        app.release_connection();
+        assert_eq!((bench.said(&share(0)).0, app.share()), (vec![0], None));
+        assert_eq!(app.admit_connection(9), Ok(()), "whoever comes back first does not wait");
+        // An answer to the renewal before.
+        bench.work.look_at_apps();
+        bench.work.share(&[(share(0)[0].clone(), 0)]);
+        assert_eq!(app.share(), None);
+    }
+}
