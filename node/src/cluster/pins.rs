@@ -571,6 +571,7 @@ mod tests {
             let around = Around {
                 registries,
                 settings,
+                has_others: false,
                 gates: Arc::new(Gates::new(1, std::time::Instant::now())),
                 trays: Trays::new(1),
                 apps: Arc::new(Apps::new()),
