@@ -609,11 +609,9 @@ impl DataThread {
                 }
             },
             Envelope::Compacted { document, result } => {
+                // While adrift a compaction may have been for joiners, of what the store was not given.
                 if self.shard.is_submitted(document, result.upto) {
-                    // While adrift a compaction may have been for joiners, of what the store was not given.
-                    if self.shard.is_submitted(document, result.upto) {
-                        self.store.rebase(document, &result);
-                    }
+                    self.store.rebase(document, &result);
                 }
                 self.shard.compacted(document, result);
             }
