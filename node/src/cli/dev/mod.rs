@@ -114,15 +114,19 @@ impl Dev {
         Ok(Self { configs, secret, token, admin_token, json: args.json })
     }
 
-    /// Starts all regions; they share one registry.
+    /// Starts all regions; several share one registry.
     ///
     /// # Errors
     /// One cannot start; none runs then.
     pub fn start(&self, log: &Log) -> anyhow::Result<Running> {
-        let registry = SharedRegistry::new().context("the system gives no random numbers")?;
+        // A node that is alone admits all of an app's limit; one that shares a registry begins with a part.
+        let registry = (self.configs.len() > 1)
+            .then(SharedRegistry::new)
+            .transpose()
+            .context("the system gives no random numbers")?;
         let mut running = Running(Vec::new());
         for config in &self.configs {
-            let start = Start { log: Some(log.clone()), digest: None, registry: Some(registry.clone()) };
+            let start = Start { log: Some(log.clone()), digest: None, registry: registry.clone() };
             match Node::start_with(config.clone(), start) {
                 Ok(node) => running.0.push(node),
                 Err(error) => {
