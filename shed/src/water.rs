@@ -1,0 +1,96 @@
+//! A mark that is passed upwards at once, and downwards only after a while: load that oscillates around it changes nothing.
+
+/// Where it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mark {
+    /// At this share one is above.
+    pub high: f64,
+    /// Below this share, and for as long as `dwell_us`, one is not any more. At most `high`.
+    pub low: f64,
+    /// Microseconds.
+    pub dwell_us: u64,
+}
+
+/// Whether one is above a mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Water {
+    is_above: bool,
+    /// Below the low mark without a break since then.
+    low_since_us: Option<u64>,
+}
+
+impl Water {
+    /// Whether one is, as of the last [`Self::note`].
+    #[must_use]
+    pub fn is_above(self) -> bool {
+        self.is_above
+    }
+
+    /// The share at `now_us`; answers whether one is above.
+    pub fn note(&mut self, mark: &Mark, share: f64, now_us: u64) -> bool {
+        if share >= mark.high {
+            *self = Self { is_above: true, low_since_us: None };
+        } else if share >= mark.low || !self.is_above {
+            self.low_since_us = None;
+        } else {
+            let since_us = *self.low_since_us.get_or_insert(now_us);
+            if now_us.saturating_sub(since_us) >= mark.dwell_us {
+                *self = Self::default();
+            }
+        }
+        self.is_above
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000;
+    const MARK: Mark = Mark { high: 0.8, low: 0.7, dwell_us: 10 * SECOND };
+
+    #[test]
+    fn one_is_above_at_once_and_below_after_a_while() {
+        let mut water = Water::default();
+        let mut at = |seconds: u64, share| water.note(&MARK, share, seconds * SECOND);
+        assert!(!at(0, 0.79));
+        assert!(at(1, 0.8));
+        assert!(at(2, 0.75), "between the marks");
+        assert!(at(3, 0.69) && at(12, 0.1), "not for long enough");
+        assert!(at(12, 0.7), "a break");
+        assert!(at(13, 0.6) && at(22, 0.6));
+        assert!(!at(23, 0.6));
+        assert!(!at(24, 0.79));
+    }
+
+    #[test]
+    fn load_that_oscillates_around_the_mark_changes_once_in_ten_minutes() {
+        let mut water = Water::default();
+        let mut changes = 0;
+        for tick in 0..2_400_u64 {
+            let before = water.is_above();
+            // A saw of 78 to 82 %, a tooth every 8 s.
+            let share = 0.78 + 0.04 * ((tick % 32) as f64 / 31.0);
+            changes += usize::from(water.note(&MARK, share, tick * SECOND / 4) != before);
+        }
+        assert_eq!((changes, water.is_above()), (1, true));
+    }
+
+    proptest! {
+        #[test]
+        fn two_changes_downwards_are_a_dwell_apart(shares in prop::collection::vec(0.0..1.0, 1..400), step_us in 1..5 * SECOND) {
+            let (mut water, mut now_us, mut last_us) = (Water::default(), 0, None);
+            for share in shares {
+                let before = water.is_above();
+                let is_above = water.note(&MARK, share, now_us);
+                if before && !is_above {
+                    prop_assert!(last_us.is_none_or(|last_us| now_us - last_us >= MARK.dwell_us));
+                    last_us = Some(now_us);
+                }
+                prop_assert!(is_above || share < MARK.high);
+                now_us += step_us;
+            }
+        }
+    }
+}
