@@ -1,0 +1,45 @@
+local name, life, able, wants, addresses, words = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1', ARGV[6], ARGV[7]
+local lease, keep, recall = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+
+local all = read()
+for other, member in pairs(all) do
+  if not (member.till and member.addresses and member.words) or member.till <= now then
+    leave_behind(member.addresses or '')
+    remove(other)
+    all[other] = nil
+  end
+end
+local past = redis.call('HGETALL', gone)
+for at = 1, #past, 2 do
+  if now >= tonumber(past[at + 1]) + recall then
+    redis.call('HDEL', gone, past[at])
+  end
+end
+
+local before = all[name]
+local doubled = before and before.life ~= life
+if before then
+  leave_behind(before.addresses)
+end
+local living, serving = 1, 0
+for other, member in pairs(all) do
+  if other ~= name then
+    living = living + 1
+    if member.is_in then
+      serving = serving + 1
+    end
+  end
+end
+local may_leave = wants and serving >= math.max(1, math.ceil(living * keep / 1000))
+local is_in = able and not may_leave
+local standing = is_in and 'in' or 'out'
+redis.call('HSET', members, 's ' .. name, whole(now + lease) .. ' ' .. life .. ' ' .. standing,
+  'a ' .. name, addresses, 'm ' .. name, words)
+all[name] = { is_in = is_in, addresses = addresses, words = words }
+claim(all)
+
+local seen = {}
+for _, member in pairs(all) do
+  seen[#seen + 1] = { member.is_in and 1 or 0, member.words }
+end
+return { whole(now), may_leave and 1 or 0, doubled and 1 or 0, seen, redis.call('HGETALL', gone) }

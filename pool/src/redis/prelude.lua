@@ -1,0 +1,51 @@
+-- Of a region, in one slot:
+--   KEYS[1] hash of members: "s NAME" its state ("UNTIL LIFE in|out"), "a NAME" its addresses, "m NAME" what it said (JSON)
+--   KEYS[2] hash of addresses that nobody has any more, and since when
+-- ARGV[1] is the time to go by, for tests; else it is the server's.
+local members, gone = KEYS[1], KEYS[2]
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- All members: state, addresses, words, by name.
+local function read()
+  local all, fields = {}, redis.call('HGETALL', members)
+  for at = 1, #fields, 2 do
+    local kind, name = fields[at]:sub(1, 1), fields[at]:sub(3)
+    all[name] = all[name] or {}
+    if kind == 's' then
+      local till, life, standing = fields[at + 1]:match('^(%d+) (%x+) (%a+)$')
+      all[name].till, all[name].life, all[name].is_in = tonumber(till), life, standing == 'in'
+    elseif kind == 'a' then
+      all[name].addresses = fields[at + 1]
+    else
+      all[name].words = fields[at + 1]
+    end
+  end
+  return all
+end
+
+local function leave_behind(addresses)
+  for address in addresses:gmatch('%S+') do
+    redis.call('HSETNX', gone, address, whole(now))
+  end
+end
+
+local function remove(name)
+  redis.call('HDEL', members, 's ' .. name, 'a ' .. name, 'm ' .. name)
+end
+
+-- Who lives has its addresses, whoever had them before.
+local function claim(all)
+  for _, member in pairs(all) do
+    for address in member.addresses:gmatch('%S+') do
+      redis.call('HDEL', gone, address)
+    end
+  end
+end
