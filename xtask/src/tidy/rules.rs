@@ -5,7 +5,7 @@ use super::source::{Use, What};
 use std::path::Path;
 
 /// Crates that turn input into output and nothing else: no I/O, no clock, no globals.
-pub(super) const PURE_CRATES: &[&str] = &["protocol", "token", "shard", "peer"];
+pub(super) const PURE_CRATES: &[&str] = &["protocol", "token", "shard", "peer", "cluster", "shed"];
 
 /// The only files with unsafe code.
 const UNSAFE_FILES: &[&str] = &[
