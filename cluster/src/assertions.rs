@@ -134,6 +134,9 @@ impl Pins {
                 _ => self.release(document, hold, true),
             }
         }
+        if self.assertions.is_barred() {
+            self.drift();
+        }
         // Those that were under way at once failed together.
         if self.can_ask() {
             self.wait_to_assert();
@@ -223,6 +226,7 @@ mod tests {
         another_history(&mut bench);
         let (ask, _) = bench.asked();
         bench.leave("0", 0);
+        bench.after(SECOND);
         let (release, _) = bench.asked();
         bench.answer(release, Answer::Done);
         bench.fail(ask);
@@ -257,6 +261,28 @@ mod tests {
         assert!(waits[5] > 4 * SECOND / 5, "{waits:?}");
         bench.asserted(|_, claim| Asserted::Held(claim));
         assert_eq!(bench.pins.held().count(), 2);
+    }
+
+    #[test]
+    fn a_node_whose_assertions_are_not_answered_is_adrift_until_they_are() {
+        let mut bench = holder(1);
+        bench.at(bench.pins.next_deadline_us());
+        let (ask, _) = bench.asked();
+        bench.answer(ask, Answer::Unknown);
+        bench.renewed("a");
+        assert_eq!(bench.pins.lease(), Lease::Unchecked);
+        for _ in 0..10 {
+            let (ask, request) = bench.asked();
+            assert!(matches!(request, Request::Assert { .. }), "{request:?}");
+            bench.fail(ask);
+            bench.renewed("a");
+            assert!(matches!(bench.pins.lease(), Lease::Adrift { .. }));
+            if bench.asks.is_empty() {
+                bench.at(bench.pins.next_deadline_us());
+            }
+        }
+        bench.asserted(|_, claim| Asserted::Held(claim));
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
     }
 
     #[test]

@@ -3,19 +3,24 @@
 use crate::pins::{Pins, What};
 use crate::{Decision, Effect, Ticket};
 use pinwire_registry::{Answer, Claim, Claimed, DocumentName, Hold, Owner, Request};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Claims under way at once.
 const UNDER_WAY: usize = 256;
 /// Claims that wait for their turn; more are refused.
 const WAITING: usize = 8_192;
+/// The part of the grace for which a document that was left is still held, and the most of that.
+const LINGER: u64 = 10;
+const LINGER_MAX_US: u64 = 1_000_000;
 
 /// A document that somebody on this node wants, or has.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Who wants or has it. Empty while a claim is under way that nobody wants any more.
+    /// Who wants or has it. Empty while a claim is under way that nobody wants any more, and for a while after the last has left.
     tickets: Vec<Ticket>,
     state: State,
+    /// When the last left what is held.
+    left_us: u64,
     /// As whoever came first said.
     max_documents: u32,
     /// It is moved here from another region, which had it under this claim.
@@ -46,6 +51,8 @@ pub(crate) struct Claiming {
     waiting: BTreeMap<u64, DocumentName>,
     places: u64,
     under_way: usize,
+    /// Held, and left by everybody: when they are given back.
+    leaving: BTreeSet<(u64, DocumentName)>,
 }
 
 impl Claiming {
@@ -92,7 +99,11 @@ impl Pins {
     }
 
     fn want(&mut self, document: &DocumentName, ticket: Ticket, max_documents: u32, moves: Option<Claim>) {
+        let linger_us = self.linger_us();
         if let Some(entry) = self.documents.get_mut(document) {
+            if entry.tickets.is_empty() && entry.held().is_some() {
+                self.claiming.leaving.remove(&(entry.left_us + linger_us, document.clone()));
+            }
             entry.tickets.push(ticket);
             if let Some(claim) = entry.claim() {
                 self.decide(document, ticket, Decision::Held { claim, is_new: false });
@@ -103,14 +114,19 @@ impl Pins {
             return self.decide(document, ticket, Decision::TryAgain);
         }
         let state = self.claiming.wait(document.clone());
-        self.documents.insert(document.clone(), Entry { tickets: vec![ticket], state, max_documents, moves });
+        self.documents.insert(
+            document.clone(),
+            Entry { tickets: vec![ticket], state, left_us: 0, max_documents, moves },
+        );
         self.send_claims();
     }
 
     /// A hold is over: the document is closed. What is not known is left already, or lost.
     pub fn leave(&mut self, document: &DocumentName, ticket: Ticket) {
+        let due_us = self.now_us + self.linger_us();
         let Some(entry) = self.documents.get_mut(document) else { return };
-        entry.tickets.retain(|held| *held != ticket);
+        let Some(at) = entry.tickets.iter().position(|held| *held == ticket) else { return };
+        entry.tickets.remove(at);
         if !entry.tickets.is_empty() {
             return;
         }
@@ -121,13 +137,41 @@ impl Pins {
             }
             // Its answer decides what is to be done.
             State::Asked => {}
-            State::Held(held) => {
-                self.documents.remove(document);
-                self.assertions.remove(document);
-                self.release(document.clone(), held.hold, held.is_unsure);
+            State::Held(_) => {
+                entry.left_us = self.now_us;
+                self.claiming.leaving.insert((due_us, document.clone()));
+                self.release_left();
             }
         }
         self.send_releases();
+    }
+
+    /// How long a document that was left is still held: who reloads a page finds it without a claim.
+    fn linger_us(&self) -> u64 {
+        (self.settings.grace_us / LINGER).min(LINGER_MAX_US)
+    }
+
+    /// Gives back what was left a while ago. While the registry does not answer nothing is: what is held can be taken up again
+    /// without a claim, which could not be had then.
+    pub(crate) fn release_left(&mut self) {
+        while self.can_ask() {
+            let Some((due_us, document)) = self.claiming.leaving.pop_first() else { return };
+            if due_us > self.now_us {
+                self.claiming.leaving.insert((due_us, document));
+                return;
+            }
+            let Some(Entry { left_us, state: State::Held(held), .. }) = self.documents.remove(&document)
+            else {
+                continue;
+            };
+            self.assertions.remove(&document);
+            self.release_since(document, held.hold, held.is_unsure, left_us);
+        }
+    }
+
+    /// When the next of those that were left is to be given back.
+    pub(crate) fn leaving_deadline_us(&self) -> u64 {
+        self.claiming.leaving.first().filter(|_| self.can_ask()).map_or(u64::MAX, |(due_us, _)| *due_us)
     }
 
     /// The region's session store has a document under a higher claim than the node. Somebody of the region was granted it, and
@@ -253,6 +297,9 @@ impl Pins {
         let Some(held) = held.filter(|held| held.hold == hold) else { return };
         self.assertions.remove(document);
         if let Some(entry) = self.documents.remove(document) {
+            if entry.tickets.is_empty() {
+                self.claiming.leaving.remove(&(entry.left_us + self.linger_us(), document.clone()));
+            }
             let lost = entry.tickets.into_iter();
             self.effects.extend(lost.map(|ticket| Effect::Lost(document.clone(), ticket, owner.clone())));
         }
@@ -269,7 +316,7 @@ impl Pins {
 #[cfg(test)]
 mod tests {
     use super::{UNDER_WAY, WAITING};
-    use crate::bench::{Bench, claim, document, elsewhere, renewal};
+    use crate::bench::{Bench, SECOND, claim, document, elsewhere, renewal};
     use crate::{Decision, Effect, Ticket};
     use pinwire_registry::{Answer, Claimed, Request};
 
@@ -310,7 +357,65 @@ mod tests {
         bench.leave("d", 1);
         assert!(bench.asks.is_empty(), "somebody is left");
         bench.leave("d", 2);
-        assert!(matches!(bench.asked().1, Request::Release { .. }));
+        bench.after(SECOND);
+        // Its grace began when it was left.
+        assert!(matches!(bench.asked().1, Request::Release { grace_us, .. } if grace_us == 9 * SECOND));
+    }
+
+    #[test]
+    fn who_reloads_a_page_finds_the_document_without_a_claim() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        for ticket in 1..4 {
+            bench.leave("d", ticket);
+            bench.after(SECOND / 2);
+            bench.hold("d", ticket + 1);
+            let held = Decision::Held { claim: claim(1), is_new: false };
+            assert_eq!(bench.decided(ticket + 1), Some(held));
+        }
+        bench.leave("d", 1);
+        bench.after(2 * SECOND);
+        assert!(bench.asks.is_empty());
+        assert_eq!(bench.pins.len(), 1);
+    }
+
+    #[test]
+    fn what_was_left_while_the_registry_is_away_is_held_until_it_is_back() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.has("e", 2, claim(2));
+        bench.at(bench.pins.next_deadline_us());
+        let (ask, _) = bench.asked();
+        bench.fail(ask);
+        bench.leave("d", 1);
+        bench.leave("e", 2);
+        for _ in 0..20 {
+            bench.at(bench.pins.next_deadline_us());
+            let (ask, request) = bench.asked();
+            assert!(matches!(request, Request::Renew { .. }), "{request:?}");
+            bench.fail(ask);
+        }
+        bench.hold("d", 3);
+        assert_eq!(bench.decided(3), Some(Decision::Held { claim: claim(1), is_new: false }));
+        bench.at(bench.pins.next_deadline_us());
+        bench.renewed("a");
+        let (_, request) = bench.asked();
+        let Request::Release { document: left, grace_us, .. } = request else { panic!("{request:?}") };
+        assert_eq!((left, grace_us), (document("e"), 0), "its grace is over");
+        assert!(bench.asks.is_empty());
+    }
+
+    #[test]
+    fn what_was_left_and_lost_is_not_given_back() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.leave("d", 1);
+        bench.pins.yield_to(&document("d"), &elsewhere(2));
+        bench.hold("d", 2);
+        bench.after(SECOND);
+        let (_, request) = bench.asked();
+        assert!(matches!(request, Request::Claim { .. }), "{request:?}");
+        assert!(bench.asks.is_empty());
     }
 
     #[test]

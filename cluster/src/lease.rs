@@ -22,8 +22,12 @@ pub enum Lease {
     },
 }
 
-/// What a thread may do now. Ordered: of several registries the last decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Microseconds of a lease that never ends, and between two renewals of it: a thousand years or more, that can be added to any time.
+/// For a node whose registry is its own: there is nobody else to whom its documents could go.
+pub const ENDLESS_US: u64 = 1 << 58;
+
+/// What a thread may do now with the documents of one license region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Everything.
     Valid,
@@ -44,12 +48,6 @@ pub struct Gate(AtomicU64);
 const ADRIFT: u64 = 1;
 
 impl Gate {
-    /// One that lets everything pass for ever: of a registry inside the process, which cannot give the node up.
-    #[must_use]
-    pub fn open() -> Self {
-        Self(AtomicU64::new(!ADRIFT))
-    }
-
     /// Called by the thread that renews.
     pub fn publish(&self, lease: Lease) {
         let word = match lease {
@@ -70,11 +68,6 @@ impl Gate {
             (true, _) => Standing::Valid,
         }
     }
-
-    /// What may be done by somebody who serves documents of several registries.
-    pub fn check_all<'a>(gates: impl IntoIterator<Item = &'a Self>, now_us: u64) -> Standing {
-        gates.into_iter().map(|gate| gate.check(now_us)).max().unwrap_or(Standing::Valid)
-    }
 }
 
 #[cfg(test)]
@@ -91,15 +84,5 @@ mod tests {
         assert_eq!((gate.check(19), gate.check(20)), (Standing::Adrift, Standing::Unchecked));
         gate.publish(Lease::Unchecked);
         assert_eq!(gate.check(1), Standing::Unchecked);
-        assert_eq!(Gate::open().check(u64::MAX >> 2), Standing::Valid);
-    }
-
-    #[test]
-    fn of_several_gates_the_narrowest_counts() {
-        let (valid, adrift) = (Gate::open(), Gate::default());
-        adrift.publish(Lease::Adrift { until_us: 5 });
-        assert_eq!(Gate::check_all([&valid, &adrift], 4), Standing::Adrift);
-        assert_eq!(Gate::check_all([&adrift, &valid], 5), Standing::Unchecked);
-        assert_eq!(Gate::check_all([], 5), Standing::Valid);
     }
 }

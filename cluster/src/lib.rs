@@ -25,5 +25,5 @@ mod pins;
 mod releases;
 
 pub use effect::{AskId, Decision, Effect, Ticket};
-pub use lease::{Gate, Lease, Standing};
+pub use lease::{ENDLESS_US, Gate, Lease, Standing};
 pub use pins::{Pins, Settings};

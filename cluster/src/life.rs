@@ -188,7 +188,9 @@ impl Pins {
         let margin_us = self.settings.lease_us / MARGIN;
         self.life.until_us = self.life.until_us.max(sent_us + self.settings.lease_us - margin_us);
         self.life.failures = 0;
-        self.life.failed_at_us = None;
+        if !self.assertions.is_barred() {
+            self.life.failed_at_us = None;
+        }
         self.life.is_doubtful = false;
         let spread_us = self.rng.u64(0..=self.settings.renew_us / 10);
         self.life.renew_at_us = (sent_us + self.settings.renew_us - spread_us).max(self.now_us);
@@ -262,6 +264,11 @@ impl Pins {
         self.life.is_doubtful = true;
         self.tell_reach(false);
         self.refuse_waiting();
+    }
+
+    /// What has to be asserted before anything is served was not answered: sockets are not stopped for as long as that goes on.
+    pub(crate) fn drift(&mut self) {
+        self.life.failed_at_us = Some(self.now_us);
     }
 
     /// Something else than a renewal failed: whether the registry is there is asked by a renewal, alone.
@@ -401,6 +408,23 @@ mod tests {
         assert!(matches!(request, Request::Renew { .. }));
         bench.answer(ask, Answer::Renewed(renewal("a")));
         assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+    }
+
+    #[test]
+    fn a_lease_that_never_ends_needs_no_renewal_however_long_the_node_stands_still() {
+        let mut settings = Bench::new().pins.settings;
+        (settings.lease_us, settings.renew_us) = (crate::ENDLESS_US, crate::ENDLESS_US);
+        let mut bench = Bench { pins: crate::Pins::new(settings, 7), ..Bench::new() };
+        (bench.now, bench.asks) = (START, Default::default());
+        bench.at(START);
+        bench.renewed("a");
+        bench.has("d", 1, claim(5));
+        bench.news.clear();
+        for _ in 0..3 {
+            bench.after(30 * 365 * 86_400 * SECOND);
+        }
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+        assert!(bench.asks.is_empty() && bench.news.is_empty());
     }
 
     #[test]

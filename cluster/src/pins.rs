@@ -160,7 +160,8 @@ impl Pins {
     /// When [`Self::begin`] has to be called at the latest.
     #[must_use]
     pub fn next_deadline_us(&self) -> u64 {
-        self.life_deadline_us().min(self.release_deadline_us()).min(self.assert_deadline_us())
+        let of_holds = self.leaving_deadline_us().min(self.release_deadline_us());
+        self.life_deadline_us().min(of_holds).min(self.assert_deadline_us())
     }
 
     /// As it was published last.
@@ -169,7 +170,7 @@ impl Pins {
         self.life.published
     }
 
-    /// Documents that it holds, with their claims.
+    /// Documents that it holds, those that were left a moment ago included, with their claims.
     pub fn held(&self) -> impl Iterator<Item = (&DocumentName, Claim)> {
         self.documents.iter().filter_map(|(document, entry)| Some((document, entry.claim()?)))
     }
@@ -191,6 +192,7 @@ impl Pins {
         self.send_asserts();
         self.publish_lease();
         self.send_claims();
+        self.release_left();
         self.send_releases();
     }
 

@@ -10,6 +10,8 @@ const UNDER_WAY: usize = 256;
 #[derive(Debug)]
 struct Release {
     document: DocumentName,
+    /// Its grace began when it was left, and ends then.
+    until_us: u64,
     /// A claim or an assertion of this hold may be on its way yet: released once more a lease after the first time.
     is_unsure: bool,
 }
@@ -32,11 +34,23 @@ impl Releases {
 impl Pins {
     /// Ends a hold at the registry: repeated until it answers. A later hold of the same document does not mind.
     pub(crate) fn release(&mut self, document: DocumentName, hold: Hold, is_unsure: bool) {
+        self.release_since(document, hold, is_unsure, self.now_us);
+    }
+
+    /// The same of a document that was left a while ago.
+    pub(crate) fn release_since(
+        &mut self,
+        document: DocumentName,
+        hold: Hold,
+        is_unsure: bool,
+        left_us: u64,
+    ) {
+        let until_us = left_us + self.settings.grace_us;
         match self.releases.all.get_mut(&hold) {
             // Under way, or to be repeated anyway.
             Some(release) => release.is_unsure |= is_unsure,
             None => {
-                self.releases.all.insert(hold, Release { document, is_unsure });
+                self.releases.all.insert(hold, Release { document, until_us, is_unsure });
                 self.releases.due.insert((self.now_us, hold));
             }
         }
@@ -51,7 +65,7 @@ impl Pins {
             self.releases.due.pop_first();
             let Some(release) = self.releases.all.get(&hold) else { continue };
             let (document, node) = (release.document.clone(), self.me.node.clone());
-            let grace_us = self.settings.grace_us;
+            let grace_us = release.until_us.saturating_sub(self.now_us);
             self.releases.under_way += 1;
             self.ask(What::Release { hold }, Request::Release { document, node, hold, grace_us });
         }
@@ -91,6 +105,7 @@ mod tests {
         let mut bench = Bench::living();
         bench.has("d", 1, claim(1));
         bench.leave("d", 1);
+        bench.after(SECOND);
         for _ in 0..3 {
             let (ask, request) = bench.asked();
             assert!(matches!(request, Request::Release { hold: 1, .. }));
@@ -133,6 +148,7 @@ mod tests {
         let mut bench = Bench::living();
         bench.has("d", 1, claim(1));
         bench.leave("d", 1);
+        bench.after(SECOND);
         let (ask, _) = bench.asked();
         bench.at(bench.pins.next_deadline_us());
         let (renewal, _) = bench.asked();

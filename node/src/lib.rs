@@ -24,4 +24,4 @@ pub mod signals;
 pub mod store;
 pub mod traces;
 
-pub use node::{Node, Start, StartError};
+pub use node::{Node, OtherThreads, Start, StartError};

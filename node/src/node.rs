@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pinwire_admin_api::events::What;
-use pinwire_cluster::Settings as PinsSettings;
+use pinwire_cluster::{ENDLESS_US, Settings as PinsSettings};
 use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
 use pinwire_registry::NodeView;
@@ -81,6 +81,26 @@ pub struct Start {
     pub digest: Option<String>,
     /// A registry that other nodes of this process share, instead of one of its own.
     pub registry: Option<SharedRegistry>,
+    /// Data threads of this process's other nodes, which have cores of their own where there are enough: of those that started
+    /// before, and of all.
+    pub other_threads: OtherThreads,
+}
+
+/// See [`Start::other_threads`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OtherThreads {
+    /// Of nodes that started before.
+    pub before: usize,
+    /// Of all other nodes.
+    pub all: usize,
+}
+
+impl OtherThreads {
+    /// The core of a node's data thread, of `count` that it has: none where the process has more of them than cores.
+    fn core(self, cores: &[usize], number: usize, count: usize) -> Option<usize> {
+        let fits = self.all + count <= cores.len();
+        cores.get(self.before + number).copied().filter(|_| fits)
+    }
 }
 
 /// Why a node does not start.
@@ -191,6 +211,7 @@ impl Node {
         let catalogue = Arc::new(Catalogue::new(&config.region.name, &ws_url, &config.regions));
         let prober = regions::start(&catalogue, &config.cluster)?;
         let stats = Arc::new(ClusterStats::default());
+        let others = start.other_threads;
         let is_alone = start.registry.is_none() && config.cluster.registry == RegistryKind::Embedded;
         let lookup = Arc::new(Lookup::new(opener(&registries), Arc::clone(&stats)));
         let usage: Arc<dyn Usage> = match is_alone {
@@ -261,7 +282,7 @@ impl Node {
             .transpose()?;
         let mut pins = cluster::start(cluster::Around {
             registries,
-            settings: pins_settings(&config, address, peers.as_ref()),
+            settings: pins_settings(&config, address, peers.as_ref(), is_alone),
             has_others: !is_alone,
             gates: Arc::clone(&gates),
             trays: trays.clone(),
@@ -299,6 +320,7 @@ impl Node {
             trays,
             relay: peers.as_ref().map(|peers| peers.relay.clone()),
             relays: shared.config.cluster.wrong_region == WrongRegion::Relay,
+            others,
             placement_seed,
             session: session.as_ref().map(|session| session.way.clone()),
         };
@@ -470,6 +492,7 @@ struct Ways {
     relay: Option<Relay>,
     /// Whether this node's clients are carried to other regions.
     relays: bool,
+    others: OtherThreads,
     placement_seed: u64,
     /// To the sessions in the region's Redis, if they are there.
     session: Option<SessionWay>,
@@ -496,7 +519,7 @@ fn start_data_threads(
         senders.push(way);
         let thread = Starting {
             number: u16::try_from(number)?,
-            core: cores.get(number % cores.len().max(1)).copied().filter(|_| count <= cores.len()),
+            core: ways.others.core(&cores, number, count),
             settings: settings(&shared.config, number, count, placement_seed)?,
             verdict_seed: random_bytes()?,
             shared: Arc::clone(shared),
@@ -727,8 +750,16 @@ fn start_session(
     Ok(Some(cluster::start_session(around)?))
 }
 
-fn pins_settings(config: &Config, address: SocketAddr, peers: Option<&Peers>) -> PinsSettings {
+fn pins_settings(
+    config: &Config,
+    address: SocketAddr,
+    peers: Option<&Peers>,
+    is_alone: bool,
+) -> PinsSettings {
     let cluster = &config.cluster;
+    // Nobody else could take over what a node by itself has, however long it stood still: its lease never ends.
+    let [lease_us, renew_us] =
+        if is_alone { [ENDLESS_US; 2] } else { [cluster.lease, cluster.renew].map(micros) };
     PinsSettings {
         me: NodeView {
             node: pinwire_registry::Node {
@@ -740,8 +771,8 @@ fn pins_settings(config: &Config, address: SocketAddr, peers: Option<&Peers>) ->
             peer_address: peers.map_or_else(String::new, Peers::address).into(),
             version: env!("CARGO_PKG_VERSION").into(),
         },
-        lease_us: micros(cluster.lease),
-        renew_us: micros(cluster.renew),
+        lease_us,
+        renew_us,
         // Where sessions are in the node's memory or on its disk, documents wait there for their clients, and are left after that.
         grace_us: if cluster.session.is_some() { micros(config.deadlines.grace) } else { 0 },
     }

@@ -115,6 +115,11 @@ impl App {
         self.license
     }
 
+    /// The bit of its license region in a set of them.
+    pub(crate) fn license_bit(&self) -> u64 {
+        1 << (self.license & 63)
+    }
+
     /// Open sockets with at least one admitted session.
     #[must_use]
     pub fn connections(&self) -> u32 {

@@ -64,6 +64,12 @@ impl Apps {
         self.known.get(id).map(|known| &known.app)
     }
 
+    /// Whether the app is of one of these license regions: a bit for each number.
+    pub(crate) fn is_of(&self, id: AppId, licenses: u64) -> bool {
+        // Nearly always there are none.
+        licenses != 0 && self.known.get(id).is_some_and(|known| licenses & known.app.license_bit() != 0)
+    }
+
     pub(crate) fn limits(&self, id: AppId) -> AppLimits {
         self.known.get(id).map_or(AppLimits::UNLIMITED, |known| known.limits)
     }

@@ -93,6 +93,8 @@ pub(crate) struct Cold {
     pub(crate) held_bytes: Vec<u8>,
     /// When to try the held message again, or 0.
     pub(crate) retry: Tick,
+    /// Until when it waits to be admitted, or 0.
+    pub(crate) admission: Tick,
     /// How the admitted y-websocket session may use its document.
     pub(crate) access: Option<Access>,
     /// Why the connection is held.

@@ -183,6 +183,11 @@ impl Outbox {
         start..position(&self.arena)
     }
 
+    /// Drops what waits for these slots, which are sorted.
+    pub(crate) fn take_back(&mut self, slots: &[Slot]) {
+        self.sends.retain(|(slot, _)| slots.binary_search(slot).is_err());
+    }
+
     /// Queues a run; one that continues the last is joined to it.
     pub fn send(&mut self, slot: Slot, mut segment: Segment) {
         if matches!(&segment, Segment::Arena(range) if range.end == u32::MAX) {

@@ -28,13 +28,10 @@ impl Shard {
     /// Before the flush: asks the session store to keep what came in, so that a store that answers at once has its
     /// acknowledgements leave in this turn.
     pub fn settle(&mut self) {
-        if self.is_adrift {
-            return;
-        }
         for &index in &self.dirty {
             let Some(document) = self.documents.get_mut(index) else { continue };
             let head = document.log.head();
-            if document.submitted != head {
+            if document.submitted != head && !self.apps.is_of(document.app, self.adrift) {
                 let document = DocumentRef { index, serial: document.serial };
                 self.out.effects.push_back(Effect::Store(document));
             }
@@ -44,7 +41,9 @@ impl Shard {
     /// The entries that [`Effect::Store`] is about, as they came, and the position after the last; they count as submitted. What
     /// came from the store is left out.
     pub fn submit(&mut self, document: DocumentRef) -> Option<(Position, impl Iterator<Item = &[u8]>)> {
-        if self.is_adrift {
+        let adrift = self.adrift;
+        let app = self.document_at(document)?.app;
+        if self.apps.is_of(app, adrift) {
             return None;
         }
         let document = self.document_at(document)?;
@@ -83,10 +82,10 @@ impl Shard {
     /// faster than they can be sent one by one gathers them for a while ([`Document::gathers_for`]).
     pub fn flush(&mut self) {
         self.gathered_at_us = u64::MAX;
-        let is_adrift = self.is_adrift;
         for index in std::mem::take(&mut self.dirty) {
             let Some(document) = self.documents.get_mut(index) else { continue };
             document.dirty = false;
+            let is_adrift = self.apps.is_of(document.app, self.adrift);
             let mut behind = Vec::new();
             let wait = document.gathers_for(self.now_us, self.out.settings.gather_us_per_member);
             if wait == 0 {

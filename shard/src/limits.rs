@@ -7,6 +7,9 @@ use pinwire_protocol::ws;
 pub(crate) const SILENT_MS: u64 = 30_000;
 /// Milliseconds until something that was refused for now is tried again.
 pub(crate) const RETRY_MS: u64 = 1_000;
+/// Milliseconds that a connection waits at most until this node has been told what it may admit of its app, and between two looks.
+pub(crate) const SHARE_PATIENCE_MS: u64 = 3_000;
+pub(crate) const SHARE_LOOK_MS: u64 = 100;
 
 /// Bytes of direct replies to one connection in one turn; beyond it, it is read again in the next turn.
 pub(crate) const REPLY_PER_TURN: usize = 256 << 10;

@@ -74,7 +74,7 @@ impl Shard {
     }
 
     fn create(&mut self, app: AppId, name: DocumentName, hash: u64, limits: AppLimits) -> Result<u32, Close> {
-        if self.is_adrift {
+        if self.apps.is_of(app, self.adrift) {
             return Err(self.try_again());
         }
         let Some(counted) = self.apps.get(app).cloned() else {

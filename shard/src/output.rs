@@ -337,6 +337,11 @@ impl Output {
 impl Conn {
     /// The tick at which something has to be done for the connection if nothing happens before.
     pub(crate) fn next_deadline(&self, settings: &Settings) -> Tick {
+        let retry = self.cold.as_ref().map_or(0, |cold| cold.retry);
+        let retry = if retry == 0 { Tick::MAX } else { retry };
+        if self.phase == Phase::First {
+            return self.deadline.min(retry);
+        }
         if self.phase != Phase::Open {
             return self.deadline;
         }
@@ -344,7 +349,6 @@ impl Conn {
             // Nothing else can be done for it before it takes what waits.
             return self.deadline.min(self.ends_at());
         }
-        let retry = self.cold.as_ref().map_or(0, |cold| cold.retry);
         let waiting = self
             .cold
             .as_ref()
@@ -359,7 +363,6 @@ impl Conn {
         let waiting = waiting.filter(|_| !self.stalled);
         let has_document = self.session != NONE || self.settled;
         let idle = if has_document { self.last_data + settings.idle_frame } else { Tick::MAX };
-        let retry = if retry == 0 { Tick::MAX } else { retry };
         health.min(idle).min(retry).min(waiting.unwrap_or(Tick::MAX)).min(self.ends_at()).min(self.asks_at())
     }
 }

@@ -10,7 +10,7 @@ use crate::document::shared::{Doubt, owner};
 use crate::document::yjs;
 use crate::document::{Document, State};
 use crate::edit::UpdateRanges;
-use crate::effect::{DocumentRef, Kept, NodeTag, PutBack};
+use crate::effect::{DocumentRef, Kept, NodeTag, PutBack, Slot};
 use crate::limits::{RELOAD_DIFF_MAX, RETRY_MS};
 use crate::mail::Mail;
 use crate::shard::Shard;
@@ -181,16 +181,35 @@ impl Shard {
         }
     }
 
-    /// The document's pin is lost: its members are closed, those of Hocuspocus with all of their sockets, and it is dropped. Whoever
-    /// waits for it is refused.
+    /// The document's pin is lost: its members are closed, those of Hocuspocus with all of their sockets, and it is dropped. What was
+    /// made ready for them does not leave any more. Whoever waits for it is refused.
     pub fn lost(&mut self, document: DocumentRef, close: &Close) {
         let index = document.index;
         match self.document_at(document).map(|found| found.state) {
             None => {}
             Some(State::Loading) => self.opened(document, Err(close.clone())),
             Some(State::Live | State::Grace { .. }) => {
+                let members = self.documents.get(index).map_or(&[][..], |document| &document.members);
+                let peers = members.iter().filter_map(|member| self.session_peer(member.session));
+                let slots = peers.filter_map(|peer| match peer {
+                    Peer::Local { slot, .. } => Some(slot),
+                    Peer::Remote(_) => None,
+                });
+                self.withhold(slots.collect());
                 self.dismiss(index, close);
                 self.remove_document(index);
+            }
+        }
+    }
+
+    /// Nothing that was made ready for these sockets leaves any more. Who has still to take some of it is cut: behind half a frame no
+    /// close frame would be read.
+    pub(crate) fn withhold(&mut self, mut slots: Vec<Slot>) {
+        slots.sort_unstable();
+        self.out.outbox.take_back(&slots);
+        for slot in slots {
+            if self.out.conns.get(slot).is_some_and(|conn| conn.is_blocked()) {
+                self.ended(slot);
             }
         }
     }
@@ -214,19 +233,23 @@ impl Shard {
         sessions.len()
     }
 
-    /// Whether the node's lease ran out with the registry out of reach: nothing is opened, submitted, acknowledged or told to other
-    /// nodes then. Sockets stay, documents that are here can be joined, and their members get each other's edits.
-    pub fn adrift(&mut self, is_adrift: bool) {
-        if std::mem::replace(&mut self.is_adrift, is_adrift) == is_adrift || is_adrift {
+    /// The license regions, a bit for each number, in whose registries the node's lease ran out with the registry out of reach. Of
+    /// their apps nothing is opened, submitted, acknowledged or told to other nodes then. Sockets stay, documents that are here can
+    /// be joined, and their members get each other's edits.
+    pub fn adrift(&mut self, licenses: u64) {
+        let ashore = std::mem::replace(&mut self.adrift, licenses) & !licenses;
+        if ashore == 0 {
             return;
         }
-        let waits = |document: &Document| {
-            document.submitted != document.log.head() || document.pending.is_some() || document.is_elsewhere()
-        };
-        let waiting: Vec<u32> =
-            self.documents.iter().filter(|(_, document)| waits(document)).map(|(index, _)| index).collect();
-        for index in waiting {
-            self.mark_dirty(index);
+        let back = self.documents.iter().filter(|(_, document)| self.apps.is_of(document.app, ashore));
+        let back: Vec<u32> = back.map(|(index, _)| index).collect();
+        for index in back {
+            let Some(document) = self.documents.get(index) else { continue };
+            let is_behind = document.submitted != document.log.head();
+            if is_behind || document.pending.is_some() || document.is_elsewhere() {
+                self.mark_dirty(index);
+            }
+            self.schedule_document(index);
         }
     }
 
@@ -257,10 +280,10 @@ impl Shard {
         found.is_some_and(|found| found.is_submitted(position))
     }
 
-    /// A document stays, though nobody is there, for the session store's sake.
+    /// A document stays, though nobody is there: adrift nobody could open it again, and the session store may lack something of it.
     pub(crate) fn must_stay(&self, document: &Document) -> bool {
-        self.out.settings.is_shared
-            && (self.is_store_away || document.unstored() > 0 || document.is_in_doubt())
+        let is_store_behind = self.is_store_away || document.unstored() > 0 || document.is_in_doubt();
+        self.out.settings.is_shared && is_store_behind || self.apps.is_of(document.app, self.adrift)
     }
 
     /// A refusal that may pass soon.

@@ -268,6 +268,9 @@ impl Shard {
             return;
         }
         self.note_refusal(owner, session, close);
+        if close.code == CloseCode::WrongRegion {
+            self.withhold(vec![session.conn.slot]);
+        }
         let close = if owner >= FIRST_LINK && is_lost(close) { come_back() } else { close.clone() };
         self.close(session.conn.slot, &close);
     }

@@ -69,7 +69,7 @@ pub struct Shard {
     pub(crate) routes: crate::relay::Routes,
     pub(crate) next_tag: u32,
     /// See [`Self::adrift`] and [`Self::store_away`].
-    pub(crate) is_adrift: bool,
+    pub(crate) adrift: u64,
     pub(crate) is_store_away: bool,
     /// Joins of other threads' sockets that are to be tried again.
     pub(crate) postponed: std::collections::VecDeque<crate::postponed::Postponed>,
@@ -140,7 +140,7 @@ impl Shard {
             taken: Vec::new(),
             routes: crate::relay::Routes::new(seed),
             next_tag: 1,
-            is_adrift: false,
+            adrift: 0,
             is_store_away: false,
             postponed: std::collections::VecDeque::new(),
             is_replaying: false,
@@ -626,7 +626,7 @@ impl Shard {
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
         if now >= conn.next_deadline(&self.out.settings) {
             match conn.phase {
-                Phase::First => self.silent(slot),
+                Phase::First => self.first_deadline(slot),
                 Phase::Held => {
                     let refusal = conn.cold_mut().refusal.take();
                     self.out.send_close(slot, &refusal.unwrap_or(Close::from(CloseCode::Policy)));
@@ -638,6 +638,15 @@ impl Shard {
             }
         }
         self.out.schedule(slot);
+    }
+
+    fn first_deadline(&mut self, slot: Slot) {
+        let now = self.out.now();
+        let Some(conn) = self.out.conns.get(slot) else { return };
+        if now >= conn.deadline {
+            return self.silent(slot);
+        }
+        self.resume(ConnRef { slot, serial: conn.serial });
     }
 
     /// No first frame came in time, or what it needs did not.

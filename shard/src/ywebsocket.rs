@@ -5,7 +5,7 @@ use crate::conn::{Handshake, NONE, Peer, Phase, RELAYED, SessionDialect};
 use crate::edit::Outcome;
 use crate::effect::{DocumentName, Effect, Slot};
 use crate::grant::{Access, Grant};
-use crate::limits::FULL_RETRY_MS;
+use crate::limits::{FULL_RETRY_MS, SHARE_LOOK_MS, SHARE_PATIENCE_MS};
 use crate::members::Opened;
 use crate::shard::{Flow, Shard};
 use crate::subject::Subject;
@@ -49,7 +49,8 @@ impl Shard {
                 Ok(access) => cold.access = Some(access),
             }
             if let Err(close) = self.admit(slot, &grant) {
-                return self.refuse(slot, close);
+                let may_wait = close.code == CloseCode::TryAgainLater && self.awaits_share(slot, &grant);
+                return if may_wait { Flow::Hold } else { self.refuse(slot, close) };
             }
             let end = self.end_of(&grant);
             if let Some(conn) = self.out.conns.get_mut(slot) {
@@ -77,6 +78,25 @@ impl Shard {
             conn.subject = Subject::from(&*grant.subject);
         }
         Ok(())
+    }
+
+    /// Whether a connection goes on waiting for what this node may admit of its app, which it has not been told yet.
+    fn awaits_share(&mut self, slot: Slot, grant: &Grant) -> bool {
+        let (now, until) = (self.out.now(), self.out.after(SHARE_PATIENCE_MS));
+        let retry = self.out.after(SHARE_LOOK_MS);
+        let Some(conn) = self.out.conns.get_mut(slot).filter(|_| grant.app.share().is_none()) else {
+            return false;
+        };
+        let cold = conn.cold_mut();
+        if cold.admission == 0 {
+            cold.admission = until;
+        }
+        if now >= cold.admission {
+            return false;
+        }
+        cold.retry = retry;
+        self.out.schedule(slot);
+        true
     }
 
     fn join_ywebsocket(&mut self, slot: Slot, document: &str, payload: &[u8]) -> Flow {

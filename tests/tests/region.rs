@@ -5,7 +5,7 @@ use pinwire_protocol::document::awareness::{self, Awareness, Bounds, Entry};
 use pinwire_protocol::document::hocuspocus;
 use pinwire_protocol::document::sync::SyncMessage;
 use pinwire_protocol::document::ywebsocket::{self, Message};
-use pinwire_shard::{DocumentRef, Kept, NodeTag};
+use pinwire_shard::{App, DocumentRef, Kept, NodeTag};
 use pinwire_tests::shards::{Got, Node, closed, words};
 use std::sync::Arc;
 
@@ -160,11 +160,11 @@ fn acknowledgements_are_right_with_other_nodes_edits_between_own_ones() {
 fn another_nodes_edit_among_own_ones_that_wait_is_not_stored_again() {
     let mut node = Node::of_region(1);
     join(&mut node, 0);
-    node.shards[0].adrift(true);
+    node.shards[0].adrift(1);
     edit(&mut node, 0, "doc", EDITS[0]);
     foreign(&mut node, EDITS[1]);
     edit(&mut node, 0, "doc", EDITS[2]);
-    node.shards[0].adrift(false);
+    node.shards[0].adrift(0);
     node.take(0);
     node.run();
     assert_eq!(node.kept, [EDITS[0], EDITS[2]]);
@@ -359,7 +359,7 @@ fn a_node_adrift_relays_between_its_own_and_promises_nothing() {
     join(&mut node, 0);
     node.join(1);
     node.take(1);
-    node.shards[0].adrift(true);
+    node.shards[0].adrift(1);
     assert!(edit(&mut node, 0, "doc", EDITS[0]).is_empty(), "not acknowledged");
     assert_eq!(node.take(1).len(), 1, "sent to others here");
     assert!(node.kept.is_empty());
@@ -370,7 +370,7 @@ fn a_node_adrift_relays_between_its_own_and_promises_nothing() {
     join(&mut node, 4);
     node.pass(3_000);
     assert_eq!(node.opened.len(), 1);
-    node.shards[0].adrift(false);
+    node.shards[0].adrift(0);
     node.run();
     assert_eq!(words(&node.take(0)), ["doc status 1"]);
     assert_eq!(node.kept, [EDITS[0]]);
@@ -379,17 +379,59 @@ fn a_node_adrift_relays_between_its_own_and_promises_nothing() {
 }
 
 #[test]
+fn a_registry_that_is_away_touches_no_documents_of_other_license_regions() {
+    let mut node = Node::of_region(1);
+    join(&mut node, 0);
+    let here = std::mem::replace(&mut node.app, App::in_license("tenant", "other", 3).into());
+    join(&mut node, 1);
+    node.shards[0].adrift(1 << 3);
+    assert!(edit(&mut node, 1, "doc", EDITS[0]).is_empty());
+    node.app = Arc::clone(&here);
+    assert_eq!(edit(&mut node, 0, "doc", EDITS[1]), ["doc status 1"]);
+    assert_eq!(node.kept, [EDITS[1]]);
+    node.open(2, Some("new"), Some("writer"));
+    assert!(matches!(node.step1(2)[..], [Got::Message(_), ..]));
+    // The other one, instead.
+    node.shards[0].adrift(1);
+    node.run();
+    assert_eq!(words(&node.take(1)), ["doc status 1"]);
+    assert!(edit(&mut node, 0, "doc", EDITS[2]).is_empty());
+    node.shards[0].adrift(0);
+    node.run();
+    assert_eq!(node.kept, [EDITS[1], EDITS[0], EDITS[2]]);
+    assert_eq!(words(&node.take(0)), ["doc status 1"]);
+}
+
+#[test]
+fn whoever_comes_back_adrift_finds_the_document_that_nobody_had_open() {
+    for mut node in [Node::of_region(1), Node::new(1)] {
+        join(&mut node, 0);
+        node.shards[0].adrift(1);
+        assert!(edit(&mut node, 0, "doc", EDITS[0]).is_empty());
+        node.shards[0].ended(0);
+        node.pass(60_000);
+        assert!(node.ended.is_empty(), "the store lacks something of it, and nobody could open it");
+        node.open(1, Some("doc"), Some("writer"));
+        assert!(node.step1(1).iter().any(|got| matches!(got, Got::Message(_))));
+        node.shards[0].ended(1);
+        node.shards[0].adrift(0);
+        node.pass(60_000);
+        assert_eq!((node.kept.len(), node.ended.len()), (1, 1));
+    }
+}
+
+#[test]
 fn a_document_that_cannot_be_had_for_now_holds_up_no_other_of_its_socket() {
     let mut node = Node::of_region(1);
     join(&mut node, 0);
     node.join(1);
     node.take(1);
-    node.shards[0].adrift(true);
+    node.shards[0].adrift(1);
     assert_eq!(node.auth(0, "new", "writer"), []);
     assert!(node.is_heard(0));
     edit(&mut node, 0, "doc", EDITS[0]);
     assert_eq!(node.take(1).len(), 1);
-    node.shards[0].adrift(false);
+    node.shards[0].adrift(0);
     node.run();
     assert_eq!(words(&node.take(0)), ["doc status 1"]);
     node.pass(1_500);
@@ -453,6 +495,40 @@ fn a_document_whose_pin_is_lost_closes_its_members_and_ends() {
 }
 
 #[test]
+fn what_was_made_ready_for_members_of_a_lost_document_does_not_leave() {
+    let mut node = Node::of_region(2);
+    let (here, there) = (node.name_on(0), node.name_on(1));
+    for slot in 0..2 {
+        node.open(slot, None, None);
+        node.auth(slot, &here, "writer");
+        node.auth(slot, &there, "writer");
+        node.take(slot);
+    }
+    node.open(2, Some(&here), Some("writer"));
+    node.step1(2);
+    let redirect = closed(CloseCode::WrongRegion, "REDIRECT:wss://there/doc");
+    let opened = node.opened.clone();
+    // One reads nothing, and has half a frame perhaps.
+    node.shards[0].blocked(2, 100);
+    node.shards[0].foreign(opened[0].1, &[EDITS[0].into()]);
+    node.shards[0].flush();
+    lose(&mut node, opened[0]);
+    assert_eq!(node.take(0), redirect);
+    assert_eq!(node.take(1), redirect);
+    assert_eq!((node.take(2), node.shards[0].has(2)), (vec![], false), "it is cut");
+    // Members whose sockets are another thread's.
+    node.open(3, None, None);
+    node.auth(3, &here, "writer");
+    node.auth(3, &there, "writer");
+    node.take(3);
+    let (_, of_there) = *node.opened.iter().rfind(|(thread, _)| *thread == 1).expect("opened");
+    node.shards[1].foreign(of_there, &[EDITS[1].into()]);
+    node.shards[1].flush();
+    lose(&mut node, (1, of_there));
+    assert_eq!(node.take(3), redirect);
+}
+
+#[test]
 fn whoever_waits_for_a_document_whose_pin_is_lost_is_refused() {
     let mut node = Node::of_region(1);
     node.opens_wait = true;
@@ -464,6 +540,31 @@ fn whoever_waits_for_a_document_whose_pin_is_lost_is_refused() {
     lose(&mut node, waiting);
     assert_eq!(node.take(0), closed(CloseCode::WrongRegion, "REDIRECT:wss://there/doc"));
     assert_eq!(words(&node.take(1)), ["doc denied: REDIRECT:wss://there/doc"]);
+}
+
+#[test]
+fn a_first_burst_within_the_limit_waits_for_what_the_node_may_admit() {
+    let mut node = Node::of_region(1);
+    node.limits.max_connections = 2;
+    node.app.await_share();
+    node.join(0);
+    for slot in 1..3 {
+        node.open(slot, Some("doc"), Some("writer"));
+        assert_eq!(node.step1(slot), [], "it waits");
+    }
+    node.pass(1_000);
+    node.app.set_share(2, true);
+    node.pass(200);
+    assert!(matches!(node.take(1)[..], [Got::Message(_), ..]));
+    assert!(matches!(&node.take(2)[..], [Got::Close(4004, _)]));
+    // Nor does it wait for ever.
+    node.app.await_share();
+    node.open(3, Some("doc"), Some("writer"));
+    assert_eq!(node.step1(3), []);
+    node.pass(2_000);
+    assert_eq!(node.take(3), []);
+    node.pass(2_000);
+    assert!(matches!(&node.take(3)[..], [Got::Close(1013, _)]));
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl ServeArgs {
         let log = Log::start(format.unwrap_or(resolved.log_format), &resolved.log)?;
         warn(&resolved.warnings);
         let mut signals = Signals::catch().context("signals")?;
-        let start = Start { log: Some(log.clone()), digest: Some(resolved.digest()), registry: None };
+        let start = Start { log: Some(log.clone()), digest: Some(resolved.digest()), ..Start::default() };
         let node = Node::start_with(resolved.config.clone(), start)
             .map_err(explain)
             .context("the node cannot start")?;

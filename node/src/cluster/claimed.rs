@@ -22,6 +22,8 @@ pub struct Begun {
     pub claim: Claim,
     /// The document was idle: there is no session to go on with.
     pub is_new: bool,
+    /// The number of its license region.
+    pub license: u8,
 }
 
 /// When a client comes back at the earliest whose document could not be claimed; at the latest after twice that.
@@ -196,7 +198,11 @@ impl Claimed {
             Decision::Held { claim, is_new } => {
                 hold.is_begun = true;
                 self.events.push_back(StoreEvent::Pinned(document, claim));
-                return self.inner.open(document, &hold.name, Begun { claim, is_new });
+                return self.inner.open(
+                    document,
+                    &hold.name,
+                    Begun { claim, is_new, license: hold.registry },
+                );
             }
             Decision::Elsewhere(owner) => match &self.relay {
                 None => redirect(&owner, &hold.name),

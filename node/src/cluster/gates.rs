@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pinwire_cluster::{Gate, Lease, Standing};
 use tokio::sync::Notify;
 
-/// A gate for each registry. Threads that read and write look at them before each turn and before each flush.
+/// A gate for each registry, in the order of the license regions' numbers. Threads that read and write look at them before each turn and before each flush.
 #[derive(Debug)]
 pub(crate) struct Gates {
     /// Zero of the clock.
@@ -26,7 +26,7 @@ pub(crate) struct Gates {
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Gates {
-    /// All closed. `epoch` is zero of every thread's clock.
+    /// All closed, at most 64. `epoch` is zero of every thread's clock.
     pub(crate) fn new(registries: usize, epoch: Instant) -> Self {
         let gates = std::iter::repeat_with(Gate::default).take(registries).collect();
         let (published, changed) = (Condvar::new(), Notify::new());
@@ -43,8 +43,28 @@ impl Gates {
     }
 
     /// What may be done now.
-    pub(crate) fn standing(&self) -> Standing {
-        Gate::check_all(&self.gates, self.now_us())
+    fn look(&self) -> Look {
+        let now_us = self.now_us();
+        let mut look = Look::default();
+        for (license, gate) in self.gates.iter().enumerate() {
+            match gate.check(now_us) {
+                Standing::Valid => {}
+                Standing::Adrift => look.adrift |= 1 << license,
+                Standing::Unchecked => look.unchecked |= 1 << license,
+            }
+        }
+        look
+    }
+
+    /// License regions, a bit for each number, whose lease nobody has looked at since it ran out.
+    pub(crate) fn unchecked(&self) -> u64 {
+        self.look().unchecked
+    }
+
+    /// License regions, a bit for each number, for whose documents nothing may be written now.
+    pub(crate) fn lapsed(&self) -> u64 {
+        let Look { adrift, unchecked } = self.look();
+        adrift | unchecked
     }
 
     /// Publishes what a registry's lease came to.
@@ -70,27 +90,37 @@ impl Gates {
         self.published.notify_all();
     }
 
-    /// What may be done, once anything may: the calling thread sleeps meanwhile, whatever its sockets and mailbox say. The
-    /// registry answers or fails to answer within bounded time, and the thread that asks it publishes what that means. While the node ends nobody waits for that:
-    /// nothing is acknowledged or stored then.
-    pub(crate) fn pass(&self) -> Standing {
-        let standing = self.standing();
-        if standing != Standing::Unchecked {
-            return standing;
-        }
+    /// License regions that are adrift, once every lease has been looked at: the calling thread sleeps meanwhile, whatever its
+    /// sockets and mailbox say, and no frame of any document leaves. A registry answers or fails to answer within bounded time, and
+    /// the thread that asks it publishes what that means. While the node ends nobody waits for that: nothing is acknowledged or
+    /// stored then.
+    pub(crate) fn pass(&self) -> u64 {
+        let Look { adrift, unchecked: 0 } = self.look() else { return self.sleep() };
+        adrift
+    }
+
+    #[cold]
+    fn sleep(&self) -> u64 {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let standing = self.standing();
-            if standing != Standing::Unchecked {
-                return standing;
+            let Look { adrift, unchecked } = self.look();
+            if unchecked == 0 {
+                return adrift;
             }
             if self.is_stopping.load(Ordering::Acquire) {
-                return Standing::Adrift;
+                return adrift | unchecked;
             }
             let woken = self.published.wait_timeout(held, LOOK_AGAIN);
             held = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// License regions whose documents may not be served as always: a bit for each number.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    adrift: u64,
+    unchecked: u64,
 }
 
 #[cfg(test)]
@@ -105,11 +135,12 @@ mod tests {
         gates.publish(0, Lease::Valid { until_us: u64::MAX >> 1 });
         let waiting = Arc::clone(&gates);
         let waiter = std::thread::spawn(move || waiting.pass());
-        assert_eq!(gates.standing(), Standing::Unchecked);
+        assert_eq!((gates.unchecked(), gates.lapsed()), (2, 2));
         gates.publish(1, Lease::Adrift { until_us: u64::MAX >> 2 });
-        assert_eq!(waiter.join().unwrap(), Standing::Adrift);
+        assert_eq!(waiter.join().unwrap(), 2, "the first is not touched by that");
+        assert_eq!((gates.unchecked(), gates.lapsed()), (0, 2));
         gates.publish(1, Lease::Valid { until_us: u64::MAX >> 2 });
-        assert_eq!(gates.pass(), Standing::Valid);
+        assert_eq!((gates.pass(), gates.lapsed()), (0, 0));
     }
 
     #[test]
@@ -118,8 +149,8 @@ mod tests {
         let waiting = Arc::clone(&gates);
         let waiter = std::thread::spawn(move || waiting.pass());
         gates.stop();
-        assert_eq!(waiter.join().unwrap(), Standing::Adrift);
-        assert_eq!(gates.standing(), Standing::Unchecked, "others store nothing");
-        assert_eq!(gates.pass(), Standing::Adrift);
+        assert_eq!(waiter.join().unwrap(), 1);
+        assert_eq!(gates.lapsed(), 1, "others store nothing");
+        assert_eq!(gates.pass(), 1);
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pinwire_cluster::Standing;
 use pinwire_protocol::close::Close;
 use pinwire_registry::{Claim, DocumentName, Node};
 use pinwire_session::{AskId, Effect, Loaded, OutOfReach, RedisSessions, Refused, Reply, Sessions, Settings};
@@ -48,7 +47,7 @@ const NODES_MAX: usize = 4_096;
 #[derive(Debug)]
 pub(crate) enum Request {
     /// It opens a document that is held under a claim; the answer goes to this thread.
-    Open { thread: u16, document: DocumentRef, name: Arc<DocumentName>, claim: Claim },
+    Open { thread: u16, document: DocumentRef, name: Arc<DocumentName>, claim: Claim, license: u8 },
     /// Updates came.
     Append { name: Arc<DocumentName>, position: Position, updates: Vec<Box<[u8]>> },
     /// What the store lacks.
@@ -183,7 +182,6 @@ struct Work {
     gates: Arc<Gates>,
     health: Arc<Health>,
     stats: Arc<ClusterStats>,
-    may_write: bool,
 }
 
 impl Work {
@@ -209,7 +207,6 @@ impl Work {
             gates,
             health,
             stats,
-            may_write: false,
         }
     }
 
@@ -240,12 +237,11 @@ impl Work {
         self.end().await;
     }
 
-    /// The time, and whether anything may be written, before anything is put in.
+    /// The time, and what may be written, before anything is put in.
     fn begin(&mut self) {
         let now_us = self.gates.now_us();
-        self.may_write = self.gates.standing() == Standing::Valid;
         self.core.begin(now_us);
-        self.core.lease(self.may_write);
+        self.core.lease(self.gates.lapsed());
     }
 
     /// Does what is due, and says when to come again.
@@ -280,10 +276,10 @@ impl Work {
 
     fn want(&mut self, request: Request) {
         match request {
-            Request::Open { thread, document, name, claim } => {
+            Request::Open { thread, document, name, claim, license } => {
                 // What is still to be said is about what was open before under this name.
                 self.run_effects();
-                self.core.open((*name).clone(), claim);
+                self.core.open((*name).clone(), claim, license);
                 self.open.insert((*name).clone(), Open { thread, document, unstored: None });
             }
             Request::Append { name, position, updates } => {
@@ -374,9 +370,8 @@ impl Work {
 
     fn ask(&mut self, ask: AskId, request: Asked) {
         // The process may have been stopped since this turn began.
-        let is_write = !matches!(request, Asked::Beat { .. } | Asked::Heads { .. });
-        if is_write && self.gates.standing() != Standing::Valid {
-            self.core.lease(false);
+        self.core.lease(self.gates.lapsed());
+        if !self.core.may_ask(ask) {
             return self.core.replied(ask, Err(OutOfReach));
         }
         if let Asked::Append { updates, .. } = &request {

@@ -62,7 +62,8 @@ impl SessionStore for SharedStore {
     fn open(&mut self, document: DocumentRef, name: &DocumentName, begun: Begun) {
         let name = Arc::new(registry_name(name));
         self.documents.insert(document, Session { name: Arc::clone(&name), marks: Marks::default() });
-        self.send(Request::Open { thread: self.thread, document, name, claim: begun.claim });
+        let Begun { claim, license, .. } = begun;
+        self.send(Request::Open { thread: self.thread, document, name, claim, license });
     }
 
     fn append(

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use pinwire_engine::{Carried, Door, Waker};
-use pinwire_protocol::close::Close;
+use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_shard::document::yjs::Compacted;
-use pinwire_shard::{DocumentRef, FIRST_LINK, Mail, Route, Traveller};
+use pinwire_shard::{DocumentRef, FIRST_LINK, Mail, RemoteSession, Route, Traveller};
 use tokio::sync::oneshot;
 
 use super::inspect::Ask;
@@ -116,12 +116,33 @@ impl Outgoing {
         kept.push_back(envelope);
     }
 
-    /// Mails a shard on another thread, of this node or behind a link.
+    /// Mails a shard on another thread, of this node or behind a link. A session of a document that was lost is delivered nothing
+    /// more.
     pub(crate) fn mail(&mut self, from: u16, to: u16, mail: Mail) {
+        if let Mail::Close(session, close) = &mail
+            && close.code == CloseCode::WrongRegion
+        {
+            self.withhold(to, *session);
+        }
         if to < FIRST_LINK {
             self.send(to, Envelope::Mail { from, mail });
         } else if self.relay.is_some() {
             self.kept_for_links.push_back((to, mail));
+        }
+    }
+
+    fn withhold(&mut self, from_thread: u16, session: RemoteSession) {
+        let kept = self.kept.get_mut(usize::from(from_thread)).into_iter().flatten();
+        let of_thread = kept.filter_map(|envelope| match envelope {
+            Envelope::Mail { mail, .. } => Some(mail),
+            _ => None,
+        });
+        let links = self.kept_for_links.iter_mut();
+        let of_link = links.filter_map(|(link, mail)| (*link == from_thread).then_some(mail));
+        for mail in of_thread.chain(of_link) {
+            if let Mail::Deliver { to, .. } = mail {
+                to.retain(|kept| *kept != session);
+            }
         }
     }
 

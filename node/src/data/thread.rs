@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire_cluster::Standing;
 use pinwire_engine::{
     Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot, Stage,
 };
@@ -203,8 +202,8 @@ impl DataThread {
 
     /// Whoever was stopped for long finds out first what it lost meanwhile: nothing is read, served or written before.
     fn pass_gates(&mut self) {
-        let standing = self.shared.gates.pass();
-        self.shard.adrift(standing == Standing::Adrift);
+        let adrift = self.shared.gates.pass();
+        self.shard.adrift(adrift);
     }
 
     /// One turn. The order matters: inputs first, so that everything they cause leaves in this turn.
@@ -246,7 +245,7 @@ impl DataThread {
         self.run_effects(engine, now_unix);
         self.shard.flush();
         self.run_effects(engine, now_unix);
-        if self.shared.gates.standing() == Standing::Unchecked {
+        if self.shared.gates.unchecked() != 0 {
             self.pass_gates();
         }
         // After the look at the gates: whoever renewed the lease meanwhile has laid down before what was lost.
@@ -482,11 +481,11 @@ impl DataThread {
                 bad.append_response(&mut answer);
                 self.turn_away(slot, &answer);
             }
-            Wish::Upgrade(upgrade) => self.upgrade(slot, *upgrade, bytes, now),
+            Wish::Upgrade(upgrade) => self.upgrade(engine, slot, *upgrade, bytes, now),
         }
     }
 
-    fn upgrade(&mut self, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
+    fn upgrade(&mut self, engine: &mut Engine, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
         let refusal = self.refusal(&upgrade, now);
         if let Some((reason, ..)) = refusal {
             self.refusals.handshake(reason, upgrade.client);
@@ -512,8 +511,12 @@ impl DataThread {
             self.times.handshake.note(now.saturating_duration_since(guest.since));
         }
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        // Not with what the shard sends: that may be taken back, and its close frame needs an upgraded socket all the same.
+        let response: Arc<[u8]> = upgrade.response().into();
+        let len = response.len() as u32;
+        // A socket that has ended is told later.
+        let _ = engine.send(slot, EngineSegment::Shared(response, 0..len));
         let slot = number(slot);
-        self.shard.outbox().write(slot, |out| out.extend_from_slice(upgrade.response()));
         let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
         if let Some((.., wait)) = refusal {
             let retry_ms = retry_after_secs(wait, self.random()) * 1000;

@@ -187,7 +187,7 @@ mod tests {
             assert!(matches!(requests.try_recv(), Ok(Request::Answer { .. })));
             let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "doc".into() };
             let claim = Claim { epoch: 1, nonce: 1 };
-            store.open(DOCUMENT, &name, Begun { claim, is_new: true });
+            store.open(DOCUMENT, &name, Begun { claim, is_new: true, license: 0 });
             assert!(matches!(requests.try_recv(), Ok(Request::Open { name, .. }) if &*name == "t::a::doc"));
             test(store, requests);
         })

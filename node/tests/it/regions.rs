@@ -34,10 +34,15 @@ impl System {
 
     /// With leases of 3 s.
     fn node(&self, name: &str, region: &str) -> Serving {
+        self.node_with(name, region, "3s", "")
+    }
+
+    /// With leases of so long, and more registries.
+    fn node_with(&self, name: &str, region: &str, lease: &str, registries: &str) -> Serving {
         let session = if region == "here-1" { &self.here } else { &self.there };
         let config = format!(
             "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[cluster]\nregistry = \"redis\"\nnode = \"{name}\"\n\
-             lease = \"3s\"\nrenew = \"1s\"\nsession = \"{}\"\n[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n",
+             lease = \"{lease}\"\nrenew = \"1s\"\nsession = \"{}\"\n[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n{registries}",
             session.url(),
             self.registry.url(),
         );
@@ -72,6 +77,14 @@ fn holds(payload: &[u8], text: &str) -> bool {
 fn redirect_to(node: &Serving) -> (u16, String) {
     let url = node.ready["regions"][0]["ws_url"].as_str().unwrap();
     (4009, format!("REDIRECT:{url}/d"))
+}
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never was so");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -125,7 +138,7 @@ fn who_was_stopped_for_longer_than_its_lease_serves_nothing_of_what_it_lost() {
 #[test]
 fn without_its_registry_a_node_serves_what_it_has_and_claims_nothing() {
     let mut system = System::start();
-    let here = system.node("here-a", "here-1");
+    let here = system.node_with("here-a", "here-1", "60s", "");
     let (mut ann, mut ben) = (system.join(&here), system.join(&here));
     system.registry.kill();
     here.logs(&["a registry is out of reach"]);
@@ -133,9 +146,39 @@ fn without_its_registry_a_node_serves_what_it_has_and_claims_nothing() {
     write(&mut ann, &insertion(1, "from-ann"));
     ben.until(|payload| holds(payload, "from-ann")).unwrap();
     system.join(&here);
+    // Nobody has it open for a moment: a page is reloaded.
+    drop((ann, ben));
+    until(|| here.metric("pinwire_sessions") == 0.0);
+    let mut ann = Member::join(&here, &system.token);
+    ann.until(|payload| payload.starts_with(&[0, 1]) && holds(payload, "from-ann")).unwrap();
     // An empty one: what is held is held again.
     system.registry.restart();
     here.logs(&["the registry is back"]);
     let there = system.node("there-a", "there-1");
     assert_eq!(Member::join(&there, &system.token).end(), redirect_to(&here));
+}
+
+#[test]
+fn a_registry_that_is_away_stops_no_documents_of_other_license_regions() {
+    let mut system = System::start();
+    let other = ServerRig::start(&Options::default());
+    let more = format!("\"aws-us-east-1\" = \"{}\"\n", other.url());
+    let here = system.node_with("here-a", "here-1", "3s", &more);
+    let claims = r#"{"dbCode":"aws-us-east-1","appId":"other"}"#;
+    let (status, token) =
+        run(&["token", "mint", "--secret", SECRET, "--region", "here-1", "--claims", claims]);
+    assert_eq!(status, 0, "{token}");
+    let mut ann = system.join(&here);
+    system.registry.kill();
+    here.logs(&["the lease ran out"]);
+    // Whose registry is away is not stored, nor opened; all the same its clients have each other's edits.
+    let mut ben = system.join(&here);
+    write(&mut ann, &insertion(1, "from-ann"));
+    ben.until(|payload| holds(payload, "from-ann")).unwrap();
+    let mut eve = Member::join(&here, token.trim());
+    eve.until(|payload| payload.starts_with(&[0, 1])).unwrap();
+    write(&mut eve, &insertion(2, "from-eve"));
+    until(|| here.metric("pinwire_session_updates_total") == 1.0);
+    system.registry.restart();
+    until(|| here.metric("pinwire_session_updates_total") == 2.0);
 }

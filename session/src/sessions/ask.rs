@@ -14,6 +14,8 @@ pub(super) struct Asked {
     pub what: What,
     /// None: of all partitions.
     pub lane: Option<usize>,
+    /// License regions, a bit for each number, without whose leases it must not be asked.
+    pub needs: u64,
     pub bytes: usize,
 }
 
@@ -158,11 +160,16 @@ impl Sessions {
         if self.ask_heads() {
             return;
         }
-        while self.may_write && self.counts.documents < ASKS_MAX && self.counts.bytes < ASKED_BYTES_MAX {
+        while self.counts.documents < ASKS_MAX && self.counts.bytes < ASKED_BYTES_MAX {
             let Some(id) = self.ready.pop_front() else { return };
             let now_us = self.now_us;
+            let lapsed = self.lapsed;
             let Some(held) = self.get(id) else { continue };
             held.is_queued = false;
+            if held.is_of(lapsed) {
+                // Its lease puts it in line again.
+                continue;
+            }
             let Some(job) = held.next_job(now_us) else { continue };
             if self.is_let_through(id, job) && self.ask_about(id, job) {
                 self.queue(id);
@@ -246,8 +253,23 @@ impl Sessions {
             self.lanes[lane].asked();
         }
         let ask = AskId(self.last_ask);
-        self.asked.insert(ask, Asked { what, lane, bytes });
+        let needs = self.needs(&what);
+        self.asked.insert(ask, Asked { what, lane, needs, bytes });
         self.effects.push_back(Effect::Ask(ask, request));
+    }
+
+    fn needs(&mut self, what: &What) -> u64 {
+        match what {
+            What::Heads(_) | What::Beat(_) => 0,
+            // Of which license region it is was not said.
+            What::Stray => u64::MAX,
+            What::Open(id, _) | What::Load(id, _) | What::Append(id, _) => self.bit_of(*id),
+            What::Rebase(id) | What::Say(id) | What::Close(id) => self.bit_of(*id),
+        }
+    }
+
+    fn bit_of(&mut self, id: Id) -> u64 {
+        self.get(id).map_or(u64::MAX, |held| 1 << (held.license & 63))
     }
 
     /// The request was answered, or was not.

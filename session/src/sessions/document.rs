@@ -111,6 +111,8 @@ impl Sayings {
 pub(super) struct Document {
     pub name: DocumentName,
     pub lane: usize,
+    /// The number of its license region.
+    pub license: u8,
     pub claim: Claim,
     pub hold: u64,
     pub phase: Phase,
@@ -164,8 +166,14 @@ pub(super) struct Document {
 }
 
 impl Document {
-    pub(super) fn new(name: DocumentName, claim: Claim, hold: u64) -> Self {
+    /// Whether it is of one of these license regions: a bit for each number.
+    pub(super) fn is_of(&self, licenses: u64) -> bool {
+        licenses >> (self.license & 63) & 1 != 0
+    }
+
+    pub(super) fn new(name: DocumentName, claim: Claim, hold: u64, license: u8) -> Self {
         Self {
+            license,
             lane: crate::partition(&name),
             name,
             claim,

@@ -178,7 +178,8 @@ pub struct Sessions {
     settings: Settings,
     random: u64,
     now_us: u64,
-    may_write: bool,
+    /// License regions, a bit for each number, in whose registries this node has no lease.
+    lapsed: u64,
     places: Vec<Place>,
     free: Vec<u32>,
     names: HashMap<DocumentName, Id>,
@@ -217,7 +218,7 @@ impl Sessions {
             settings,
             random: seed,
             now_us: 0,
-            may_write: true,
+            lapsed: 0,
             places: Vec::new(),
             free: Vec::new(),
             names: HashMap::new(),
@@ -276,16 +277,16 @@ impl Sessions {
         Stats { documents: self.names.len() as u64, under_way: self.asked.len() as u64, ..self.stats }
     }
 
-    /// The node has the document under this claim: answered by [`Effect::Opened`]. A document that is open, or about to be
-    /// closed, begins anew.
-    pub fn open(&mut self, document: DocumentName, claim: Claim) {
+    /// The node has the document, of an app of this license region, under this claim: answered by [`Effect::Opened`]. A document
+    /// that is open, or about to be closed, begins anew.
+    pub fn open(&mut self, document: DocumentName, claim: Claim, license: u8) {
         let before = self.names.get(&document).copied();
         let is_held = before.is_some_and(|id| self.get(id).is_some_and(|held| held.is_held));
         if let Some(id) = before {
             self.remove(id);
         }
         self.last_hold += 1;
-        let mut opened = Box::new(Document::new(document.clone(), claim, self.last_hold));
+        let mut opened = Box::new(Document::new(document.clone(), claim, self.last_hold, license));
         opened.is_held = is_held;
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { serial: 0, document: None });
@@ -383,18 +384,19 @@ impl Sessions {
         self.queue(id);
     }
 
-    /// Whether this node may write. While it may not, nothing is asked but beats and comparisons, and nothing is said to be
-    /// stored.
-    pub fn lease(&mut self, may_write: bool) {
-        let was_valid = std::mem::replace(&mut self.may_write, may_write);
-        if was_valid && !may_write {
+    /// The license regions, a bit for each number, in whose registries this node has no lease. Of their documents nothing is asked but
+    /// comparisons, and nothing is said to be stored.
+    pub fn lease(&mut self, lapsed: u64) {
+        let before = std::mem::replace(&mut self.lapsed, lapsed);
+        if lapsed & !before != 0 {
             self.take_back();
         }
-        if was_valid || !may_write {
+        let back = before & !lapsed;
+        if back == 0 {
             return;
         }
         for id in self.ids() {
-            let Some(held) = self.get(id) else { continue };
+            let Some(held) = self.get(id).filter(|held| held.is_of(back)) else { continue };
             if let Some(position) = held.unsaid.take() {
                 self.stored(id, position);
             }
@@ -403,16 +405,25 @@ impl Sessions {
         }
     }
 
+    /// Whether something that is to be asked may be, by the leases told last.
+    #[must_use]
+    pub fn may_ask(&self, ask: AskId) -> bool {
+        self.asked.get(&ask).is_some_and(|asked| asked.needs & self.lapsed == 0)
+    }
+
     /// What is to be said to be stored and was not taken yet waits for the lease.
     fn take_back(&mut self) {
+        let lapsed = self.lapsed;
         for effect in std::mem::take(&mut self.effects) {
-            match effect {
-                Effect::Stored(name, position) => {
-                    if let Some((_, held)) = self.find(&name) {
-                        held.unsaid = Some(position);
-                    }
-                }
-                effect => self.effects.push_back(effect),
+            let Effect::Stored(name, position) = &effect else {
+                self.effects.push_back(effect);
+                continue;
+            };
+            match self.find(name) {
+                Some((_, held)) if held.is_of(lapsed) => held.unsaid = Some(*position),
+                Some(_) => self.effects.push_back(effect),
+                // Nobody is there any more to be told.
+                None => {}
             }
         }
     }
@@ -459,10 +470,10 @@ impl Sessions {
 
     /// Says what is stored, now or once there is a lease.
     fn stored(&mut self, id: Id, position: u32) {
-        let may_write = self.may_write;
+        let lapsed = self.lapsed;
         let Some(held) = self.get(id) else { return };
         held.stored = Some(position);
-        if !may_write {
+        if held.is_of(lapsed) {
             held.unsaid = Some(position);
             return;
         }

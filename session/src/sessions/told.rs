@@ -71,7 +71,7 @@ impl Sessions {
     /// The store takes this node for a holder and it is none: an open was given up and done all the same.
     pub(super) fn is_stray(&mut self, document: &DocumentName, claim: Claim) {
         let lane = crate::partition(document);
-        if self.may_write && self.counts.strays < STRAYS_MAX && self.lanes[lane].admits() {
+        if self.lapsed == 0 && self.counts.strays < STRAYS_MAX && self.lanes[lane].admits() {
             // No later hold is meant.
             let (node, hold) = (self.me.clone(), self.last_hold);
             let request = Request::Close { document: document.clone(), claim, node, hold };

@@ -59,7 +59,7 @@ impl Member {
         self.core.begin(now_us);
         for command in std::mem::take(&mut self.to_core) {
             match command {
-                Command::Open(document, claim) => self.core.open(document, claim),
+                Command::Open(document, claim) => self.core.open(document, claim, 0),
                 Command::Append(document, position, updates) => {
                     self.core.append(&document, position, updates);
                 }

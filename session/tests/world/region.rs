@@ -198,7 +198,7 @@ impl World {
             Event::CoreTurn(node) => self.turn(&node, |_| {}),
             Event::Lease(node, is_valid) => self.turn(&node, |member| {
                 member.may_write = is_valid;
-                member.core.lease(is_valid);
+                member.core.lease(u64::from(!is_valid));
             }),
             Event::Reclaim(node, document, claim) => self.turn(&node, |member| {
                 member.core.reclaimed(&document, claim);

@@ -134,7 +134,7 @@ impl Node {
             ToSession::Replied(ask, reply) => sessions.replied(ask, reply),
             ToSession::Notice(notice) => sessions.notice(notice),
             ToSession::Missed => sessions.missed(),
-            ToSession::Open(document, claim) => sessions.open(document, claim),
+            ToSession::Open(document, claim) => sessions.open(document, claim, 0),
             ToSession::Append(document, position, updates) => sessions.append(&document, position, updates),
             ToSession::PutBack(document, position, updates) => {
                 sessions.put_back(&document, position, updates);
@@ -330,7 +330,8 @@ impl World {
         let turning = &mut self.nodes[node];
         let clock_us = turning.clock(now_us);
         turning.sessions.begin(clock_us);
-        turning.sessions.lease(turning.gate.check(clock_us) == Standing::Valid);
+        let is_lapsed = turning.gate.check(clock_us) != Standing::Valid;
+        turning.sessions.lease(u64::from(is_lapsed));
         while let Some(input) = self.nodes[node].to_session.pop_front() {
             let closed = self.nodes[node].sessions_are_told(input);
             // What was said of a document before it was closed is said before.

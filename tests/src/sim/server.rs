@@ -83,7 +83,7 @@ impl World {
                 // What was said before is not held against it.
                 self.effects(thread);
                 self.threads[thread].is_adrift = is_adrift;
-                self.threads[thread].shard.adrift(is_adrift);
+                self.threads[thread].shard.adrift(u64::from(is_adrift));
             }
             Input::Lost(document) => {
                 let close = Close::redirect("wss://elsewhere.example/document");

@@ -20,7 +20,7 @@ use crate::cluster::SharedRegistry;
 use crate::config::{Admin, Config, DEFAULT_MAX_CONNECTIONS, RegionEntry, RegionStatus};
 use crate::control::Page;
 use crate::log::Log;
-use crate::{Node, Start};
+use crate::{Node, OtherThreads, Start};
 
 /// Flags of `dev`.
 #[derive(Debug, Args)]
@@ -125,8 +125,15 @@ impl Dev {
             .transpose()
             .context("the system gives no random numbers")?;
         let mut running = Running(Vec::new());
-        for config in &self.configs {
-            let start = Start { log: Some(log.clone()), digest: None, registry: registry.clone() };
+        let threads = |configs: &[Config]| configs.iter().map(|config| config.threads.max(1)).sum::<usize>();
+        for (place, config) in self.configs.iter().enumerate() {
+            let (before, all) = (threads(&self.configs[..place]), threads(&self.configs));
+            let start = Start {
+                log: Some(log.clone()),
+                digest: None,
+                registry: registry.clone(),
+                other_threads: OtherThreads { before, all: all - config.threads.max(1) },
+            };
             match Node::start_with(config.clone(), start) {
                 Ok(node) => running.0.push(node),
                 Err(error) => {
