@@ -412,6 +412,16 @@ impl Worker {
         }
     }
 
+    /// Members who should stand and do not.
+    pub(crate) fn absent(&self) -> u64 {
+        let is_absent = |client: &u32| {
+            !self.is_auditor(*client)
+                && !self.is_visitor(*client)
+                && !self.clients[*client as usize].is_joined()
+        };
+        (0..self.clients.len() as u32).filter(is_absent).count() as u64
+    }
+
     /// Whether it only checks the end, and is not one whose ways are counted.
     fn is_auditor(&self, client: u32) -> bool {
         let state = &self.clients[client as usize];

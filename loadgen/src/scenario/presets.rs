@@ -112,7 +112,7 @@ pub fn preset(name: &str) -> Option<Scenario> {
             region: "local-1".into(),
             discover: false,
         },
-        clients: Clients { count, rate: None, dialling: 128, timeout: seconds(20), redial: false },
+        clients: Clients { count, rate: None, dialling: 128, timeout: seconds(20), redial: false, silence: None },
         load,
         warm_up: seconds(1),
         drain: seconds(5),
