@@ -77,6 +77,13 @@ impl Outcome {
         }
     }
 
+    /// What had to be brought again, where that may be.
+    pub(super) fn note_brought(&mut self) {
+        if self.brought > 0 {
+            self.note(format!("{} acknowledged edits were not there, and brought again by who wrote them", self.brought));
+        }
+    }
+
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }

@@ -117,6 +117,11 @@ impl<'a> Rig<'a> {
         turns.map(|at| (nodes[at].region.clone(), nodes[at].url())).collect()
     }
 
+    /// A node that has documents alone: that of the first region which redirects name, since it registered last.
+    pub(super) fn lonely(&self) -> usize {
+        self.cluster.nodes.len() / 2 - 1
+    }
+
     /// Clients come to these nodes, and write from now on.
     pub(super) fn write(&mut self, shapes: Vec<Shape>, urls: &[(String, String)]) -> Result<()> {
         for shape in shapes {
@@ -347,12 +352,16 @@ impl<'a> Rig<'a> {
 
     /// Ends the loads, and adds what they found.
     pub(super) fn end_loads(&mut self) -> Result<()> {
+        if self.loads.is_empty() {
+            return Ok(());
+        }
         self.loads.iter_mut().for_each(Load::ask_to_end);
         for load in &mut self.loads {
             let results = load.results()?;
             self.outcome.add(load.shape.name, &results, self.is_taken_over);
         }
         self.loads.clear();
+        self.outcome.note_brought();
         Ok(())
     }
 

@@ -15,9 +15,10 @@ pub(super) fn session(rig: &mut Rig) -> Result<()> {
     rig.wait_until_all_are_back("fail-over")?;
     rig.hold()?;
     // What this node alone had is now in the new master, or nowhere.
-    rig.kill(0)?;
+    let node = rig.lonely();
+    rig.kill(node)?;
     rig.wait_until_all_are_back("a node killed")?;
-    rig.restart(0)
+    rig.restart(node)
 }
 
 pub(super) fn registry(rig: &mut Rig) -> Result<()> {

@@ -90,6 +90,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "the server of a region's sessions starts again with nothing; then a node is killed",
     ),
     scenario(
+        "region-restart",
+        Layout::Watched,
+        LATE,
+        restart::region,
+        "all nodes of a region and the server of its sessions are killed, and start again with nothing",
+    ),
+    scenario(
         "registry-restart",
         Layout::Watched,
         LATE,

@@ -15,9 +15,35 @@ pub(super) fn session(rig: &mut Rig) -> Result<()> {
     rig.hold()?;
     rig.wait_until_all_are_back("restart")?;
     // What this node alone had was put back, or is lost.
-    rig.kill(0)?;
+    let node = rig.lonely();
+    rig.kill(node)?;
     rig.wait_until_all_are_back("a node killed")?;
-    rig.restart(0)
+    rig.restart(node)
+}
+
+/// The server and all nodes of a region at once: what was acknowledged is gone, but clients that are there bring all of it.
+pub(super) fn region(rig: &mut Rig) -> Result<()> {
+    let urls = rig.urls();
+    rig.write(Shape::both(rig.plan), &urls)?;
+    rig.hold()?;
+    let region = rig.cluster.nodes[0].region.clone();
+    let nodes: Vec<usize> = (0..=rig.lonely()).collect();
+    rig.is_taken_over = true;
+    for &node in &nodes {
+        rig.kill(node)?;
+    }
+    let master = rig.cluster.stores.master(&region)?;
+    master.kill_first()?;
+    master.restart_first()?;
+    for &node in &nodes {
+        rig.restart(node)?;
+    }
+    rig.wait_until_all_are_back("all of a region began again")?;
+    rig.end_loads()?;
+    // Or it would not be seen elsewhere either.
+    let brought = rig.outcome.brought;
+    rig.outcome.demand(brought > 0, || "everything acknowledged was there, as it cannot be".to_owned());
+    Ok(())
 }
 
 pub(super) fn registry(rig: &mut Rig) -> Result<()> {
