@@ -232,6 +232,14 @@ fn whoever_loses_its_connection_comes_back_with_what_it_wrote_meanwhile() {
 }
 
 #[test]
+fn what_a_writer_writes_first_while_it_is_away_is_sent_too() {
+    for at in 1..6 {
+        let (code, results) = documents(Fault::Cut(at), &[&EDITS[..], &["--redial"]].concat());
+        assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    }
+}
+
+#[test]
 fn whoever_comes_back_also_tries_again_where_the_first_dial_was_refused() {
     let (code, results) = documents(Fault::RefuseFirst(12), &EDITS);
     assert_eq!((code, results.connections.absent), (97, 12), "{:?}", results.connections);

@@ -447,7 +447,7 @@ impl Worker {
         place.ledger.leave(member);
         place.unacknowledged.remove(&member);
         let is_edit = self.given.scenario.edit_bytes().is_some();
-        state.may_send = !is_edit || member >= place.plan.writers || place.ledger.sent_by(member) == 0;
+        state.may_send = !is_edit || member >= place.plan.writers;
     }
 
     pub(crate) fn drop_socket(&mut self, client: u32, with_reset: bool) {

@@ -106,7 +106,9 @@ impl Load {
         let stderr = process.child().stderr.take().context("stderr")?;
         let of_thread = Arc::clone(&seen);
         let said = File::create(folder.join(format!("loadgen-{}.events", shape.name)))?;
-        std::thread::Builder::new().name("load".to_owned()).spawn(move || follow(stderr, said, &of_thread))?;
+        std::thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || follow(stderr, said, &of_thread))?;
         Ok(Self { shape, process, results, seen })
     }
 

@@ -59,7 +59,8 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
     })?;
     let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     if options.is_page {
-        outcomes.sort_by_key(|outcome| scenarios::SCENARIOS.iter().position(|one| one.name == outcome.scenario));
+        outcomes
+            .sort_by_key(|outcome| scenarios::SCENARIOS.iter().position(|one| one.name == outcome.scenario));
         println!("{}", page::write(&options, &outcomes)?.display());
     }
     Ok(tally)
@@ -68,11 +69,9 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
 fn run_one(scenario: &'static Scenario, plan: &Plan, programs: &Programs) -> Outcome {
     match Rig::start(scenario, plan, programs) {
         Ok(rig) => rig.outcome(scenario.run),
-        Err(error) => Outcome {
-            scenario: scenario.name,
-            problems: vec![format!("{error:#}")],
-            ..Outcome::default()
-        },
+        Err(error) => {
+            Outcome { scenario: scenario.name, problems: vec![format!("{error:#}")], ..Outcome::default() }
+        }
     }
 }
 
@@ -80,6 +79,14 @@ fn loadgen_program() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("PINWIRE_LOADGEN") {
         return Ok(PathBuf::from(program));
     }
-    run_command(&mut cargo(["build", "--release", "--quiet", "-p", "pinwire-loadgen", "--bin", "pinwire-loadgen"]))?;
+    run_command(&mut cargo([
+        "build",
+        "--release",
+        "--quiet",
+        "-p",
+        "pinwire-loadgen",
+        "--bin",
+        "pinwire-loadgen",
+    ]))?;
     Ok(unit::release_binary("pinwire-loadgen"))
 }

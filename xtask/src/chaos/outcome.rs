@@ -80,7 +80,10 @@ impl Outcome {
     /// What had to be brought again, where that may be.
     pub(super) fn note_brought(&mut self) {
         if self.brought > 0 {
-            self.note(format!("{} acknowledged edits were not there, and brought again by who wrote them", self.brought));
+            self.note(format!(
+                "{} acknowledged edits were not there, and brought again by who wrote them",
+                self.brought
+            ));
         }
     }
 
@@ -142,7 +145,12 @@ mod tests {
         outcome.add("good", &good, false);
         assert!(outcome.problems.is_empty(), "{outcome}");
         assert_eq!((outcome.clients, outcome.lost, outcome.recover_ms[0]), (2, 3, 2.0));
-        for (path, value) in [("/correctness/lost", 1), ("/correctness/forgotten", 1), ("/connections/absent", 1), ("/total/sent", 0)] {
+        for (path, value) in [
+            ("/correctness/lost", 1),
+            ("/correctness/forgotten", 1),
+            ("/connections/absent", 1),
+            ("/total/sent", 0),
+        ] {
             let mut bad = good.clone();
             *bad.pointer_mut(path).unwrap() = json!(value);
             let mut outcome = Outcome::default();

@@ -66,11 +66,16 @@ fn text(options: &Options, outcomes: &[Outcome]) -> Result<String> {
 /// What it ran on.
 fn machine() -> Result<String> {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("?", |it| it.1);
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("?", |it| it.1);
     let cores = std::thread::available_parallelism()?;
     let kernel = stdout(command("uname").arg("-r"))?;
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let kib = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     Ok(format!(
         "{cores} processors ({model}), {} GiB, Linux {}, Redis 7.0, everything on the same machine.",
         kib.unwrap_or(0) >> 20,

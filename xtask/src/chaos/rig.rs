@@ -43,8 +43,11 @@ const SHORT: Times = Times {
         "deadlines.ping=5s",
     ],
 };
-const USUAL: Times =
-    Times { lease: Duration::from_secs(20), grace: Duration::from_secs(10), settings: &["deadlines.ping=5s"] };
+const USUAL: Times = Times {
+    lease: Duration::from_secs(20),
+    grace: Duration::from_secs(10),
+    settings: &["deadlines.ping=5s"],
+};
 
 /// What is told lags behind: what holds for so long holds.
 const STEADY: Duration = Duration::from_secs(3);
@@ -93,7 +96,19 @@ impl<'a> Rig<'a> {
         let cluster = Cluster::start(&options, &programs.node)?;
         let outcome = Outcome { scenario: scenario.name, ..Outcome::default() };
         let (loads, away, apps) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
-        Ok(Self { plan, programs, loads, cluster, network, outcome, times, away, is_taken_over: false, apps, began })
+        Ok(Self {
+            plan,
+            programs,
+            loads,
+            cluster,
+            network,
+            outcome,
+            times,
+            away,
+            is_taken_over: false,
+            apps,
+            began,
+        })
     }
 
     /// The network that the last region has for itself.
@@ -131,7 +146,12 @@ impl<'a> Rig<'a> {
     }
 
     /// Clients are on their way to these nodes; `more` are arguments of the load generator.
-    pub(super) fn start_load(&mut self, shape: Shape, urls: &[(String, String)], more: &[&str]) -> Result<()> {
+    pub(super) fn start_load(
+        &mut self,
+        shape: Shape,
+        urls: &[(String, String)],
+        more: &[&str],
+    ) -> Result<()> {
         let (secret, folder) = (&self.cluster.nodes[0].shared.secret, self.cluster.folder());
         self.loads.push(Load::start(&self.programs.loadgen, shape, secret, urls, more, folder)?);
         Ok(())
@@ -148,7 +168,8 @@ impl<'a> Rig<'a> {
         let began = Instant::now();
         let seconds: Vec<u64> = self.loads.iter().map(Load::second).collect();
         let wanted = self.plan.hold.as_secs();
-        let has_held = || self.loads.iter().zip(&seconds).all(|(load, first)| load.second() >= first + wanted);
+        let has_held =
+            || self.loads.iter().zip(&seconds).all(|(load, first)| load.second() >= first + wanted);
         while !has_held() || began.elapsed() < self.plan.hold {
             ensure!(began.elapsed() < self.plan.hold + PATIENCE, "the load generator stands still");
             nap();
@@ -234,7 +255,10 @@ impl<'a> Rig<'a> {
             }
             let pins = self.pins()?;
             let pin = pins.iter().find(|pin| {
-                pin["name"].as_str().and_then(|of| of.strip_prefix(name)).is_some_and(|rest| rest.starts_with('-'))
+                pin["name"]
+                    .as_str()
+                    .and_then(|of| of.strip_prefix(name))
+                    .is_some_and(|rest| rest.starts_with('-'))
             });
             let pin = pin.with_context(|| format!("no document of {name} is pinned"))?;
             let text = |field: &str| pin[field].as_str().unwrap_or_default().to_owned();

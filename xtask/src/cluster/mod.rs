@@ -26,18 +26,16 @@ use anyhow::{Context, Result, bail};
 pub(crate) use nodes::Node;
 pub(crate) use options::{Layout, Options};
 pub(crate) use process::Process;
-pub(crate) use site::Site;
-pub(crate) use stores::Stores;
 use redis::Master;
 use serde_json::{Value, json};
+pub(crate) use site::Site;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
-
-
+pub(crate) use stores::Stores;
 
 /// What the registry is called by the sentinels.
 pub(crate) const REGISTRY: &str = "registry";

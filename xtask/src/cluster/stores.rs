@@ -1,9 +1,9 @@
 //! What keeps sessions and pins: a server for the registry, and one for each region.
 
+use super::REGISTRY;
 use super::lane::Lane;
 use super::options::{Layout, Options};
 use super::redis::{Master, Sentinels};
-use super::REGISTRY;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::Path;

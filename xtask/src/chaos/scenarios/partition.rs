@@ -44,7 +44,8 @@ pub(super) fn run(rig: &mut Rig) -> Result<()> {
     rig.hold()?;
     rig.network()?.heal()?;
     rig.wait_until_all_are_back("the region is back")?;
-    let lost = rig.metric(far, "pinwire_pins_lost_total")? + rig.metric(far + 1, "pinwire_pins_lost_total")?;
+    let lost =
+        rig.metric(far, "pinwire_pins_lost_total")? + rig.metric(far + 1, "pinwire_pins_lost_total")?;
     rig.outcome.demand(lost > 0.0, || format!("{region} was not told of anything that it had lost"));
     Ok(())
 }

@@ -61,8 +61,10 @@ fn race(rig: &mut Rig, shape: Shape) -> Result<BTreeMap<String, Vec<Owner>>> {
             }
             let owner = (text(&pin["region"]), text(&pin["claim"]));
             let nodes = pin["nodes"].as_array().map_or(&[][..], Vec::as_slice);
-            let is_home = |node: &Value| node.as_str().is_some_and(|node| node.starts_with(&format!("{}/", owner.0)));
-            rig.outcome.demand(nodes.iter().all(is_home), || format!("{name} of {} is held by {nodes:?}", owner.0));
+            let is_home =
+                |node: &Value| node.as_str().is_some_and(|node| node.starts_with(&format!("{}/", owner.0)));
+            rig.outcome
+                .demand(nodes.iter().all(is_home), || format!("{name} of {} is held by {nodes:?}", owner.0));
             let owners = seen.entry(name).or_default();
             if !owners.contains(&owner) {
                 owners.push(owner);

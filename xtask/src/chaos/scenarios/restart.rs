@@ -82,6 +82,7 @@ fn restart(rig: &mut Rig, name: &str) -> Result<()> {
         Ok(true)
     })?;
     ensure!(!rig.cluster.stores.master(name)?.has_failed_over(), "{name}: the sentinels were faster");
-    rig.outcome.note(format!("{name}: began again with nothing, is being filled after {:.1} s", took.as_secs_f64()));
+    rig.outcome
+        .note(format!("{name}: began again with nothing, is being filled after {:.1} s", took.as_secs_f64()));
     Ok(())
 }

@@ -13,7 +13,8 @@ pub(super) fn run(rig: &mut Rig) -> Result<()> {
     rig.write(Shape::both(rig.plan), &urls)?;
     rig.hold()?;
     let regions: Vec<String> = rig.cluster.stores.masters.iter().map(|master| master.name.clone()).collect();
-    let (registry, sessions): (Vec<&String>, Vec<&String>) = regions.iter().partition(|name| *name == REGISTRY);
+    let (registry, sessions): (Vec<&String>, Vec<&String>) =
+        regions.iter().partition(|name| *name == REGISTRY);
     let both: Vec<&String> = regions.iter().collect();
     for slow in [&sessions, &registry, &both] {
         for name in slow {

@@ -55,10 +55,13 @@ pub(super) fn run(rig: &mut Rig) -> Result<()> {
         let (before, after) = (before.get(&document), after.get(&document));
         let is_untouched = after.is_none_or(|after| Some(after) == before);
         rig.outcome.demand(is_untouched, || {
-            format!("{document}: the node wrote after it had lost it: {before:?} batches before, {after:?} after")
+            format!(
+                "{document}: the node wrote after it had lost it: {before:?} batches before, {after:?} after"
+            )
         });
     }
-    let (lapses, lost) = (rig.metric(at, "pinwire_lease_lapses_total")?, rig.metric(at, "pinwire_pins_lost_total")?);
+    let (lapses, lost) =
+        (rig.metric(at, "pinwire_lease_lapses_total")?, rig.metric(at, "pinwire_pins_lost_total")?);
     rig.outcome.demand(lapses >= 1.0, || "the node did not notice that its lease had run out".to_owned());
     rig.outcome.demand(lost >= 1.0, || "the node was not told of what it had lost".to_owned());
     Ok(())
