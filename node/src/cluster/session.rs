@@ -242,10 +242,12 @@ impl Work {
     /// Tells data threads that are about to end that there is nothing left for which they would be needed. Without a lease nothing
     /// can be stored.
     fn let_go_of_threads(&mut self) {
-        let (open, core, may_write) = (&self.open, &self.core, self.may_write);
+        let (open, core) = (&self.open, &self.core);
         let is_settled = |thread: &u16| {
             let mut of_thread = open.iter().filter(|(_, open)| open.thread == *thread);
-            !may_write || of_thread.all(|(name, open)| open.unstored.is_none() && core.is_settled(name))
+            of_thread.all(|(name, open)| {
+                core.is_lapsed(name) || open.unstored.is_none() && core.is_settled(name)
+            })
         };
         let settled: Vec<u16> = self.ending.iter().copied().filter(is_settled).collect();
         for thread in settled {

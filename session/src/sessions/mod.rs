@@ -459,6 +459,12 @@ impl Sessions {
         })
     }
 
+    /// Whether the lease in the registry of its license region has ended: nothing of it is written before there is one again.
+    #[must_use]
+    pub fn is_lapsed(&self, document: &DocumentName) -> bool {
+        self.held(document).is_some_and(|held| held.is_of(self.lapsed))
+    }
+
     /// Whether [`Effect::Reload`] of it was not answered yet.
     #[must_use]
     pub fn awaits_put_back(&self, document: &DocumentName) -> bool {
