@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +12,7 @@ use crate::manual::{CompletionsArgs, ManualArgs};
 use crate::plan::PlanArgs;
 use crate::scenario::presets::{NAMES, preset};
 use crate::scenario::{
-    Arrivals, Auth, Dialect, Driver, Kind, Load, Scenario, Server, StagePlan, Trust, duration,
+    Arrivals, Auth, Dialect, Driver, Kind, Load, Scenario, Server, Silence, StagePlan, Trust, duration,
 };
 use crate::view::Choice;
 
@@ -198,6 +199,9 @@ pub struct RunArgs {
     /// Come back when a connection is lost, as stock clients do, and send what the server lacks.
     #[arg(long, help_heading = "Load")]
     redial: bool,
+    /// Give up a connection on which nothing comes for so long: `30s` as stock clients do, or `5s..30s`, each client at a time of its own.
+    #[arg(long, help_heading = "Load", value_name = "TIME[..TIME]", value_parser = Silence::from_str)]
+    silence: Option<Silence>,
     #[command(flatten)]
     kind: KindArgs,
     /// Threads of load; 0: one for each core.
@@ -438,6 +442,7 @@ impl RunArgs {
         set(&mut scenario.clients.count, self.connections.as_ref());
         set(&mut scenario.clients.dialling, self.dialling.as_ref());
         scenario.clients.redial |= self.redial;
+        scenario.clients.silence = self.silence.or(scenario.clients.silence);
         set(&mut scenario.clients.timeout, self.timeout.as_ref());
         scenario.clients.rate = self.connect_rate.or(scenario.clients.rate);
         set(&mut scenario.warm_up, self.warm_up.as_ref());

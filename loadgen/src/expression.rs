@@ -48,7 +48,7 @@ impl Metric {
         if metric.unit().is_none() {
             bail!(
                 "`{name}` is no figure of a run; there are rate, sent, received, dropped, errors, lost, duplicated, \
-                 reordered, corrupted, late, diverged, forgotten, joined, redirected, server.cpu_us_per_delivery, server.cpu_us_per_send, \
+                 reordered, corrupted, late, diverged, forgotten, joined, absent, redirected, server.cpu_us_per_delivery, server.cpu_us_per_send, \
                  server.bytes_per_connection, and p50, p90, p99, p99.9, p99.99, max of {}",
                 MEASURES.map(|(name, _)| name).join(", ")
             );
@@ -80,7 +80,7 @@ impl Metric {
             "rate" => Unit::PerSecond,
             "dropped" => Unit::Share,
             "sent" | "received" | "errors" | "lost" | "duplicated" | "reordered" | "corrupted" | "late"
-            | "diverged" | "forgotten" | "joined" | "redirected" => Unit::Count,
+            | "diverged" | "forgotten" | "joined" | "absent" | "redirected" => Unit::Count,
             "server.cpu_us_per_delivery" | "server.cpu_us_per_send" => Unit::Microseconds,
             "server.bytes_per_connection" => Unit::Bytes,
             _ => return None,
@@ -112,6 +112,7 @@ impl Metric {
             "diverged" => found.diverged as f64,
             "forgotten" => found.forgotten as f64,
             "joined" => results.connections.joined as f64,
+            "absent" => results.connections.absent as f64,
             "redirected" => results.connections.redirected as f64,
             "server.cpu_us_per_delivery" => return server?.cpu_us_per_delivery,
             "server.cpu_us_per_send" => return server?.cpu_us_per_send,

@@ -170,6 +170,10 @@ pub struct Connections {
     pub failed: BTreeMap<String, u64>,
     /// Joined connections that the server or the network ended, by cause.
     pub lost: BTreeMap<String, u64>,
+    /// Clients of `wanted` that were not joined when the load and what was under way had ended; of `connect` and `churn`, which
+    /// come and go, none.
+    #[serde(default)]
+    pub absent: u64,
     /// Redirects followed.
     pub redirected: u64,
     /// Pings answered.

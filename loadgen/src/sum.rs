@@ -108,6 +108,7 @@ impl Connections {
         self.peak += part.peak;
         add_counts(&mut self.failed, &part.failed);
         add_counts(&mut self.lost, &part.lost);
+        self.absent += part.absent;
         self.redirected += part.redirected;
         self.pings += part.pings;
     }

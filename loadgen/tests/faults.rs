@@ -232,6 +232,34 @@ fn whoever_loses_its_connection_comes_back_with_what_it_wrote_meanwhile() {
 }
 
 #[test]
+fn what_a_writer_writes_first_while_it_is_away_is_sent_too() {
+    for at in 1..6 {
+        let (code, results) = documents(Fault::Cut(at), &[&EDITS[..], &["--redial"]].concat());
+        assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    }
+}
+
+#[test]
+fn whoever_comes_back_also_tries_again_where_the_first_dial_was_refused() {
+    let (code, results) = documents(Fault::RefuseFirst(12), &EDITS);
+    assert_eq!((code, results.connections.absent), (97, 12), "{:?}", results.connections);
+    let (code, results) = documents(Fault::RefuseFirst(12), &[&EDITS[..], &["--redial"]].concat());
+    assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    let connections = &results.connections;
+    assert_eq!((connections.absent, connections.failed["refused 503"]), (0, 12), "{connections:?}");
+}
+
+#[test]
+fn a_connection_on_which_nothing_comes_is_given_up() {
+    let args = [&EDITS[..], &["--redial", "--silence", "300ms..600ms", "--drain", "5s"]].concat();
+    let (code, results) = documents(Fault::Stall(300, 2_000), &args);
+    assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    let connections = &results.connections;
+    assert!(connections.lost["nothing came"] >= 6, "{connections:?}");
+    assert_eq!((connections.absent, results.correctness.converged), (0, 15), "{connections:?}");
+}
+
+#[test]
 fn every_other_scenario_runs_to_its_end_without_a_fault() {
     let runs: [&[&str]; 7] = [
         &["connect", "-c", "50", "--rate", "200", "-d", "1s", "--warm-up", "0s"],

@@ -32,6 +32,8 @@ const WRONG_REGION: u16 = 4009;
 /// y-websocket waits 100 ms times two to the attempts, 2.5 s at most.
 const BACKOFF_UNIT_NS: u64 = 100_000_000;
 const BACKOFF_MAX_NS: u64 = 2_500_000_000;
+/// With `redial`, who has not been in yet gives up after this: a target that is not there at all has to be told.
+const FIRST_DIALS_MAX_NS: u64 = 60_000_000_000;
 
 impl Worker {
     /// When the next dial of the way in is due.
@@ -330,13 +332,18 @@ impl Worker {
         let attempts = usize::from(self.clients[client as usize].attempts) + 1;
         let is_trying =
             self.is_auditor(client) && attempts < self.endpoints.len() && self.phase() < Phase::Closing;
+        // One that comes by plan comes once.
+        let is_coming = self.given.scenario.clients.redial
+            && now.saturating_sub(self.clients[client as usize].since) < FIRST_DIALS_MAX_NS
+            && !self.is_auditor(client)
+            && !self.is_visitor(client);
         // Where it was sent nobody may be any more.
         self.detours.remove(&client);
         let state = &mut self.clients[client as usize];
         state.attempts = state.attempts.saturating_add(1);
         state.redirects = 0;
         self.counts.regions.count(state.region, |region| region.failed += 1);
-        if is_trying || self.lost.contains_key(&client) && goes_on {
+        if is_trying || goes_on && (is_coming || self.lost.contains_key(&client)) {
             let backoff = (BACKOFF_UNIT_NS << state.attempts.min(6)).min(BACKOFF_MAX_NS);
             self.redial_at(client, now + backoff);
         } else {
@@ -412,6 +419,16 @@ impl Worker {
         }
     }
 
+    /// Members who should stand and do not.
+    pub(crate) fn absent(&self) -> u64 {
+        let is_absent = |client: &u32| {
+            !self.is_auditor(*client)
+                && !self.is_visitor(*client)
+                && !self.clients[*client as usize].is_joined()
+        };
+        (0..self.clients.len() as u32).filter(is_absent).count() as u64
+    }
+
     /// Whether it only checks the end, and is not one whose ways are counted.
     fn is_auditor(&self, client: u32) -> bool {
         let state = &self.clients[client as usize];
@@ -430,7 +447,7 @@ impl Worker {
         place.ledger.leave(member);
         place.unacknowledged.remove(&member);
         let is_edit = self.given.scenario.edit_bytes().is_some();
-        state.may_send = !is_edit || member >= place.plan.writers || place.ledger.sent_by(member) == 0;
+        state.may_send = !is_edit || member >= place.plan.writers;
     }
 
     pub(crate) fn drop_socket(&mut self, client: u32, with_reset: bool) {

@@ -16,6 +16,7 @@ mod regions;
 mod schedule;
 pub(crate) mod server;
 mod session;
+mod silence;
 pub(crate) mod tls;
 mod tokens;
 mod watch;

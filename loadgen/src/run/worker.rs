@@ -135,6 +135,8 @@ pub(crate) struct Worker {
     pub(crate) lost: HashMap<u32, u16>,
     /// Redials that are due some time.
     pub(crate) redials: u32,
+    /// When something came for each client last; empty unless silence is to end connections.
+    pub(crate) heard: Vec<u64>,
     pub(crate) storms_left: u32,
     pub(crate) is_storm_due: bool,
     /// Reused: stretches of characters of one update.
@@ -214,6 +216,7 @@ impl Worker {
             arriving: HashMap::new(),
             lost: HashMap::new(),
             redials: 0,
+            heard: Vec::new(),
             storms_left: 0,
             is_storm_due: false,
             runs: Vec::new(),
@@ -302,6 +305,7 @@ impl Worker {
             self.counts.detail.loop_lag.record(took);
         }
         if self.now >= self.next_report || self.phase == Phase::Done {
+            self.cut_silent();
             self.report();
         }
         Ok(())
@@ -352,6 +356,7 @@ impl Worker {
         self.now = self.clock();
         let bytes = buf.len();
         self.counts.now().bytes_in += bytes as u64;
+        self.heard_of(client);
         self.received(client, &mut buf)?;
         drop(buf);
         self.read_slowly(client, slot, bytes);
@@ -494,6 +499,7 @@ impl Worker {
         for place in &self.places {
             place.ledger.finish(&place.name, &mut self.correctness);
         }
+        self.counts.connections.absent = self.absent();
         self.counts.enter(None);
         self.phase = Phase::Closing;
         let closing = self.clients.len() as u64 * 100_000;

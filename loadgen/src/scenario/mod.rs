@@ -6,10 +6,13 @@
 pub mod check;
 pub mod file;
 pub mod presets;
+mod silence;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use silence::Silence;
 
 /// One run, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -252,6 +255,9 @@ pub struct Clients {
     /// Clients whose connection is lost come back, as stock clients do.
     #[serde(default)]
     pub redial: bool,
+    /// Connections on which nothing comes for so long are given up; stock clients wait 30 s.
+    #[serde(default)]
+    pub silence: Option<Silence>,
 }
 
 /// How much is sent.

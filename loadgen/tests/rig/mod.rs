@@ -41,6 +41,8 @@ pub enum Fault {
     Redirect(SocketAddr),
     /// Upgrades are refused with 503.
     Refuse,
+    /// So many are, and others are not.
+    RefuseFirst(u64),
 }
 
 struct Hub {
@@ -50,6 +52,20 @@ struct Hub {
     rooms: HashMap<String, Vec<Arc<Outlet>>>,
     updates: HashMap<String, Vec<Vec<u8>>>,
     next: u64,
+}
+
+impl Hub {
+    /// Whether this upgrade is refused.
+    fn refuses(&mut self) -> bool {
+        match &mut self.fault {
+            Fault::Refuse => true,
+            Fault::RefuseFirst(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 struct Outlet {
@@ -136,7 +152,7 @@ fn upgrade(socket: &mut TcpStream, hub: &Mutex<Hub>) -> Option<(String, Vec<u8>)
         head.extend_from_slice(&chunk[..count]);
         if let Parsed::Complete { head_len, request } = parse_request(&head).ok()? {
             let mut answer = Vec::new();
-            if hub.lock().unwrap().fault == Fault::Refuse {
+            if hub.lock().unwrap().refuses() {
                 ws::handshake::append_refusal(&mut answer, 503, Some(1), "{}");
                 let _ = socket.write_all(&answer);
                 return None;

@@ -4,32 +4,43 @@
 //! | module | concern |
 //! | --- | --- |
 //! | `options` | what is asked for |
+//! | `site` | where a region's processes run |
 //! | `process` | a process that ends with this one, whatever happens |
+//! | `port` | ports to listen on |
 //! | `redis` | servers and sentinels |
+//! | `lane` | a way to a server that can be made slow |
+//! | `stores` | what keeps sessions and pins |
 //! | `nodes` | configurations and nodes |
 
+mod lane;
 mod nodes;
 mod options;
+mod port;
 mod process;
 mod redis;
+mod site;
+mod stores;
 
 use crate::shell::{cargo, run as run_command, target_dir};
 use anyhow::{Context, Result, bail};
-use nodes::Node;
-use options::Options;
-use redis::{Master, Sentinels};
+pub(crate) use nodes::Node;
+pub(crate) use options::{Layout, Options};
+pub(crate) use process::Process;
+use redis::Master;
 use serde_json::{Value, json};
+pub(crate) use site::Site;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
+pub(crate) use stores::Stores;
 
 /// What the registry is called by the sentinels.
-const REGISTRY: &str = "registry";
+pub(crate) const REGISTRY: &str = "registry";
 /// The license region that the registry is of.
-const LICENSE: &str = "aws-eu-west-1";
+pub(crate) const LICENSE: &str = "aws-eu-west-1";
 /// How the command that runs beside the cluster finds it: the line of JSON.
 const VARIABLE: &str = "PINWIRE_CLUSTER";
 
@@ -59,24 +70,23 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 /// Nodes stop before what they need.
-struct Cluster {
-    nodes: Vec<Node>,
-    sentinels: Sentinels,
-    masters: Vec<Master>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) stores: Stores,
     folder: Folder,
 }
 
 impl Cluster {
-    fn start(options: &Options, program: &Path) -> Result<Self> {
+    pub(crate) fn start(options: &Options, program: &Path) -> Result<Self> {
         let folder = Folder::new()?;
-        let regions = options.region_names();
-        let mut masters = Vec::new();
-        for name in std::iter::once(REGISTRY).chain(regions.iter().map(String::as_str)) {
-            masters.push(Master::start(name, &folder.0)?);
-        }
-        let sentinels = Sentinels::start(&masters, options.silence, &folder.0)?;
-        let nodes = nodes::start(options, program, &sentinels, &folder.0)?;
-        Ok(Self { nodes, sentinels, masters, folder })
+        let stores = Stores::start(options, &folder.0)?;
+        let nodes = nodes::start(options, program, &stores, &folder.0)?;
+        Ok(Self { nodes, stores, folder })
+    }
+
+    /// Where its files are, for as long as it runs.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder.0
     }
 
     fn describe(&self) -> Value {
@@ -90,9 +100,9 @@ impl Cluster {
             "folder": self.folder.0,
             "secret": first.map(|node| node.shared.secret.clone()),
             "admin_token": first.map(|node| node.shared.admin_token.clone()),
-            "regions": self.masters.iter().skip(1).map(region).collect::<Vec<_>>(),
-            "registry": { "license": LICENSE, "redis": self.masters[0].describe() },
-            "sentinels": self.sentinels.describe(),
+            "regions": self.stores.masters.iter().skip(1).map(region).collect::<Vec<_>>(),
+            "registry": { "license": LICENSE, "redis": self.stores.masters[0].describe() },
+            "sentinels": self.stores.describe_sentinels(),
         })
     }
 
@@ -103,14 +113,14 @@ impl Cluster {
     /// For people.
     fn words(&self) -> String {
         let mut words = String::new();
-        for master in &self.masters[1..] {
+        for master in &self.stores.masters[1..] {
             for node in self.nodes_of(&master.name) {
                 words += &format!("{:<18} {}  (process {})\n", node.name, node.url(), node.pid());
             }
             words += &format!("{:<18} {}\n", "  its Redis", master.describe());
         }
-        words += &format!("{REGISTRY:<18} {}\n", self.masters[0].describe());
-        words += &format!("{:<18} {}\n\nTo see it work:\n", "sentinels", self.sentinels.describe());
+        words += &format!("{REGISTRY:<18} {}\n", self.stores.masters[0].describe());
+        words += &format!("{:<18} {}\n\nTo see it work:\n", "sentinels", self.stores.describe_sentinels());
         let urls: Vec<String> =
             self.nodes.iter().map(|node| format!("--url {}={}", node.region, node.url())).collect();
         let secret = self.nodes.first().map_or("", |node| &node.shared.secret);
@@ -129,7 +139,9 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("pinwire-cluster-{}", std::process::id()));
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("pinwire-cluster-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
         Ok(Self(path))
     }
@@ -142,7 +154,8 @@ impl Drop for Folder {
     }
 }
 
-fn node_program(options: &Options) -> Result<PathBuf> {
+/// The node that clusters run.
+pub(crate) fn node_program(options: &Options) -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("PINWIRE_NODE") {
         return Ok(PathBuf::from(program));
     }
@@ -181,11 +194,6 @@ fn wait(is_ending: &AtomicBool, mut holds: impl FnMut() -> Result<bool>) -> Resu
 }
 
 #[expect(clippy::disallowed_methods, reason = "neither processes nor servers tell when they are ready")]
-fn nap() {
+pub(crate) fn nap() {
     std::thread::sleep(Duration::from_millis(20));
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,62 +1,72 @@
 //! Configurations and nodes.
 
 use super::options::Options;
+use super::port::free_port;
 use super::process::Process;
-use super::redis::Sentinels;
-use super::{LICENSE, REGISTRY, free_port};
-use anyhow::{Context, Result, bail};
+use super::site::Site;
+use super::{LICENSE, REGISTRY, Stores};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
 /// What all nodes have in common.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// Signs tokens.
-    pub(super) secret: String,
+    pub(crate) secret: String,
     /// For the admin API.
-    pub(super) admin_token: String,
+    pub(crate) admin_token: String,
 }
 
-/// A running node.
+/// A node: it runs, or was made to end.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) region: String,
-    pub(super) name: String,
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Node {
+    pub(crate) region: String,
+    pub(crate) name: String,
+    pub(crate) shared: Arc<Shared>,
+    place: Place,
     process: Process,
-    /// How it was started.
+    /// How it is started.
     command: Vec<String>,
+    log: PathBuf,
     /// What it said when it was ready.
     ready: Value,
 }
 
 /// Where a node is to be.
+#[derive(Clone, Debug)]
 struct Place {
     region: String,
     name: String,
+    site: Site,
     port: u16,
     peer_port: u16,
     admin_port: u16,
 }
 
 /// Starts all nodes, each when the one before it is ready.
-pub(super) fn start(
-    options: &Options,
-    program: &Path,
-    sentinels: &Sentinels,
-    folder: &Path,
-) -> Result<Vec<Node>> {
+pub(super) fn start(options: &Options, program: &Path, stores: &Stores, folder: &Path) -> Result<Vec<Node>> {
     let shared = Arc::new(write_secrets(folder)?);
     let places = places(options)?;
     let mut nodes = Vec::new();
     for place in &places {
         let config = folder.join(format!("{}.toml", place.name));
-        fs::write(&config, configuration(place, &places, options, sentinels))?;
-        nodes.push(start_one(place, program, &config, options, Arc::clone(&shared), folder)?);
+        fs::write(&config, configuration(place, &places, options, stores))?;
+        let mut command = vec![program.display().to_string()];
+        command.extend(["serve".to_owned(), "--json".to_owned(), "--config".to_owned()]);
+        command.push(config.display().to_string());
+        for setting in &options.settings {
+            command.extend(["--set".to_owned(), setting.clone()]);
+        }
+        let log = folder.join(format!("{}.log", place.name));
+        let (process, ready) = start_one(place, &command, &log)?;
+        let (region, name) = (place.region.clone(), place.name.clone());
+        let shared = Arc::clone(&shared);
+        nodes.push(Node { region, name, shared, place: place.clone(), process, command, log, ready });
     }
     Ok(nodes)
 }
@@ -68,6 +78,7 @@ fn places(options: &Options) -> Result<Vec<Place>> {
         for letter in ('a'..='z').take(options.nodes) {
             places.push(Place {
                 name: format!("{region}{letter}"),
+                site: options.site(&region),
                 region: region.clone(),
                 port: free_port()?,
                 peer_port: free_port()?,
@@ -96,27 +107,32 @@ fn write_secrets(folder: &Path) -> Result<Shared> {
     Ok(shared)
 }
 
-fn configuration(place: &Place, places: &[Place], options: &Options, sentinels: &Sentinels) -> String {
-    let Place { region, name, port, peer_port, admin_port } = place;
+fn configuration(place: &Place, places: &[Place], options: &Options, stores: &Stores) -> String {
+    let Place { region, name, site, port, peer_port, admin_port } = place;
     let wrong_region = if options.is_relay { "relay" } else { "redirect" };
-    let (session, registry) = (sentinels.url(region), sentinels.url(REGISTRY));
+    let (session, registry) = (stores.url(region), stores.url(REGISTRY));
+    let (host, public) = (&site.host, &site.public);
+    let listen: Vec<String> = site.hosts().iter().map(|host| format!("\"{host}:{port}\"")).collect();
+    let listen = listen.join(", ");
     let mut text = format!(
         "region = \"{region}\"\n\
-         listen = [\"127.0.0.1:{port}\"]\n\
-         public_url = \"ws://127.0.0.1:{port}\"\n\
+         listen = [{listen}]\n\
+         allow_plaintext = true\n\
+         public_url = \"ws://{public}:{port}\"\n\
          [tokens]\n\
          secret_file = \"secret\"\n\
          [address_limits]\n\
          enabled = false\n\
          [admin]\n\
-         listen = [\"127.0.0.1:{admin_port}\"]\n\
+         listen = [\"{host}:{admin_port}\"]\n\
+         allow_plaintext = true\n\
          token_file = \"admin.token\"\n\
          [cluster]\n\
          registry = \"redis\"\n\
          node = \"{name}\"\n\
          session = \"{session}\"\n\
          wrong_region = \"{wrong_region}\"\n\
-         peer_listen = \"127.0.0.1:{peer_port}\"\n\
+         peer_listen = \"{public}:{peer_port}\"\n\
          peer_secret_file = \"peer.secret\"\n\
          [cluster.registries]\n\
          {LICENSE} = \"{registry}\"\n"
@@ -124,27 +140,21 @@ fn configuration(place: &Place, places: &[Place], options: &Options, sentinels: 
     for region in options.region_names() {
         // There is nothing that spreads clients over the nodes of a region: its URL is that of its first node.
         let first = places.iter().find(|place| place.region == region);
-        let port = first.map_or(0, |place| place.port);
-        text += &format!("[[regions]]\nname = \"{region}\"\nurl = \"ws://127.0.0.1:{port}\"\n");
+        let url = first.map(Place::public_url).unwrap_or_default();
+        text += &format!("[[regions]]\nname = \"{region}\"\nurl = \"{url}\"\n");
     }
     text
 }
 
-fn start_one(
-    place: &Place,
-    program: &Path,
-    config: &Path,
-    options: &Options,
-    shared: Arc<Shared>,
-    folder: &Path,
-) -> Result<Node> {
-    let mut args = vec!["serve".to_owned(), "--json".to_owned(), "--config".to_owned()];
-    args.push(config.display().to_string());
-    for setting in &options.settings {
-        args.extend(["--set".to_owned(), setting.clone()]);
+impl Place {
+    fn public_url(&self) -> String {
+        format!("ws://{}:{}", self.site.public, self.port)
     }
-    let log = folder.join(format!("{}.log", place.name));
-    let mut process = Process::start(program, &args, &log, |command| {
+}
+
+/// The process, and what it says when it is ready.
+fn start_one(place: &Place, command: &[String], log: &Path) -> Result<(Process, Value)> {
+    let mut process = Process::start(&place.site.prefix, &command[0], &command[1..], log, |command| {
         command.stdout(Stdio::piped());
     })?;
     let mut line = String::new();
@@ -152,27 +162,70 @@ fn start_one(
         BufReader::new(stdout).read_line(&mut line)?;
     }
     if line.is_empty() {
-        let said = fs::read_to_string(&log).unwrap_or_default();
+        let said = fs::read_to_string(log).unwrap_or_default();
         bail!("{} ended before it was ready:\n{said}", place.name);
     }
     let ready = serde_json::from_str(&line).with_context(|| format!("{} said {line}", place.name))?;
-    let command = std::iter::once(program.display().to_string()).chain(args).collect();
-    Ok(Node { region: place.region.clone(), name: place.name.clone(), shared, process, command, ready })
+    Ok((process, ready))
 }
 
 impl Node {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// Where clients reach it.
-    pub(super) fn url(&self) -> &str {
-        self.ready["regions"][0]["ws_url"].as_str().unwrap_or_default()
+    pub(crate) fn url(&self) -> String {
+        self.place.public_url()
+    }
+
+    /// Where clients reach it that are near: the same, unless its region has a network of its own.
+    pub(crate) fn near_url(&self) -> String {
+        format!("ws://{}:{}", self.place.site.host, self.place.port)
+    }
+
+    /// Host and port of HTTP, as whoever is near reaches it.
+    pub(crate) fn http(&self) -> String {
+        format!("{}:{}", self.place.site.host, self.place.port)
+    }
+
+    /// Host and port of the admin API.
+    pub(crate) fn admin(&self) -> String {
+        format!("{}:{}", self.place.site.host, self.place.admin_port)
     }
 
     /// All are asked before one is awaited.
-    pub(super) fn ask_to_end(&mut self) {
+    pub(crate) fn ask_to_end(&mut self) {
         self.process.ask_to_end();
+    }
+
+    /// It has to end, and well, after [`Self::ask_to_end`].
+    pub(crate) fn end(&mut self) -> Result<()> {
+        self.process.wait_for_end();
+        let status = self.process.outcome()?.with_context(|| format!("{} does not end", self.name))?;
+        ensure!(status.success(), "{} ended with {status}", self.name);
+        Ok(())
+    }
+
+    /// Sends it a signal, by its name.
+    pub(crate) fn signal(&mut self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// Kills it, at once.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again, after it has ended: a new life of the same node.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        (self.process, self.ready) = start_one(&self.place, &self.command, &self.log)?;
+        Ok(())
+    }
+
+    /// What it logged, in all its lives.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// What it said, who it is, and how it is started again.

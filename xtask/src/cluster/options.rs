@@ -1,43 +1,67 @@
 //! What is asked for: `[--regions N] [--nodes N] [--relay] [--silence MS] [--set KEY=VALUE] [--debug] [--json] [-- COMMAND]`.
 
+use super::site::Site;
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Names that regions are given, in this order.
 const REGIONS: [&str; 6] =
     ["eu-central-1", "us-east-1", "ap-south-1", "us-west-2", "eu-west-1", "ap-northeast-1"];
 
-/// What is asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Options {
-    regions: usize,
-    /// In each region.
-    pub(super) nodes: usize,
-    /// Nodes carry sessions to other regions instead of redirecting.
-    pub(super) is_relay: bool,
-    /// A master that is silent for so long is replaced.
-    pub(super) silence: Duration,
-    /// Settings of all nodes, `KEY=VALUE`.
-    pub(super) settings: Vec<String>,
-    /// The nodes are those of a development build.
-    pub(super) is_debug: bool,
-    pub(super) is_json: bool,
-    /// Runs beside the cluster, which ends with it.
-    pub(super) command: Vec<String>,
+/// What keeps sessions and pins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Masters with a replica each, watched by sentinels.
+    Watched,
+    /// A server each, behind a [`Lane`](super::Lane) that can be made slow.
+    Lanes,
+    /// A server each.
+    Bare,
 }
 
-impl Options {
-    pub(super) fn parse(args: &[String]) -> Result<Self> {
-        let mut options = Self {
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    regions: usize,
+    /// In each region.
+    pub(crate) nodes: usize,
+    pub(crate) layout: Layout,
+    /// Where regions and the registry are that are not on loopback, by name.
+    pub(crate) sites: BTreeMap<String, Site>,
+    /// Nodes carry sessions to other regions instead of redirecting.
+    pub(crate) is_relay: bool,
+    /// A master that is silent for so long is replaced.
+    pub(crate) silence: Duration,
+    /// Settings of all nodes, `KEY=VALUE`.
+    pub(crate) settings: Vec<String>,
+    /// The nodes are those of a development build.
+    pub(crate) is_debug: bool,
+    pub(crate) is_json: bool,
+    /// Runs beside the cluster, which ends with it.
+    pub(crate) command: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
             regions: 2,
             nodes: 2,
+            layout: Layout::Watched,
+            sites: BTreeMap::new(),
             is_relay: false,
             silence: Duration::from_secs(2),
             settings: Vec::new(),
             is_debug: false,
             is_json: false,
             command: Vec::new(),
-        };
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn parse(args: &[String]) -> Result<Self> {
+        let mut options = Self::default();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -63,7 +87,12 @@ impl Options {
         Ok(options)
     }
 
-    pub(super) fn region_names(&self) -> Vec<String> {
+    /// Where a region is, or the registry.
+    pub(crate) fn site(&self, name: &str) -> Site {
+        self.sites.get(name).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn region_names(&self) -> Vec<String> {
         REGIONS[..self.regions].iter().map(|name| (*name).to_owned()).collect()
     }
 }

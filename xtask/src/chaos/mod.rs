@@ -1,0 +1,92 @@
+//! Things go wrong while clients write: nodes are killed and stopped, servers fail over, start again empty, become slow or cannot be
+//! reached. Real processes all of them, and the load generator checks every edit.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `options` | what is asked for, how large and how long it is |
+//! | `scenarios` | what goes wrong, one file each |
+//! | `rig` | a cluster with clients, and what has to hold when all is over |
+//! | `load` | the load generator, followed while it runs |
+//! | `http` | questions to nodes |
+//! | `flood` | many questions to nodes |
+//! | `network` | a region with a network of its own, that can be cut off |
+//! | `outcome` | what came of a scenario |
+//! | `page` | the same for `benches/results` |
+
+mod flood;
+mod http;
+mod load;
+mod network;
+mod options;
+mod outcome;
+mod page;
+mod rig;
+mod scenarios;
+
+use crate::cluster::{Options as ClusterOptions, node_program};
+use crate::shell::{cargo, run as run_command};
+use crate::tally::Tally;
+use crate::{pool, unit};
+use anyhow::Result;
+use options::{Options, Plan};
+use outcome::Outcome;
+use rig::{Programs, Rig};
+use scenarios::Scenario;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// Scenarios side by side: they mostly wait.
+const AT_ONCE: usize = 3;
+
+/// Runs scenarios, in a short form with few clients, or in a long one.
+pub(crate) fn run(args: &[String]) -> Result<Tally> {
+    let options = Options::parse(args)?;
+    let programs = Programs { node: node_program(&ClusterOptions::default())?, loadgen: loadgen_program()? };
+    let outcomes = Mutex::new(Vec::new());
+    let workers = if options.plan.is_long { 1 } else { AT_ONCE };
+    let tally = pool::in_parallel(options.scenarios.iter().copied(), workers, |scenario| {
+        let outcome = run_one(scenario, &options.plan, &programs);
+        let is_good = outcome.problems.is_empty();
+        if options.is_json {
+            println!("{}", outcome.json());
+        } else {
+            println!("{outcome}");
+        }
+        outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        let mut tally = Tally::default();
+        tally.record(is_good);
+        Ok(tally)
+    })?;
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if options.is_page {
+        outcomes
+            .sort_by_key(|outcome| scenarios::SCENARIOS.iter().position(|one| one.name == outcome.scenario));
+        println!("{}", page::write(&options, &outcomes)?.display());
+    }
+    Ok(tally)
+}
+
+fn run_one(scenario: &'static Scenario, plan: &Plan, programs: &Programs) -> Outcome {
+    match Rig::start(scenario, plan, programs) {
+        Ok(rig) => rig.outcome(scenario.run),
+        Err(error) => {
+            Outcome { scenario: scenario.name, problems: vec![format!("{error:#}")], ..Outcome::default() }
+        }
+    }
+}
+
+fn loadgen_program() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("PINWIRE_LOADGEN") {
+        return Ok(PathBuf::from(program));
+    }
+    run_command(&mut cargo([
+        "build",
+        "--release",
+        "--quiet",
+        "-p",
+        "pinwire-loadgen",
+        "--bin",
+        "pinwire-loadgen",
+    ]))?;
+    Ok(unit::release_binary("pinwire-loadgen"))
+}

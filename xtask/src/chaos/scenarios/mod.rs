@@ -1,0 +1,127 @@
+//! What goes wrong, one file each.
+
+mod failover;
+mod flood;
+mod kill;
+mod partition;
+mod race;
+mod restart;
+mod slow;
+mod stop;
+
+use super::rig::Rig;
+use crate::cluster::Layout;
+use anyhow::Result;
+use std::time::Duration;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    /// For pages.
+    pub(super) what: &'static str,
+    pub(super) layout: Layout,
+    /// A master that is silent for so long is replaced.
+    pub(super) silence: Duration,
+    /// The last region has a network of its own.
+    pub(super) is_split: bool,
+    pub(super) run: fn(&mut Rig) -> Result<()>,
+}
+
+const SOON: Duration = Duration::from_secs(1);
+/// Longer than a server takes to start again.
+const LATE: Duration = Duration::from_secs(10);
+
+const fn scenario(
+    name: &'static str,
+    layout: Layout,
+    silence: Duration,
+    run: fn(&mut Rig) -> Result<()>,
+    what: &'static str,
+) -> Scenario {
+    Scenario { name, what, layout, silence, is_split: false, run }
+}
+
+/// The longest first: they run side by side.
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        is_split: true,
+        ..scenario(
+            "partition",
+            Layout::Bare,
+            SOON,
+            partition::run,
+            "a region is cut off from the world (network namespaces), its clients go elsewhere, and it comes back",
+        )
+    },
+    scenario(
+        "stop",
+        Layout::Watched,
+        SOON,
+        stop::run,
+        "a node is stopped (SIGSTOP) for longer than its lease, and goes on",
+    ),
+    scenario(
+        "kill",
+        Layout::Watched,
+        SOON,
+        kill::run,
+        "a node of each region is killed (SIGKILL), and started again",
+    ),
+    scenario(
+        "session-failover",
+        Layout::Watched,
+        SOON,
+        failover::session,
+        "the master of a region's sessions is killed; then a node of that region",
+    ),
+    scenario(
+        "registry-failover",
+        Layout::Watched,
+        SOON,
+        failover::registry,
+        "the master of the registry is killed; then new documents are opened",
+    ),
+    scenario(
+        "session-restart",
+        Layout::Watched,
+        LATE,
+        restart::session,
+        "the server of a region's sessions starts again with nothing; then a node is killed",
+    ),
+    scenario(
+        "region-restart",
+        Layout::Watched,
+        LATE,
+        restart::region,
+        "all nodes of a region and the server of its sessions are killed, and start again with nothing",
+    ),
+    scenario(
+        "registry-restart",
+        Layout::Watched,
+        LATE,
+        restart::registry,
+        "the registry's server starts again with nothing",
+    ),
+    scenario(
+        "slow",
+        Layout::Lanes,
+        SOON,
+        slow::run,
+        "answers of the regions' servers, of the registry's, and of both arrive 500 ms later",
+    ),
+    scenario(
+        "flood",
+        Layout::Lanes,
+        SOON,
+        flood::run,
+        "every node is asked /discovery as fast as it goes, while the registry is 500 ms away",
+    ),
+    scenario(
+        "race",
+        Layout::Watched,
+        SOON,
+        race::run,
+        "all clients dial 4 nodes in 2 regions at once, ten to each idle document",
+    ),
+];
