@@ -12,6 +12,7 @@
 //! | [`statistics`] | medians and paired ratios |
 //! | [`fleet`] | many y-websocket clients on one thread |
 //! | [`peers`] | other Yjs servers, installed from npm |
+//! | [`region`] | two servers of a region over one Redis |
 //! | [`sides`] | what is held against each other: the node and its peers |
 //! | [`fleet`] | many clients on one thread |
 //! | [`crowd`] | many idle clients of one node, how they come and leave |
@@ -37,6 +38,7 @@ pub mod load;
 pub mod node;
 pub mod peers;
 pub mod procfs;
+pub mod region;
 pub mod report;
 pub mod roles;
 pub mod sides;

@@ -78,21 +78,47 @@ impl Measured {
 /// # Errors
 /// The run could not be done, or the server is gone.
 pub fn measure(scenario: &Scenario, time: Duration, pid: u32) -> Result<Measured> {
+    let read = measure_with(scenario, time, move || process_time(pid))?;
+    let cpu = read.after.saturating_sub(read.before);
+    Ok(Measured { results: read.results, cpu, received: read.received })
+}
+
+/// What came out, with what was read about the servers.
+#[derive(Debug)]
+pub struct Readings<T> {
+    /// All that the generator has to say.
+    pub results: Results,
+    /// As in [`Measured`].
+    pub received: u64,
+    /// Read when the load began to count.
+    pub before: T,
+    /// Read when it ended.
+    pub after: T,
+}
+
+/// The same, with anything that is to be read when the load begins to count, and when it ends.
+///
+/// # Errors
+/// The run could not be done, or a reading fails.
+pub fn measure_with<T: Send + 'static>(
+    scenario: &Scenario,
+    time: Duration,
+    read: impl Fn() -> Result<T> + Send + 'static,
+) -> Result<Readings<T>> {
     let mut scenario = scenario.clone();
     let core = *allowed_cores()?.last().context("no processor")?;
     scenario.generator.threads = 1;
     scenario.generator.cores = vec![core];
     let (keep, over) = channel();
     let meter = Meter {
-        pid,
+        begin: Mutex::new(Some((Box::new(read), over))),
         warm_up: scenario.warm_up,
         time,
         base: Instant::now(),
-        over: Mutex::new(Some(over)),
         reading: Mutex::new(None),
     };
     let results = run(&scenario, Seat::ALONE, &meter, &Unseen)?;
-    let (first, cpu) = meter.finish(keep)?;
+    let Counted { first, before, after } = meter.finish(keep)?;
     let counted = first..first + u32::try_from(time.as_secs())?;
     let received = results
         .intervals
@@ -100,25 +126,31 @@ pub fn measure(scenario: &Scenario, time: Duration, pid: u32) -> Result<Measured
         .filter(|interval| counted.contains(&interval.second))
         .map(|interval| interval.received)
         .sum();
-    Ok(Measured { results, cpu, received })
+    Ok(Readings { results, received, before, after })
 }
 
-/// The first second of the run that counts, and the server's processor time while it counts.
-type Counted = (u32, Duration);
+/// The first second of the run that counts, and what was read around what counts.
+struct Counted<T> {
+    first: u32,
+    before: T,
+    after: T,
+}
 
-/// Reads the server's processor time when the load begins to count, and when it ends.
-struct Meter {
-    pid: u32,
+/// Reads something, as often as it is called.
+type Reader<T> = Box<dyn Fn() -> Result<T> + Send>;
+
+/// Reads when the load begins to count, and when it ends.
+struct Meter<T> {
+    /// Taken once. The receiver ends the wait early where the run has failed.
+    begin: Mutex<Option<(Reader<T>, Receiver<()>)>>,
     warm_up: Duration,
     time: Duration,
     /// The run's seconds are counted from here.
     base: Instant,
-    /// Ends the wait early where the run has failed.
-    over: Mutex<Option<Receiver<()>>>,
-    reading: Mutex<Option<JoinHandle<Result<Counted>>>>,
+    reading: Mutex<Option<JoinHandle<Result<Counted<T>>>>>,
 }
 
-impl Conductor for Meter {
+impl<T: Send + 'static> Conductor for Meter<T> {
     fn base(&self) -> Instant {
         self.base
     }
@@ -128,21 +160,22 @@ impl Conductor for Meter {
         let whole = Duration::from_secs(self.base.elapsed().as_secs() + 1);
         let start = self.base + whole;
         let first = u32::try_from((whole + self.warm_up).as_secs())?;
-        let over = self.over.lock().ok().and_then(|mut over| over.take()).context("the load began twice")?;
-        let (pid, from, time) = (self.pid, start + self.warm_up, self.time);
+        let begin = self.begin.lock().ok().and_then(|mut begin| begin.take());
+        let (read, over) = begin.context("the load began twice")?;
+        let (from, time) = (start + self.warm_up, self.time);
         let handle = std::thread::spawn(move || {
             wait_until(from, &over)?;
-            let before = process_time(pid)?;
+            let before = read()?;
             wait_until(from + time, &over)?;
-            Ok((first, process_time(pid)?.saturating_sub(before)))
+            Ok(Counted { first, before, after: read()? })
         });
         *self.reading.lock().map_err(|_| anyhow!("the meter's lock"))? = Some(handle);
         Ok(Some(start))
     }
 }
 
-impl Meter {
-    fn finish(self, keep: Sender<()>) -> Result<Counted> {
+impl<T> Meter<T> {
+    fn finish(self, keep: Sender<()>) -> Result<Counted<T>> {
         let reading = self.reading.into_inner().ok().flatten().context("the load never began")?;
         let read = reading.join().map_err(|_| anyhow!("the meter panicked"))?;
         drop(keep);
@@ -158,7 +191,8 @@ fn wait_until(moment: Instant, over: &Receiver<()>) -> Result<()> {
 }
 
 /// Nobody looks on.
-struct Unseen;
+#[derive(Clone, Copy, Debug)]
+pub struct Unseen;
 
 impl Watch for Unseen {
     fn status(&self, _status: &Status) {}

@@ -11,12 +11,18 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use pinwire_node::Node;
 use pinwire_node::cli::DriverArg;
-use pinwire_node::config::{AddressLimits, Certificates, Config, DEFAULT_MAX_CONNECTIONS, Tls};
+use pinwire_node::config::{
+    AddressLimits, Certificates, Cluster, Config, DEFAULT_MAX_CONNECTIONS, License, RedisUrl, RegistryKind,
+    Tls,
+};
 use pinwire_node::log::{self, LogFormat};
 use pinwire_node::memory;
 use pinwire_token::{Key, KeySet};
 
 use crate::child::{Child, say_address, wait_for_end_of_stdin};
+
+/// The license region of nodes that have a Redis: the one that minted tokens name.
+const LICENSE: &str = "aws-eu-west-1";
 
 /// Roles of a measuring command other than measuring.
 #[derive(Debug, Subcommand)]
@@ -56,6 +62,12 @@ pub struct NodeArgs {
     /// Its key.
     #[arg(long)]
     pub key: Option<PathBuf>,
+    /// A Redis for pins and sessions: the node is one of several of its region
+    #[arg(long, requires = "name")]
+    pub redis: Option<String>,
+    /// Its name among them.
+    #[arg(long)]
+    pub name: Option<String>,
 }
 
 impl Default for NodeArgs {
@@ -70,6 +82,8 @@ impl Default for NodeArgs {
             rings: 1,
             certificate: None,
             key: None,
+            redis: None,
+            name: None,
         }
     }
 }
@@ -98,6 +112,16 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
         let certificates = Arc::new(certificates);
         config.tls =
             Some(Tls { listen: std::mem::take(&mut config.listen), certificates, handshakes_per_turn: 8 });
+    }
+    if let (Some(url), Some(name)) = (&args.redis, &args.name) {
+        let url = RedisUrl::from(url.as_str());
+        config.known_db_codes = vec![LICENSE.to_owned()];
+        config.cluster = Cluster {
+            registry: RegistryKind::Redis(vec![License { code: LICENSE.to_owned(), url: url.clone() }]),
+            node: name.clone(),
+            session: Some(url),
+            ..Cluster::alone()
+        };
     }
     let node = Node::start(config).context("the node cannot start")?;
     say_address(node.address())?;
@@ -133,6 +157,9 @@ impl NodeUnderTest {
         }
         if let (Some(certificate), Some(key)) = (&args.certificate, &args.key) {
             command.arg("--certificate").arg(certificate).arg("--key").arg(key);
+        }
+        if let (Some(url), Some(name)) = (&args.redis, &args.name) {
+            command.args(["--redis", url, "--name", name]);
         }
         Ok(Self(Child::start(&mut command)?))
     }

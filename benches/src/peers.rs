@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 /// What `npm ci` works from, and our own start scripts.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("package.json", include_str!("../peers/package.json")),
     ("package-lock.json", include_str!("../peers/package-lock.json")),
     (".npmrc", include_str!("../peers/.npmrc")),
     ("hocuspocus.js", include_str!("../peers/hocuspocus.js")),
+    ("hocuspocus-redis.js", include_str!("../peers/hocuspocus-redis.js")),
 ];
 /// Longest time until a server listens.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -100,7 +101,8 @@ impl Peers {
             format!("{package} {}", value["version"].as_str().unwrap_or("?"))
         };
         let packages =
-            ["@hocuspocus/server", "@y/websocket-server", "y-sweet", "yjs"].map(version).join(", ");
+            ["@hocuspocus/server", "@hocuspocus/extension-redis", "@y/websocket-server", "y-sweet", "yjs"];
+        let packages = packages.map(version).join(", ");
         let node = Command::new("node").arg("--version").output();
         let node =
             node.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into());
@@ -112,10 +114,9 @@ impl Peers {
     /// # Errors
     /// It does not start; the error has what it said.
     pub fn start(&self, peer: Peer) -> Result<PeerServer> {
-        // Free now; nobody else on this machine is in a hurry to take it.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         let number = port.to_string();
-        let mut command = match peer {
+        let command = match peer {
             Peer::Hocuspocus => node(&["hocuspocus.js", &number]),
             Peer::HocuspocusUnmerged => node(&["hocuspocus.js", &number, "false"]),
             Peer::YWebsocket => {
@@ -130,15 +131,34 @@ impl Peers {
                 command
             }
         };
-        let log = self.folder.join(format!("{peer:?}.log"));
+        self.spawn(command, port, &format!("{peer:?}"))
+    }
+
+    /// Starts one Hocuspocus of several that share documents by the Redis at a port of loopback.
+    ///
+    /// # Errors
+    /// It does not start; the error has what it said.
+    pub fn start_beside_others(&self, redis: u16, name: &str) -> Result<PeerServer> {
+        let port = free_port()?;
+        let command = node(&["hocuspocus-redis.js", &port.to_string(), &redis.to_string()]);
+        self.spawn(command, port, name)
+    }
+
+    fn spawn(&self, mut command: Command, port: u16, name: &str) -> Result<PeerServer> {
+        let log = self.folder.join(format!("{name}.log"));
         let output = fs::File::create(&log)?;
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = command.spawn().with_context(|| format!("{peer:?} cannot be started"))?;
+        let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server = PeerServer { child, address };
-        server.wait(&log).with_context(|| format!("{peer:?}"))?;
+        server.wait(&log).with_context(|| name.to_owned())?;
         Ok(server)
     }
+}
+
+/// Free now; nobody else on this machine is in a hurry to take it.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 fn node(arguments: &[&str]) -> Command {

@@ -54,7 +54,7 @@ impl Slots {
         if let Some(server) = self.known_owner(slot) {
             return Ok(server);
         }
-        self.look().await?;
+        Box::pin(self.look()).await?;
         self.known_owner(slot)
             .ok_or_else(|| Error::out_of_reach(format!("no server of the Cluster has slot {slot}")))
     }

@@ -12,7 +12,7 @@ use redis::aio::AsyncPushSender;
 use redis::{Cmd, Value};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::AbortHandle;
 
 /// A call is sent again so often at most, each time because it was not carried out.
@@ -138,12 +138,14 @@ impl Link {
 
     /// Runs a script. One round trip, two where the server has not seen the script yet.
     pub async fn run(&self, invocation: Invocation<'_>) -> Result<Value, Error> {
-        self.inner.bounded(self.inner.run(invocation)).await
+        let _permit = self.inner.permit()?;
+        self.inner.run(invocation).await
     }
 
     /// Sends a command to the server that has `key`.
     pub async fn call(&self, key: &[u8], command: &Cmd) -> Result<Value, Error> {
-        self.inner.bounded(self.inner.call(key, command)).await
+        let _permit = self.inner.permit()?;
+        self.inner.call(key, command).await
     }
 
     /// Publishes to a channel: to its shard in a Cluster.
@@ -201,12 +203,11 @@ impl Link {
 }
 
 impl Inner {
-    async fn bounded<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let Ok(_permit) = self.calls.try_acquire() else {
+    fn permit(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.calls.try_acquire().map_err(|_| {
             let reason = format!("{} calls to {} wait already", self.settings.calls_max, self.endpoint);
-            return Err(Error::out_of_reach(reason));
-        };
-        call.await
+            Error::out_of_reach(reason)
+        })
     }
 
     async fn run(self: &Arc<Self>, invocation: Invocation<'_>) -> Result<Value, Error> {
@@ -214,7 +215,7 @@ impl Inner {
         let key = invocation.first_key();
         match self.try_call(key, &invocation.by_sha(), deadline).await? {
             Some(value) => Ok(value),
-            None => match self.try_call(key, &invocation.by_source(), deadline).await? {
+            None => match Box::pin(self.try_call(key, &invocation.by_source(), deadline)).await? {
                 Some(value) => Ok(value),
                 None => Err(Error::Refused("the server does not keep scripts".into())),
             },
@@ -228,6 +229,9 @@ impl Inner {
     }
 
     /// `None`: the server has not seen the script.
+    ///
+    /// Every call has a future of its own, which is moved about: what is rare (connecting, looking for servers) is boxed where it
+    /// comes up, so that it is no part of it.
     async fn try_call(
         self: &Arc<Self>,
         key: &[u8],
@@ -252,19 +256,21 @@ impl Inner {
         for _ in 0..TRIES_MAX {
             let outcome = match &target {
                 Target::Owner => self.owner(key).await?.call(command, deadline).await,
-                Target::Moved(host) => self.server(host)?.call(command, deadline).await,
-                Target::Asked(host) => self.server(host)?.call_asking(command, deadline).await,
+                Target::Moved(host) => Box::pin(self.server(host)?.call(command, deadline)).await,
+                Target::Asked(host) => Box::pin(self.server(host)?.call_asking(command, deadline)).await,
             };
             target = match outcome {
                 Ok(value) => return Ok(Some(value)),
                 Err(Verdict::NoScript) => return Ok(None),
                 Err(Verdict::Moved(name, port)) => {
-                    self.look_again().await;
-                    Target::Moved(self.redirected(key, name, port).await)
+                    Box::pin(self.look_again()).await;
+                    Target::Moved(Box::pin(self.redirected(key, name, port)).await)
                 }
-                Err(Verdict::Ask(name, port)) => Target::Asked(self.redirected(key, name, port).await),
+                Err(Verdict::Ask(name, port)) => {
+                    Target::Asked(Box::pin(self.redirected(key, name, port)).await)
+                }
                 Err(Verdict::NotHere) => {
-                    self.leave(key).await;
+                    Box::pin(self.leave(key)).await;
                     if Instant::now() + TRY_EVERY >= deadline {
                         break;
                     }

@@ -52,7 +52,7 @@ impl Sentinels {
     pub(crate) async fn master(&self) -> Result<Arc<Server>, Error> {
         match self.master.load_full() {
             Some(master) => Ok(master),
-            None => self.look().await,
+            None => Box::pin(self.look()).await,
         }
     }
 

@@ -112,7 +112,7 @@ impl Server {
         if let Some(standing) = self.current() {
             return Ok(standing);
         }
-        match tokio::time::timeout_at(deadline.into(), self.connect()).await {
+        match tokio::time::timeout_at(deadline.into(), Box::pin(self.connect())).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Verdict::Failed(self.unreached("no connection in time"))),
         }

@@ -14,7 +14,7 @@ mod server;
 
 pub use cluster::ClusterRig;
 pub use sentinel::SentinelRig;
-pub use server::{Options, ServerRig};
+pub use server::{Options, ServerRig, command_at};
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! A master, two replicas and three sentinels.
 
-use super::server::{Options, ServerRig, link_to, try_command};
+use super::server::{Options, ServerRig, command_at, link_to};
 use super::{free_port, wait_until};
 use crate::Link;
 use std::fs;
@@ -80,7 +80,7 @@ impl SentinelRig {
     pub fn wait_for_other_master(&self, before: u16) {
         wait_until("another master", || {
             let port = self.named_port();
-            port != before && try_command(port, &["ROLE"]).is_some_and(|role| role.contains("master"))
+            port != before && command_at(port, &["ROLE"]).is_some_and(|role| role.contains("master"))
         });
     }
 }

@@ -96,7 +96,7 @@ impl ServerRig {
         let (port, child) = (self.port, &mut self.child);
         wait_until("a server answers", || {
             has_ended = child.try_wait().expect("the state of a child").is_some();
-            has_ended || try_command(port, &["PING"]).is_some_and(|answer| !answer.starts_with("-LOADING"))
+            has_ended || command_at(port, &["PING"]).is_some_and(|answer| !answer.starts_with("-LOADING"))
         });
         !has_ended
     }
@@ -134,7 +134,7 @@ impl ServerRig {
 
     /// Sends a command as the default user, and returns the raw answer (RESP2), as much as comes at once.
     pub fn command(&self, parts: &[&str]) -> String {
-        try_command(self.port, parts).unwrap_or_else(|| panic!("no answer to {parts:?}"))
+        command_at(self.port, parts).unwrap_or_else(|| panic!("no answer to {parts:?}"))
     }
 
     /// Ends it at once, as `kill -9` does.
@@ -190,8 +190,8 @@ fn spawn(program: &str, args: &[String]) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; {INSTALL}"))
 }
 
-/// One command over a connection of its own.
-pub(super) fn try_command(port: u16, parts: &[&str]) -> Option<String> {
+/// One command to the server at a port of loopback, over a connection of its own: the raw answer (RESP2). `None`: there is none.
+pub fn command_at(port: u16, parts: &[&str]) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     let mut request = format!("*{}\r\n", parts.len());

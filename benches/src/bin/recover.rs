@@ -1,0 +1,297 @@
+//! How long clients take to be redirected, and to be back when a node is killed: over a cluster of real processes, which
+//! `cargo xtask cluster -- cargo measure recover` starts.
+#![allow(clippy::print_stdout, reason = "a measuring command reports on stdout")]
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Parser;
+use pinwire_benches::load::Unseen;
+use pinwire_benches::report::{RESULTS, Report};
+use pinwire_engine::allowed_cores;
+use pinwire_loadgen::histogram::Histogram;
+use pinwire_loadgen::results::{Region, Results};
+use pinwire_loadgen::run::{Conductor, Seat, run};
+use pinwire_loadgen::scenario::presets::preset;
+use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Where `cargo xtask cluster` says what there is.
+const VARIABLE: &str = "PINWIRE_CLUSTER";
+/// What came last has this long to arrive everywhere.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Measures redirects and recoveries: `cargo xtask cluster -- cargo measure recover`
+#[derive(Parser, Debug)]
+#[command(name = "recover")]
+struct Args {
+    /// Documents
+    #[arg(long, default_value_t = 200)]
+    documents: u32,
+    /// Members of each, two of them writing; they dial the nodes of all regions in turn
+    #[arg(long, default_value_t = 8)]
+    members: u32,
+    /// Edits a second
+    #[arg(long, default_value_t = 400.0)]
+    rate: f64,
+    /// Kills (SIGKILL) of nodes, one after the other, in each run
+    #[arg(long, default_value_t = 4)]
+    kills: u32,
+    /// Seconds from one kill to the next
+    #[arg(long, default_value_t = 8)]
+    every: u64,
+    /// Seconds after which a killed node is started again
+    #[arg(long, default_value_t = 3)]
+    down: u64,
+    /// Where the result goes
+    #[arg(long, default_value = RESULTS)]
+    out: PathBuf,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug)]
+struct Node {
+    region: String,
+    name: String,
+    url: String,
+    pid: u32,
+    command: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let line = std::env::var(VARIABLE).with_context(|| {
+        format!("{VARIABLE} is not set; run `cargo xtask cluster -- cargo measure recover`")
+    })?;
+    let cluster: Value = serde_json::from_str(&line).context(VARIABLE)?;
+    let secret = cluster["secret"].as_str().context("the cluster's secret")?.to_owned();
+    let mut nodes = nodes(&cluster)?;
+    let mut report = Report::new("recover", "Redirects, and recoveries from the kill of a node");
+    report.paragraph(&format!(
+        "`cargo xtask cluster -- cargo measure recover`: {} nodes in regions of two, a Redis with a replica for each region and \
+         for the registry, three sentinels, and the clients, all on the processors above. {} documents of {} members, which dial \
+         the nodes of all regions in turn, so that half of them are sent to the other region; two members of each document \
+         write, {} edits a second in all. Every {} s another node is killed (SIGKILL), {} times, and started again after {} s. \
+         Clients redial after 100 ms, doubled to 2.5 s, the next URL where one does not answer.",
+        nodes.len(),
+        args.documents,
+        args.members,
+        args.rate,
+        args.every,
+        args.kills,
+        args.down
+    ));
+    let mut raw = Vec::new();
+    let mut started = Vec::new();
+    for dialect in [Dialect::YWebsocket, Dialect::Hocuspocus] {
+        let results = once(&args, dialect, &secret, &mut nodes, &mut started)?;
+        raw.push(write(&mut report, dialect, &results));
+    }
+    report.raw(&json!(raw));
+    println!("{}", report.text());
+    println!("{}", report.save(&args.out)?.display());
+    Ok(())
+}
+
+fn nodes(cluster: &Value) -> Result<Vec<Node>> {
+    let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
+    let mut nodes = Vec::new();
+    for region in cluster["regions"].as_array().context("regions")? {
+        for node in region["nodes"].as_array().context("nodes")? {
+            let command = node["command"].as_array().context("a node's command")?;
+            nodes.push(Node {
+                region: text(&region["region"])?,
+                name: text(&node["node"])?,
+                url: text(&node["ws_url"])?,
+                pid: u32::try_from(node["pid"].as_u64().context("a node's process")?)?,
+                command: command.iter().map(text).collect::<Result<_>>()?,
+            });
+        }
+    }
+    ensure!(nodes.len() > 1, "a cluster of one node has nobody to take over");
+    Ok(nodes)
+}
+
+fn once(
+    args: &Args,
+    dialect: Dialect,
+    secret: &str,
+    nodes: &mut Vec<Node>,
+    started: &mut Vec<Started>,
+) -> Result<Results> {
+    let time = Duration::from_secs(args.every * u64::from(args.kills + 1));
+    let mut scenario: Scenario = preset("document").context("the scenario `document`")?;
+    let Args { documents, members, rate, .. } = *args;
+    let (awareness_rate, awareness_bytes) = (0.0, 0);
+    scenario.kind =
+        Kind::Document { documents, members, writers: 2, edit_bytes: 1, awareness_rate, awareness_bytes };
+    let stages = vec![StagePlan { name: None, from: rate, to: rate, duration: time }];
+    scenario.load = Load::Open { stages, arrivals: Arrivals::Constant };
+    scenario.target.urls = nodes.iter().map(|node| format!("{}={}", node.region, node.url)).collect();
+    scenario.target.auth = Auth::Secret(secret.to_owned());
+    scenario.target.dialect = dialect;
+    scenario.clients.redial = true;
+    scenario.clients.timeout = DRAIN;
+    scenario.drain = DRAIN;
+    scenario.generator.threads = 1;
+    scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
+    let plan = Plan {
+        nodes: std::mem::take(nodes),
+        kills: args.kills,
+        every: Duration::from_secs(args.every),
+        down: Duration::from_secs(args.down),
+    };
+    let killer = Killer { base: Instant::now(), plan: Mutex::new(Some(plan)), thread: Mutex::new(None) };
+    let results = run(&scenario, Seat::ALONE, &killer, &Unseen)?;
+    let thread = killer.thread.into_inner().ok().flatten().context("nobody was killed")?;
+    let (left, ours) = thread.join().map_err(|_| anyhow!("the killer panicked"))??;
+    *nodes = left;
+    started.extend(ours);
+    Ok(results)
+}
+
+/// A node that this process has started again; it ends with its handle.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Plan {
+    nodes: Vec<Node>,
+    kills: u32,
+    every: Duration,
+    down: Duration,
+}
+
+type Killing = Result<(Vec<Node>, Vec<Started>)>;
+
+/// Kills nodes while the load runs.
+struct Killer {
+    base: Instant,
+    plan: Mutex<Option<Plan>>,
+    thread: Mutex<Option<JoinHandle<Killing>>>,
+}
+
+impl Conductor for Killer {
+    fn base(&self) -> Instant {
+        self.base
+    }
+
+    fn start(&self) -> Result<Option<Instant>> {
+        let plan = self.plan.lock().ok().and_then(|mut plan| plan.take()).context("the load began twice")?;
+        let handle = std::thread::spawn(move || plan.carry_out());
+        *self.thread.lock().map_err(|_| anyhow!("the killer's lock"))? = Some(handle);
+        Ok(Some(Instant::now()))
+    }
+}
+
+impl Plan {
+    /// From the last node on, so that a region's first one, where redirects lead, comes late.
+    fn carry_out(mut self) -> Killing {
+        let mut started: Vec<Started> = Vec::new();
+        for kill in 0..self.kills as usize {
+            pause(self.every.saturating_sub(if kill == 0 { Duration::ZERO } else { self.down }));
+            let count = self.nodes.len();
+            let node = &mut self.nodes[count - 1 - kill % count];
+            let status = Command::new("kill").args(["-9", &node.pid.to_string()]).status()?;
+            ensure!(status.success(), "{} cannot be killed", node.name);
+            pause(self.down);
+            let mut command = Command::new(&node.command[0]);
+            command.args(&node.command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = command.spawn().with_context(|| format!("{} does not start again", node.name))?;
+            node.pid = child.id();
+            started.push(Started(child));
+            let address = node.url.strip_prefix("ws://").context("a node without TLS")?.to_owned();
+            let asked = Instant::now();
+            while TcpStream::connect(&address).is_err() {
+                ensure!(asked.elapsed() < DRAIN, "{} does not listen again", node.name);
+                pause(Duration::from_millis(20));
+            }
+        }
+        Ok((self.nodes, started))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the plan is a schedule")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn write(report: &mut Report, dialect: Dialect, results: &Results) -> Value {
+    let name = match dialect {
+        Dialect::YWebsocket => "y-websocket",
+        Dialect::Hocuspocus => "Hocuspocus",
+    };
+    report.heading(name);
+    let Results { correctness, total, verdict, .. } = results;
+    report.paragraph(&format!(
+        "{} deliveries checked: {} lost, {} duplicated, {} diverged, {} acknowledged edits forgotten. {} edits sent, {} not \
+         (dropped). The generator's verdict: {:?}.",
+        correctness.checked,
+        correctness.lost,
+        correctness.duplicated,
+        correctness.diverged,
+        correctness.forgotten,
+        total.sent,
+        total.dropped,
+        verdict.level
+    ));
+    let times = |histogram: &Histogram| {
+        let at = |percentile: f64| format!("{:.1}", histogram.percentile(percentile) as f64 / 1e6);
+        [histogram.count().to_string(), at(50.0), at(99.0), format!("{:.1}", histogram.max() as f64 / 1e6)]
+    };
+    let row = |(name, region): (&String, &Region)| {
+        let mut row = vec![name.clone()];
+        row.extend(times(&region.redirect));
+        row.push(region.lost.to_string());
+        row.extend(times(&region.recover));
+        row
+    };
+    report.table(
+        &[
+            "region",
+            "redirected",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+            "connections lost",
+            "recovered",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+        ],
+        results.regions.iter().map(row),
+    );
+    let shape = |histogram: &Histogram| {
+        let at = |percentile: f64| (percentile.to_string(), json!(histogram.percentile(percentile)));
+        let ns: serde_json::Map<String, Value> =
+            [10.0, 50.0, 90.0, 99.0, 99.9, 100.0].map(at).into_iter().collect();
+        json!({ "count": histogram.count(), "ns_at_percentile": ns })
+    };
+    let region = |(name, region): (&String, &Region)| {
+        let (redirect, recover) = (shape(&region.redirect), shape(&region.recover));
+        (name.clone(), json!({ "lost": region.lost, "redirect": redirect, "recover": recover }))
+    };
+    let regions: serde_json::Map<String, Value> = results.regions.iter().map(region).collect();
+    json!({
+        "dialect": name,
+        "regions": regions,
+        "correctness": correctness,
+        "sent": total.sent,
+        "errors": total.errors,
+        "verdict": verdict,
+    })
+}
