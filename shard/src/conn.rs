@@ -314,11 +314,13 @@ pub(crate) enum Peer {
 }
 
 /// A socket of another thread that is a member here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RemotePeer {
     pub(crate) thread: u16,
     /// Its name there.
     pub(crate) session: RemoteSession,
+    /// The `sub` of its token.
+    pub(crate) subject: Subject,
     /// A delivery is under way to it; there is one at a time.
     pub(crate) awaits_credit: bool,
 }

@@ -14,6 +14,7 @@ use crate::mail::{Mail, RemoteSession};
 use crate::members::Opened;
 use crate::output::write_idle;
 use crate::shard::{Flow, Shard};
+use crate::subject::Subject;
 use crate::wheel::Tick;
 use foldhash::fast::FixedState;
 use pinwire_protocol::close::{Close, CloseCode};
@@ -494,7 +495,7 @@ impl Shard {
     fn join_later(&mut self, slot: Slot, index: usize, access: Access) {
         let thread = self.out.settings.thread;
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        let (app, serial) = (conn.app, conn.serial);
+        let (app, serial, subject) = (conn.app, conn.serial, conn.subject.clone());
         let limits = self.apps.limits(app);
         let Some(app) = self.apps.get(app).cloned() else { return };
         let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
@@ -505,7 +506,7 @@ impl Shard {
             hocuspocus.buffer(index, &frame);
         }
         let session = RemoteSession { conn: ConnRef { slot, serial }, key: hocuspocus.keys[index].id };
-        let join = RemoteJoin { thread, session, limits, access, is_ywebsocket: false, claim: None };
+        let join = RemoteJoin { thread, session, limits, subject, access, is_ywebsocket: false, claim: None };
         self.postpone(join, &document, &app);
     }
 
@@ -587,12 +588,13 @@ impl Shard {
             return Outcome::RateLimited(self.apps.limits(document.app).operations_per_minute.into());
         }
         let subject = match self.session_peer(session) {
-            Some(Peer::Local { slot, .. }) => self.out.conns.get(slot).map(|conn| conn.subject.to_string()),
-            _ => None,
+            Some(Peer::Local { slot, .. }) => self.out.conns.get(slot).map(|conn| &conn.subject),
+            Some(Peer::Remote(remote)) => self.out.remotes.get(remote).map(|remote| &remote.subject),
+            None => None,
         };
         let effect = Effect::Stateless {
             document: document.name.clone(),
-            subject: subject.unwrap_or_default().into(),
+            subject: subject.map(Subject::to_string).unwrap_or_default().into(),
             payload: payload.into(),
         };
         self.out.effects.push_back(effect);

@@ -149,7 +149,7 @@ impl Shard {
         let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
         let session = RemoteSession { conn: ConnRef { slot, serial: conn.serial }, key: 0 };
         conn.settled = true;
-        let app = conn.app;
+        let (app, subject) = (conn.app, conn.subject.clone());
         conn.cold_mut().relayed =
             Some(Relayed { owner: route.link, is_joined: false, under_way: UnderWay::default() });
         let limits = self.apps.limits(app);
@@ -159,6 +159,7 @@ impl Shard {
             document: document.into(),
             app,
             limits,
+            subject,
             access,
             is_ywebsocket: true,
             claim: Some(route.claim),
@@ -300,10 +301,11 @@ impl Shard {
             return self.ask_owner(session, None);
         }
         *reroutes = 0;
-        let Some(app) = self.out.conn_at(session.conn).map(|conn| conn.app) else { return };
+        let Some(conn) = self.out.conn_at(session.conn) else { return };
+        let (app, subject) = (conn.app, conn.subject.clone());
         let (thread, limits) = (self.out.settings.thread, self.apps.limits(app));
         let Some(app) = self.apps.get(app).cloned() else { return };
-        let join = RemoteJoin { thread, session, limits, access, is_ywebsocket: false, claim: None };
+        let join = RemoteJoin { thread, session, limits, subject, access, is_ywebsocket: false, claim: None };
         self.postpone(join, &name.name, &app);
     }
 
@@ -320,10 +322,12 @@ impl Shard {
         let Some(key) = self.remote_key(session) else { return };
         let KeyState::Joining { owner, access, .. } = key.state else { return };
         let Ok(document) = RawKey::parse(&key.raw).map(|key| key.name.into()) else { return };
-        let Some(app) = self.out.conn_at(session.conn).map(|conn| conn.app) else { return };
+        let Some(conn) = self.out.conn_at(session.conn) else { return };
+        let (app, subject) = (conn.app, conn.subject.clone());
         let limits = self.apps.limits(app);
         let Some(app) = self.apps.get(app).cloned() else { return };
-        let mail = Mail::Join { session, document, app, limits, access, is_ywebsocket: false, claim };
+        let mail =
+            Mail::Join { session, document, app, limits, subject, access, is_ywebsocket: false, claim };
         self.out.mail(owner, mail);
     }
 
