@@ -233,7 +233,8 @@ fn whoever_loses_its_connection_comes_back_with_what_it_wrote_meanwhile() {
 
 #[test]
 fn what_was_acknowledged_and_is_not_there_when_its_writer_comes_back_is_forgotten() {
-    let hocuspocus: Vec<&str> = EDITS.iter().chain(&["--redial", "--dialect", "hocuspocus"]).copied().collect();
+    let hocuspocus: Vec<&str> =
+        EDITS.iter().chain(&["--redial", "--dialect", "hocuspocus"]).copied().collect();
     let (code, results) = documents(Fault::Cut(200), &hocuspocus);
     assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
     let (code, results) = documents(Fault::Restart(900), &hocuspocus);

@@ -4,7 +4,7 @@ use crate::message::{Join, Message, SUBJECT_MAX, encode};
 use crate::{Apps, Fragments, LinkError, SESSIONS_MAX};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use pinwire_protocol::close::Close;
+use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_shard::{Body, Mail, Pinned, RemoteSession, Subject};
 use std::sync::Arc;
 
@@ -22,18 +22,21 @@ pub struct HomeEnd {
     last: u32,
     /// What the ends agreed to speak.
     version: u8,
+    /// The region of the other end.
+    region: Box<str>,
 }
 
 impl HomeEnd {
-    /// No session yet; `seed` decides hashing, `version` what the other end understands.
+    /// No session yet; `seed` decides hashing, `version` what the other end, a node of `region`, understands.
     #[must_use]
-    pub fn new(seed: u64, version: u8) -> Self {
+    pub fn new(seed: u64, version: u8, region: &str) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
             sessions: HashMap::with_hasher(hasher.clone()),
             numbers: HashMap::with_hasher(hasher),
             last: 0,
             version,
+            region: region.into(),
         }
     }
 
@@ -59,7 +62,11 @@ impl HomeEnd {
         answer: &mut dyn FnMut(u16, Mail),
     ) {
         let (session, message) = match mail {
-            Mail::Join { session, document, app, limits, subject, access, is_ywebsocket, claim } => {
+            Mail::Join { session, document, app, limits, subject, regions, access, is_ywebsocket, claim } => {
+                if regions.is_some_and(|regions| !regions.contains(&self.region)) {
+                    let close = Close::new(CloseCode::Forbidden, "region not allowed by the token");
+                    return answer(thread, Mail::Refused(session, close));
+                }
                 if self.sessions.len() >= SESSIONS_MAX {
                     return answer(thread, Mail::Refused(session, Close::try_again(FULL_RETRY_MS)));
                 }
@@ -214,21 +221,30 @@ mod tests {
         }
     }
 
-    /// What an owner's thread is told of a session of this subject, on a link of this version.
-    fn told(subject: &str, version: u8) -> Subject {
-        let apps = OneApp(Arc::new(App::new("tenant", "app")));
-        let (mut out, mut bytes, mut assembler) = (Fragments::default(), Vec::new(), Assembler::default());
-        let join = Mail::Join {
+    fn join(apps: &OneApp, subject: &str, regions: Option<Arc<[Box<str>]>>) -> Mail {
+        Mail::Join {
             session: RemoteSession { conn: ConnRef { slot: 1, serial: 1 }, key: 0 },
             document: "doc".into(),
             app: Arc::clone(&apps.0),
             limits: AppLimits::UNLIMITED,
             subject: Subject::from(subject),
+            regions,
             access: Access::ReadOnly,
             is_ywebsocket: true,
             claim: None,
-        };
-        HomeEnd::new(1, version).mail(0, join, &apps, &mut out, &mut |_, _| {});
+        }
+    }
+
+    fn one_app() -> OneApp {
+        OneApp(Arc::new(App::new("tenant", "app")))
+    }
+
+    /// What an owner's thread is told of a session of this subject, on a link of this version.
+    fn told(subject: &str, version: u8) -> Subject {
+        let apps = one_app();
+        let (mut out, mut bytes, mut assembler) = (Fragments::default(), Vec::new(), Assembler::default());
+        let join = join(&apps, subject, None);
+        HomeEnd::new(1, version, "there").mail(0, join, &apps, &mut out, &mut |_, _| {});
         out.fill(&mut bytes, usize::MAX);
         assembler.feed(&bytes);
         let message = assembler.next_message().expect("within the bounds").expect("whole");
@@ -240,6 +256,20 @@ mod tests {
         let message = decode(&message).expect("written by us");
         OwnerEnd::new(1).receive(message, &apps, &|_| 0, &mut out, &mut deliver).expect("a join");
         subjects.remove(0)
+    }
+
+    #[test]
+    fn a_token_that_is_not_for_the_region_of_the_document_is_refused_before_the_link() {
+        for (regions, is_taken) in [(vec!["here", "there"], true), (vec!["here"], false), (vec![], false)] {
+            let regions = regions.into_iter().map(Box::from).collect();
+            let (apps, mut out, mut answers) = (one_app(), Fragments::default(), Vec::new());
+            let mut home = HomeEnd::new(1, VERSION, "there");
+            home.mail(0, join(&apps, "", Some(regions)), &apps, &mut out, &mut |_, mail| answers.push(mail));
+            assert_eq!((home.len(), out.len() > 0), (usize::from(is_taken), is_taken));
+            let is_forbidden =
+                |mail: &Mail| matches!(mail, Mail::Refused(_, close) if close.code == CloseCode::Forbidden);
+            assert_eq!(answers.iter().filter(|mail| is_forbidden(mail)).count(), usize::from(!is_taken));
+        }
     }
 
     #[test]

@@ -132,6 +132,8 @@ impl OwnerEnd {
             app,
             limits,
             subject: Subject::from(subject.as_deref().unwrap_or_default()),
+            // Looked at by home.
+            regions: None,
             access,
             is_ywebsocket,
             claim: Some(claim),

@@ -318,7 +318,7 @@ impl Shard {
                     Flow::Hold
                 }
                 Err(close) if close.code == CloseCode::TryAgainLater && is_settled => {
-                    self.join_later(slot, index, access);
+                    self.join_later(slot, index, access, grant);
                     Flow::Continue
                 }
                 Err(close) if close.code == CloseCode::TryAgainLater => self.retry_later(slot),
@@ -336,7 +336,8 @@ impl Shard {
             return if is_awaited { Flow::Hold } else { self.move_to(slot, owner) };
         }
         let owner = route.map_or(owner, |route| route.link);
-        let joining = KeyState::Joining { owner, frames: Vec::new(), access, reroutes: 0 };
+        let grant = Arc::clone(grant);
+        let joining = KeyState::Joining { owner, frames: Vec::new(), access, reroutes: 0, grant };
         let frames = hocuspocus.settle(index, joining);
         for frame in frames {
             hocuspocus.buffer(index, &frame);
@@ -481,7 +482,7 @@ impl Shard {
         let Some(hocuspocus) = conn.hocuspocus_mut() else { return false };
         let index = hocuspocus.keys.iter().position(|known| &*known.raw == key.raw);
         let (Some(index), Ok(access)) = (index, access) else { return false };
-        self.join_later(slot, index, access);
+        self.join_later(slot, index, access, &grant);
         if !matches!(body, Body::Auth { .. })
             && let Some(hocuspocus) = self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut())
         {
@@ -492,7 +493,7 @@ impl Shard {
     }
 
     /// Has a key wait for its document as if that were another thread's, which is asked in a while.
-    fn join_later(&mut self, slot: Slot, index: usize, access: Access) {
+    fn join_later(&mut self, slot: Slot, index: usize, access: Access, grant: &Arc<Grant>) {
         let thread = self.out.settings.thread;
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
         let (app, serial, subject) = (conn.app, conn.serial, conn.subject.clone());
@@ -501,7 +502,8 @@ impl Shard {
         let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
         let Some(Ok(name)) = hocuspocus.keys.get(index).map(|key| wire::Key::parse(&key.raw)) else { return };
         let document: Box<str> = name.name.into();
-        let joining = KeyState::Joining { owner: thread, frames: Vec::new(), access, reroutes: 0 };
+        let grant = Arc::clone(grant);
+        let joining = KeyState::Joining { owner: thread, frames: Vec::new(), access, reroutes: 0, grant };
         for frame in hocuspocus.settle(index, joining) {
             hocuspocus.buffer(index, &frame);
         }

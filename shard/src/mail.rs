@@ -100,6 +100,8 @@ pub enum Mail {
         limits: AppLimits,
         /// The token's `sub`; empty without one.
         subject: Subject,
+        /// The token's `regions`: the document may be in no other.
+        regions: Option<Arc<[Box<str>]>>,
         /// How.
         access: Access,
         /// It speaks y-websocket. Frames are the same behind a key, but fewer, and nothing is acknowledged.

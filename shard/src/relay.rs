@@ -1,7 +1,7 @@
 //! Documents that another region has: how they are reached, and y-websocket connections whose session runs over a link. See
 //! [`Mail`](crate::Mail).
 
-use crate::conn::{Conn, KeyState, Phase, RELAYED, Relayed, UnderWay};
+use crate::conn::{Conn, Handshake, KeyState, Phase, RELAYED, Relayed, UnderWay};
 use crate::document::{RemoteJoin, State};
 use crate::effect::{ConnRef, DocumentName, DocumentRef, Slot};
 use crate::grant::Access;
@@ -150,8 +150,10 @@ impl Shard {
         let session = RemoteSession { conn: ConnRef { slot, serial: conn.serial }, key: 0 };
         conn.settled = true;
         let (app, subject) = (conn.app, conn.subject.clone());
-        conn.cold_mut().relayed =
-            Some(Relayed { owner: route.link, is_joined: false, under_way: UnderWay::default() });
+        let cold = conn.cold_mut();
+        cold.relayed = Some(Relayed { owner: route.link, is_joined: false, under_way: UnderWay::default() });
+        let Handshake::Judged(Ok(grant)) = &cold.handshake else { return Flow::Stop };
+        let regions = grant.regions.clone();
         let limits = self.apps.limits(app);
         let Some(app) = self.apps.get(app).cloned() else { return Flow::Stop };
         let mail = Mail::Join {
@@ -160,6 +162,7 @@ impl Shard {
             app,
             limits,
             subject,
+            regions,
             access,
             is_ywebsocket: true,
             claim: Some(route.claim),
@@ -320,14 +323,16 @@ impl Shard {
     /// Mails the Join of a Hocuspocus key to whom it waits for.
     pub(crate) fn ask_owner(&mut self, session: RemoteSession, claim: Option<Pinned>) {
         let Some(key) = self.remote_key(session) else { return };
-        let KeyState::Joining { owner, access, .. } = key.state else { return };
+        let KeyState::Joining { owner, access, grant, .. } = &key.state else { return };
+        let (owner, access, regions) = (*owner, *access, grant.regions.clone());
         let Ok(document) = RawKey::parse(&key.raw).map(|key| key.name.into()) else { return };
         let Some(conn) = self.out.conn_at(session.conn) else { return };
         let (app, subject) = (conn.app, conn.subject.clone());
         let limits = self.apps.limits(app);
         let Some(app) = self.apps.get(app).cloned() else { return };
+        let is_ywebsocket = false;
         let mail =
-            Mail::Join { session, document, app, limits, subject, access, is_ywebsocket: false, claim };
+            Mail::Join { session, document, app, limits, subject, regions, access, is_ywebsocket, claim };
         self.out.mail(owner, mail);
     }
 

@@ -20,7 +20,7 @@ impl Shard {
     /// A message from another thread's shard.
     pub fn mail(&mut self, from: u16, mail: Mail) {
         match mail {
-            Mail::Join { session, document, app, limits, subject, access, is_ywebsocket, claim } => {
+            Mail::Join { session, document, app, limits, subject, access, is_ywebsocket, claim, .. } => {
                 let join =
                     RemoteJoin { thread: from, session, limits, subject, access, is_ywebsocket, claim };
                 self.remote_join(&join, &document, &app);

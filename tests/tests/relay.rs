@@ -354,6 +354,7 @@ mod rules {
             app: Arc::clone(&node.app),
             limits: AppLimits::UNLIMITED,
             subject: Subject::from("somebody"),
+            regions: None,
             access: Access::ReadWrite,
             is_ywebsocket: true,
             claim: Some(claim),

@@ -175,8 +175,11 @@ async fn begin<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let is_dialler = !hello.is_empty();
     let (peer, version, behind) = prove(&mut stream, handshake, &hello).await?;
     let seed = random_u64()?;
-    let end =
-        if is_dialler { End::Home(HomeEnd::new(seed, version)) } else { End::Owner(OwnerEnd::new(seed)) };
+    let region = peer.split_once('/').map_or("", |(region, _)| region);
+    let end = match is_dialler {
+        true => End::Home(HomeEnd::new(seed, version, region)),
+        false => End::Owner(OwnerEnd::new(seed)),
+    };
     let link = hub.enter(&peer, end);
     let number = link.number;
     spawn_local(link::run(Rc::clone(hub), link, stream, behind));

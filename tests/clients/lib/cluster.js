@@ -26,7 +26,8 @@ const nodeOf = (folder, { node, ws_url: url, http_url: httpUrl, admin_url: admin
 
 /**
  * Starts `cargo xtask cluster` with `args`, by the program that PINWIRE_XTASK names. Resolves when all nodes are ready, with
- * `regions` by place: `{name, url, nodes, redis}`, each node with `url`, `httpUrl`, `adminUrl`, `signal(name)` and `log()`.
+ * `regions` by place: `{name, url, nodes, redis}`, each node with `url`, `httpUrl`, `adminUrl`, `signal(name)` and `log()`. Of Redis
+ * servers there are those that were masters at the start.
  */
 export async function startCluster(...args) {
   const { PINWIRE_XTASK: xtask, PINWIRE_NODE: program, PINWIRE_DRIVER: driver, PINWIRE_THREADS: threads } = process.env
@@ -48,11 +49,12 @@ export async function startCluster(...args) {
   const ready = JSON.parse(await withinPatience(firstLine, 'the cluster to be ready'))
   const regions = ready.regions.map(({ region, nodes, redis }) => {
     const all = nodes.map(node => nodeOf(ready.folder, node))
-    return { name: region, url: all[0].url, nodes: all, redis: { master: { signal: signalled(redis.master.pid) } } }
+    return { name: region, url: all[0].url, nodes: all, redis: { signal: signalled(redis.master.pid) } }
   })
   const token = execFileSync(program, ['token', 'mint', '--secret', ready.secret], { encoding: 'utf8' }).trim()
   return {
     regions,
+    registry: { signal: signalled(ready.registry.redis.master.pid) },
     token,
     tokens: minter({ secret: ready.secret, token }),
     /** What the admin API of a node answers. */

@@ -51,7 +51,7 @@ impl Link {
     fn new(number: u16) -> Self {
         Self {
             number,
-            home: HomeEnd::new(1, VERSION),
+            home: HomeEnd::new(1, VERSION, "there"),
             owner: OwnerEnd::new(1),
             to_owner: Way::default(),
             to_home: Way::default(),
