@@ -151,9 +151,10 @@ impl Shard {
         conn.settled = true;
         let (app, subject) = (conn.app, conn.subject.clone());
         let cold = conn.cold_mut();
-        cold.relayed = Some(Relayed { owner: route.link, is_joined: false, under_way: UnderWay::default() });
+        // It was admitted by this token.
         let Handshake::Judged(Ok(grant)) = &cold.handshake else { return Flow::Stop };
         let regions = grant.regions.clone();
+        cold.relayed = Some(Relayed { owner: route.link, is_joined: false, under_way: UnderWay::default() });
         let limits = self.apps.limits(app);
         let Some(app) = self.apps.get(app).cloned() else { return Flow::Stop };
         let mail = Mail::Join {

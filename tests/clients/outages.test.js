@@ -7,7 +7,7 @@ import { KINDS, clientPool, freshName, isHocuspocus } from './lib/client.js'
 import { startCluster } from './lib/cluster.js'
 import { introduce, oneOfEach, untilGone, writeAll } from './lib/company.js'
 import { contentOf, prng, randomEdit, runSeed, untilConverged } from './lib/edits.js'
-import { observe, until } from './lib/wait.js'
+import { observe, repeatedly, until } from './lib/wait.js'
 
 const LEASE_MS = 4_000
 const WRITE_EVERY_MS = 50
@@ -37,8 +37,7 @@ const acknowledged = members =>
 /** Has all members write at random until it is stopped. */
 function writing(members, seed) {
   const rngs = members.map((_, at) => prng(seed + at))
-  const timer = setInterval(() => members.forEach(({ doc }, at) => randomEdit(rngs[at], doc)), WRITE_EVERY_MS)
-  return () => clearInterval(timer)
+  return repeatedly(WRITE_EVERY_MS, () => members.forEach(({ doc }, at) => randomEdit(rngs[at], doc)))
 }
 
 test('clients on two nodes of a region see the edits and the awareness of each other', async t => {

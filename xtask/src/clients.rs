@@ -47,7 +47,13 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
         // The first, for they take longest.
         let driver = selection.drivers.first().cloned().unwrap_or_default();
         let threads = selection.threads.last().cloned().unwrap_or_default();
-        runs.push(Run { name: "clients-cluster".to_owned(), driver, threads, files: of_clusters, certificates: None });
+        runs.push(Run {
+            name: "clients-cluster".to_owned(),
+            driver,
+            threads,
+            files: of_clusters,
+            certificates: None,
+        });
     }
     for driver in &selection.drivers {
         for threads in &selection.threads {
