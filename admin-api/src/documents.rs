@@ -92,7 +92,7 @@ pub struct DocumentDetail {
 /// A member of a document: one session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Member {
-    /// Its connection's id; missing where that has just gone, or its thread did not answer.
+    /// Its connection's id; missing where that has just gone, its thread did not answer, or it is on a node of another region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
     /// Its token's `sub`.
@@ -106,6 +106,7 @@ pub struct Member {
     pub since: Option<String>,
     /// Its edits are dropped.
     pub is_read_only: bool,
-    /// The data thread that has its socket.
-    pub thread: u16,
+    /// The data thread that has its socket; missing where that is on a node of another region, which carries the session here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<u16>,
 }

@@ -144,7 +144,7 @@ fn documents() {
         dialect: Dialect::YWebsocket,
         since: Some(text(AT)),
         is_read_only: true,
-        thread: 1,
+        thread: Some(1),
     };
     let unknown = Member {
         connection: None,
@@ -152,7 +152,7 @@ fn documents() {
         dialect: Dialect::Hocuspocus,
         since: None,
         is_read_only: false,
-        thread: 0,
+        thread: None,
     };
     let detail = DocumentDetail {
         document: document(DocumentState::Live),

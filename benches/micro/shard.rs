@@ -59,6 +59,7 @@ impl Node {
             app: Arc::new(App::new("acme", "notes")),
             limits: AppLimits::UNLIMITED,
             subject: "ann".into(),
+            regions: None,
             expires: None,
             policy: Box::new(Anything),
         };

@@ -260,6 +260,23 @@ fn a_connection_on_which_nothing_comes_is_given_up() {
 }
 
 #[test]
+fn what_was_acknowledged_and_is_not_there_when_its_writer_comes_back_is_forgotten() {
+    let hocuspocus: Vec<&str> =
+        EDITS.iter().chain(&["--redial", "--dialect", "hocuspocus"]).copied().collect();
+    let (code, results) = documents(Fault::Cut(200), &hocuspocus);
+    assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    let (code, results) = documents(Fault::Restart(900), &hocuspocus);
+    let found = &results.correctness;
+    // Writers send again what the server has not, so that nobody lacks anything in the end.
+    assert_eq!((code, found.lost, found.diverged, found.converged), (99, 0, 0, 15), "{found:?}");
+    assert!(found.forgotten > 0, "{found:?}");
+    assert!(found.examples[0].contains("were acknowledged"), "{:?}", found.examples);
+    // Of y-websocket nothing is acknowledged, so that nothing can be forgotten.
+    let (code, results) = documents(Fault::Restart(900), &[&EDITS[..], &["--redial"]].concat());
+    assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+}
+
+#[test]
 fn every_other_scenario_runs_to_its_end_without_a_fault() {
     let runs: [&[&str]; 7] = [
         &["connect", "-c", "50", "--rate", "200", "-d", "1s", "--warm-up", "0s"],

@@ -25,7 +25,7 @@ use aws_lc_rs::hmac;
 use std::fmt;
 
 /// The highest version of messages that is spoken here.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The lowest that is understood.
 const VERSION_MIN: u8 = 1;
 /// Bytes of a secret at least.
@@ -288,8 +288,8 @@ mod tests {
                     break;
                 }
             }
-            assert_eq!(of_b.map(|found| (found.0, found.1)), Some(("a/1".to_owned(), 1)));
-            assert_eq!(of_a, Some(("b/1".to_owned(), 1, b"later".to_vec())), "cut after {cut}");
+            assert_eq!(of_b.map(|found| (found.0, found.1)), Some(("a/1".to_owned(), VERSION)));
+            assert_eq!(of_a, Some(("b/1".to_owned(), VERSION, b"later".to_vec())), "cut after {cut}");
         }
     }
 
@@ -366,6 +366,6 @@ mod tests {
         let newer = listener(1, 8).feed(&hello(9, "a/1", &[0; 32])).expect("a newer node");
         assert_eq!(newer.send[MAGIC.len()], VERSION, "the lower version is spoken");
         let (mut a, _) = dialer(1, 7);
-        assert_eq!(a.feed(&hello(2, "b/1", &[0; 32])).err(), Some(HandshakeError::Version(2)));
+        assert_eq!(a.feed(&hello(9, "b/1", &[0; 32])).err(), Some(HandshakeError::Version(9)));
     }
 }

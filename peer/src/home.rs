@@ -1,15 +1,18 @@
 //! The end of a link whose node has the sockets.
 
-use crate::message::{Join, Message, encode};
+use crate::message::{Join, Message, SUBJECT_MAX, encode};
 use crate::{Apps, Fragments, LinkError, SESSIONS_MAX};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use pinwire_protocol::close::Close;
-use pinwire_shard::{Body, Mail, Pinned, RemoteSession};
+use pinwire_protocol::close::{Close, CloseCode};
+use pinwire_shard::{Body, Mail, Pinned, RemoteSession, Subject};
 use std::sync::Arc;
 
 /// What a session beyond the bound of a link is told to wait, in milliseconds.
 const FULL_RETRY_MS: u64 = 5_000;
+
+/// The first version that knows of subjects.
+const SUBJECT_SINCE: u8 = 2;
 
 /// Gives sessions of this node's sockets their numbers on one link. Each is a stream of its own.
 #[derive(Debug)]
@@ -17,17 +20,23 @@ pub struct HomeEnd {
     sessions: HashMap<u32, (u16, RemoteSession), FixedState>,
     numbers: HashMap<RemoteSession, u32, FixedState>,
     last: u32,
+    /// What the ends agreed to speak.
+    version: u8,
+    /// The region of the other end.
+    region: Box<str>,
 }
 
 impl HomeEnd {
-    /// No session yet; `seed` decides hashing.
+    /// No session yet; `seed` decides hashing, `version` what the other end, a node of `region`, understands.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, version: u8, region: &str) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
             sessions: HashMap::with_hasher(hasher.clone()),
             numbers: HashMap::with_hasher(hasher),
             last: 0,
+            version,
+            region: region.into(),
         }
     }
 
@@ -53,7 +62,11 @@ impl HomeEnd {
         answer: &mut dyn FnMut(u16, Mail),
     ) {
         let (session, message) = match mail {
-            Mail::Join { session, document, app, limits, access, is_ywebsocket, claim } => {
+            Mail::Join { session, document, app, limits, subject, regions, access, is_ywebsocket, claim } => {
+                if regions.is_some_and(|regions| !regions.contains(&self.region)) {
+                    let close = Close::new(CloseCode::Forbidden, "region not allowed by the token");
+                    return answer(thread, Mail::Refused(session, close));
+                }
                 if self.sessions.len() >= SESSIONS_MAX {
                     return answer(thread, Mail::Refused(session, Close::try_again(FULL_RETRY_MS)));
                 }
@@ -65,6 +78,7 @@ impl HomeEnd {
                     document,
                     claim: claim.unwrap_or(Pinned { epoch: 0, nonce: 0 }),
                     limits,
+                    subject: self.subject(&subject),
                     access,
                     is_ywebsocket,
                 };
@@ -89,6 +103,15 @@ impl HomeEnd {
         if matches!(message, Message::Leave(_)) {
             self.forget(number);
         }
+    }
+
+    /// What the other end is told of whose token it is.
+    fn subject(&self, subject: &Subject) -> Option<Box<str>> {
+        if subject.is_empty() || self.version < SUBJECT_SINCE {
+            return None;
+        }
+        let subject = subject.to_string();
+        Some(subject[..subject.floor_char_boundary(SUBJECT_MAX)].into())
     }
 
     /// 0 if it has none: what is about it is dropped.
@@ -176,5 +199,86 @@ impl HomeEnd {
         for (thread, to) in of_threads {
             deliver(thread, Mail::Deliver { to, bodies: Arc::clone(bodies), wants_credit });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::decode;
+    use crate::{Assembler, OwnerEnd, VERSION};
+    use pinwire_shard::{Access, App, AppLimits, ConnRef};
+
+    struct OneApp(Arc<App>);
+
+    impl Apps for OneApp {
+        fn license(&self, _app: &App) -> Arc<str> {
+            "here".into()
+        }
+
+        fn enter(&self, _tenant: &str, _app: &str, _license: &str) -> Option<Arc<App>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
+    fn join(apps: &OneApp, subject: &str, regions: Option<Arc<[Box<str>]>>) -> Mail {
+        Mail::Join {
+            session: RemoteSession { conn: ConnRef { slot: 1, serial: 1 }, key: 0 },
+            document: "doc".into(),
+            app: Arc::clone(&apps.0),
+            limits: AppLimits::UNLIMITED,
+            subject: Subject::from(subject),
+            regions,
+            access: Access::ReadOnly,
+            is_ywebsocket: true,
+            claim: None,
+        }
+    }
+
+    fn one_app() -> OneApp {
+        OneApp(Arc::new(App::new("tenant", "app")))
+    }
+
+    /// What an owner's thread is told of a session of this subject, on a link of this version.
+    fn told(subject: &str, version: u8) -> Subject {
+        let apps = one_app();
+        let (mut out, mut bytes, mut assembler) = (Fragments::default(), Vec::new(), Assembler::default());
+        let join = join(&apps, subject, None);
+        HomeEnd::new(1, version, "there").mail(0, join, &apps, &mut out, &mut |_, _| {});
+        out.fill(&mut bytes, usize::MAX);
+        assembler.feed(&bytes);
+        let message = assembler.next_message().expect("within the bounds").expect("whole");
+        let mut subjects = Vec::new();
+        let mut deliver = |_, mail| match mail {
+            Mail::Join { subject, .. } => subjects.push(subject),
+            other => panic!("{other:?}"),
+        };
+        let message = decode(&message).expect("written by us");
+        OwnerEnd::new(1).receive(message, &apps, &|_| 0, &mut out, &mut deliver).expect("a join");
+        subjects.remove(0)
+    }
+
+    #[test]
+    fn a_token_that_is_not_for_the_region_of_the_document_is_refused_before_the_link() {
+        for (regions, is_taken) in [(vec!["here", "there"], true), (vec!["here"], false), (vec![], false)] {
+            let regions = regions.into_iter().map(Box::from).collect();
+            let (apps, mut out, mut answers) = (one_app(), Fragments::default(), Vec::new());
+            let mut home = HomeEnd::new(1, VERSION, "there");
+            home.mail(0, join(&apps, "", Some(regions)), &apps, &mut out, &mut |_, mail| answers.push(mail));
+            assert_eq!((home.len(), out.len() > 0), (usize::from(is_taken), is_taken));
+            let is_forbidden =
+                |mail: &Mail| matches!(mail, Mail::Refused(_, close) if close.code == CloseCode::Forbidden);
+            assert_eq!(answers.iter().filter(|mail| is_forbidden(mail)).count(), usize::from(!is_taken));
+        }
+    }
+
+    #[test]
+    fn an_owner_is_told_whose_session_it_is_unless_it_is_too_old_to_understand() {
+        let longest = "\u{df}".repeat(SUBJECT_MAX);
+        for subject in ["", "ann", "0192f3a4-5b6c-7d8e-9f00-a1b2c3d4e5f6"] {
+            assert_eq!(told(subject, VERSION), Subject::from(subject));
+            assert_eq!(told(subject, 1), Subject::default());
+        }
+        assert_eq!(told(&longest, VERSION).to_string().len(), SUBJECT_MAX, "cut, and the link goes on");
     }
 }

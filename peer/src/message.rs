@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | 1 | ping: a stamp of eight bytes | both |
 //! | 2 | pong: the stamp | both |
-//! | 16 | join: session, flags (1 read-only, 2 y-websocket), tenant, app, license region, document, claim (epoch and nonce, eight bytes each), four limits | home |
+//! | 16 | join: session, flags (1 read-only, 2 y-websocket, 4 with a subject), tenant, app, license region, document, claim (epoch and nonce, eight bytes each), four limits, the subject | home |
 //! | 17 | frame: session, the frame without its key | home |
 //! | 18 | access: session, flags | home |
 //! | 19 | credit: session | home |
@@ -16,7 +16,7 @@
 //! | 36 | close: session, close code, reason | owner |
 //!
 //! 48 to 63 are kept for handing documents over. A kind that is not known cuts the link: which kinds there are follows from the
-//! version that the ends agreed on.
+//! version that the ends agreed on. Version 1 knows no subjects.
 
 use crate::LinkError;
 use pinwire_protocol::close::{Close, CloseCode, MAX_REASON};
@@ -27,11 +27,14 @@ use std::sync::Arc;
 
 /// Bytes of a tenant's, an app's, a license region's or a document's name.
 const NAME_MAX: usize = 1024;
+/// Bytes of a subject at most: those of a whole token.
+pub(crate) const SUBJECT_MAX: usize = 8 << 10;
 /// Frames from this size on are shared between the sockets that get them.
 const SHARED_MIN: usize = 16 << 10;
 
 const READ_ONLY: u64 = 1;
 const Y_WEBSOCKET: u64 = 2;
+const WITH_SUBJECT: u64 = 4;
 const WANTS_CREDIT: u64 = 1;
 
 /// Something told over a link. Sessions have numbers, which home gives.
@@ -87,6 +90,8 @@ pub struct Join {
     pub claim: Pinned,
     /// What the token allows the app.
     pub limits: AppLimits,
+    /// The token's `sub`, if it has one that the other end is told.
+    pub subject: Option<Box<str>>,
     /// How.
     pub access: Access,
     /// It speaks y-websocket.
@@ -147,7 +152,8 @@ fn flags(access: Access, is_ywebsocket: bool) -> u64 {
 
 fn encode_join(join: &Join, out: &mut Vec<u8>) {
     head(out, 16, join.session);
-    write_var_uint(out, flags(join.access, join.is_ywebsocket));
+    let with_subject = if join.subject.is_some() { WITH_SUBJECT } else { 0 };
+    write_var_uint(out, flags(join.access, join.is_ywebsocket) | with_subject);
     for name in [&join.tenant, &join.app, &join.license, &join.document] {
         write_var_string(out, name);
     }
@@ -157,6 +163,9 @@ fn encode_join(join: &Join, out: &mut Vec<u8>) {
         join.limits;
     for limit in [max_connections, max_documents, max_users_per_document, operations_per_minute] {
         write_var_uint(out, limit.into());
+    }
+    if let Some(subject) = &join.subject {
+        write_var_string(out, subject);
     }
 }
 
@@ -214,8 +223,12 @@ fn eight(reader: &mut Reader<'_>) -> Result<u64, LinkError> {
 }
 
 fn name(reader: &mut Reader<'_>) -> Result<Box<str>, LinkError> {
-    let name = reader.var_string()?;
-    if name.len() > NAME_MAX { Err(LinkError::TooMuch("a name")) } else { Ok(name.into()) }
+    text(reader, NAME_MAX, "a name")
+}
+
+fn text(reader: &mut Reader<'_>, max: usize, what: &'static str) -> Result<Box<str>, LinkError> {
+    let text = reader.var_string()?;
+    if text.len() > max { Err(LinkError::TooMuch(what)) } else { Ok(text.into()) }
 }
 
 fn access(reader: &mut Reader<'_>) -> Result<Access, LinkError> {
@@ -246,7 +259,7 @@ fn close(reader: &mut Reader<'_>) -> Result<Close, LinkError> {
 
 fn decode_join(reader: &mut Reader<'_>) -> Result<Join, LinkError> {
     let session = number(reader)?;
-    let flags = read_flags(reader, READ_ONLY | Y_WEBSOCKET)?;
+    let flags = read_flags(reader, READ_ONLY | Y_WEBSOCKET | WITH_SUBJECT)?;
     Ok(Join {
         session,
         tenant: name(reader)?,
@@ -259,6 +272,10 @@ fn decode_join(reader: &mut Reader<'_>) -> Result<Join, LinkError> {
             max_documents: number(reader)?,
             max_users_per_document: number(reader)?,
             operations_per_minute: number(reader)?,
+        },
+        subject: match flags & WITH_SUBJECT {
+            0 => None,
+            _ => Some(text(reader, SUBJECT_MAX, "a subject")?),
         },
         access: access_of(flags),
         is_ywebsocket: flags & Y_WEBSOCKET != 0,
@@ -304,9 +321,17 @@ mod tests {
     }
 
     fn joins() -> impl Strategy<Value = Message> {
-        let names = ("[a-z]{1,9}", "[a-z]{1,9}", "[a-z-]{0,9}", "[a-zA-Z0-9_-]{1,255}");
+        let names =
+            ("[a-z]{1,9}", "[a-z]{1,9}", "[a-z-]{0,9}", "[a-zA-Z0-9_-]{1,255}", prop::option::of(".{0,40}"));
         (any::<u32>(), names, any::<[u64; 2]>(), any::<[u32; 4]>(), accesses(), any::<bool>()).prop_map(
-            |(session, (tenant, app, license, document), [epoch, nonce], limits, access, is_ywebsocket)| {
+            |(
+                session,
+                (tenant, app, license, document, subject),
+                [epoch, nonce],
+                limits,
+                access,
+                is_ywebsocket,
+            )| {
                 let [max_connections, max_documents, max_users_per_document, operations_per_minute] = limits;
                 Message::Join(Box::new(Join {
                     session,
@@ -321,6 +346,7 @@ mod tests {
                         max_users_per_document,
                         operations_per_minute,
                     },
+                    subject: subject.map(Into::into),
                     access,
                     is_ywebsocket,
                 }))

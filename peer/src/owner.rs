@@ -5,7 +5,7 @@ use crate::{Apps, Fragments, LinkError, MESSAGE_MAX, SESSIONS_MAX};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use pinwire_protocol::close::{Close, CloseCode};
-use pinwire_shard::{Body, ConnRef, DocumentName, Mail, RemoteSession};
+use pinwire_shard::{Body, ConnRef, DocumentName, Mail, RemoteSession, Subject};
 
 /// Room for what a message has besides its frames.
 const AROUND: usize = 1 << 20;
@@ -106,7 +106,8 @@ impl OwnerEnd {
         out: &mut Fragments,
         deliver: &mut dyn FnMut(u16, Mail),
     ) -> Result<(), LinkError> {
-        let Join { session, tenant, app, license, document, claim, limits, access, is_ywebsocket } = join;
+        let Join { session, tenant, app, license, document, claim, limits, subject, access, is_ywebsocket } =
+            join;
         if session == 0 {
             return Err(LinkError::TooMuch("a session that is called 0"));
         }
@@ -130,6 +131,9 @@ impl OwnerEnd {
             document,
             app,
             limits,
+            subject: Subject::from(subject.as_deref().unwrap_or_default()),
+            // Looked at by home.
+            regions: None,
             access,
             is_ywebsocket,
             claim: Some(claim),

@@ -10,7 +10,7 @@
 
 use crate::apps::AppId;
 use crate::expiry::Life;
-use crate::grant::{Access, Verdict};
+use crate::grant::{Access, Grant, Verdict};
 use crate::inspect::ConnId;
 use crate::limits::{UNDER_WAY_BYTES_MAX, UNDER_WAY_MAX};
 use crate::mail::RemoteSession;
@@ -174,8 +174,8 @@ pub(crate) enum KeyState {
     Waiting { since: Tick, frames: Vec<Box<[u8]>> },
     /// A member of a document of this thread: its session.
     Joined(u32),
-    /// Another thread was asked; and how often the document was looked for anew.
-    Joining { owner: u16, frames: Vec<Box<[u8]>>, access: Access, reroutes: u8 },
+    /// Another thread was asked, for this token; and how often the document was looked for anew.
+    Joining { owner: u16, frames: Vec<Box<[u8]>>, access: Access, reroutes: u8, grant: Arc<Grant> },
     /// A member of a document of another thread, which has so much of its frames still to handle.
     Remote { owner: u16, under_way: UnderWay },
     /// Refused or left; Auth may come again.
@@ -316,11 +316,13 @@ pub(crate) enum Peer {
 }
 
 /// A socket of another thread that is a member here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RemotePeer {
     pub(crate) thread: u16,
     /// Its name there.
     pub(crate) session: RemoteSession,
+    /// The `sub` of its token.
+    pub(crate) subject: Subject,
     /// A delivery is under way to it; there is one at a time.
     pub(crate) awaits_credit: bool,
 }

@@ -18,6 +18,8 @@ pub struct Grant {
     pub limits: AppLimits,
     /// `sub`.
     pub subject: Box<str>,
+    /// `regions`: where it may be used; everywhere without.
+    pub regions: Option<Arc<[Box<str>]>>,
     /// Until when it is good, in Unix seconds: `exp`, and what clocks may differ by.
     pub expires: Option<u64>,
     /// Which documents, from which origins, and how.

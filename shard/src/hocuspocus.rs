@@ -14,6 +14,7 @@ use crate::mail::{Mail, RemoteSession};
 use crate::members::Opened;
 use crate::output::write_idle;
 use crate::shard::{Flow, Shard};
+use crate::subject::Subject;
 use crate::wheel::Tick;
 use foldhash::fast::FixedState;
 use pinwire_protocol::close::{Close, CloseCode};
@@ -317,7 +318,7 @@ impl Shard {
                     Flow::Hold
                 }
                 Err(close) if close.code == CloseCode::TryAgainLater && is_settled => {
-                    self.join_later(slot, index, access);
+                    self.join_later(slot, index, access, grant);
                     Flow::Continue
                 }
                 Err(close) if close.code == CloseCode::TryAgainLater => self.retry_later(slot),
@@ -335,7 +336,8 @@ impl Shard {
             return if is_awaited { Flow::Hold } else { self.move_to(slot, owner) };
         }
         let owner = route.map_or(owner, |route| route.link);
-        let joining = KeyState::Joining { owner, frames: Vec::new(), access, reroutes: 0 };
+        let grant = Arc::clone(grant);
+        let joining = KeyState::Joining { owner, frames: Vec::new(), access, reroutes: 0, grant };
         let frames = hocuspocus.settle(index, joining);
         for frame in frames {
             hocuspocus.buffer(index, &frame);
@@ -480,7 +482,7 @@ impl Shard {
         let Some(hocuspocus) = conn.hocuspocus_mut() else { return false };
         let index = hocuspocus.keys.iter().position(|known| &*known.raw == key.raw);
         let (Some(index), Ok(access)) = (index, access) else { return false };
-        self.join_later(slot, index, access);
+        self.join_later(slot, index, access, &grant);
         if !matches!(body, Body::Auth { .. })
             && let Some(hocuspocus) = self.out.conns.get_mut(slot).and_then(|conn| conn.hocuspocus_mut())
         {
@@ -491,21 +493,22 @@ impl Shard {
     }
 
     /// Has a key wait for its document as if that were another thread's, which is asked in a while.
-    fn join_later(&mut self, slot: Slot, index: usize, access: Access) {
+    fn join_later(&mut self, slot: Slot, index: usize, access: Access, grant: &Arc<Grant>) {
         let thread = self.out.settings.thread;
         let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        let (app, serial) = (conn.app, conn.serial);
+        let (app, serial, subject) = (conn.app, conn.serial, conn.subject.clone());
         let limits = self.apps.limits(app);
         let Some(app) = self.apps.get(app).cloned() else { return };
         let Some(hocuspocus) = conn.hocuspocus_mut() else { return };
         let Some(Ok(name)) = hocuspocus.keys.get(index).map(|key| wire::Key::parse(&key.raw)) else { return };
         let document: Box<str> = name.name.into();
-        let joining = KeyState::Joining { owner: thread, frames: Vec::new(), access, reroutes: 0 };
+        let grant = Arc::clone(grant);
+        let joining = KeyState::Joining { owner: thread, frames: Vec::new(), access, reroutes: 0, grant };
         for frame in hocuspocus.settle(index, joining) {
             hocuspocus.buffer(index, &frame);
         }
         let session = RemoteSession { conn: ConnRef { slot, serial }, key: hocuspocus.keys[index].id };
-        let join = RemoteJoin { thread, session, limits, access, is_ywebsocket: false, claim: None };
+        let join = RemoteJoin { thread, session, limits, subject, access, is_ywebsocket: false, claim: None };
         self.postpone(join, &document, &app);
     }
 
@@ -587,12 +590,13 @@ impl Shard {
             return Outcome::RateLimited(self.apps.limits(document.app).operations_per_minute.into());
         }
         let subject = match self.session_peer(session) {
-            Some(Peer::Local { slot, .. }) => self.out.conns.get(slot).map(|conn| conn.subject.to_string()),
-            _ => None,
+            Some(Peer::Local { slot, .. }) => self.out.conns.get(slot).map(|conn| &conn.subject),
+            Some(Peer::Remote(remote)) => self.out.remotes.get(remote).map(|remote| &remote.subject),
+            None => None,
         };
         let effect = Effect::Stateless {
             document: document.name.clone(),
-            subject: subject.unwrap_or_default().into(),
+            subject: subject.map(Subject::to_string).unwrap_or_default().into(),
             payload: payload.into(),
         };
         self.out.effects.push_back(effect);

@@ -8,7 +8,9 @@ use crate::App;
 use crate::conn::{Conn, KeyState, NONE, Peer, Phase, RELAYED, SessionDialect};
 use crate::document::{Document, Edits, State};
 use crate::effect::{ConnRef, DocumentName, Slot};
+use crate::mail::FIRST_LINK;
 use crate::shard::Shard;
+use crate::subject::Subject;
 use crate::wheel::Tick;
 use pinwire_protocol::document::hocuspocus;
 use std::collections::BinaryHeap;
@@ -246,6 +248,8 @@ pub enum Place<'a> {
     Here(ConnectionView<'a>),
     /// On another.
     Elsewhere(u16, ConnRef),
+    /// On a node of another region, whose link has this number.
+    OverLink(u16),
 }
 
 /// A member of a document.
@@ -259,6 +263,18 @@ pub struct MemberView<'a> {
     pub dialect: Dialect,
     /// Its edits are dropped.
     pub read_only: bool,
+    remote: Option<&'a Subject>,
+}
+
+impl MemberView<'_> {
+    /// The `sub` of its token.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        match (&self.place, self.remote) {
+            (Place::Here(view), _) => view.subject(),
+            (_, subject) => subject.map(Subject::to_string).filter(|subject| !subject.is_empty()),
+        }
+    }
 }
 
 impl Shard {
@@ -318,18 +334,22 @@ impl Shard {
 
     fn member(&self, session: u32) -> Option<MemberView<'_>> {
         let found = self.out.sessions.get(session)?;
-        let place = match found.peer {
-            Peer::Local { slot, .. } => Place::Here(self.connection(slot)?),
+        let (place, remote) = match found.peer {
+            Peer::Local { slot, .. } => (Place::Here(self.connection(slot)?), None),
             Peer::Remote(remote) => {
                 let remote = self.out.remotes.get(remote)?;
-                Place::Elsewhere(remote.thread, remote.session.conn)
+                let place = match remote.thread {
+                    thread if thread < FIRST_LINK => Place::Elsewhere(thread, remote.session.conn),
+                    link => Place::OverLink(link),
+                };
+                (place, Some(&remote.subject))
             }
         };
         let dialect = match found.dialect {
             SessionDialect::YWebsocket => Dialect::YWebsocket,
             SessionDialect::PlainKey | SessionDialect::PrivateKey => Dialect::Hocuspocus,
         };
-        Some(MemberView { session, place, dialect, read_only: found.read_only })
+        Some(MemberView { session, place, dialect, read_only: found.read_only, remote })
     }
 
     /// Goes through the connections at `places` slots from `from` on, those that are meant, until `see` has enough; returns

@@ -57,4 +57,5 @@ pub use operator::{Ended, Told};
 pub use shard::{Shard, owner_of};
 pub use slab::Slab;
 pub use stats::Stats;
+pub use subject::Subject;
 pub use wheel::TICK_MS;

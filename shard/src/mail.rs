@@ -24,7 +24,7 @@
 //! No client sees a 4009: of a running session the owner ends so, home makes 1012, and its client comes back.
 
 use crate::effect::ConnRef;
-use crate::{Access, App, AppLimits};
+use crate::{Access, App, AppLimits, Subject};
 use pinwire_protocol::close::Close;
 use std::sync::Arc;
 
@@ -98,6 +98,10 @@ pub enum Mail {
         app: Arc<App>,
         /// What the token allows the app.
         limits: AppLimits,
+        /// The token's `sub`; empty without one.
+        subject: Subject,
+        /// The token's `regions`: the document may be in no other.
+        regions: Option<Arc<[Box<str>]>>,
         /// How.
         access: Access,
         /// It speaks y-websocket. Frames are the same behind a key, but fewer, and nothing is acknowledged.

@@ -1,7 +1,7 @@
 //! What other nodes of the region do to documents that this thread has, too, and what becomes of documents when the session
 //! store or the registry is in trouble: inputs like any other.
 
-use crate::conn::Peer;
+use crate::conn::{Peer, RemotePeer};
 use crate::document::awareness::{Applied, Foreign};
 use crate::document::coverage::Coverage;
 use crate::document::log::{Entry, Position};
@@ -244,8 +244,8 @@ impl Shard {
             match self.session_peer(session) {
                 Some(Peer::Local { slot, .. }) => self.close(slot, close),
                 Some(Peer::Remote(remote)) => {
-                    if let Some(remote) = self.out.remotes.get(remote).copied() {
-                        self.out.mail(remote.thread, Mail::Close(remote.session, close.clone()));
+                    if let Some(&RemotePeer { thread, session, .. }) = self.out.remotes.get(remote) {
+                        self.out.mail(thread, Mail::Close(session, close.clone()));
                     }
                     self.leave(session);
                 }

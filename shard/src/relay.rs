@@ -1,7 +1,7 @@
 //! Documents that another region has: how they are reached, and y-websocket connections whose session runs over a link. See
 //! [`Mail`](crate::Mail).
 
-use crate::conn::{Conn, KeyState, Phase, RELAYED, Relayed, UnderWay};
+use crate::conn::{Conn, Handshake, KeyState, Phase, RELAYED, Relayed, UnderWay};
 use crate::document::{RemoteJoin, State};
 use crate::effect::{ConnRef, DocumentName, DocumentRef, Slot};
 use crate::grant::Access;
@@ -149,9 +149,12 @@ impl Shard {
         let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
         let session = RemoteSession { conn: ConnRef { slot, serial: conn.serial }, key: 0 };
         conn.settled = true;
-        let app = conn.app;
-        conn.cold_mut().relayed =
-            Some(Relayed { owner: route.link, is_joined: false, under_way: UnderWay::default() });
+        let (app, subject) = (conn.app, conn.subject.clone());
+        let cold = conn.cold_mut();
+        // It was admitted by this token.
+        let Handshake::Judged(Ok(grant)) = &cold.handshake else { return Flow::Stop };
+        let regions = grant.regions.clone();
+        cold.relayed = Some(Relayed { owner: route.link, is_joined: false, under_way: UnderWay::default() });
         let limits = self.apps.limits(app);
         let Some(app) = self.apps.get(app).cloned() else { return Flow::Stop };
         let mail = Mail::Join {
@@ -159,6 +162,8 @@ impl Shard {
             document: document.into(),
             app,
             limits,
+            subject,
+            regions,
             access,
             is_ywebsocket: true,
             claim: Some(route.claim),
@@ -303,10 +308,11 @@ impl Shard {
             return self.ask_owner(session, None);
         }
         *reroutes = 0;
-        let Some(app) = self.out.conn_at(session.conn).map(|conn| conn.app) else { return };
+        let Some(conn) = self.out.conn_at(session.conn) else { return };
+        let (app, subject) = (conn.app, conn.subject.clone());
         let (thread, limits) = (self.out.settings.thread, self.apps.limits(app));
         let Some(app) = self.apps.get(app).cloned() else { return };
-        let join = RemoteJoin { thread, session, limits, access, is_ywebsocket: false, claim: None };
+        let join = RemoteJoin { thread, session, limits, subject, access, is_ywebsocket: false, claim: None };
         self.postpone(join, &name.name, &app);
     }
 
@@ -321,12 +327,16 @@ impl Shard {
     /// Mails the Join of a Hocuspocus key to whom it waits for.
     pub(crate) fn ask_owner(&mut self, session: RemoteSession, claim: Option<Pinned>) {
         let Some(key) = self.remote_key(session) else { return };
-        let KeyState::Joining { owner, access, .. } = key.state else { return };
+        let KeyState::Joining { owner, access, grant, .. } = &key.state else { return };
+        let (owner, access, regions) = (*owner, *access, grant.regions.clone());
         let Ok(document) = RawKey::parse(&key.raw).map(|key| key.name.into()) else { return };
-        let Some(app) = self.out.conn_at(session.conn).map(|conn| conn.app) else { return };
+        let Some(conn) = self.out.conn_at(session.conn) else { return };
+        let (app, subject) = (conn.app, conn.subject.clone());
         let limits = self.apps.limits(app);
         let Some(app) = self.apps.get(app).cloned() else { return };
-        let mail = Mail::Join { session, document, app, limits, access, is_ywebsocket: false, claim };
+        let is_ywebsocket = false;
+        let mail =
+            Mail::Join { session, document, app, limits, subject, regions, access, is_ywebsocket, claim };
         self.out.mail(owner, mail);
     }
 

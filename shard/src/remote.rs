@@ -20,8 +20,9 @@ impl Shard {
     /// A message from another thread's shard.
     pub fn mail(&mut self, from: u16, mail: Mail) {
         match mail {
-            Mail::Join { session, document, app, limits, access, is_ywebsocket, claim } => {
-                let join = RemoteJoin { thread: from, session, limits, access, is_ywebsocket, claim };
+            Mail::Join { session, document, app, limits, subject, access, is_ywebsocket, claim, .. } => {
+                let join =
+                    RemoteJoin { thread: from, session, limits, subject, access, is_ywebsocket, claim };
                 self.remote_join(&join, &document, &app);
             }
             Mail::Frame(session, rest) => self.remote_frame(from, session, &rest),
@@ -44,7 +45,7 @@ impl Shard {
     // The owner's end.
 
     fn remote_join(&mut self, join: &RemoteJoin, document: &str, app: &Arc<App>) {
-        let &RemoteJoin { thread, session, limits, access, is_ywebsocket, claim } = join;
+        let &RemoteJoin { thread, session, limits, access, is_ywebsocket, claim, .. } = join;
         let name = app.document(document);
         if thread >= FIRST_LINK {
             // The registry is asked, whatever was found elsewhere a moment ago.
@@ -59,7 +60,8 @@ impl Shard {
             return self.out.mail(thread, Mail::Refused(session, not_here()));
         }
         let id = self.apps.acquire(app, limits);
-        let remote = self.out.remotes.insert(RemotePeer { thread, session, awaits_credit: false });
+        let subject = join.subject.clone();
+        let remote = self.out.remotes.insert(RemotePeer { thread, session, subject, awaits_credit: false });
         let dialect = if is_ywebsocket { SessionDialect::YWebsocket } else { SessionDialect::PrivateKey };
         let opened = self.open_session(id, name, limits, Peer::Remote(remote), dialect, access);
         if !matches!(opened, Ok(Opened::Joined(_))) {
@@ -78,10 +80,10 @@ impl Shard {
             }
             Ok(Opened::Wait(index)) => {
                 if let Some(document) = self.documents.get_mut(index) {
-                    document.pending_mut().remote_waiting.push(*join);
+                    document.pending_mut().remote_waiting.push(join.clone());
                 }
             }
-            Err(close) if join.can_wait_for(&close) => self.postpone(*join, document, app),
+            Err(close) if join.can_wait_for(&close) => self.postpone(join.clone(), document, app),
             Err(close) => self.out.mail(thread, Mail::Refused(session, close)),
         }
     }

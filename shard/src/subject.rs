@@ -13,7 +13,10 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// See the module's documentation.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Subject {
+pub struct Subject(Kept);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Kept {
     /// Up to [`SHORT`] bytes of UTF-8.
     Short {
         len: u8,
@@ -29,7 +32,7 @@ const _: () = assert!(size_of::<Subject>() == 24);
 
 impl Default for Subject {
     fn default() -> Self {
-        Self::Short { len: 0, bytes: [0; SHORT] }
+        Self(Kept::Short { len: 0, bytes: [0; SHORT] })
     }
 }
 
@@ -38,21 +41,35 @@ impl From<&str> for Subject {
         if text.len() <= SHORT {
             let mut bytes = [0; SHORT];
             bytes[..text.len()].copy_from_slice(text.as_bytes());
-            return Self::Short { len: text.len() as u8, bytes };
+            return Self(Kept::Short { len: text.len() as u8, bytes });
         }
-        parse_uuid(text).map_or_else(|| Self::Long(text.into()), Self::Uuid)
+        Self(parse_uuid(text).map_or_else(|| Kept::Long(text.into()), Kept::Uuid))
+    }
+}
+
+impl Subject {
+    /// Whether the token has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self.0, Kept::Short { len: 0, .. })
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
     }
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        match &self.0 {
             // What was put in was a `str`.
-            Self::Short { len, bytes } => {
+            Kept::Short { len, bytes } => {
                 f.write_str(str::from_utf8(&bytes[..usize::from(*len)]).unwrap_or_default())
             }
-            Self::Long(text) => f.write_str(text),
-            Self::Uuid(bytes) => {
+            Kept::Long(text) => f.write_str(text),
+            Kept::Uuid(bytes) => {
                 for (number, byte) in bytes.iter().enumerate() {
                     if matches!(number, 4 | 6 | 8 | 10) {
                         f.write_str("-")?;
@@ -91,9 +108,9 @@ mod tests {
     #[test]
     fn a_uuid_takes_no_heap_and_other_spellings_stay_what_they_are() {
         let uuid = "0192f3a4-5b6c-7d8e-9f00-a1b2c3d4e5f6";
-        assert!(matches!(Subject::from(uuid), Subject::Uuid(_)));
+        assert!(matches!(Subject::from(uuid).0, Kept::Uuid(_)));
         for other in ["0192F3A4-5b6c-7d8e-9f00-a1b2c3d4e5f6", "0192f3a45b6c-7d8e-9f00-a1b2c3d4e5f60-"] {
-            assert!(matches!(Subject::from(other), Subject::Long(_)), "{other}");
+            assert!(matches!(Subject::from(other).0, Kept::Long(_)), "{other}");
             assert_eq!(Subject::from(other).to_string(), other);
         }
     }

@@ -166,6 +166,7 @@ impl Node {
             app: Arc::clone(&self.app),
             limits: self.limits,
             subject: "someone".into(),
+            regions: None,
             expires: self.expires,
             policy: Box::new(Fixed(access)),
         }))

@@ -183,7 +183,8 @@ mod rules {
     use pinwire_protocol::close::{Close, CloseCode};
     use pinwire_protocol::document::ywebsocket;
     use pinwire_shard::{
-        Access, AppLimits, Body, ConnRef, FIRST_LINK, Mail, Pinned, ROUTE_MS, RemoteSession, Route,
+        Access, AppLimits, Body, ConnRef, FIRST_LINK, Mail, Pinned, Place, ROUTE_MS, RemoteSession, Route,
+        Subject,
     };
     use pinwire_tests::shards::{Got, Node, closed, words};
     use std::sync::Arc;
@@ -201,8 +202,9 @@ mod rules {
     /// Who wants to join over the link, of what was mailed there.
     fn joins(mail: &[(u16, Mail)]) -> Vec<RemoteSession> {
         let join = |(link, mail): &(u16, Mail)| match mail {
-            Mail::Join { session, claim, .. } => {
+            Mail::Join { session, claim, subject, .. } => {
                 assert_eq!((*link, *claim), (LINK, Some(CLAIM)));
+                assert_eq!(subject.to_string(), "someone");
                 Some(*session)
             }
             _ => None,
@@ -351,10 +353,24 @@ mod rules {
             document: "doc".into(),
             app: Arc::clone(&node.app),
             limits: AppLimits::UNLIMITED,
+            subject: Subject::from("somebody"),
+            regions: None,
             access: Access::ReadWrite,
             is_ywebsocket: true,
             claim: Some(claim),
         }
+    }
+
+    #[test]
+    fn an_owner_knows_whose_sessions_come_over_a_link_and_nothing_of_their_sockets() {
+        let mut node = node(1);
+        let first = join(&node, 1, CLAIM);
+        node.link_brings(0, LINK, first);
+        node.pin_opens(CLAIM);
+        let facts = node.shards[0].inspect_document(&node.app.document("doc")).unwrap();
+        let (members, _) = node.shards[0].inspect_members(facts.index, None, 10);
+        assert!(matches!(members[0].place, Place::OverLink(LINK)), "{:?}", members[0].place);
+        assert_eq!(members[0].subject().as_deref(), Some("somebody"));
     }
 
     fn is_refused(mail: &[(u16, Mail)], code: CloseCode) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::pool;
 use crate::scripts::Scripts;
-use crate::shell::{command, target_dir};
+use crate::shell::{command, root, target_dir};
 use crate::tally::Tally;
 use crate::{setup, unit};
 use anyhow::{Context, Result, bail};
@@ -11,10 +11,14 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+const DIRECTORY: &str = "tests/clients";
 const DRIVERS: &[&str] = &["uring", "epoll"];
 const THREADS: &[&str] = &["1", "2"];
 /// What is run in TLS too, once: documents of every kind of client, on any thread, whoever comes and goes.
 const TLS_FILES: &[&str] = &["sync.test.js", "convergence.test.js", "awareness.test.js"];
+
+/// What starts clusters of several nodes by itself, once: they differ from one node in what is between nodes.
+const CLUSTER_FILES: &[&str] = &["regions.test.js", "relay.test.js", "outages.test.js"];
 
 /// Test files that run at the same time, and nodes with them. They mostly wait: one node's take 10 s of processor time in a
 /// minute.
@@ -37,16 +41,33 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
     setup::install_client_packages()?;
     unit::build(&[])?;
     let mut runs = Vec::new();
+    let (of_clusters, of_nodes): (Vec<String>, Vec<String>) =
+        selection.files()?.into_iter().partition(|file| CLUSTER_FILES.contains(&file.as_str()));
+    if !of_clusters.is_empty() {
+        // The first, for they take longest.
+        let driver = selection.drivers.first().cloned().unwrap_or_default();
+        let threads = selection.threads.last().cloned().unwrap_or_default();
+        runs.push(Run {
+            name: "clients-cluster".to_owned(),
+            driver,
+            threads,
+            files: of_clusters,
+            certificates: None,
+        });
+    }
     for driver in &selection.drivers {
         for threads in &selection.threads {
-            let (driver, threads, files) = (driver.clone(), threads.clone(), selection.files.clone());
-            runs.push(Run { driver, threads, files, certificates: None });
+            let (driver, threads, files) = (driver.clone(), threads.clone(), of_nodes.clone());
+            let name = format!("clients-{driver}-{threads}");
+            runs.push(Run { name, driver, threads, files, certificates: None });
         }
     }
+    runs.retain(|run| !run.files.is_empty());
     if selection.is_everything {
         let files = TLS_FILES.iter().map(|file| (*file).to_owned()).collect();
         let (driver, threads) = ("auto".to_owned(), "2".to_owned());
-        runs.push(Run { driver, threads, files, certificates: Some(certificate()?) });
+        let name = "clients-tls-2".to_owned();
+        runs.push(Run { name, driver, threads, files, certificates: Some(certificate()?) });
     }
     pool::in_parallel(runs, NODES, |run| run.run())
 }
@@ -101,11 +122,27 @@ fn parse(args: &[String]) -> Result<Selection> {
     Ok(selection)
 }
 
-/// Test files against one node.
+impl Selection {
+    /// The test files, all of them where none is named.
+    fn files(&self) -> Result<Vec<String>> {
+        if !self.files.is_empty() {
+            return Ok(self.files.clone());
+        }
+        let mut files = Vec::new();
+        for entry in fs::read_dir(root().join(DIRECTORY))? {
+            files.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        files.retain(|file| file.ends_with(".test.js"));
+        files.sort();
+        Ok(files)
+    }
+}
+
+/// Test files against nodes that are alike.
 struct Run {
+    name: String,
     driver: String,
     threads: String,
-    /// All when empty.
     files: Vec<String>,
     /// For TLS: where the certificate is.
     certificates: Option<PathBuf>,
@@ -114,9 +151,10 @@ struct Run {
 impl Run {
     /// What the tests say is shown when they have ended, since others run beside them.
     fn run(&self) -> Result<Tally> {
-        let driver = if self.certificates.is_some() { "tls" } else { &self.driver };
-        let name = format!("clients-{driver}-{}", self.threads);
-        let mut scripts = Scripts::new("tests/clients", &name, CONCURRENCY);
+        let Self { name, .. } = self;
+        let mut scripts = Scripts::new(DIRECTORY, name, CONCURRENCY);
+        let xtask = std::env::current_exe().context("this program")?;
+        scripts.command.env("PINWIRE_XTASK", xtask);
         let command = &mut scripts.command;
         command.args(&self.files).env("PINWIRE_DRIVER", &self.driver).env("PINWIRE_THREADS", &self.threads);
         if let Some(directory) = &self.certificates {

@@ -1,7 +1,8 @@
 //! A WebSocket server that does its work, or does one thing wrong in a way that is asked for.
 //!
 //! `/echo` echoes. `/t/NAME` subscribes, and what arrives on `/p` goes to the subscribers of the topic that its first four
-//! bytes name. Any other path is a document of y-websocket clients: updates are kept and sent to the other members.
+//! bytes name. `/` is for Hocuspocus, whose frames name their documents. Any other path
+//! is a document of y-websocket clients. Updates are kept and sent to the other members.
 
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
@@ -12,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use pinwire_protocol::document::hocuspocus::{self, Body, Frame, Scope};
+use pinwire_protocol::document::sync::SyncMessage;
 use pinwire_protocol::document::ywebsocket::{self, Message};
 use pinwire_protocol::ws::handshake::{Parsed, append_response, parse_request};
 use pinwire_protocol::ws::{self, Decoder, Event, Kind, Limits, Role, Scratch};
@@ -35,6 +38,8 @@ pub enum Fault {
     Silence(u64),
     /// Its connection is cut.
     Cut(u64),
+    /// At it, the server loses all documents and connections, as one that ends and starts again with nothing; once.
+    Restart(u64),
     /// Whoever joins gets all but the last update.
     ForgetLast,
     /// Whoever joins is sent elsewhere, with code 4009.
@@ -119,7 +124,7 @@ fn serve(mut socket: TcpStream, hub: &Mutex<Hub>) -> Option<()> {
             match decoded.event {
                 Some(Event::Message { kind, payload }) => message(hub, &path, &outlet, kind, payload),
                 Some(Event::Close { .. }) => {
-                    leave(hub, &path, &outlet);
+                    leave(hub, &outlet);
                     let mut close = Vec::new();
                     ws::append_close_reply(&mut close, Some(1000), None);
                     let _ = socket.write_all(&close);
@@ -132,14 +137,14 @@ fn serve(mut socket: TcpStream, hub: &Mutex<Hub>) -> Option<()> {
         let count = socket.read(&mut bytes).unwrap_or(0);
         bytes.truncate(count);
         if count == 0 {
-            leave(hub, &path, &outlet);
+            leave(hub, &outlet);
             return None;
         }
     }
 }
 
-fn leave(hub: &Mutex<Hub>, path: &str, outlet: &Outlet) {
-    if let Some(room) = hub.lock().unwrap().rooms.get_mut(path) {
+fn leave(hub: &Mutex<Hub>, outlet: &Outlet) {
+    for room in hub.lock().unwrap().rooms.values_mut() {
         room.retain(|other| other.number != outlet.number);
     }
 }
@@ -168,6 +173,9 @@ fn upgrade(socket: &mut TcpStream, hub: &Mutex<Hub>) -> Option<(String, Vec<u8>)
 
 fn message(hub: &Mutex<Hub>, path: &str, from: &Arc<Outlet>, kind: Kind, payload: &[u8]) {
     let mut hub = hub.lock().unwrap();
+    if path == "/" {
+        return hub.provider(from, kind, payload);
+    }
     if path.starts_with("/echo") {
         return hub.deliver(from, kind, payload);
     }
@@ -180,16 +188,10 @@ fn message(hub: &Mutex<Hub>, path: &str, from: &Arc<Outlet>, kind: Kind, payload
     }
     match ywebsocket::decode(payload) {
         Ok(Message::SyncStep1 { .. }) => {
-            let mut known = hub.updates.get(path).cloned().unwrap_or_default();
-            if hub.fault == Fault::ForgetLast {
-                known.pop();
-            }
-            let whole = yrs::merge_updates_v1(&known).unwrap_or_else(|_| vec![0, 0]);
-            let whole = if known.is_empty() { vec![0, 0] } else { whole };
+            let (whole, state_vector) = hub.known(path);
             let mut answer = Vec::new();
             ywebsocket::append_sync_step2(&mut answer, &whole);
             hub.write(from, Kind::Binary, &answer);
-            let state_vector = yrs::encode_state_vector_from_update_v1(&whole).unwrap();
             let mut question = Vec::new();
             ywebsocket::append_sync_step1(&mut question, &state_vector);
             hub.write(from, Kind::Binary, &question);
@@ -210,6 +212,54 @@ fn message(hub: &Mutex<Hub>, path: &str, from: &Arc<Outlet>, kind: Kind, payload
 }
 
 impl Hub {
+    /// All that is kept of a document, and its state vector.
+    fn known(&self, document: &str) -> (Vec<u8>, Vec<u8>) {
+        let mut known = self.updates.get(document).cloned().unwrap_or_default();
+        if self.fault == Fault::ForgetLast {
+            known.pop();
+        }
+        let whole = yrs::merge_updates_v1(&known).unwrap_or_else(|_| vec![0, 0]);
+        let whole = if known.is_empty() { vec![0, 0] } else { whole };
+        let state_vector = yrs::encode_state_vector_from_update_v1(&whole).unwrap();
+        (whole, state_vector)
+    }
+
+    /// A message of a Hocuspocus client.
+    fn provider(&mut self, from: &Arc<Outlet>, kind: Kind, payload: &[u8]) {
+        let Ok(Frame::Message { key, body }) = hocuspocus::decode(payload) else { return };
+        let mut answers = vec![Vec::new()];
+        match body {
+            Body::Auth { .. } => {
+                self.rooms.entry(key.raw.to_owned()).or_default().push(Arc::clone(from));
+                hocuspocus::append_authenticated(&mut answers[0], key.raw, Scope::ReadWrite);
+            }
+            Body::Sync(SyncMessage::Step1 { .. }) => {
+                let (update, state_vector) = self.known(key.raw);
+                hocuspocus::append_sync(&mut answers[0], key.raw, &SyncMessage::Step2 { update: &update });
+                let step1 = SyncMessage::Step1 { state_vector: &state_vector };
+                answers.push(Vec::new());
+                hocuspocus::append_sync(&mut answers[1], key.raw, &step1);
+            }
+            Body::Sync(SyncMessage::Step2 { update } | SyncMessage::Update { update }) => {
+                hocuspocus::append_sync_status(&mut answers[0], key.raw, true);
+                if update != [0, 0] {
+                    self.updates.entry(key.raw.to_owned()).or_default().push(update.to_vec());
+                    let mut payload = Vec::new();
+                    hocuspocus::append_sync(&mut payload, key.raw, &SyncMessage::Update { update });
+                    for to in self.rooms.get(key.raw).cloned().unwrap_or_default() {
+                        if to.number != from.number {
+                            self.deliver(&to, kind, &payload);
+                        }
+                    }
+                }
+            }
+            _ => return,
+        }
+        for answer in answers {
+            self.write(from, Kind::Binary, &answer);
+        }
+    }
+
     /// One delivery, with what goes wrong with it.
     fn deliver(&mut self, to: &Arc<Outlet>, kind: Kind, payload: &[u8]) {
         self.deliveries += 1;
@@ -234,6 +284,12 @@ impl Hub {
                 self.write(to, kind, payload);
             }
             Fault::Silence(from) if self.deliveries >= from => {}
+            Fault::Restart(at) if self.deliveries == at => {
+                self.updates.clear();
+                for outlet in self.rooms.drain().flat_map(|(_, room)| room) {
+                    let _ = outlet.socket.lock().unwrap().shutdown(std::net::Shutdown::Both);
+                }
+            }
             Fault::Cut(every) if is_turn(every) => {
                 let _ = to.socket.lock().unwrap().shutdown(std::net::Shutdown::Both);
             }

@@ -18,7 +18,7 @@ use super::plane::Position;
 use super::problem::Problem;
 use super::request::{InPath, Parameters, page_size};
 use super::routes::{Errors, NotFound, Shared};
-use crate::data::inspect::{DocumentRow, MemberRow, Order, Rank};
+use crate::data::inspect::{DocumentRow, MemberRow, Order, Rank, Socket};
 
 /// Documents or members of a page.
 const PAGE_MAX: usize = 500;
@@ -191,14 +191,17 @@ fn rounded(rate: f64) -> f64 {
 }
 
 fn tell_member(services: &Services, member: &MemberRow) -> Member {
-    let holder = member.holder.as_ref().ok();
+    let id = match member.socket {
+        Socket::Known(_, id) => Some(id),
+        Socket::Unknown(..) | Socket::OverLink => None,
+    };
     Member {
-        connection: holder.map(|holder| holder.id.to_string()),
-        subject: holder.and_then(|holder| holder.subject.clone()),
+        connection: id.map(|id| id.to_string()),
+        subject: member.subject.clone(),
         dialect: dialect(member.dialect),
-        since: holder.map(|holder| services.clock.at_tick(holder.id.opened)),
+        since: id.map(|id| services.clock.at_tick(id.opened)),
         is_read_only: member.read_only,
-        thread: member.thread,
+        thread: member.socket.thread(),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::data::Envelope;
 use crate::data::inspect::{
-    Ask, ConnectionRow, DocumentAnswer, DocumentRow, Holder, MemberRow, Order, Piece, Rank, Top,
+    Ask, ConnectionRow, DocumentAnswer, DocumentRow, MemberRow, Order, Piece, Rank, Socket, Top,
 };
 use crate::metrics::{Report, Threads};
 
@@ -192,19 +192,23 @@ impl Plane {
 
     /// Asks a thread for those members of whom nobody but it knows who they are.
     async fn name_members(&self, thread: usize, members: &mut [MemberRow]) -> Result<(), Silent> {
-        let mut unknown: Vec<(&mut Result<Holder, ConnRef>, ConnRef)> = members
+        let unknown: Vec<(&mut Socket, u16, ConnRef)> = members
             .iter_mut()
-            .filter(|member| usize::from(member.thread) == thread)
-            .filter_map(|member| member.holder.as_ref().err().copied().map(|at| (&mut member.holder, at)))
+            .filter_map(|member| match member.socket {
+                Socket::Unknown(at, conn) if usize::from(at) == thread => {
+                    Some((&mut member.socket, at, conn))
+                }
+                _ => None,
+            })
             .collect();
         if unknown.is_empty() {
             return Ok(());
         }
-        let connections = unknown.iter().map(|(_, at)| *at).collect();
+        let connections = unknown.iter().map(|(.., conn)| *conn).collect();
         let holders = self.ask(thread, |reply| Ask::Holders { connections, reply }).await?;
-        for ((member, _), holder) in unknown.iter_mut().zip(holders) {
+        for ((socket, at, _), holder) in unknown.into_iter().zip(holders) {
             if let Some(holder) = holder {
-                **member = Ok(holder);
+                *socket = Socket::Known(at, holder.id);
             }
         }
         Ok(())

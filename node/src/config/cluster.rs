@@ -82,7 +82,7 @@ pub struct Peer {
     pub secret: PeerSecret,
     /// With these the links are TLS.
     pub certificates: Option<Arc<Certificates>>,
-    /// Who vouches for the certificates of other nodes, beside those that the system trusts.
+    /// Who vouches for the certificates of other nodes; those that the system trusts if nobody is named.
     pub authorities: Vec<CertificateDer<'static>>,
 }
 

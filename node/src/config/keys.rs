@@ -216,7 +216,7 @@ pub(super) static KEYS: &[Key] = &[
     key("cluster.peer_keys", Files(|d| &mut d.cluster.peer_keys), Restart,
         "PEM files with the private keys of these certificates, in the same order."),
     key("cluster.peer_ca_file", File(|d| &mut d.cluster.peer_ca_file), Restart,
-        "A PEM file with certificates of authorities that vouch for other nodes, beside those that the system trusts."),
+        "A PEM file with certificates of authorities that vouch for other nodes: no others are believed then. Empty: those that the system trusts."),
     key("cluster.probe_interval", Time(|d| &mut d.cluster.probe_interval, seconds(1, 3600)), Restart,
         "How often each of the other live regions is asked for its `/health`: discovery goes by the answers."),
     key("cluster.ca_file", File(|d| &mut d.cluster.ca_file), Restart,

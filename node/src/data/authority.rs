@@ -280,6 +280,7 @@ impl Authority {
                 operations_per_minute: limits.ops_per_minute,
             },
             subject: claims.subject.clone().unwrap_or_default(),
+            regions: claims.regions.as_deref().map(Arc::from),
             expires: Some(claims.expires_at.saturating_add(self.trust.policy.leeway_secs)),
             policy: Box::new(TokenPolicy { claims, record, refusal, rules: Arc::clone(&self.rules) }),
         }

@@ -79,11 +79,32 @@ pub(crate) struct DocumentAnswer {
 #[derive(Clone, Debug)]
 pub(crate) struct MemberRow {
     pub(crate) session: u32,
-    pub(crate) thread: u16,
     pub(crate) dialect: Dialect,
     pub(crate) read_only: bool,
-    /// Who it is, or what to ask its thread by.
-    pub(crate) holder: Result<Holder, ConnRef>,
+    /// The `sub` of its token.
+    pub(crate) subject: Option<String>,
+    pub(crate) socket: Socket,
+}
+
+/// Where a member's socket is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Socket {
+    /// A connection of this thread.
+    Known(u16, ConnId),
+    /// One that this thread has to be asked about.
+    Unknown(u16, ConnRef),
+    /// On a node of another region.
+    OverLink,
+}
+
+impl Socket {
+    /// The data thread that has it, if it is on this node.
+    pub(crate) fn thread(self) -> Option<u16> {
+        match self {
+            Self::Known(thread, _) | Self::Unknown(thread, _) => Some(thread),
+            Self::OverLink => None,
+        }
+    }
 }
 
 /// Who holds a session.
@@ -297,12 +318,13 @@ fn document(
     let facts = shard.inspect_document(&name)?;
     let (members, has_more) = shard.inspect_members(facts.index, after, limit);
     let member = |member: MemberView<'_>| {
-        let (at, holder) = match member.place {
-            Place::Here(view) => (thread, Ok(holder(&view))),
-            Place::Elsewhere(thread, conn) => (thread, Err(conn)),
+        let socket = match member.place {
+            Place::Here(view) => Socket::Known(thread, view.id),
+            Place::Elsewhere(thread, conn) => Socket::Unknown(thread, conn),
+            Place::OverLink(_) => Socket::OverLink,
         };
         let (session, dialect, read_only) = (member.session, member.dialect, member.read_only);
-        MemberRow { session, thread: at, dialect, read_only, holder }
+        MemberRow { session, dialect, read_only, subject: member.subject(), socket }
     };
     let members = members.into_iter().map(member).collect();
     Some(DocumentAnswer { document: DocumentRow { thread, name, facts }, members, has_more })

@@ -173,9 +173,13 @@ async fn begin<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     hello: Vec<u8>,
 ) -> Result<u16, Unreachable> {
     let is_dialler = !hello.is_empty();
-    let (peer, behind) = prove(&mut stream, handshake, &hello).await?;
+    let (peer, version, behind) = prove(&mut stream, handshake, &hello).await?;
     let seed = random_u64()?;
-    let end = if is_dialler { End::Home(HomeEnd::new(seed)) } else { End::Owner(OwnerEnd::new(seed)) };
+    let region = peer.split_once('/').map_or("", |(region, _)| region);
+    let end = match is_dialler {
+        true => End::Home(HomeEnd::new(seed, version, region)),
+        false => End::Owner(OwnerEnd::new(seed)),
+    };
     let link = hub.enter(&peer, end);
     let number = link.number;
     spawn_local(link::run(Rc::clone(hub), link, stream, behind));
@@ -186,7 +190,7 @@ async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     mut handshake: Handshake,
     hello: &[u8],
-) -> Result<(String, Vec<u8>), Unreachable> {
+) -> Result<(String, u8, Vec<u8>), Unreachable> {
     stream.write_all(hello).await?;
     stream.flush().await?;
     let mut chunk = [0; 512];
@@ -198,8 +202,8 @@ async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
         let step = handshake.feed(&chunk[..read])?;
         stream.write_all(&step.send).await?;
         stream.flush().await?;
-        if let Some((peer, _, behind)) = step.established {
-            return Ok((peer, behind));
+        if let Some(established) = step.established {
+            return Ok(established);
         }
     }
 }

@@ -4,6 +4,7 @@ mod admin;
 mod clock;
 mod exhaustion;
 mod keys;
+mod links;
 mod member;
 mod ops;
 mod provider;

@@ -13,7 +13,7 @@ use crate::effect::{ConnRef, DocumentName, Kept};
 use crate::limits::{GATHER_BYTES_MAX, GATHER_MEMBERS_MIN, GATHER_US_MAX};
 use crate::mail::{Pinned, RemoteSession};
 use crate::wheel::Tick;
-use crate::{Access, AppLimits};
+use crate::{Access, AppLimits, Subject};
 use activity::Activity;
 pub use activity::Rates;
 use awareness::{Awareness, Version};
@@ -73,11 +73,12 @@ pub(crate) struct Joiner {
 }
 
 /// A remote session that waits for the document to be loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RemoteJoin {
     pub(crate) thread: u16,
     pub(crate) session: RemoteSession,
     pub(crate) limits: AppLimits,
+    pub(crate) subject: Subject,
     pub(crate) access: Access,
     pub(crate) is_ywebsocket: bool,
     pub(crate) claim: Option<Pinned>,

@@ -10,6 +10,7 @@ import * as yWebsocket3 from 'y-websocket-3'
 import * as hocuspocus2 from '@hocuspocus/provider-2'
 import * as hocuspocus3 from '@hocuspocus/provider-3'
 import * as hocuspocus4 from '@hocuspocus/provider-4'
+import { followingHocuspocus, followingYWebsocket } from './documented.js'
 import { PATIENCE_MS, until } from './wait.js'
 
 const LIBRARIES = {
@@ -100,6 +101,13 @@ class Line extends EventEmitter {
     return socket === null || socket.readyState === WebSocket.CLOSED
   }
 }
+
+/** A library of Yjs whose next document is `doc`. */
+const given = doc => ({
+  Doc: function Doc() {
+    return doc
+  },
+})
 
 /** A document opened by one client. */
 class Client extends EventEmitter {
@@ -195,18 +203,22 @@ class Client extends EventEmitter {
 class YWebsocketClient extends Client {
   constructor(kind, line, options) {
     super(kind, line, options.doc, options.awareness)
-    const { token, tokenVia = 'query', url, document, connect } = options
+    const { token, tokenVia = 'query', url, document, connect, follows } = options
     const offered = { subprotocol: ['access_token', token], bearer: ['Bearer', token] }[tokenVia] ?? []
     this.name = document
-    this.provider = new LIBRARIES[kind].WebsocketProvider(url, document, this.doc, {
-      connect,
-      awareness: this.awareness,
-      params: tokenVia === 'query' && token !== undefined ? { token } : {},
-      protocols: offered,
-      WebSocketPolyfill: line.WebSocket,
-      // Otherwise clients of one process would sync behind the server's back.
-      disableBc: true,
-    })
+    const { doc, awareness } = this
+    const WebsocketProvider = class extends LIBRARIES[kind].WebsocketProvider {
+      constructor(url, name, doc, options) {
+        // Without the channel, clients of one process would sync behind the server's back.
+        super(url, name, doc, { ...options, connect, awareness, WebSocketPolyfill: line.WebSocket, disableBc: true })
+      }
+    }
+    this.provider = follows
+      ? followingYWebsocket(url, document, { Y: given(doc), WebsocketProvider, token })
+      : new WebsocketProvider(url, document, doc, {
+          params: tokenVia === 'query' && token !== undefined ? { token } : {},
+          protocols: offered,
+        })
     for (const event of ['status', 'sync']) this.provider.on(event, () => this.emit('activity'))
   }
 
@@ -233,17 +245,12 @@ class YWebsocketClient extends Client {
 class HocuspocusClient extends Client {
   constructor(kind, line, socketProvider, options) {
     super(kind, line, options.doc, options.awareness)
-    const { token, tokenVia = 'in-band', document, ownsSocket, sessionAwareness } = options
+    const { token, tokenVia = 'in-band', document, ownsSocket, sessionAwareness, follows, url } = options
     this.name = document
-    this.socketProvider = socketProvider
     this.ownsSocket = ownsSocket
     const active = () => this.emit('activity')
-    this.provider = new LIBRARIES[kind].HocuspocusProvider({
-      websocketProvider: socketProvider,
-      name: document,
-      document: this.doc,
+    const more = {
       awareness: this.awareness,
-      token: tokenVia === 'in-band' ? (token ?? null) : null,
       // Otherwise clients of one process would sync behind the server's back (2.15 has this switch).
       broadcast: false,
       ...(sessionAwareness ? { sessionAwareness } : {}),
@@ -260,11 +267,27 @@ class HocuspocusClient extends Client {
         active()
       },
       onSynced: active,
-    })
+    }
+    const HocuspocusProvider = class extends LIBRARIES[kind].HocuspocusProvider {
+      constructor(options) {
+        super({ ...options, ...more })
+      }
+    }
+    this.provider = follows
+      ? withWebSocket(line.WebSocket, () =>
+          followingHocuspocus(url, document, { Y: given(this.doc), HocuspocusProvider, token }),
+        )
+      : new HocuspocusProvider({
+          websocketProvider: socketProvider,
+          name: document,
+          document: this.doc,
+          token: tokenVia === 'in-band' ? (token ?? null) : null,
+        })
+    this.socketProvider = this.provider.configuration.websocketProvider
     this.provider.on('unsyncedChanges', active)
     this.provider.on('status', active)
     // From version 3 on a provider that is given its socket has to be attached.
-    this.provider.attach?.()
+    if (!follows) this.provider.attach?.()
   }
 
   startDialling() {
@@ -284,6 +307,17 @@ class HocuspocusClient extends Client {
     this.destroyed = true
     this.provider.destroy()
     if (this.ownsSocket) destroySocket(this.socketProvider)
+  }
+}
+
+/** Makes something while `WebSocket` is the global one, as Hocuspocus takes it in Node.js. */
+function withWebSocket(WebSocket, make) {
+  const before = globalThis.WebSocket
+  globalThis.WebSocket = WebSocket
+  try {
+    return make()
+  } finally {
+    globalThis.WebSocket = before
   }
 }
 
@@ -316,13 +350,15 @@ export function openSocket(kind, { url, origin, protocols, urlToken, connect = t
  * Opens `document` at `url` with a client of `kind`.
  *
  * `token` travels as the kind's users do it (query for y-websocket, in-band for Hocuspocus) unless `tokenVia` says 'query',
- * 'subprotocol', 'bearer' or 'in-band'. `origin` sends that Origin header. `doc` and `awareness` default to fresh ones.
+ * 'subprotocol', 'bearer' or 'in-band'. `origin` sends that Origin header. `doc` and `awareness` default to fresh ones. With
+ * `follows` it is made by the lines of docs/clients.md that follow redirects.
  */
 export function openClient(kind, options) {
   const { url, origin, token, tokenVia } = options
   const filled = { connect: true, ...withDoc(options) }
   if (!isHocuspocus(kind)) return new YWebsocketClient(kind, new Line({ origin }), filled)
 
+  if (filled.follows) return new HocuspocusClient(kind, new Line({ origin }), null, { ...filled, ownsSocket: true })
   const protocols = { subprotocol: ['access_token', token], bearer: ['Bearer', token] }[tokenVia]
   const urlToken = tokenVia === 'query' ? token : undefined
   const { line, socketProvider } = openSocket(kind, { url, origin, protocols, urlToken, connect: filled.connect })

@@ -52,6 +52,12 @@ export function observe(windowMs) {
   return new Promise(resolve => setTimeout(resolve, windowMs))
 }
 
+/** Does `work` again and again, until the function that it gives is called. */
+export function repeatedly(everyMs, work) {
+  const timer = setInterval(work, everyMs)
+  return () => clearInterval(timer)
+}
+
 /** Runs `work`, and fails when it takes longer than the usual patience. */
 export async function withinPatience(work, what) {
   let timer

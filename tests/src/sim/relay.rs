@@ -3,7 +3,7 @@
 
 use super::plan::Plan;
 use super::world::{Event, Input, World};
-use pinwire_peer::{Apps, Assembler, Fragments, HomeEnd, OwnerEnd, decode};
+use pinwire_peer::{Apps, Assembler, Fragments, HomeEnd, OwnerEnd, VERSION, decode};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_shard::{App, DocumentName, DocumentRef, FIRST_LINK, Mail, Pinned, Route, owner_of};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Link {
     fn new(number: u16) -> Self {
         Self {
             number,
-            home: HomeEnd::new(1),
+            home: HomeEnd::new(1, VERSION, "there"),
             owner: OwnerEnd::new(1),
             to_owner: Way::default(),
             to_home: Way::default(),

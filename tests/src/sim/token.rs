@@ -60,6 +60,7 @@ impl Token {
             app: Arc::clone(app),
             limits: AppLimits::UNLIMITED,
             subject: kind.into(),
+            regions: None,
             expires: None,
             policy: Box::new(Fixed(access)),
         }))
