@@ -214,7 +214,7 @@ mod tests {
         let name =
             DocumentName { tenant: "t".into(), app: "a".into(), name: document.index.to_string().into() };
         let claim = Claim { epoch: 1, nonce: 1 };
-        store.open(document, &name, Begun { claim, is_new: true });
+        store.open(document, &name, Begun { claim, is_new: true, license: 0 });
     }
 
     /// With two documents open, the thread beyond it asleep, and no room left.
