@@ -89,7 +89,7 @@ impl Document {
             Phase::Closing { keep: true } => Some(Job::Close),
             Phase::Closing { keep: false } => Some(Job::End),
             Phase::Fenced => None,
-            Phase::Live if self.awaits_put_back || self.full_until.is_some_and(|until| until > now_us) => {
+            Phase::Live if self.awaits_put_back || self.full.is_some_and(|full| full.until_us > now_us) => {
                 None
             }
             Phase::Live if self.needs_load => Some(Job::Load),
