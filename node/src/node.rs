@@ -21,8 +21,8 @@ use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators
 use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
 use crate::cluster::{
-    self, Claimed, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay,
-    SharedRegistry, SharedStore, Trays, UrlError,
+    self, Claimed, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay, SharedRegistry,
+    SharedStore, Trays, UrlError,
 };
 use crate::config::{Config, Driver, RegistryKind, WrongRegion};
 use crate::control::{

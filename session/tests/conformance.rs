@@ -252,7 +252,7 @@ async fn a_server_at_its_memory_limit_is_a_full_store() {
             Ok(Reply::Appended { head, .. }) => known = head,
             reply => {
                 assert_eq!(reply, Ok(Reply::Full));
-                return at_the_limit(&redis, claim).await;
+                return at_the_limit(&server, &redis, claim).await;
             }
         }
     }
@@ -260,9 +260,11 @@ async fn a_server_at_its_memory_limit_is_a_full_store() {
 }
 
 /// What there is goes on, and is cleared away; nothing new begins.
-async fn at_the_limit(redis: &RedisSessions, claim: Claim) {
-    let open =
-        |index, by, hold| Request::Open { document: document(index), claim, node: node(by), hold };
+async fn at_the_limit(server: &ServerRig, redis: &RedisSessions, claim: Claim) {
+    let limit = |bytes| assert_eq!(server.command(&["CONFIG", "SET", "maxmemory", bytes]), "+OK\r\n");
+    // Not even small things fit in.
+    limit("1");
+    let open = |index, by, hold| Request::Open { document: document(index), claim, node: node(by), hold };
     let beat = |by| Request::Beat { node: node(by), lease_us: 1_000_000, with_holds: false };
     assert_eq!(redis.ask(&open(1, 0, 1)).await, Ok(Reply::Full));
     for by in [0, 1] {
@@ -279,6 +281,7 @@ async fn at_the_limit(redis: &RedisSessions, claim: Claim) {
         assert!(begin.elapsed() < PATIENCE, "{} bytes stay", redis.bytes());
         assert!(matches!(redis.ask(&beat(0)).await, Ok(Reply::Nodes { .. })));
     }
+    limit("10mb");
     assert!(matches!(redis.ask(&open(1, 0, 3)).await, Ok(Reply::Loaded(_))), "there is room again");
 }
 

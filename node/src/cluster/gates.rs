@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use pinwire_cluster::{Gate, Lease, Standing};
 use tokio::sync::Notify;
 
-/// A gate for each registry, in the order of the license regions' numbers. Threads that read and write look at them before each turn and before each flush.
+/// A gate for each registry, in the order of the license regions' numbers. Threads that read and write look at them before each turn
+/// and before each flush.
 #[derive(Debug)]
 pub(crate) struct Gates {
     /// Zero of the clock.

@@ -245,9 +245,8 @@ impl Work {
         let (open, core) = (&self.open, &self.core);
         let is_settled = |thread: &u16| {
             let mut of_thread = open.iter().filter(|(_, open)| open.thread == *thread);
-            of_thread.all(|(name, open)| {
-                core.is_lapsed(name) || open.unstored.is_none() && core.is_settled(name)
-            })
+            of_thread
+                .all(|(name, open)| core.is_lapsed(name) || open.unstored.is_none() && core.is_settled(name))
         };
         let settled: Vec<u16> = self.ending.iter().copied().filter(is_settled).collect();
         for thread in settled {

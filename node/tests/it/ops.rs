@@ -62,7 +62,8 @@ fn rules_and_dashboard_name_metrics_that_a_node_has() {
     {
         known.insert(format!("pinwire_{name}"));
     }
-    for name in ["sessions", "session_seconds"] {
+    let numbers = ["sessions", "session_seconds", "sessions_full", "sessions_given_up_total"];
+    for name in numbers.into_iter().chain(["session_unreadable_total"]) {
         known.insert(format!("pinwire_{name}"));
     }
     for name in ["region_up", "region_round_trip"] {

@@ -182,3 +182,81 @@ fn a_registry_that_is_away_stops_no_documents_of_other_license_regions() {
     system.registry.restart();
     until(|| here.metric("pinwire_session_updates_total") == 2.0);
 }
+
+#[test]
+fn a_document_that_redis_has_no_room_for_takes_no_edits_until_it_has() {
+    let system = System::start();
+    let here = system.node("here-a", "here-1");
+    let (mut ann, mut ben) = (system.join(&here), system.join(&here));
+    write(&mut ann, &insertion(1, "before"));
+    ben.until(|payload| holds(payload, "before")).unwrap();
+    let limit = |bytes| assert_eq!(system.here.command(&["CONFIG", "SET", "maxmemory", bytes]), "+OK\r\n");
+    limit("1");
+    write(&mut ann, &insertion(2, "waits"));
+    here.logs(&["no room for a document"]);
+    limit("0");
+    // What may have been dropped meanwhile is asked for.
+    ann.until(|payload| payload.starts_with(&[0, 0])).unwrap();
+    write(&mut ann, &insertion(3, "after"));
+    ben.until(|payload| holds(payload, "after")).unwrap();
+    assert_eq!(
+        (here.metric("pinwire_sessions_full"), here.metric("pinwire_session_failures_total")),
+        (0.0, 0.0)
+    );
+    let mut late = Member::join(&system.node("here-b", "here-1"), &system.token);
+    let all = late.until(|payload| payload.starts_with(&[0, 1])).unwrap();
+    assert!(holds(&all, "before") && holds(&all, "waits"));
+}
+
+#[test]
+fn a_node_that_stops_puts_back_what_its_redis_has_lost() {
+    let system = System::start();
+    let (one, other) = (system.node("here-a", "here-1"), system.node("here-b", "here-1"));
+    let (mut ann, mut ben) = (system.join(&one), system.join(&other));
+    write(&mut ann, &insertion(1, "stored"));
+    ben.until(|payload| holds(payload, "stored")).unwrap();
+    drop(ben);
+    other.end();
+    assert_eq!(system.here.command(&["FLUSHALL"]), "+OK\r\n");
+    // It finds out with this, once it stops.
+    system.here.pause();
+    write(&mut ann, &insertion(2, "last"));
+    drop(ann);
+    one.signal("TERM");
+    one.logs(&["stopping"]);
+    system.here.resume();
+    one.logs(&["stopped"]);
+    let mut late = Member::join(&system.node("here-c", "here-1"), &system.token);
+    let all = late.until(|payload| payload.starts_with(&[0, 1])).unwrap();
+    assert!(holds(&all, "stored") && holds(&all, "last"));
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_told_and_left_where_it_is() {
+    let system = System::start();
+    let (one, other) = (system.node("here-a", "here-1"), system.node("here-b", "here-1"));
+    let mut ann = system.join(&one);
+    write(&mut ann, &insertion(1, "first"));
+    let deadline = Instant::now() + PATIENCE;
+    let key = loop {
+        let keys = system.here.command(&["KEYS", "pinwire:1:*tail:*"]);
+        if let Some(key) = keys.lines().find(|line| line.contains(":tail:")) {
+            break key.trim().to_owned();
+        }
+        assert!(Instant::now() < deadline, "it is not stored");
+    };
+    let mut ben = system.join(&other);
+    write(&mut ann, &insertion(2, "second"));
+    ben.until(|payload| holds(payload, "second")).unwrap();
+    drop(ben);
+    other.end();
+    assert_eq!(system.here.command(&["LSET", &key, "0", "damaged"]), "+OK\r\n");
+    let again = system.node("here-c", "here-1");
+    let mut late = Member::join(&again, &system.token);
+    let all = late.until(|payload| payload.starts_with(&[0, 1])).unwrap();
+    assert!(holds(&all, "second"));
+    let line = again.logs(&["no update"]);
+    assert!(line.contains(&key), "{line}");
+    assert!(again.metric("pinwire_session_unreadable_total") > 0.0);
+    assert!(system.here.command(&["LINDEX", &key, "0"]).contains("damaged"));
+}

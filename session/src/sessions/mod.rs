@@ -449,6 +449,12 @@ impl Sessions {
         }
     }
 
+    /// Whether a document is of a license region in whose registry there is no lease.
+    #[must_use]
+    pub fn is_lapsed(&self, document: &DocumentName) -> bool {
+        self.held(document).is_some_and(|held| held.is_of(self.lapsed))
+    }
+
     /// Whether the store has everything of a document that it was given, and what it has is not in doubt, as far as this node can
     /// do anything about it.
     #[must_use]
@@ -457,12 +463,6 @@ impl Sessions {
         held.is_none_or(|held| {
             held.phase != Phase::Live || !held.needs_load && !held.awaits_put_back && held.outgoing.is_empty()
         })
-    }
-
-    /// Whether the lease in the registry of its license region has ended: nothing of it is written before there is one again.
-    #[must_use]
-    pub fn is_lapsed(&self, document: &DocumentName) -> bool {
-        self.held(document).is_some_and(|held| held.is_of(self.lapsed))
     }
 
     /// Whether [`Effect::Reload`] of it was not answered yet.

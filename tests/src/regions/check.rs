@@ -252,11 +252,8 @@ impl World {
         }
     }
 
-    /// A store that was rolled back may believe that somebody has a session who gave it up: that ends with the node.
+    /// Nothing is left in the stores, whatever they forgot, or believe that somebody has who gave it up.
     pub(super) fn check_swept(&mut self) {
-        if !self.plan.store_is_honest {
-            return;
-        }
         for server in 1..self.servers.len() {
             let Book::Store(book) = &self.servers[server].master().book else { continue };
             let (sessions, bytes) = (book.sessions(), book.bytes());
