@@ -26,6 +26,8 @@ pub(super) struct Shape {
     pub(super) members: u32,
     /// Edits a second.
     pub(super) rate: u32,
+    /// From a dial to joined; then it has failed.
+    pub(super) timeout: &'static str,
     /// Whether clients give up connections on which nothing comes, each at a time of its own.
     pub(super) silence: Option<&'static str>,
 }
@@ -41,6 +43,7 @@ impl Shape {
             clients: half - half % members,
             members,
             rate: (half / 2).clamp(20, 300),
+            timeout: if plan.is_long { "10s" } else { "4s" },
             silence: None,
         };
         vec![shape("hocuspocus", "hocuspocus", 2), shape("ywebsocket", "y-websocket", 5)]
@@ -81,12 +84,13 @@ impl Load {
         let results = folder.join(format!("{}.json", shape.name));
         let text = format!(
             "document --dialect {dialect} --documents {documents} --members {members} --rate {rate} \
-             --duration {LONGEST} --warm-up 0s --drain 60s --timeout 4s --awareness-rate 0.05 --redial --threads 1 \
+             --duration {LONGEST} --warm-up 0s --drain 60s --timeout {timeout} --awareness-rate 0.05 --redial --threads 1 \
              --secret {secret} --document-prefix {name}- --view json --json {results}",
             dialect = shape.dialect,
             documents = shape.documents(),
             members = shape.members,
             rate = shape.rate,
+            timeout = shape.timeout,
             name = shape.name,
             results = results.display(),
         );

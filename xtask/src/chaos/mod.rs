@@ -24,15 +24,17 @@ mod rig;
 mod scenarios;
 
 use crate::cluster::{Options as ClusterOptions, node_program};
-use crate::shell::{cargo, run as run_command};
+use crate::setup::as_root;
+use crate::shell::{cargo, command, run as run_command, stdout, target_dir};
 use crate::tally::Tally;
 use crate::{pool, unit};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use options::{Options, Plan};
 use outcome::Outcome;
 use rig::{Programs, Rig};
 use scenarios::Scenario;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
 /// Scenarios side by side: they mostly wait.
@@ -67,12 +69,34 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
 }
 
 fn run_one(scenario: &'static Scenario, plan: &Plan, programs: &Programs) -> Outcome {
-    match Rig::start(scenario, plan, programs) {
-        Ok(rig) => rig.outcome(scenario.run),
+    let run = || match scenario.is_split && !is_root()? {
+        true => run_as_root(scenario, plan, programs),
+        false => Ok(Rig::start(scenario, plan, programs)?.outcome(scenario.run)),
+    };
+    match run() {
+        Ok(outcome) => outcome,
         Err(error) => {
             Outcome { scenario: scenario.name, problems: vec![format!("{error:#}")], ..Outcome::default() }
         }
     }
+}
+
+/// A run of its own: processes in a network of their own are root's, and only root may end them.
+fn run_as_root(scenario: &'static Scenario, plan: &Plan, programs: &Programs) -> Result<Outcome> {
+    let mut run = as_root("env")?;
+    run.arg(format!("PINWIRE_NODE={}", programs.node.display()));
+    run.arg(format!("PINWIRE_LOADGEN={}", programs.loadgen.display()));
+    run.arg(format!("CARGO_TARGET_DIR={}", target_dir().display()));
+    run.arg(std::env::current_exe()?).args(["chaos", scenario.name, "--json"]);
+    run.args(["--clients", &plan.clients.to_string(), "--seconds", &plan.hold.as_secs().to_string()]);
+    let said = run.stderr(Stdio::inherit()).output().context("sudo")?.stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let json = said.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    Ok(Outcome::read(scenario.name, &json.with_context(|| format!("a run as root said {said}"))?))
+}
+
+fn is_root() -> Result<bool> {
+    Ok(stdout(command("id").arg("-u"))?.trim() == "0")
 }
 
 fn loadgen_program() -> Result<PathBuf> {

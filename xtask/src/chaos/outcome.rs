@@ -7,7 +7,7 @@ use std::fmt;
 const FAULTS: [&str; 5] = ["lost", "duplicated", "reordered", "corrupted", "diverged"];
 
 /// See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Outcome {
     pub(super) scenario: &'static str,
     pub(super) seconds: f64,
@@ -91,6 +91,30 @@ impl Outcome {
         self.notes.push(note.into());
     }
 
+    /// What [`Self::json`] wrote.
+    pub(super) fn read(scenario: &'static str, json: &Value) -> Self {
+        let number = |name: &str| json[name].as_u64().unwrap_or(0);
+        let words = |name: &str| -> Vec<String> {
+            let list = json[name].as_array().into_iter().flatten();
+            list.map(|text| text.as_str().unwrap_or_default().to_owned()).collect()
+        };
+        Self {
+            scenario,
+            seconds: json["seconds"].as_f64().unwrap_or(0.0),
+            clients: number("clients"),
+            edits: number("edits"),
+            checked: number("checked"),
+            lost: number("lost_connections"),
+            redirected: number("redirected"),
+            faults: number("faults"),
+            brought: number("brought_again"),
+            absent: number("absent"),
+            recover_ms: ["p50", "p99", "max"].map(|at| json["recover_ms"][at].as_f64().unwrap_or(0.0)),
+            notes: words("notes"),
+            problems: words("problems"),
+        }
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({
             "scenario": self.scenario, "seconds": self.seconds, "clients": self.clients, "edits": self.edits,
@@ -133,6 +157,26 @@ impl fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let outcome = Outcome {
+            scenario: "kill",
+            seconds: 1.5,
+            clients: 1,
+            edits: 2,
+            checked: 3,
+            lost: 4,
+            redirected: 5,
+            faults: 6,
+            brought: 7,
+            absent: 8,
+            recover_ms: [1.0, 2.0, 3.0],
+            notes: vec!["a note".to_owned()],
+            problems: vec!["a problem".to_owned()],
+        };
+        assert_eq!(Outcome::read("kill", &outcome.json()), outcome);
+    }
 
     #[test]
     fn a_fault_or_a_client_that_stays_away_is_a_problem() {

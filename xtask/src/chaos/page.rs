@@ -37,7 +37,10 @@ fn text(options: &Options, outcomes: &[Outcome]) -> Result<String> {
              | scenario | clients | edits | deliveries checked | faults | absent | connections lost | redirects | back after p50 | p99 | max |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     for outcome in outcomes {
-        let [p50, p99, max] = outcome.recover_ms.map(|ms| format!("{:.1} s", ms / 1e3));
+        let [p50, p99, max] = outcome.recover_ms.map(|ms| match ms {
+            0.0 => "-".to_owned(),
+            _ => format!("{:.1} s", ms / 1e3),
+        });
         text += &format!(
             "| `{}` | {} | {} | {} | {} | {} | {} | {} | {p50} | {p99} | {max} |\n",
             outcome.scenario,

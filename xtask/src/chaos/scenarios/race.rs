@@ -22,7 +22,8 @@ pub(super) fn run(rig: &mut Rig) -> Result<()> {
     for (number, name) in ROUNDS.into_iter().take(rounds).enumerate() {
         let dialect = if number % 2 == 0 { "y-websocket" } else { "hocuspocus" };
         let clients = CLIENTS;
-        let shape = Shape { name, dialect, clients, members: MEMBERS, rate: 100, silence: None };
+        let (members, rate, timeout, silence) = (MEMBERS, 100, "20s", None);
+        let shape = Shape { name, dialect, clients, members, rate, timeout, silence };
         let documents = shape.documents() as usize;
         let seen = race(rig, shape)?;
         ensure!(seen.len() == documents, "{name}: {} of {documents} documents were pinned", seen.len());
