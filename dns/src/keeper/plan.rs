@@ -56,7 +56,8 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Plan {
 fn plan_own(situation: &Situation<'_>, plan: &mut Plan) {
     let own = &situation.settings.addresses;
     let missing: Addresses = own - situation.zone;
-    let present: Addresses = own & situation.zone;
+    // An address that another node has, too, and wants in, is not taken from it.
+    let present: Addresses = &(own & situation.zone) - &situation.pool.wanted_by_others();
     match situation.wanted {
         // Others take it for dead, and would remove what it adds.
         Some(Wanted::In) if situation.pool.is_disowned() => {}

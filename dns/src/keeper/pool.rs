@@ -46,6 +46,7 @@ struct Gone {
 #[derive(Debug)]
 pub(crate) struct Pool {
     me: String,
+    own: Addresses,
     /// As it was told last; nothing while nobody can tell.
     members: Option<Vec<Member>>,
     /// Whose each address of a living node is, or was when it was told last.
@@ -55,7 +56,13 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(settings: &KeeperSettings) -> Self {
-        Self { me: settings.node.clone(), members: None, owners: BTreeMap::new(), gone: BTreeMap::new() }
+        Self {
+            me: settings.node.clone(),
+            own: settings.addresses.clone(),
+            members: None,
+            owners: BTreeMap::new(),
+            gone: BTreeMap::new(),
+        }
     }
 
     /// Whether that is news.
@@ -101,16 +108,23 @@ impl Pool {
         Some(1 + self.living_others().count())
     }
 
-    /// Other nodes that want to be in the zone and are.
+    /// Other nodes that want to be in the zone and are, at addresses that are not this node's, too.
     pub(crate) fn serving_others(&self, zone: &Addresses) -> usize {
+        let zone = zone - &self.own;
         self.living_others()
-            .filter(|member| member.standing == Standing::In && !member.addresses.is_disjoint(zone))
+            .filter(|member| member.standing == Standing::In && !member.addresses.is_disjoint(&zone))
             .count()
     }
 
     /// The zone has an address of another node that lives.
     pub(crate) fn has_living_other(&self, zone: &Addresses) -> bool {
         self.living_others().any(|member| !member.addresses.is_disjoint(zone))
+    }
+
+    /// Addresses of other nodes that want to be in.
+    pub(crate) fn wanted_by_others(&self) -> Addresses {
+        let wanting = self.living_others().filter(|member| member.standing == Standing::In);
+        wanting.flat_map(|member| member.addresses.iter().copied()).collect()
     }
 
     /// The pool takes this node for dead.

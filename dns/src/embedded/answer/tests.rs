@@ -206,7 +206,8 @@ fn edns_is_answered_with_edns_and_without_options() {
 #[test]
 fn a_later_edns_is_answered_with_this_one() {
     let response = asked(&with_edns(1, 4096));
-    assert_eq!(response.metadata.response_code, ResponseCode::BADVERS);
+    // The number of BADVERS, which it shares with BADSIG.
+    assert_eq!(u16::from(response.metadata.response_code), 16);
     assert_eq!(response.edns.as_ref().map(Edns::version), Some(0));
     assert!(response.answers.is_empty());
 }
