@@ -82,7 +82,10 @@ impl<'a> Exchange<'a> {
         };
         if let Some(error) = &signature.data.error {
             let (fault, mend) = match error {
-                TsigError::BadKey => ("does not know the key (BADKEY)", "name and algorithm have to be the same as there"),
+                // Knot says so of a wrong secret, too.
+                TsigError::BadKey => {
+                    ("does not know the key (BADKEY)", "name, algorithm and the secret have to be the same as there")
+                }
                 TsigError::BadSig => ("found the signature wrong (BADSIG)", "the secret has to be the same as there"),
                 TsigError::BadTime => ("has another time (BADTIME)", "set the clocks of node and server"),
                 _ => ("rejected the signature", "its log says why"),
