@@ -41,7 +41,11 @@ pub struct Failure {
 }
 
 impl ProviderError {
-    pub(crate) fn failed(place: impl Into<String>, fault: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(crate) fn failed(
+        place: impl Into<String>,
+        fault: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Self::Failed(Failure { place: place.into(), fault: fault.into(), mend: mend.into() })
     }
 }

@@ -28,7 +28,9 @@ pub use embedded::{
     NameServer, PoolMember, RateLimit, Server, ServerCounts, ServerSettings, ZoneName, ZoneView,
 };
 pub use error::{Failure, ProviderError, SettingError};
-pub use keeper::{AskId, Effect, Keeper, KeeperSettings, Member, News, Reason, Standing, State, Trouble, Wanted};
+pub use keeper::{
+    AskId, Effect, Keeper, KeeperSettings, Member, News, Reason, Standing, State, Trouble, Wanted,
+};
 pub use name::RegionName;
 pub use provider::{
     Addresses, Change, CloudflareSettings, Doing, ExecSettings, Provider, ProviderSettings, Rfc2136Settings,

@@ -86,7 +86,11 @@ impl fmt::Display for RegionName {
 /// it is written.
 pub(crate) fn host_name(setting: &'static str, given: &str) -> Result<Name, SettingError> {
     let fault = |what: &str| {
-        SettingError::new(setting, format!("{given:?} {what}"), "give a host name such as eu-central-1.example.net")
+        SettingError::new(
+            setting,
+            format!("{given:?} {what}"),
+            "give a host name such as eu-central-1.example.net",
+        )
     };
     let labels = given.strip_suffix('.').unwrap_or(given);
     let is_label = |label: &str| {
@@ -99,7 +103,8 @@ pub(crate) fn host_name(setting: &'static str, given: &str) -> Result<Name, Sett
     if !labels.split('.').all(is_label) {
         return Err(fault("is not a host name"));
     }
-    let mut name = Name::from_ascii(labels.to_ascii_lowercase()).map_err(|error| fault(&error.to_string()))?;
+    let mut name =
+        Name::from_ascii(labels.to_ascii_lowercase()).map_err(|error| fault(&error.to_string()))?;
     name.set_fqdn(true);
     Ok(name)
 }

@@ -106,7 +106,8 @@ fn begin(query: &Message, question: &Query) -> Message {
 
 fn fill(response: &mut Message, question: &Query, zone: &Zone, rng: &mut Rng) {
     let name = LowerName::new(question.name());
-    let is_served = matches!(question.query_class(), DNSClass::IN | DNSClass::ANY) && zone.fixed.apex.zone_of(&name);
+    let is_served =
+        matches!(question.query_class(), DNSClass::IN | DNSClass::ANY) && zone.fixed.apex.zone_of(&name);
     let kind = question.query_type();
     response.metadata.response_code = match kind {
         _ if !is_served => ResponseCode::Refused,
@@ -128,7 +129,11 @@ fn fill(response: &mut Message, question: &Query, zone: &Zone, rng: &mut Rng) {
     }
     if response.answers.is_empty() {
         let soa = RData::SOA(zone.soa());
-        response.add_authority(Record::from_rdata(Name::from(&zone.fixed.apex), zone.fixed.negative_ttl_s, soa));
+        response.add_authority(Record::from_rdata(
+            Name::from(&zone.fixed.apex),
+            zone.fixed.negative_ttl_s,
+            soa,
+        ));
     }
 }
 

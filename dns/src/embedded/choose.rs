@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn those_that_are_out_stand_in_only_if_none_is_in_and_the_dead_never() {
         let mut rng = Rng::with_seed(1);
-        let mut members = vec![member(1, Standing::In, 0), member(2, Standing::Out, 0), member(3, Standing::Dead, 0)];
+        let mut members =
+            vec![member(1, Standing::In, 0), member(2, Standing::Out, 0), member(3, Standing::Dead, 0)];
         assert_eq!(choose(&members, true, 8, &mut rng).into_iter().map(last).collect::<Vec<_>>(), [1]);
         members[0].standing = Standing::Dead;
         assert_eq!(choose(&members, true, 8, &mut rng).into_iter().map(last).collect::<Vec<_>>(), [2]);

@@ -81,7 +81,11 @@ impl ServerSettings {
         }
         for (setting, ttl_s) in [("ttl", self.ttl_s), ("negative_ttl", self.negative_ttl_s)] {
             if !(1..=86_400).contains(&ttl_s) {
-                return Err(SettingError::new(setting, format!("{ttl_s} s is out of range"), "give 1 to 86400"));
+                return Err(SettingError::new(
+                    setting,
+                    format!("{ttl_s} s is out of range"),
+                    "give 1 to 86400",
+                ));
             }
         }
         Ok(Fixed {
@@ -154,7 +158,10 @@ impl Server {
     ///
     /// # Errors
     /// A setting cannot be used, or an address is not to be had.
-    pub async fn bind(settings: ServerSettings, mut view: watch::Receiver<Arc<ZoneView>>) -> Result<Self, SettingError> {
+    pub async fn bind(
+        settings: ServerSettings,
+        mut view: watch::Receiver<Arc<ZoneView>>,
+    ) -> Result<Self, SettingError> {
         let fixed = settings.fixed()?;
         if settings.listen.is_empty() {
             return Err(SettingError::new("listen", "there is no address", "give one, such as 192.0.2.1:53"));
@@ -165,7 +172,9 @@ impl Server {
             let (udp, tcp) = bind(*address).await.map_err(|error| {
                 let mend = match error.kind() {
                     io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
-                    io::ErrorKind::AddrInUse => "another server, perhaps a local resolver, has it: give one address",
+                    io::ErrorKind::AddrInUse => {
+                        "another server, perhaps a local resolver, has it: give one address"
+                    }
                     _ => "give an address that this host has",
                 };
                 SettingError::new("listen", format!("cannot listen at {address}: {error}"), mend)

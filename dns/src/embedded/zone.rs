@@ -90,13 +90,8 @@ impl Zone {
     /// The zone by this view. What cannot be used of the view is left out, and returned.
     pub(crate) fn new(fixed: Fixed, view: &ZoneView, before: Option<&Self>) -> (Self, Vec<SettingError>) {
         let mut faults = Vec::new();
-        let mut zone = Self {
-            fixed,
-            names: BTreeMap::new(),
-            servers: Vec::new(),
-            between: BTreeSet::new(),
-            serial: 0,
-        };
+        let mut zone =
+            Self { fixed, names: BTreeMap::new(), servers: Vec::new(), between: BTreeSet::new(), serial: 0 };
         for region in &view.names {
             match zone.inside("names", &region.name) {
                 Ok(name) => {

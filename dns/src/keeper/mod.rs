@@ -78,7 +78,8 @@ impl KeeperSettings {
         if addresses.is_empty() {
             return Err(SettingError::new("addresses", "there are none", mend));
         }
-        if let Some(odd) = addresses.iter().find(|address| address.is_unspecified() || address.is_multicast()) {
+        if let Some(odd) = addresses.iter().find(|address| address.is_unspecified() || address.is_multicast())
+        {
             return Err(SettingError::new("addresses", format!("nobody is reached at {odd}"), mend));
         }
         Ok(Self {
@@ -294,7 +295,8 @@ impl Keeper {
     /// How it stands, for whoever asks.
     #[must_use]
     pub fn state(&self) -> State {
-        let is_in = self.zone.as_ref().map(|zone| self.settings.addresses.iter().all(|own| zone.contains(own)));
+        let is_in =
+            self.zone.as_ref().map(|zone| self.settings.addresses.iter().all(|own| zone.contains(own)));
         let is_out = self.zone.as_ref().map(|zone| self.settings.addresses.is_disjoint(zone));
         State {
             wanted: self.wanted,
@@ -392,7 +394,8 @@ impl Keeper {
     }
 
     fn tell_kept(&mut self, is_kept: bool) {
-        if is_kept && !self.is_kept
+        if is_kept
+            && !self.is_kept
             && let Wanted::Out(reason) = self.wanted
         {
             self.effects.push_back(Effect::Tell(News::Kept { reason, cause: Arc::clone(&self.cause) }));

@@ -72,9 +72,10 @@ impl Pool {
         let Some(members) = members else { return is_news };
         let addresses_of = |is_alive: bool| {
             let of_kind = move |member: &&Member| (member.standing != Standing::Dead) == is_alive;
-            members.iter().filter(of_kind).flat_map(|member| {
-                member.addresses.iter().map(|address| (*address, member.node.clone()))
-            })
+            members
+                .iter()
+                .filter(of_kind)
+                .flat_map(|member| member.addresses.iter().map(|address| (*address, member.node.clone())))
         };
         let owners: BTreeMap<IpAddr, String> = addresses_of(true).collect();
         for (address, node) in std::mem::take(&mut self.owners) {
@@ -82,11 +83,8 @@ impl Pool {
             self.gone.entry(address).or_insert_with(gone);
         }
         for (address, node) in addresses_of(false) {
-            let gone = self.gone.entry(address).or_insert_with(|| Gone {
-                node,
-                since_us: now_us,
-                is_told: true,
-            });
+            let gone =
+                self.gone.entry(address).or_insert_with(|| Gone { node, since_us: now_us, is_told: true });
             gone.is_told = true;
         }
         self.gone.retain(|address, _| !owners.contains_key(address));

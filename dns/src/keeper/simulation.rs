@@ -37,11 +37,37 @@ fn any_provider_is_right_in_the_end() {
 enum Event {
     Turn,
     /// A change is compared with what there is, and made later: two steps, unless the provider is exact.
-    Compare { node: usize, life: u32, ask: AskId, change: Change, is_drain: bool },
-    Make { node: usize, life: u32, ask: AskId, change: Change, is_drain: bool },
-    Read { node: usize, life: u32, ask: AskId },
-    Changed { node: usize, life: u32, ask: AskId, outcome: Result<(), ProviderError> },
-    WasRead { node: usize, life: u32, ask: AskId, outcome: Result<Addresses, ProviderError> },
+    Compare {
+        node: usize,
+        life: u32,
+        ask: AskId,
+        change: Change,
+        is_drain: bool,
+    },
+    Make {
+        node: usize,
+        life: u32,
+        ask: AskId,
+        change: Change,
+        is_drain: bool,
+    },
+    Read {
+        node: usize,
+        life: u32,
+        ask: AskId,
+    },
+    Changed {
+        node: usize,
+        life: u32,
+        ask: AskId,
+        outcome: Result<(), ProviderError>,
+    },
+    WasRead {
+        node: usize,
+        life: u32,
+        ask: AskId,
+        outcome: Result<Addresses, ProviderError>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +244,8 @@ impl World {
     }
 
     fn members(&self) -> Vec<Member> {
-        let is_known = |node: &(usize, &Node)| !node.1.is_retired && self.now_us < node.1.leased_until_us + OBITUARY;
+        let is_known =
+            |node: &(usize, &Node)| !node.1.is_retired && self.now_us < node.1.leased_until_us + OBITUARY;
         let member = |(index, node): (usize, &Node)| Member {
             node: format!("n{index}"),
             addresses: Addresses::from([own(index)]),
@@ -359,7 +386,11 @@ impl World {
     fn check_bound(&self, index: usize) {
         let node = &self.nodes[index];
         let lived_us = self.now_us - node.since_us;
-        assert!(node.changes <= 5 + lived_us / (15 * SECOND), "seed {}: n{index} changes too much", self.seed);
+        assert!(
+            node.changes <= 5 + lived_us / (15 * SECOND),
+            "seed {}: n{index} changes too much",
+            self.seed
+        );
     }
 
     fn check_end(&self, storm_us: u64) {
@@ -367,9 +398,11 @@ impl World {
         let settled_us = self.last_change_us.saturating_sub(storm_us);
         assert!(settled_us < SETTLED, "seed {seed}: still changing {} s after", settled_us / SECOND);
         let is_in = |index: usize| self.zone.contains(&own(index));
-        let lives = |node: &Node, health: Health| node.keeper.is_some() && !node.is_draining && node.health == health;
+        let lives =
+            |node: &Node, health: Health| node.keeper.is_some() && !node.is_draining && node.health == health;
         let some = |health: Health| self.nodes.iter().any(|node| lives(node, health));
-        let has_living = (0..self.nodes.len()).any(|index| self.nodes[index].keeper.is_some() && is_in(index));
+        let has_living =
+            (0..self.nodes.len()).any(|index| self.nodes[index].keeper.is_some() && is_in(index));
         for (index, node) in self.nodes.iter().enumerate() {
             let context = format!("seed {seed}: n{index} {:?} {:?}", node.health, self.zone);
             assert!(!lives(node, Health::Well) || is_in(index), "not in, {context}");

@@ -127,7 +127,9 @@ impl fmt::Display for News {
             Self::Wants { wanted: Wanted::Out(reason), cause } => {
                 write!(formatter, "wants to be out of DNS ({reason}): {cause}")
             }
-            Self::Joined { addresses, cause } => write!(formatter, "in DNS with {}: {cause}", list(addresses)),
+            Self::Joined { addresses, cause } => {
+                write!(formatter, "in DNS with {}: {cause}", list(addresses))
+            }
             Self::Repaired { addresses } => {
                 write!(formatter, "in DNS again with {}, which somebody had removed", list(addresses))
             }
@@ -145,7 +147,11 @@ impl fmt::Display for News {
             }
             Self::Failing { error } => write!(formatter, "DNS cannot be kept: {error}"),
             Self::Recovered { lasted_us, attempts } => {
-                write!(formatter, "DNS is kept again, after {} s and {attempts} attempts", lasted_us / 1_000_000)
+                write!(
+                    formatter,
+                    "DNS is kept again, after {} s and {attempts} attempts",
+                    lasted_us / 1_000_000
+                )
             }
         }
     }

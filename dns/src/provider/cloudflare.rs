@@ -105,16 +105,20 @@ impl Cloudflare {
             return Err(SettingError::new("ttl", fault, "give 60 or more, or 30 with an Enterprise zone"));
         }
         let token = settings.token.expose();
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))
-            .ok()
-            .filter(|_| !token.is_empty())
-            .ok_or_else(|| SettingError::new("token", "is not an API token", "give it as Cloudflare shows it"))?;
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty()).ok_or_else(
+                || SettingError::new("token", "is not an API token", "give it as Cloudflare shows it"),
+            )?;
         authorization.set_sensitive(true);
         let http = Http::new(settings.endpoint.as_deref().unwrap_or(ENDPOINT), settings.timeout)?;
         let zone_id = OnceLock::new();
         if let Some(id) = settings.zone_id {
             if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return Err(SettingError::new("zone_id", format!("{id:?} is not one"), "give the 32 hex digits"));
+                return Err(SettingError::new(
+                    "zone_id",
+                    format!("{id:?} is not one"),
+                    "give the 32 hex digits",
+                ));
             }
             let _ = zone_id.set(id);
         }
@@ -130,8 +134,10 @@ impl Cloudflare {
         let zone = self.zone().await?;
         let mut records = Vec::new();
         for page in 1..=PAGES_MAX {
-            let path =
-                format!("/zones/{zone}/dns_records?name={}&per_page={PAGE}&page={page}", self.name.name_text());
+            let path = format!(
+                "/zones/{zone}/dns_records?name={}&per_page={PAGE}&page={page}",
+                self.name.name_text()
+            );
             let more: Vec<Record> = self.ask(Method::GET, &path, Bytes::new()).await?;
             let is_last = more.len() < PAGE;
             records.extend(more);
@@ -152,7 +158,8 @@ impl Cloudflare {
             let fault = format!("{} is an alias (CNAME)", self.name);
             return Err(self.http.failed(fault, "remove the alias, or give another name"));
         }
-        let is_to_go = |record: &&Record| address(record).is_some_and(|address| change.remove.contains(&address));
+        let is_to_go =
+            |record: &&Record| address(record).is_some_and(|address| change.remove.contains(&address));
         let name = self.name.name_text();
         let addition = |address: &IpAddr| Addition {
             kind: if address.is_ipv4() { "A" } else { "AAAA" },

@@ -62,7 +62,10 @@ impl Exec {
         let mut addresses = Addresses::new();
         for line in finished.output.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let address: IpAddr = line.parse().map_err(|_| {
-                self.failed(format!("printed {line:?}, which is no address"), "print one address a line, nothing else")
+                self.failed(
+                    format!("printed {line:?}, which is no address"),
+                    "print one address a line, nothing else",
+                )
             })?;
             addresses.insert(address);
         }
@@ -109,9 +112,9 @@ impl Exec {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own, so that what it started ends with it.
         command.process_group(0).kill_on_drop(true);
-        let mut child = command
-            .spawn()
-            .map_err(|error| self.failed(format!("cannot be run: {error}"), "is it there, and executable?"))?;
+        let mut child = command.spawn().map_err(|error| {
+            self.failed(format!("cannot be run: {error}"), "is it there, and executable?")
+        })?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let ending = async {
@@ -121,7 +124,9 @@ impl Exec {
         let finished = timeout(self.settings.timeout, ending).await;
         drop(group);
         let finished = finished
-            .map_err(|_| self.failed(format!("ran longer than {:?} and was killed", self.settings.timeout), ""))?
+            .map_err(|_| {
+                self.failed(format!("ran longer than {:?} and was killed", self.settings.timeout), "")
+            })?
             .map_err(|error| self.failed(error.to_string(), ""))?;
         for line in finished.errors.lines() {
             tracing::info!(program = %self.settings.program.display(), line, "DNS program says");

@@ -34,8 +34,9 @@ pub(crate) struct Http {
 impl Http {
     /// `endpoint` is `https://host[:port][/path]`; `http` only to this host itself, since requests carry secrets.
     pub(crate) fn new(endpoint: &str, timeout: Duration) -> Result<Self, SettingError> {
-        let fault =
-            |what: &str| SettingError::new("endpoint", format!("{endpoint:?} {what}"), "give an https:// URL");
+        let fault = |what: &str| {
+            SettingError::new("endpoint", format!("{endpoint:?} {what}"), "give an https:// URL")
+        };
         let uri: Uri = endpoint.parse().map_err(|_| fault("is not a URL"))?;
         let host = uri.host().unwrap_or_default();
         match uri.scheme_str() {
@@ -44,7 +45,8 @@ impl Http {
             Some("http") => return Err(fault("would carry the secret in the clear")),
             _ => return Err(fault("is not a URL")),
         }
-        if uri.query().is_some() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        if uri.query().is_some() || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+        {
             return Err(fault("has a query or a user"));
         }
         Ok(Self { endpoint: endpoint.trim_end_matches('/').to_owned(), client: OnceLock::new(), timeout })
@@ -55,7 +57,10 @@ impl Http {
     }
 
     /// Status and body of the answer.
-    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ProviderError> {
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), ProviderError> {
         let asking = async {
             let client = self.client().map_err(|fault| self.failed(fault, "install ca-certificates"))?;
             let answer = client

@@ -4,7 +4,8 @@ use crate::rig::{DnsServer, NAME, addresses, dig, documented, resolve, wait_unti
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use pinwire_dns::{
-    Addresses, NameServer, PoolMember, RateLimit, Server, ServerCounts, ServerSettings, Standing, ZoneName, ZoneView,
+    Addresses, NameServer, PoolMember, RateLimit, Server, ServerCounts, ServerSettings, Standing, ZoneName,
+    ZoneView,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ fn member(number: u8, standing: Standing) -> PoolMember {
 }
 
 fn view(members: Vec<PoolMember>) -> Arc<ZoneView> {
-    let server = |name: &str, at: &str| NameServer { name: format!("{name}.{NAME}"), addresses: addresses(&[at]) };
+    let server =
+        |name: &str, at: &str| NameServer { name: format!("{name}.{NAME}"), addresses: addresses(&[at]) };
     Arc::new(ZoneView {
         names: vec![ZoneName { name: NAME.to_owned(), members }],
         servers: vec![server("ns1", "127.0.0.2"), server("ns2", "127.0.0.3")],
@@ -65,11 +67,17 @@ fn both_families() -> Addresses {
 async fn dig_is_answered_over_udp_and_tcp_with_and_without_edns() {
     let bench = Bench::usual().await;
     assert_eq!(resolve(bench.address, NAME).await, both_families());
-    for more in [&["+noedns"][..], &["+tcp"], &["+tcp", "+noedns"], &["+ednsopt=65001:00ff", "+nsid", "+cookie"]] {
+    for more in
+        [&["+noedns"][..], &["+tcp"], &["+tcp", "+noedns"], &["+ednsopt=65001:00ff", "+nsid", "+cookie"]]
+    {
         let printed = dig(bench.address, &[&["+nocmd", NAME, "A"], more].concat()).await;
         assert!(printed.contains("status: NOERROR") && printed.contains("flags: qr aa rd;"), "{printed}");
         assert!(printed.contains("ANSWER: 2, AUTHORITY: 0"), "{printed}");
-        assert_eq!(printed.contains("EDNS: version: 0, flags:; udp: 1232"), !more.contains(&"+noedns"), "{printed}");
+        assert_eq!(
+            printed.contains("EDNS: version: 0, flags:; udp: 1232"),
+            !more.contains(&"+noedns"),
+            "{printed}"
+        );
         assert!(!printed.contains("Warning") && !printed.contains("COOKIE"), "{printed}");
     }
     let later = dig(bench.address, &["+edns=1", "+noednsnegotiation", NAME, "A"]).await;
@@ -119,9 +127,11 @@ async fn an_answer_that_does_not_fit_comes_over_tcp() {
 
 #[tokio::test]
 async fn a_resolver_finds_the_zone_by_its_delegation() {
-    let bench = Bench::start("127.0.0.2:0", |settings| (settings.ttl_s, settings.negative_ttl_s) = (1, 1)).await;
+    let bench =
+        Bench::start("127.0.0.2:0", |settings| (settings.ttl_s, settings.negative_ttl_s) = (1, 1)).await;
     // The second server is not there: the resolver goes on with the first.
-    let delegation = documented("delegation").replace("192.0.2.1", "127.0.0.2").replace("192.0.2.2", "127.0.0.3");
+    let delegation =
+        documented("delegation").replace("192.0.2.1", "127.0.0.2").replace("192.0.2.2", "127.0.0.3");
     let delegation = delegation.replace(".example.net.", "");
     let resolver = DnsServer::resolver(bench.address.port(), &delegation).await;
     assert_eq!(resolve(resolver.address(), NAME).await, both_families());

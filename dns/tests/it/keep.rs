@@ -2,9 +2,7 @@
 
 use crate::rfc2136::provider;
 use crate::rig::{DnsServer, NAME, addresses, region, resolve, wait_until};
-use pinwire_dns::{
-    Change, Inputs, KeeperSettings, Member, Reason, Standing, State, Wanted, Wish, keep,
-};
+use pinwire_dns::{Change, Inputs, KeeperSettings, Member, Reason, Standing, State, Wanted, Wish, keep};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -100,7 +98,8 @@ async fn a_server_that_is_away_is_seen_and_the_record_is_there_when_it_is_back()
     node.shows(|state| state.looked_us.is_some()).await;
     server.stop().await;
     node.want(Wanted::In);
-    let trouble = node.shows(|state| state.trouble.as_ref().is_some_and(|trouble| trouble.attempts > 1)).await.trouble;
+    let trouble =
+        node.shows(|state| state.trouble.as_ref().is_some_and(|trouble| trouble.attempts > 1)).await.trouble;
     assert!(trouble.expect("trouble").last.contains("cannot connect"));
     server.restart().await;
     let state = node.shows(|state| state.is_in == Some(true)).await;

@@ -2,7 +2,8 @@
 
 use crate::rig::{DnsServer, NAME, SECRET, addresses, dig, region, resolve};
 use pinwire_dns::{
-    Change, Provider, ProviderError, ProviderSettings, RegionName, Rfc2136Settings, Secret, TsigAlgorithm, TsigKey,
+    Change, Provider, ProviderError, ProviderSettings, RegionName, Rfc2136Settings, Secret, TsigAlgorithm,
+    TsigKey,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -46,8 +47,11 @@ async fn adds_and_removes(server: &DnsServer) {
     }
     let shown = dig(server.address(), &["+noall", "+answer", NAME, "AAAA"]).await;
     assert_eq!(shown.split_whitespace().nth(1), Some("30"), "{shown}");
-    let change =
-        Change { add: addresses(&["192.0.2.2"]), remove: addresses(&["192.0.2.1", "2001:db8::1"]), only_if: None };
+    let change = Change {
+        add: addresses(&["192.0.2.2"]),
+        remove: addresses(&["192.0.2.1", "2001:db8::1"]),
+        only_if: None,
+    };
     for _ in 0..2 {
         assert_eq!(provider.change(change.clone()).await, Ok(()));
         assert_eq!(resolve(server.address(), NAME).await, addresses(&["203.0.113.9", "192.0.2.2"]));
@@ -78,16 +82,21 @@ async fn compares(server: &DnsServer) {
         ..Change::default()
     };
     // One too many, one too few, another family.
-    for other in
-        [&["192.0.2.1"][..], &["203.0.113.9", "192.0.2.1", "192.0.2.2"], &["203.0.113.9", "192.0.2.1", "2001:db8::1"]]
-    {
+    for other in [
+        &["192.0.2.1"][..],
+        &["203.0.113.9", "192.0.2.1", "192.0.2.2"],
+        &["203.0.113.9", "192.0.2.1", "2001:db8::1"],
+    ] {
         assert_eq!(provider.change(leave(other)).await, Err(ProviderError::Changed), "{other:?}");
     }
     assert_eq!(resolve(server.address(), NAME).await, addresses(&["203.0.113.9", "192.0.2.1"]));
     assert_eq!(provider.change(leave(&["203.0.113.9", "192.0.2.1"])).await, Ok(()));
     assert_eq!(provider.read().await, Ok(addresses(&["203.0.113.9"])));
     // Both go at once, each on account of the other: one of them is too late.
-    provider.change(Change { remove: addresses(&["203.0.113.9"]), ..add(&["192.0.2.1", "192.0.2.2"]) }).await.unwrap();
+    provider
+        .change(Change { remove: addresses(&["203.0.113.9"]), ..add(&["192.0.2.1", "192.0.2.2"]) })
+        .await
+        .unwrap();
     let both = addresses(&["192.0.2.1", "192.0.2.2"]);
     let going = |own: &str| {
         let remove = addresses(&[own]);
@@ -110,18 +119,21 @@ async fn said(provider: Box<dyn Provider>) -> String {
 #[tokio::test]
 async fn a_wrong_key_is_told_from_a_wrong_secret_and_from_none() {
     let (bind, knot) = (DnsServer::bind().await, DnsServer::knot().await);
-    for (server, bad) in [(&bind, "found the signature wrong (BADSIG)"), (&knot, "(BADKEY)")] {
+    for server in [&bind, &knot] {
         let at = server.address();
         let unknown = said(provider_with(at, key("other", SECRET), region())).await;
-        assert!(unknown.contains("does not know the key (BADKEY)") && unknown.contains("key other."), "{unknown}");
+        assert!(
+            unknown.contains("does not know the key (BADKEY)") && unknown.contains("key other."),
+            "{unknown}"
+        );
         let secret = "b3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgISE=";
         let wrong = said(provider_with(at, key("pinwire", secret), region())).await;
-        assert!(wrong.contains(bad) && wrong.contains("the secret"), "{wrong}");
+        assert!(wrong.contains("found the signature wrong (BADSIG)"), "{wrong}");
         let unsigned = said(provider_with(at, None, region())).await;
         assert!(unsigned.contains("signs nothing") || unsigned.contains("NotAuth"), "{unsigned}");
         let name = RegionName::new("us-east-1.example.net", "example.net", 30).unwrap();
         let foreign = said(provider_with(at, key("pinwire", SECRET), name)).await;
-        assert!(foreign.contains("us-east-1.example.net") || foreign.contains("NotAuth"), "{foreign}");
+        assert!(foreign.contains("us-east-1.example.net"), "{foreign}");
         for shown in [unknown, wrong, unsigned, foreign] {
             assert!(shown.starts_with(&format!("DNS server {at}: ")), "{shown}");
             assert!(!shown.contains(SECRET) && !shown.contains(secret), "{shown}");

@@ -2,7 +2,8 @@
 
 use crate::rig::{Asked, Fake, NAME, addresses, region};
 use pinwire_dns::{
-    Change, CloudflareSettings, Provider, ProviderError, ProviderSettings, RegionName, Route53Settings, Secret,
+    Change, CloudflareSettings, Provider, ProviderError, ProviderSettings, RegionName, Route53Settings,
+    Secret,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -45,7 +46,8 @@ async fn route53() -> (Shared, Fake, Box<dyn Provider>) {
 }
 
 fn set_xml(kind: &str, values: &[String]) -> String {
-    let mut xml = format!("<ResourceRecordSet><Name>{NAME}.</Name><Type>{kind}</Type><TTL>30</TTL><ResourceRecords>");
+    let mut xml =
+        format!("<ResourceRecordSet><Name>{NAME}.</Name><Type>{kind}</Type><TTL>30</TTL><ResourceRecords>");
     for value in values {
         let _ = write!(xml, "<ResourceRecord><Value>{value}</Value></ResourceRecord>");
     }
@@ -91,10 +93,13 @@ fn route53_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
             action => panic!("{action}"),
         };
         if !is_fine {
-            let text = "Tried to delete resource record set but the values provided do not match the current values";
+            let text =
+                "Tried to delete resource record set but the values provided do not match the current values";
             return (
                 400,
-                format!("<InvalidChangeBatch><Messages><Message>{text}</Message></Messages></InvalidChangeBatch>"),
+                format!(
+                    "<InvalidChangeBatch><Messages><Message>{text}</Message></Messages></InvalidChangeBatch>"
+                ),
             );
         }
     }
@@ -105,7 +110,10 @@ fn route53_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
 fn is_signed(asked: &Asked) -> bool {
     let authorization = asked.header("authorization");
     let date = asked.header("x-amz-date");
-    let scope = format!("Credential=AKIAEXAMPLE/{}/us-east-1/route53/aws4_request", date.get(..8).unwrap_or_default());
+    let scope = format!(
+        "Credential=AKIAEXAMPLE/{}/us-east-1/route53/aws4_request",
+        date.get(..8).unwrap_or_default()
+    );
     let signature = authorization.rsplit_once("Signature=").map_or("", |(_, signature)| signature);
     let signed = authorization.split("SignedHeaders=").nth(1).unwrap_or_default();
     authorization.starts_with("AWS4-HMAC-SHA256 ")
@@ -221,9 +229,16 @@ async fn cloudflare() -> (Shared, Fake, Box<dyn Provider>) {
 
 /// The identity of a record is its type and content here.
 fn cloudflare_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
-    let ok = |result: String| (200, format!("{{\"success\":true,\"errors\":[],\"messages\":[],\"result\":{result}}}"));
+    let ok = |result: String| {
+        (200, format!("{{\"success\":true,\"errors\":[],\"messages\":[],\"result\":{result}}}"))
+    };
     let refuse = |code: u32| {
-        (400, format!("{{\"success\":false,\"errors\":[{{\"code\":{code},\"message\":\"no\"}}],\"result\":null}}"))
+        (
+            400,
+            format!(
+                "{{\"success\":false,\"errors\":[{{\"code\":{code},\"message\":\"no\"}}],\"result\":null}}"
+            ),
+        )
     };
     if let Some(refusal) = &zone.refusal {
         return refusal.clone();
@@ -236,9 +251,12 @@ fn cloudflare_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
     if let Some(query) = path.strip_prefix("/zones/023e105f4ecef8ad/dns_records?") {
         assert_eq!(query, format!("name={NAME}&per_page=100&page=1"));
         let record = |(kind, value): (&String, &String)| {
-            format!("{{\"id\":\"{kind}:{value}\",\"type\":\"{kind}\",\"name\":\"{NAME}\",\"content\":\"{value}\",\"ttl\":60}}")
+            format!(
+                "{{\"id\":\"{kind}:{value}\",\"type\":\"{kind}\",\"name\":\"{NAME}\",\"content\":\"{value}\",\"ttl\":60}}"
+            )
         };
-        let records = zone.sets.iter().flat_map(|(kind, values)| values.iter().map(move |value| (kind, value)));
+        let records =
+            zone.sets.iter().flat_map(|(kind, values)| values.iter().map(move |value| (kind, value)));
         return ok(format!("[{}]", records.map(record).collect::<Vec<String>>().join(",")));
     }
     assert_eq!(path, "/zones/023e105f4ecef8ad/dns_records/batch");
@@ -335,6 +353,9 @@ fn settings_of_services_that_cannot_be_used_are_named() {
     let short = RegionName::new(NAME, "example.net", 29).unwrap();
     assert_eq!(cloudflare(short, |_| {}), "ttl");
     assert_eq!(cloudflare(cloudflare_region(), |settings| settings.token = Secret::new("a\nb")), "token");
-    assert_eq!(cloudflare(cloudflare_region(), |settings| settings.zone_id = Some("a/b".to_owned())), "zone_id");
+    assert_eq!(
+        cloudflare(cloudflare_region(), |settings| settings.zone_id = Some("a/b".to_owned())),
+        "zone_id"
+    );
     assert!(ProviderSettings::None.provider(region()).unwrap().is_none());
 }

@@ -25,7 +25,10 @@ fn view() -> ZoneView {
             name: "eu.rt.example.net".to_owned(),
             members: vec![member(1, Standing::In), member(2, Standing::In), member(3, Standing::Dead)],
         }],
-        servers: vec![NameServer { name: "ns1.example.net".to_owned(), addresses: member(1, Standing::In).addresses }],
+        servers: vec![NameServer {
+            name: "ns1.example.net".to_owned(),
+            addresses: member(1, Standing::In).addresses,
+        }],
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages over TCP and their answers, signed and verified.
 
 use super::Signer;
-use crate::ProviderError;
+use crate::{ProviderError, RegionName};
 use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::TSigVerifier;
 use hickory_proto::rr::rdata::tsig::TsigError;
@@ -12,13 +12,19 @@ use tokio::net::TcpStream;
 /// A connection to a server. TCP, since the answer to an update must not be lost (RFC 2136, section 6.2), and the size of a signed
 /// answer does not matter. Whoever uses it bounds its time.
 pub(crate) struct Exchange<'a> {
+    /// Whose addresses it is about.
+    name: &'a RegionName,
     server: &'a str,
     signer: Option<&'a Signer>,
     stream: TcpStream,
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) async fn connect(server: &'a str, signer: Option<&'a Signer>) -> Result<Self, ProviderError> {
+    pub(crate) async fn connect(
+        name: &'a RegionName,
+        server: &'a str,
+        signer: Option<&'a Signer>,
+    ) -> Result<Self, ProviderError> {
         let stream = TcpStream::connect(server).await.map_err(|error| {
             ProviderError::failed(
                 place(server),
@@ -26,14 +32,16 @@ impl<'a> Exchange<'a> {
                 "does the server run, and is its TCP port reached from here?",
             )
         })?;
-        Ok(Self { server, signer, stream })
+        Ok(Self { name, server, signer, stream })
     }
 
     /// Sends one message and takes its answer. What the answer means is up to the caller, but it is the server's.
     pub(crate) async fn ask(&mut self, mut message: Message) -> Result<Message, ProviderError> {
         let id = message.id;
         let verifier = match self.signer {
-            Some(signer) => message.finalize(&signer.0, now_s()).map_err(|error| self.failed(error.to_string()))?,
+            Some(signer) => {
+                message.finalize(&signer.0, now_s()).map_err(|error| self.failed(error.to_string()))?
+            }
             None => None,
         };
         let bytes = message.to_vec().map_err(|error| self.failed(error.to_string()))?;
@@ -44,7 +52,8 @@ impl<'a> Exchange<'a> {
                 "the server's log may say why",
             )
         })?;
-        let parsed = Message::from_vec(&answer).map_err(|error| self.failed(format!("sent rubbish: {error}")))?;
+        let parsed =
+            Message::from_vec(&answer).map_err(|error| self.failed(format!("sent rubbish: {error}")))?;
         if parsed.id != id || parsed.metadata.message_type != MessageType::Response {
             return Err(self.failed("answered something else"));
         }
@@ -82,15 +91,22 @@ impl<'a> Exchange<'a> {
         };
         if let Some(error) = &signature.data.error {
             let (fault, mend) = match error {
-                // Knot says so of a wrong secret, too.
-                TsigError::BadKey => {
-                    ("does not know the key (BADKEY)", "name, algorithm and the secret have to be the same as there")
+                // Knot says so of a key that may not do what was asked, too.
+                TsigError::BadKey => (
+                    "does not know the key (BADKEY)",
+                    "name and algorithm have to be the same as there, and it has to be allowed to change",
+                ),
+                TsigError::BadSig => (
+                    "found the signature wrong (BADSIG)",
+                    "the secret has to be the same as there, to change",
+                ),
+                TsigError::BadTime => {
+                    ("has another time (BADTIME)", "set the clocks of node and server, to change")
                 }
-                TsigError::BadSig => ("found the signature wrong (BADSIG)", "the secret has to be the same as there"),
-                TsigError::BadTime => ("has another time (BADTIME)", "set the clocks of node and server"),
-                _ => ("rejected the signature", "its log says why"),
+                _ => ("rejected the signature", "its log says why it may not change"),
             };
-            return Err(ProviderError::failed(place(self.server), fault, format!("key {key}: {mend}")));
+            let mend = format!("key {key}: {mend} {}", self.name);
+            return Err(ProviderError::failed(place(self.server), fault, mend));
         }
         verifier.verify(bytes).map_err(|error| {
             ProviderError::failed(

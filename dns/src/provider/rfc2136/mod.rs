@@ -93,7 +93,7 @@ impl Rfc2136 {
     }
 
     async fn addresses(&self) -> Result<Addresses, ProviderError> {
-        let mut exchange = Exchange::connect(&self.server, self.signer.as_ref()).await?;
+        let mut exchange = Exchange::connect(&self.name, &self.server, self.signer.as_ref()).await?;
         let mut addresses = Addresses::new();
         for kind in [RecordType::A, RecordType::AAAA] {
             let answer = exchange.ask(message::question(&self.name, kind)).await?;
@@ -126,13 +126,14 @@ impl Rfc2136 {
     }
 
     async fn update(&self, change: &Change) -> Result<(), ProviderError> {
-        let mut exchange = Exchange::connect(&self.server, self.signer.as_ref()).await?;
+        let mut exchange = Exchange::connect(&self.name, &self.server, self.signer.as_ref()).await?;
         let answer = exchange.ask(message::update(&self.name, change)).await?;
         match answer.metadata.response_code {
             ResponseCode::NoError => Ok(()),
-            ResponseCode::NXRRSet | ResponseCode::YXRRSet | ResponseCode::NXDomain | ResponseCode::YXDomain => {
-                Err(ProviderError::Changed)
-            }
+            ResponseCode::NXRRSet
+            | ResponseCode::YXRRSet
+            | ResponseCode::NXDomain
+            | ResponseCode::YXDomain => Err(ProviderError::Changed),
             code => Err(self.refused(code)),
         }
     }
@@ -162,12 +163,13 @@ impl Rfc2136 {
         ProviderError::failed(self.place(), fault, mend)
     }
 
-    async fn bounded<T>(&self, doing: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+    async fn bounded<T>(
+        &self,
+        doing: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
         timeout(self.timeout, doing).await.unwrap_or_else(|_| {
-            Err(self.failed(
-                format!("no answer within {:?}", self.timeout),
-                "is it reached over TCP from here?",
-            ))
+            Err(self
+                .failed(format!("no answer within {:?}", self.timeout), "is it reached over TCP from here?"))
         })
     }
 }
@@ -192,9 +194,14 @@ impl Provider for Rfc2136 {
 
 fn signer(key: &TsigKey) -> Result<Signer, SettingError> {
     let name = crate::name::host_name("key.name", &key.name)?;
-    let secret = base64::engine::general_purpose::STANDARD.decode(key.secret.expose().trim()).map_err(|_| {
-        SettingError::new("key.secret", "is not base64", "take the secret as tsig-keygen or keymgr prints it")
-    })?;
+    let secret =
+        base64::engine::general_purpose::STANDARD.decode(key.secret.expose().trim()).map_err(|_| {
+            SettingError::new(
+                "key.secret",
+                "is not base64",
+                "take the secret as tsig-keygen or keymgr prints it",
+            )
+        })?;
     if secret.len() < KEY_MIN_BYTES {
         return Err(SettingError::new(
             "key.secret",

@@ -56,7 +56,11 @@ impl Route53 {
         let zone_id = settings.hosted_zone_id.trim_start_matches("/hostedzone/").to_owned();
         if zone_id.is_empty() || !zone_id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             let fault = format!("{:?} is not one", settings.hosted_zone_id);
-            return Err(SettingError::new("hosted_zone_id", fault, "give it as the console shows it, such as Z0123"));
+            return Err(SettingError::new(
+                "hosted_zone_id",
+                fault,
+                "give it as the console shows it, such as Z0123",
+            ));
         }
         if settings.access_key_id.is_empty() || settings.secret_access_key.expose().is_empty() {
             return Err(SettingError::new("access_key_id", "or its secret is empty", "give both"));
@@ -83,7 +87,8 @@ impl Route53 {
             self.name.name_text()
         );
         let body = self.ask(Method::GET, &path, String::new()).await?;
-        let sets = xml::sets(&body).map_err(|error| self.http.failed(format!("sent rubbish: {error}"), ""))?;
+        let sets =
+            xml::sets(&body).map_err(|error| self.http.failed(format!("sent rubbish: {error}"), ""))?;
         let mut own = Vec::new();
         for set in sets.into_iter().filter(|set| set.is_of(&self.name)) {
             if set.kind == "CNAME" || set.is_routed() {
@@ -133,7 +138,8 @@ impl Route53 {
 
     async fn ask(&self, method: Method, path: &str, body: String) -> Result<String, ProviderError> {
         let url = format!("{}{path}", self.http.endpoint());
-        let request = self.signing.request(method, &url, body).map_err(|error| self.http.failed(error, ""))?;
+        let request =
+            self.signing.request(method, &url, body).map_err(|error| self.http.failed(error, ""))?;
         let (status, body) = self.http.send(request).await?;
         let text = String::from_utf8_lossy(&body).into_owned();
         if status.is_success() {
@@ -151,7 +157,9 @@ impl Route53 {
         }
         let mend = match fault.code.as_str() {
             "SignatureDoesNotMatch" => "is the secret right, and the clock?",
-            "InvalidClientTokenId" | "UnrecognizedClientException" => "is the access key right, and still valid?",
+            "InvalidClientTokenId" | "UnrecognizedClientException" => {
+                "is the access key right, and still valid?"
+            }
             "ExpiredToken" => "the session token is too old: give credentials that last",
             "AccessDenied" => {
                 "allow route53:ListResourceRecordSets and route53:ChangeResourceRecordSets for the hosted zone"

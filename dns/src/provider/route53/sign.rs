@@ -23,7 +23,12 @@ impl Signing {
         Self { credentials, region: region.to_owned() }
     }
 
-    pub(crate) fn request(&self, method: Method, url: &str, body: String) -> Result<Request<Full<Bytes>>, String> {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        url: &str,
+        body: String,
+    ) -> Result<Request<Full<Bytes>>, String> {
         let identity = self.credentials.clone().into();
         let params = SigningParams::builder()
             .identity(&identity)

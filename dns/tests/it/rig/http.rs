@@ -47,7 +47,8 @@ impl Fake {
             while let Ok((stream, _)) = listener.accept().await {
                 let (kept, answer) = (Arc::clone(&kept), Arc::clone(&answer));
                 connections.spawn(async move {
-                    let service = service_fn(move |request| respond(request, Arc::clone(&kept), Arc::clone(&answer)));
+                    let service =
+                        service_fn(move |request| respond(request, Arc::clone(&kept), Arc::clone(&answer)));
                     let connection = hyper::server::conn::http1::Builder::new();
                     let _ = connection.serve_connection(TokioIo::new(stream), service).await;
                 });

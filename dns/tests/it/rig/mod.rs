@@ -62,7 +62,9 @@ pub async fn wait_until<T: std::fmt::Debug>(
             last = Some(seen);
         }
     };
-    timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}, last {last:?}"))
+    timeout(PATIENCE, looking)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}, last {last:?}"))
 }
 
 /// A block of `docs/dns.md`, so that what operators read is what is tested.

@@ -41,7 +41,9 @@ impl DnsServer {
     /// BIND that resolves for its clients and has the zone with this in it besides. Other servers are asked at the same port.
     pub async fn resolver(port: u16, more: &str) -> Self {
         let zone = format!("{}{more}", ZONE.replace("eu-central-1", "elsewhere"));
-        Self::try_bind(port, "recursion yes; allow-recursion { any; };", &bind_zone(), &zone).await.expect("BIND")
+        Self::try_bind(port, "recursion yes; allow-recursion { any; };", &bind_zone(), &zone)
+            .await
+            .expect("BIND")
     }
 
     async fn try_bind(port: u16, recursion: &str, config: &str, zone: &str) -> Option<Self> {
@@ -108,7 +110,8 @@ impl DnsServer {
     /// Ends it in good order, and what it has is on disk.
     pub async fn stop(&mut self) {
         let Some((mut child, _log)) = self.running.take() else { return };
-        let pid = rustix::process::Pid::from_raw(child.id().expect("a process").cast_signed()).expect("a process");
+        let pid =
+            rustix::process::Pid::from_raw(child.id().expect("a process").cast_signed()).expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
         timeout(super::PATIENCE, child.wait()).await.expect("an end").expect("an end");
     }
