@@ -27,6 +27,8 @@ const QUERY_MAX_BYTES: usize = 4096;
 const CONNECTION_MAX: Duration = Duration::from_secs(120);
 /// After an accept that failed, for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After a datagram that could not be received, so that a socket that always fails takes no core.
+const RECEIVE_PAUSE: Duration = Duration::from_millis(1);
 /// One network has at most one part in so many of all connections.
 const NETWORK_SHARE: usize = 8;
 /// Attempts to find a port that is free with UDP and TCP, where any is asked for.
@@ -214,14 +216,23 @@ impl Server {
             tasks.spawn(serve_udp(udp, Arc::clone(&self.shared)));
             tasks.spawn(serve_tcp(tcp, Arc::clone(&self.shared)));
         }
-        while self.view.changed().await.is_ok() {
+        let mut is_told = true;
+        loop {
+            tokio::select! {
+                // When nobody tells any more, the last view stands.
+                changed = self.view.changed(), if is_told => is_told = changed.is_ok(),
+                Some(ended) = tasks.join_next() => {
+                    // They go on for ever, unless one panics: half a server is worse than none.
+                    if let Err(error) = ended && error.is_panic() {
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                }
+            }
             let view = Arc::clone(&self.view.borrow_and_update());
             let (zone, faults) = Zone::new(self.shared.fixed.clone(), &view, Some(&self.shared.zone.load()));
             warn(&faults);
             self.shared.zone.store(Arc::new(zone));
         }
-        // Nobody tells any more: the last view stands.
-        while tasks.join_next().await.is_some() {}
     }
 }
 
@@ -252,7 +263,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     loop {
         // An error is about what was sent before; the socket goes on.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
-            tokio::task::yield_now().await;
+            sleep(RECEIVE_PAUSE).await;
             continue;
         };
         shared.counts.udp.fetch_add(1, Relaxed);
@@ -279,7 +290,13 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
 async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
         let Ok((stream, from)) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;

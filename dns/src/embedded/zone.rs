@@ -68,6 +68,8 @@ pub(crate) struct Zone {
     pub(crate) fixed: Fixed,
     pub(crate) names: BTreeMap<LowerName, Vec<PoolMember>>,
     pub(crate) servers: Vec<(Name, Addresses)>,
+    /// Where those in the zone stand among them.
+    server_names: BTreeMap<LowerName, usize>,
     /// Names that have no records, but names below them that have.
     between: BTreeSet<LowerName>,
     serial: u32,
@@ -90,8 +92,14 @@ impl Zone {
     /// The zone by this view. What cannot be used of the view is left out, and returned.
     pub(crate) fn new(fixed: Fixed, view: &ZoneView, before: Option<&Self>) -> (Self, Vec<SettingError>) {
         let mut faults = Vec::new();
-        let mut zone =
-            Self { fixed, names: BTreeMap::new(), servers: Vec::new(), between: BTreeSet::new(), serial: 0 };
+        let mut zone = Self {
+            fixed,
+            names: BTreeMap::new(),
+            servers: Vec::new(),
+            server_names: BTreeMap::new(),
+            between: BTreeSet::new(),
+            serial: 0,
+        };
         for region in &view.names {
             match zone.inside("names", &region.name) {
                 Ok(name) => {
@@ -104,8 +112,10 @@ impl Zone {
         for server in &view.servers {
             match host_name("servers", &server.name) {
                 Ok(name) => {
-                    if zone.fixed.apex.zone_of(&LowerName::new(&name)) {
-                        zone.add_between(&LowerName::new(&name));
+                    let lower = LowerName::new(&name);
+                    if zone.fixed.apex.zone_of(&lower) {
+                        zone.add_between(&lower);
+                        zone.server_names.insert(lower, zone.servers.len());
                     }
                     zone.servers.push((name, server.addresses.clone()));
                 }
@@ -159,8 +169,7 @@ impl Zone {
         if let Some(members) = self.names.get(name) {
             return Found::Region(members);
         }
-        let server = self.servers.iter().find(|(server, _)| LowerName::new(server) == *name);
-        if let Some((_, addresses)) = server {
+        if let Some((_, addresses)) = self.server_names.get(name).and_then(|at| self.servers.get(*at)) {
             return Found::Server(addresses);
         }
         if *name == self.fixed.apex || self.between.contains(name) { Found::Bare } else { Found::Nothing }
