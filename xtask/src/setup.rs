@@ -36,7 +36,14 @@ const PROGRAMS: &[(&str, &[&str], &str)] = &[
     ("redis-sentinel", &["--version"], "redis-sentinel"),
     ("redis-cli", &["--version"], "redis-tools"),
     ("faketime", &["--version"], "faketime"),
+    ("dig", &["-v"], "bind9-dnsutils"),
+    ("sh", &["-c", "PATH=$PATH:/usr/sbin; command -v named"], "bind9"),
+    ("sh", &["-c", "PATH=$PATH:/usr/sbin; command -v knotd"], "knot"),
 ];
+
+/// What Debian asks whether a package may start its service. Tests start servers of their own; those of the packages would only take
+/// their ports.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Programs that are Chromium, the first that is there taken.
 const BROWSERS: &[&str] = &["chromium", "google-chrome", "google-chrome-stable", "chromium-browser"];
@@ -76,8 +83,18 @@ fn install_programs() -> Result<()> {
 fn install(packages: &[&str]) -> Result<()> {
     println!("installing {}", packages.join(", "));
     apt_get(&["update", "--quiet"])?;
+    // A policy that is there already is somebody's, and stays.
+    let has_policy = Path::new(POLICY).exists();
+    if !has_policy {
+        let deny = format!("printf '#!/bin/sh\\nexit 101\\n' > {POLICY} && chmod 755 {POLICY}");
+        run_command(as_root("sh")?.args(["-c", &deny]))?;
+    }
     let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
-    apt_get(&[&install, packages].concat())
+    let installed = apt_get(&[&install, packages].concat());
+    if !has_policy {
+        run_command(as_root("rm")?.args(["-f", POLICY]))?;
+    }
+    installed
 }
 
 /// The path of a Chromium that runs here.
