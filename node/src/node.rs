@@ -21,8 +21,8 @@ use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators
 use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
 use crate::cluster::{
-    self, Claimed, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay,
-    SharedRegistry, SharedStore, Trays, UrlError,
+    self, Claimed, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay, SharedRegistry,
+    SharedStore, Trays, UrlError,
 };
 use crate::config::{Config, Driver, RegistryKind, WrongRegion};
 use crate::control::{
@@ -271,7 +271,7 @@ impl Node {
             events: events.clone(),
             stats: Arc::clone(&stats),
         })?;
-        let mut session = start_session(&config, &gates, &health, &stats, &events)?;
+        let mut session = start_session(&config, &gates, &health, &stats, events.as_ref())?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -706,7 +706,7 @@ fn start_session(
     gates: &Arc<Gates>,
     health: &Arc<Health>,
     stats: &Arc<ClusterStats>,
-    events: &Option<Arc<Events>>,
+    events: Option<&Arc<Events>>,
 ) -> Result<Option<Running<SessionWay>>, StartError> {
     let Some(url) = &config.cluster.session else { return Ok(None) };
     let around = cluster::AroundSession {
@@ -724,7 +724,7 @@ fn start_session(
         gates: Arc::clone(gates),
         health: Arc::clone(health),
         stats: Arc::clone(stats),
-        events: events.clone(),
+        events: events.cloned(),
     };
     Ok(Some(cluster::start_session(around)?))
 }

@@ -264,8 +264,7 @@ async fn at_the_limit(server: &ServerRig, redis: &RedisSessions, claim: Claim) {
     let limit = |bytes| assert_eq!(server.command(&["CONFIG", "SET", "maxmemory", bytes]), "+OK\r\n");
     // Not even small things fit in.
     limit("1");
-    let open =
-        |index, by, hold| Request::Open { document: document(index), claim, node: node(by), hold };
+    let open = |index, by, hold| Request::Open { document: document(index), claim, node: node(by), hold };
     let beat = |by| Request::Beat { node: node(by), lease_us: 1_000_000, with_holds: false };
     assert_eq!(redis.ask(&open(1, 0, 1)).await, Ok(Reply::Full));
     for by in [0, 1] {

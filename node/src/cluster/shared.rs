@@ -266,7 +266,9 @@ mod tests {
         let (mut store, mut requests) = full();
         let three = DocumentRef { index: 5, serial: 1 };
         open(&mut store, three);
-        assert!(matches!(store.next_event(), Some(StoreEvent::Opened(document, Err(_))) if document == three));
+        assert!(
+            matches!(store.next_event(), Some(StoreEvent::Opened(document, Err(_))) if document == three)
+        );
         store.end(three);
         assert_eq!(take_all(&mut store, &mut requests).len(), KEPT_MAX + 2);
     }

@@ -156,7 +156,10 @@ fn a_document_that_redis_has_no_room_for_takes_no_edits_until_it_has() {
     ann.until(|payload| payload.starts_with(&[0, 0])).unwrap();
     write(&mut ann, &insertion(3, "after"));
     ben.until(|payload| holds(payload, "after")).unwrap();
-    assert_eq!((here.metric("pinwire_sessions_full"), here.metric("pinwire_session_failures_total")), (0.0, 0.0));
+    assert_eq!(
+        (here.metric("pinwire_sessions_full"), here.metric("pinwire_session_failures_total")),
+        (0.0, 0.0)
+    );
     let mut late = Member::join(&system.node("here-b", "here-1"), &system.token);
     let all = late.until(|payload| payload.starts_with(&[0, 1])).unwrap();
     assert!(holds(&all, "before") && holds(&all, "waits"));
