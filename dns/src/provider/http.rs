@@ -18,6 +18,18 @@ use tokio::time::timeout;
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 /// As much of an answer as an error shows.
 const SHOWN_MAX_BYTES: usize = 500;
+/// This host itself, and where Amazon's machines and containers are told about themselves.
+const IN_THE_CLEAR: [&str; 8] = [
+    "127.0.0.1",
+    "[::1]",
+    "localhost",
+    "169.254.169.254",
+    "[fd00:ec2::254]",
+    "169.254.170.2",
+    "169.254.170.23",
+    "[fd00:ec2::23]",
+];
+/// Who asks.
 pub(crate) const USER_AGENT: &str = concat!("pinwire-dns/", env!("CARGO_PKG_VERSION"));
 
 type Connection = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -32,7 +44,8 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// `endpoint` is `https://host[:port][/path]`; `http` only to this host itself, since requests carry secrets.
+    /// `endpoint` is `https://host[:port][/path]`; `http` only to this host itself, and to what its machine tells it, since
+    /// requests carry secrets.
     pub(crate) fn new(endpoint: &str, timeout: Duration) -> Result<Self, SettingError> {
         let fault = |what: &str| {
             SettingError::new("endpoint", format!("{endpoint:?} {what}"), "give an https:// URL")
@@ -41,7 +54,7 @@ impl Http {
         let host = uri.host().unwrap_or_default();
         match uri.scheme_str() {
             Some("https") if !host.is_empty() => {}
-            Some("http") if ["127.0.0.1", "[::1]", "localhost"].contains(&host) => {}
+            Some("http") if IN_THE_CLEAR.contains(&host) => {}
             Some("http") => return Err(fault("would carry the secret in the clear")),
             _ => return Err(fault("is not a URL")),
         }
@@ -132,6 +145,7 @@ mod tests {
         for (endpoint, is_fine) in [
             ("https://api.example.net/v4", true),
             ("http://127.0.0.1:8080", true),
+            ("http://169.254.169.254", true),
             ("http://api.example.net", false),
             ("http://127.0.0.1.example.net", false),
             ("ftp://127.0.0.1", false),

@@ -17,7 +17,7 @@ mod route53;
 pub use cloudflare::CloudflareSettings;
 pub use exec::ExecSettings;
 pub use rfc2136::{Rfc2136Settings, TsigAlgorithm, TsigKey};
-pub use route53::Route53Settings;
+pub use route53::{AwsCredentials, Route53Settings};
 
 use crate::{ProviderError, RegionName, SettingError};
 use std::collections::BTreeSet;

@@ -4,16 +4,20 @@
 //! | module | concern |
 //! | --- | --- |
 //! | `xml` | what is sent and answered |
+//! | `credentials` | who asks: keys, or the role of the machine |
 //! | `sign` | requests, signed (Signature Version 4) |
 
+mod credentials;
 mod sign;
 mod xml;
 
+pub use credentials::AwsCredentials;
+
 use crate::provider::http::{Http, shown};
 use crate::provider::{Addresses, Change, Doing, Provider};
-use crate::{ProviderError, RegionName, Secret, SettingError};
+use crate::{ProviderError, RegionName, SettingError};
+use credentials::Source;
 use hyper::{Method, StatusCode};
-use sign::Signing;
 use std::net::IpAddr;
 use std::time::Duration;
 use xml::{Fault, RecordSet};
@@ -27,12 +31,8 @@ const LISTED: usize = 20;
 /// What Route 53 needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route53Settings {
-    /// `AKIA...`, or `ASIA...` with a session token.
-    pub access_key_id: String,
-    /// Its secret.
-    pub secret_access_key: Secret,
-    /// Of credentials for a time.
-    pub session_token: Option<Secret>,
+    /// Who asks.
+    pub credentials: AwsCredentials,
     /// `Z...`, as the console shows it. A name may have a public and a private zone, so it is not looked for by name.
     pub hosted_zone_id: String,
     /// The region that requests are signed for: `us-east-1`, and others in China and for governments.
@@ -47,7 +47,9 @@ pub struct Route53Settings {
 pub(crate) struct Route53 {
     name: RegionName,
     http: Http,
-    signing: Signing,
+    credentials: Source,
+    /// That requests are signed for.
+    region: String,
     zone_id: String,
 }
 
@@ -62,17 +64,10 @@ impl Route53 {
                 "give it as the console shows it, such as Z0123",
             ));
         }
-        if settings.access_key_id.is_empty() || settings.secret_access_key.expose().is_empty() {
-            return Err(SettingError::new("access_key_id", "or its secret is empty", "give both"));
-        }
         let http = Http::new(settings.endpoint.as_deref().unwrap_or(ENDPOINT), settings.timeout)?;
-        let signing = Signing::new(
-            &settings.access_key_id,
-            &settings.secret_access_key,
-            settings.session_token.as_ref(),
-            settings.region.as_deref().unwrap_or(REGION),
-        );
-        Ok(Self { name, http, signing, zone_id })
+        let credentials = Source::new(settings.credentials, settings.timeout)?;
+        let region = settings.region.unwrap_or_else(|| REGION.to_owned());
+        Ok(Self { name, http, credentials, region, zone_id })
     }
 
     async fn addresses(&self) -> Result<Addresses, ProviderError> {
@@ -138,8 +133,9 @@ impl Route53 {
 
     async fn ask(&self, method: Method, path: &str, body: String) -> Result<String, ProviderError> {
         let url = format!("{}{path}", self.http.endpoint());
-        let request =
-            self.signing.request(method, &url, body).map_err(|error| self.http.failed(error, ""))?;
+        let credentials = self.credentials.credentials().await?;
+        let request = sign::request(credentials, &self.region, method, &url, body)
+            .map_err(|error| self.http.failed(error, ""))?;
         let (status, body) = self.http.send(request).await?;
         let text = String::from_utf8_lossy(&body).into_owned();
         if status.is_success() {
@@ -148,6 +144,11 @@ impl Route53 {
         let Some(fault) = xml::fault(&text) else {
             return Err(self.http.failed(format!("answered {status}: {}", shown(&body)), ""));
         };
+        if ["ExpiredToken", "InvalidClientTokenId", "UnrecognizedClientException"]
+            .contains(&fault.code.as_str())
+        {
+            self.credentials.forget().await;
+        }
         Err(self.refused(status, &fault))
     }
 

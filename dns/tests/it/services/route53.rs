@@ -1,38 +1,25 @@
-//! Route 53 and Cloudflare, played by the test: requests are checked, and the records are kept by the services' rules.
+//! Route 53: batches that are all or nothing, signatures, and where the keys come from.
 
+use super::{PATIENCE, SECRET, Shared, Zone};
 use crate::rig::{Asked, Fake, NAME, addresses, region};
 use pinwire_dns::{
-    Change, CloudflareSettings, Provider, ProviderError, ProviderSettings, RegionName, Route53Settings,
-    Secret,
+    AwsCredentials, Change, Provider, ProviderError, ProviderSettings, Route53Settings, Secret,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(10);
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-
-/// Values by type; with it, what somebody else does right before the next change.
-#[derive(Default)]
-struct Zone {
-    sets: BTreeMap<String, Vec<String>>,
-    meanwhile: Option<(String, Vec<String>)>,
-    refusal: Option<(u16, String)>,
-    more: String,
-}
-
-type Shared = Arc<Mutex<Zone>>;
 
 fn route53_settings(endpoint: &str) -> Route53Settings {
     Route53Settings {
-        access_key_id: "AKIAEXAMPLE".to_owned(),
-        secret_access_key: Secret::new(SECRET),
-        session_token: Some(Secret::new("for-a-time")),
+        credentials: AwsCredentials::Keys {
+            access_key_id: "AKIAEXAMPLE".to_owned(),
+            secret_access_key: Secret::new(SECRET),
+            session_token: Some(Secret::new("for-a-time")),
+        },
         hosted_zone_id: "Z0123456789ABC".to_owned(),
         region: None,
         endpoint: Some(endpoint.to_owned()),
-        timeout: SECOND,
+        timeout: PATIENCE,
     }
 }
 
@@ -40,9 +27,12 @@ async fn route53() -> (Shared, Fake, Box<dyn Provider>) {
     let zone = Shared::default();
     let kept = Arc::clone(&zone);
     let fake = Fake::start(move |asked| route53_answer(&mut kept.lock().unwrap(), asked)).await;
-    let settings = ProviderSettings::Route53(route53_settings(&fake.endpoint));
-    let provider = settings.provider(region()).unwrap().unwrap();
+    let provider = provider(route53_settings(&fake.endpoint));
     (zone, fake, provider)
+}
+
+fn provider(settings: Route53Settings) -> Box<dyn Provider> {
+    ProviderSettings::Route53(settings).provider(region()).unwrap().unwrap()
 }
 
 fn set_xml(kind: &str, values: &[String]) -> String {
@@ -205,157 +195,110 @@ async fn route_53_leaves_names_alone_whose_answer_is_not_simply_theirs() {
     assert!(fake.take().iter().all(|asked| asked.line.starts_with("GET ")));
 }
 
-fn cloudflare_settings(endpoint: &str, zone_id: Option<&str>) -> CloudflareSettings {
-    CloudflareSettings {
-        token: Secret::new(SECRET),
-        zone_id: zone_id.map(str::to_owned),
-        endpoint: Some(endpoint.to_owned()),
-        timeout: SECOND,
-    }
-}
-
-fn cloudflare_region() -> RegionName {
-    RegionName::new(NAME, "example.net", 60).unwrap()
-}
-
-async fn cloudflare() -> (Shared, Fake, Box<dyn Provider>) {
-    let zone = Shared::default();
-    let kept = Arc::clone(&zone);
-    let fake = Fake::start(move |asked| cloudflare_answer(&mut kept.lock().unwrap(), asked)).await;
-    let settings = ProviderSettings::Cloudflare(cloudflare_settings(&fake.endpoint, None));
-    let provider = settings.provider(cloudflare_region()).unwrap().unwrap();
-    (zone, fake, provider)
-}
-
-/// The identity of a record is its type and content here.
-fn cloudflare_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
-    let ok = |result: String| {
-        (200, format!("{{\"success\":true,\"errors\":[],\"messages\":[],\"result\":{result}}}"))
-    };
-    let refuse = |code: u32| {
-        (
-            400,
-            format!(
-                "{{\"success\":false,\"errors\":[{{\"code\":{code},\"message\":\"no\"}}],\"result\":null}}"
-            ),
-        )
-    };
-    if let Some(refusal) = &zone.refusal {
-        return refusal.clone();
-    }
-    let path = asked.line.split_once(' ').unwrap().1;
-    if path.starts_with("/zones?") {
-        assert_eq!(path, "/zones?name=example.net");
-        return ok("[{\"id\":\"023e105f4ecef8ad\",\"name\":\"example.net\"}]".to_owned());
-    }
-    if let Some(query) = path.strip_prefix("/zones/023e105f4ecef8ad/dns_records?") {
-        assert_eq!(query, format!("name={NAME}&per_page=100&page=1"));
-        let record = |(kind, value): (&String, &String)| {
-            format!(
-                "{{\"id\":\"{kind}:{value}\",\"type\":\"{kind}\",\"name\":\"{NAME}\",\"content\":\"{value}\",\"ttl\":60}}"
-            )
-        };
-        let records =
-            zone.sets.iter().flat_map(|(kind, values)| values.iter().map(move |value| (kind, value)));
-        return ok(format!("[{}]", records.map(record).collect::<Vec<String>>().join(",")));
-    }
-    assert_eq!(path, "/zones/023e105f4ecef8ad/dns_records/batch");
-    if let Some((kind, values)) = zone.meanwhile.take() {
-        zone.sets.insert(kind, values);
-    }
-    let batch: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
-    let mut sets = zone.sets.clone();
-    for deletion in batch["deletes"].as_array().unwrap() {
-        let (kind, value) = deletion["id"].as_str().unwrap().split_once(':').unwrap();
-        let values = sets.entry(kind.to_owned()).or_default();
-        let Some(at) = values.iter().position(|other| other == value) else { return refuse(81044) };
-        values.remove(at);
-    }
-    for post in batch["posts"].as_array().unwrap() {
-        let (kind, value) = (post["type"].as_str().unwrap(), post["content"].as_str().unwrap().to_owned());
-        assert_eq!((post["name"].as_str(), post["ttl"].as_u64()), (Some(NAME), Some(60)));
-        assert_eq!(post["proxied"].as_bool(), Some(false));
-        let values = sets.entry(kind.to_owned()).or_default();
-        if values.contains(&value) {
-            return refuse(81058);
+/// Somewhere that gives keys; each time others, which end in so many seconds.
+async fn keys_for(seconds: i64) -> (Arc<Mutex<u32>>, Fake) {
+    let given = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&given);
+    let fake = Fake::start(move |asked| match asked.line.as_str() {
+        "PUT /latest/api/token" => {
+            assert_eq!(asked.header("x-aws-ec2-metadata-token-ttl-seconds"), "60");
+            (200, "a-token".to_owned())
         }
-        values.push(value);
-    }
-    zone.sets = sets;
-    ok("{\"deletes\":[],\"posts\":[]}".to_owned())
+        "GET /latest/meta-data/iam/security-credentials/" => {
+            assert_eq!(asked.header("x-aws-ec2-metadata-token"), "a-token");
+            (200, "dns-role\n".to_owned())
+        }
+        "GET /latest/meta-data/iam/security-credentials/dns-role" | "GET /v1/credentials" => {
+            let is_instance = asked.header("x-aws-ec2-metadata-token") == "a-token";
+            assert!(is_instance || asked.header("authorization") == "a-jwt");
+            *count.lock().unwrap() += 1;
+            let end = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+            let end = end.format(&time::format_description::well_known::Rfc3339).unwrap();
+            let keys = format!(
+                "{{\"Code\":\"Success\",\"AccessKeyId\":\"AKIAEXAMPLE\",\"SecretAccessKey\":\"{SECRET}\",\
+                 \"Token\":\"for-a-time\",\"Expiration\":\"{end}\"}}"
+            );
+            (200, keys)
+        }
+        line => panic!("{line}"),
+    })
+    .await;
+    (given, fake)
+}
+
+fn with(credentials: AwsCredentials, endpoint: &str) -> Box<dyn Provider> {
+    provider(Route53Settings { credentials, ..route53_settings(endpoint) })
 }
 
 #[tokio::test]
-async fn cloudflare_has_what_was_added_and_not_what_was_removed() {
-    let (zone, fake, provider) = cloudflare().await;
-    zone.lock().unwrap().sets.insert("TXT".to_owned(), vec!["something else".to_owned()]);
-    let change = Change { add: addresses(&["192.0.2.1", "2001:db8::1"]), ..Change::default() };
-    for _ in 0..2 {
-        assert_eq!(provider.change(change.clone()).await, Ok(()));
-        assert_eq!(provider.read().await, Ok(change.add.clone()));
+async fn the_role_of_the_instance_signs_as_long_as_its_keys_last() {
+    let (_zone, service, _) = route53().await;
+    for (lasts_s, fetched) in [(3600, 1), (60, 3)] {
+        let (given, keys) = keys_for(lasts_s).await;
+        let provider =
+            with(AwsCredentials::Instance { endpoint: Some(keys.endpoint.clone()) }, &service.endpoint);
+        for _ in 0..3 {
+            assert_eq!(provider.read().await, Ok(addresses(&[])));
+        }
+        assert_eq!(*given.lock().unwrap(), fetched);
+        let asked = service.take();
+        assert_eq!(asked.len(), 3);
+        assert!(asked.iter().all(is_signed), "{asked:?}");
+        assert!(!format!("{provider:?}").contains(SECRET));
     }
-    let asked = fake.take();
-    assert!(asked.iter().all(|asked| asked.header("authorization") == format!("Bearer {SECRET}")));
-    assert_eq!(asked.iter().filter(|asked| asked.line.starts_with("POST ")).count(), 1);
-    assert_eq!(asked.iter().filter(|asked| asked.line.contains("/zones?")).count(), 1);
-    let swap = Change {
-        add: addresses(&["192.0.2.2"]),
-        remove: addresses(&["192.0.2.1", "192.0.2.7"]),
-        only_if: Some(addresses(&["192.0.2.1", "2001:db8::1"])),
+}
+
+#[tokio::test]
+async fn the_role_of_the_container_signs_and_keys_that_are_not_taken_are_fetched_anew() {
+    let (zone, service, _) = route53().await;
+    let (given, keys) = keys_for(3600).await;
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "a-jwt\n").unwrap();
+    let credentials = AwsCredentials::Container {
+        uri: format!("{}/v1/credentials", keys.endpoint),
+        token_file: Some(token_file),
     };
-    assert_eq!(provider.change(swap.clone()).await, Ok(()));
-    assert_eq!(provider.read().await, Ok(addresses(&["192.0.2.2", "2001:db8::1"])));
-    assert_eq!(provider.change(swap).await, Err(ProviderError::Changed));
-    assert_eq!(zone.lock().unwrap().sets["TXT"], ["something else"]);
-    assert!(!provider.compares_exactly());
-}
-
-#[tokio::test]
-async fn cloudflare_tells_that_somebody_was_faster() {
-    let (zone, _fake, provider) = cloudflare().await;
-    zone.lock().unwrap().meanwhile = Some(("A".to_owned(), vec!["192.0.2.1".to_owned()]));
-    let change = Change { add: addresses(&["192.0.2.1"]), ..Change::default() };
-    assert_eq!(provider.change(change).await, Err(ProviderError::Changed));
-}
-
-#[tokio::test]
-async fn cloudflare_says_what_is_wrong_and_shows_no_secret() {
-    let (zone, fake, provider) = cloudflare().await;
-    let refusal = "{\"success\":false,\"errors\":[{\"code\":10000,\"message\":\"Authentication error\"}],\"result\":null}";
-    zone.lock().unwrap().refusal = Some((403, refusal.to_owned()));
-    let said = provider.read().await.unwrap_err().to_string();
-    assert!(said.contains("Authentication error (10000)") && said.contains("Zone.DNS"), "{said}");
-    zone.lock().unwrap().refusal = Some((200, "{\"success\":true,\"errors\":[],\"result\":[]}".to_owned()));
-    let said = provider.read().await.unwrap_err().to_string();
-    assert!(said.contains("no zone example.net"), "{said}");
-    zone.lock().unwrap().refusal = Some((200, "x".repeat(2_000_000)));
+    let provider = with(credentials, &service.endpoint);
+    assert_eq!(provider.read().await, Ok(addresses(&[])));
+    let error =
+        "<ErrorResponse><Error><Code>ExpiredToken</Code><Message>old</Message></Error></ErrorResponse>";
+    zone.lock().unwrap().refusal = Some((403, error.to_owned()));
     assert!(provider.read().await.is_err());
-    let shown = format!("{provider:?} {:?}", cloudflare_settings(&fake.endpoint, None));
-    assert!(!shown.contains(SECRET), "{shown}");
+    zone.lock().unwrap().refusal = None;
+    assert_eq!(provider.read().await, Ok(addresses(&[])));
+    assert_eq!(*given.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_role_that_is_not_there_is_told() {
+    let (_zone, service, _) = route53().await;
+    let none = Fake::start(|_| (404, "not found".to_owned())).await;
+    let credentials = AwsCredentials::Instance { endpoint: Some(none.endpoint.clone()) };
+    let said = with(credentials, &service.endpoint).read().await.unwrap_err().to_string();
+    assert!(said.contains("404") && said.contains("give the instance a role"), "{said}");
+    let odd = Fake::start(|_| (200, format!("{{\"SecretAccessKey\":\"{SECRET}\"}}"))).await;
+    let credentials = AwsCredentials::Container { uri: odd.endpoint.clone(), token_file: None };
+    let said = with(credentials, &service.endpoint).read().await.unwrap_err().to_string();
+    assert!(said.contains("no keys") && !said.contains(SECRET), "{said}");
+    assert!(service.take().is_empty());
 }
 
 #[test]
-fn settings_of_services_that_cannot_be_used_are_named() {
-    let good = "https://example.net";
-    let route53 = |change: fn(&mut Route53Settings)| {
-        let mut settings = route53_settings(good);
+fn settings_that_cannot_be_used_are_named() {
+    let fault = |change: fn(&mut Route53Settings)| {
+        let mut settings = route53_settings("https://example.net");
         change(&mut settings);
         ProviderSettings::Route53(settings).provider(region()).unwrap_err().setting
     };
-    assert_eq!(route53(|settings| settings.hosted_zone_id = "a/b".to_owned()), "hosted_zone_id");
-    assert_eq!(route53(|settings| settings.access_key_id.clear()), "access_key_id");
-    assert_eq!(route53(|settings| settings.endpoint = Some("http://example.net".to_owned())), "endpoint");
-    let cloudflare = |region: RegionName, change: fn(&mut CloudflareSettings)| {
-        let mut settings = cloudflare_settings(good, Some("023e105f4ecef8ad"));
-        change(&mut settings);
-        ProviderSettings::Cloudflare(settings).provider(region).unwrap_err().setting
+    assert_eq!(fault(|settings| settings.hosted_zone_id = "a/b".to_owned()), "hosted_zone_id");
+    assert_eq!(fault(|settings| settings.endpoint = Some("http://example.net".to_owned())), "endpoint");
+    let empty = |settings: &mut Route53Settings| {
+        settings.credentials = AwsCredentials::Keys {
+            access_key_id: "AKIAEXAMPLE".to_owned(),
+            secret_access_key: Secret::new(""),
+            session_token: None,
+        };
     };
-    let short = RegionName::new(NAME, "example.net", 29).unwrap();
-    assert_eq!(cloudflare(short, |_| {}), "ttl");
-    assert_eq!(cloudflare(cloudflare_region(), |settings| settings.token = Secret::new("a\nb")), "token");
-    assert_eq!(
-        cloudflare(cloudflare_region(), |settings| settings.zone_id = Some("a/b".to_owned())),
-        "zone_id"
-    );
-    assert!(ProviderSettings::None.provider(region()).unwrap().is_none());
+    assert_eq!(fault(empty), "access_key_id");
 }
