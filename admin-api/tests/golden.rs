@@ -240,12 +240,14 @@ fn events() {
             What::MessageSent { tenant, app, name, members: 3 }
         },
         What::DocumentLost { document: text("acme::notes::plan"), region: text("us-east-1") },
+        What::DocumentUnpinned { document: text("acme::notes::plan") },
+        What::Unpinned { document: text("acme::notes::plan"), region: text("us-east-1") },
         What::LogChanged { filter: text("debug") },
         What::Stopping,
     ];
     let event = |(what, sequence)| Event { sequence, at: text(AT), what };
     let events = all.into_iter().zip(1..).map(event).collect();
-    check("events", &[EventPage { events, next: 12, lost: 3 }]);
+    check("events", &[EventPage { events, next: 14, lost: 3 }]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) use pins::{Around, PinsThread, PinsWay, StartError, start};
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
 pub(crate) use session::{Around as AroundSession, SessionThread, SessionWay, start as start_session};
 pub(crate) use shared::SharedStore;
-pub use stats::ClusterStats;
+pub use stats::{ClusterStats, Count, Level};
 pub(crate) use tray::{PinEvent, Trays};
 
 use tokio::task::JoinError;

@@ -57,7 +57,7 @@ impl Desk {
 
 const ON_TCP: [&str; 2] = ["admin.listen=127.0.0.1:0", "admin.token_file=@admin.token"];
 
-fn token() -> String {
+pub fn token() -> String {
     TOKEN.replace(' ', "-")
 }
 
@@ -66,14 +66,20 @@ fn authority(node: &Serving, scheme: &str) -> String {
     url.strip_prefix(scheme).unwrap_or_else(|| panic!("{url}")).to_owned()
 }
 
-fn tcp(node: &Serving) -> TcpStream {
+pub fn tcp(node: &Serving) -> TcpStream {
     let socket = TcpStream::connect(authority(node, "http://")).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
 /// Status and body. `headers` end their lines.
-fn ask(mut socket: impl Read + Write, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+pub fn ask(
+    mut socket: impl Read + Write,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String) {
     let json = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     write!(socket, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}{json}\r\n{body}")
         .unwrap();
@@ -83,16 +89,16 @@ fn ask(mut socket: impl Read + Write, method: &str, path: &str, headers: &str, b
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn bearer(token: &str) -> String {
+pub fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-fn good<T: DeserializeOwned>((status, body): (u16, String)) -> T {
+pub fn good<T: DeserializeOwned>((status, body): (u16, String)) -> T {
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }
 
-fn refused((status, body): (u16, String)) -> Problem {
+pub fn refused((status, body): (u16, String)) -> Problem {
     let problem: Problem = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{status} {body}"));
     assert_eq!(problem.status, status);
     problem

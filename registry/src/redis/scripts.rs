@@ -4,7 +4,7 @@ use pinwire_redis::Script;
 
 /// What this node knows of data in Redis. A node of a later revision writes what this one would not understand only once no node
 /// of an earlier revision lives; then this one is refused ([`crate::OutOfReach`] says so).
-pub(super) const REVISION: u32 = 1;
+pub const REVISION: u32 = 1;
 
 macro_rules! script {
     ($file:literal) => {
@@ -25,6 +25,7 @@ pub(super) struct Scripts {
     pub(super) assert: Script,
     pub(super) locate: Script,
     pub(super) move_to: Script,
+    pub(super) unpin: Script,
     pub(super) usage: Script,
     pub(super) app: Script,
     pub(super) put_app: Script,
@@ -44,6 +45,7 @@ impl Scripts {
             assert: script!("assert"),
             locate: script!("locate"),
             move_to: script!("move"),
+            unpin: script!("unpin"),
             usage: script!("usage"),
             app: script!("app"),
             put_app: script!("put_app"),
