@@ -56,7 +56,7 @@ impl Probe {
     /// Sends a command.
     ///
     /// # Errors
-    /// What the server says against it, with its code in front; or that it did not answer.
+    /// What the server says against it, or that it did not answer.
     pub async fn ask(&self, command: &Cmd) -> Result<Value, String> {
         let mut pipe = self.connection.pipe.clone();
         match tokio::time::timeout(self.patience, command.query_async(&mut pipe)).await {

@@ -62,7 +62,7 @@ fn rules_and_dashboard_name_metrics_that_a_node_has() {
     {
         known.insert(format!("pinwire_{name}"));
     }
-    for name in ["sessions", "session_seconds"] {
+    for name in ["sessions", "session_seconds", "session_seconds_bucket"] {
         known.insert(format!("pinwire_{name}"));
     }
     for name in ["region_up", "region_round_trip"] {

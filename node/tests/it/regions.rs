@@ -43,7 +43,7 @@ impl System {
         let config = format!(
             "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[cluster]\nregistry = \"redis\"\nnode = \"{name}\"\n\
              lease = \"3s\"\nrenew = \"1s\"\nsession = \"{}\"\n[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"admin\"\n",
+             [admin]\nlisten = [\"127.0.0.1:0\"]\ntoken_file = \"admin\"\n",
             session.url(),
             self.registry.url(),
         );

@@ -79,10 +79,7 @@ fn random_sequences_have_the_same_answers_from_a_cluster_and_from_memory() {
 }
 
 /// Asks until there is an answer: while a server comes back, or another one takes over.
-async fn renew_until_answered(
-    registry: &RedisRegistry,
-    node: &pinwire_registry::Node,
-) -> Answer {
+async fn renew_until_answered(registry: &RedisRegistry, node: &pinwire_registry::Node) -> Answer {
     let began = Instant::now();
     let mut pause = tokio::time::interval(Duration::from_millis(50));
     loop {
@@ -242,7 +239,8 @@ async fn what_a_later_version_adds_to_the_data_changes_nothing_and_stays() {
     let server = ServerRig::start(&Options::default());
     let registry = RedisRegistry::new(server.link());
     let [eu, us] = [new_node(&registry, "eu", "e1").await, new_node(&registry, "us", "u1").await];
-    let [held, moved, left, dying] = ["held", "moved", "left", "dying"].map(|name| document("t::later", name));
+    let [held, moved, left, dying] =
+        ["held", "moved", "left", "dying"].map(|name| document("t::later", name));
     let claims = [pin(&registry, &eu, &held).await, pin(&registry, &eu, &moved).await];
     pin(&registry, &eu, &left).await;
     release(&registry, &eu, &left, ANY_HOLD, GRACE).await;
@@ -257,13 +255,18 @@ async fn what_a_later_version_adds_to_the_data_changes_nothing_and_stays() {
         hold: HOLD,
         grace_us: GRACE,
     };
-    let Answer::Claimed(Claimed::Held { claim: higher, .. }) = ask(&registry, to).await else { panic!("not moved") };
+    let Answer::Claimed(Claimed::Held { claim: higher, .. }) = ask(&registry, to).await else {
+        panic!("not moved")
+    };
     renew_with(&registry, &us, LEASE, &[uses("t::later", 2, 3, 10)]).await;
 
     let command = ["EVAL", LATER, "0"];
     assert_eq!(server.command(&command), "$4\r\ndone\r\n");
     let renewed = renew_with(&registry, &eu, LEASE, &[uses("t::later", 1, 10, 10)]).await.expect("it lives");
-    assert_eq!(renewed.lost.iter().map(|(document, owner)| (document, owner.claim)).collect::<Vec<_>>(), [(&moved, higher)]);
+    assert_eq!(
+        renewed.lost.iter().map(|(document, owner)| (document, owner.claim)).collect::<Vec<_>>(),
+        [(&moved, higher)]
+    );
     assert_eq!(renewed.shares.iter().map(|share| share.connections).collect::<Vec<_>>(), [7]);
     assert_eq!(usage(&registry, "t::later").await, Used { connections: 3, documents: 4 });
     assert_eq!(claim(&registry, &eu, &held).await, Claimed::Held { claim: claims[0], is_new: false });

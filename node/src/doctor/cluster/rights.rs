@@ -180,7 +180,7 @@ fn refused(answer: Result<Value, String>, name: &str) -> Option<String> {
     let why = answer.err()?;
     let says = |words: &str| why.contains(words);
     match () {
-        () if !says("NOPERM") => None,
+        () if !says("no permissions") => None,
         () if says("to run the") => Some(format!("+{name}")),
         () if says("key") => Some(format!("~{PATTERN}")),
         () => Some(format!("&{PATTERN}")),

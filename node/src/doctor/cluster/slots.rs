@@ -55,7 +55,7 @@ async fn ask(probe: &Probe, asked: &Host) -> Result<Map, String> {
     let mut command = cmd("CLUSTER");
     command.arg("SLOTS");
     let answer = probe.ask(&command).await.map_err(|reason| {
-        let mend = if reason.contains("NOPERM") { " (ACL SETUSER USER +cluster|slots)" } else { "" };
+        let mend = if reason.contains("no permissions") { " (ACL SETUSER USER +cluster|slots)" } else { "" };
         format!("{asked}: CLUSTER SLOTS: {reason}{mend}")
     })?;
     let Value::Array(ranges) = answer else { return Err(format!("{asked}: it is no server of a Cluster")) };
