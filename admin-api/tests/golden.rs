@@ -299,6 +299,14 @@ fn actions_and_their_records() {
         (
             bare(),
             {
+                let (tenant, app, name) = document();
+                Action::Unpin { tenant, app, name }
+            },
+            Outcome::Failed(text("no region has this document")),
+        ),
+        (
+            bare(),
+            {
                 let (tenant, app, _) = document();
                 Action::PutAppRecord { tenant, app, version: 0 }
             },
@@ -316,7 +324,7 @@ fn actions_and_their_records() {
     let record =
         |((who, what, outcome), sequence)| AuditRecord { sequence, at: text(AT), who, what, outcome };
     let records = all.into_iter().zip(1..).map(record).collect();
-    check("audit", &[AuditPage { records, next: 7, lost: 0 }]);
+    check("audit", &[AuditPage { records, next: 8, lost: 0 }]);
     check(
         "close_request",
         &[CloseRequest { code: Some(1001), reason: Some(reason()) }, CloseRequest::default()],
@@ -408,6 +416,7 @@ fn the_cluster() {
         grace_seconds: None,
     };
     let idle = Pin { nodes: Vec::new(), grace_seconds: Some(7), ..pin.clone() };
+    check("unpinned", &[Unpinned { pin: pin.clone(), idle_within_seconds: 20 }]);
     let next = Some(text("acme::notes::plan"));
     check(
         "pins",

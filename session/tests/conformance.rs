@@ -303,7 +303,7 @@ async fn what_a_later_version_adds_to_keys_and_notices_loses_nothing() {
     // A field of the session, and a key beside it.
     let script = "for _, key in ipairs(redis.call('KEYS', '*:doc:*')) do redis.call('HSET', key, 'later', '1') end \
                   for _, channel in ipairs(redis.call('PUBSUB', 'CHANNELS')) do \
-                  redis.call('PUBLISH', channel, 'Z 3 9\nabcdef') \
+                  redis.call('PUBLISH', channel, 'Z 3 9\\nabcdef') \
                   redis.call('PUBLISH', channel, 'no words') end return 'done'";
     assert_eq!(server.command(&["EVAL", script, "0"]), "$4\r\ndone\r\n");
     // What it does not understand it takes for something that it missed: heads are compared then.

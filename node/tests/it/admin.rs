@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use pinwire_admin_api::actions::{Action, AuditPage, AuditRecord, Log, Outcome};
 use pinwire_admin_api::apps::{AppRecord, RecordLimits, RecordedApp};
-use pinwire_admin_api::cluster::{Nodes, PinPage, Regions};
+use pinwire_admin_api::cluster::{Nodes, PinPage, Regions, Unpinned};
 use pinwire_admin_api::events::{EventPage, What};
 use pinwire_admin_api::node::Node;
 use pinwire_admin_api::problem::Problem;
@@ -21,6 +21,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::member::{Member, Told};
 use crate::rig::{Home, PATIENCE, Serving, program, run};
 
 const TOKEN: &str = "an admin token of more than 32 bytes";
@@ -435,4 +436,26 @@ fn operators_see_the_nodes_and_regions_that_there_are_and_what_is_pinned() {
     assert_eq!(refused(get("/v1/pins?db_code=aws-mars-1")).parameter.as_deref(), Some("db_code"));
     assert_eq!(refused(get("/v1/pins?cursor=doc")).status, 422);
     assert_eq!(node.end(), 0);
+}
+
+#[test]
+fn a_document_of_a_node_that_is_alone_is_unpinned() {
+    let desk = Desk::new();
+    let node = desk.start(&[&ON_TCP[..], &["cluster.lease=3s", "cluster.renew=1s"]].concat());
+    let mut member = Member::join(&node, &desk.0.token());
+    member.until(|payload| payload.starts_with(&[0, 0])).unwrap();
+    let get = |method: &str, path: &str| ask(tcp(&node), method, path, &bearer(&token()), "");
+    let PinPage { pins, .. } = good(get("GET", "/v1/pins"));
+    let path = format!("/v1/pins/{}/{}/{}", pins[0].tenant, pins[0].app, pins[0].name);
+    let Unpinned { pin, .. } = good(get("DELETE", &path));
+    assert_eq!(pin, pins[0]);
+    assert_eq!(member.end().0, 1012);
+    // It may be opened anew as soon as it was left.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while matches!(Member::join(&node, &desk.0.token()).told(), Told::Close(1013, _)) {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    let PinPage { pins: anew, .. } = good(get("GET", "/v1/pins"));
+    assert!(anew[0].claim > pins[0].claim, "{anew:?}");
+    assert_eq!(refused(get("DELETE", "/v1/pins/t/a/nothing")).detail, "no region has this document");
 }

@@ -1,5 +1,6 @@
 //! A registry, or the region's sessions.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -182,11 +183,13 @@ async fn see(prober: &Prober, host: &Host, slots: &[(u16, u16)]) -> Result<Seen,
     Ok(Seen { host: host.clone(), slots: slots.to_vec(), info, took: began.elapsed(), probe })
 }
 
-/// How many nodes of which version.
+/// How many nodes of which version. After a fail-over a node may have two lives for a while.
 fn versions(nodes: &[NodeView]) -> String {
-    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
-    for node in nodes {
-        *counts.entry(&node.version).or_default() += 1;
+    let by_name: BTreeMap<_, _> =
+        nodes.iter().map(|view| ((&view.node.region, &view.node.name), &*view.version)).collect();
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for version in by_name.into_values() {
+        *counts.entry(version).or_default() += 1;
     }
     match counts.len() {
         0 => "no node lives".to_owned(),
