@@ -180,6 +180,15 @@ pub enum Action {
         /// Which.
         app: String,
     },
+    /// Take a document away from its region.
+    Unpin {
+        /// Whose.
+        tenant: String,
+        /// Of which app.
+        app: String,
+        /// Which.
+        name: String,
+    },
     /// Write an app's record.
     PutAppRecord {
         /// Whose.

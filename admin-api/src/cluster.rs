@@ -25,7 +25,7 @@ pub struct Pin {
     pub app: String,
     /// Its name within the app.
     pub name: String,
-    /// The region that has it.
+    /// The region that has it; empty once it was taken away, until all have left it.
     pub region: String,
     /// Base of that region's WebSocket URLs.
     pub ws_url: String,
@@ -36,6 +36,15 @@ pub struct Pin {
     /// Seconds for which it still waits for its clients, if all have left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_seconds: Option<u64>,
+}
+
+/// A document was taken away from its region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unpinned {
+    /// The pin as it was. Its region is empty if it had been taken away before, and somebody has not left it yet.
+    pub pin: Pin,
+    /// Seconds until it is idle, at the latest: nodes leave it with their next renewal, dead ones once their leases have run out.
+    pub idle_within_seconds: u64,
 }
 
 /// The regions that there are.

@@ -101,6 +101,18 @@ pub enum What {
         /// `{tenant}::{app}::{name}`.
         document: String,
     },
+    /// A document that this node held was taken away from its region ([`Self::Unpinned`]); its clients come again.
+    DocumentUnpinned {
+        /// `{tenant}::{app}::{name}`.
+        document: String,
+    },
+    /// An operator took a document away from its region.
+    Unpinned {
+        /// `{tenant}::{app}::{name}`.
+        document: String,
+        /// The region that had it.
+        region: String,
+    },
     /// An operator ended a document.
     DocumentEnded {
         /// Whose.

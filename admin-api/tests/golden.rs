@@ -241,12 +241,14 @@ fn events() {
         },
         What::DocumentLost { document: text("acme::notes::plan"), region: text("us-east-1") },
         What::DocumentGivenUp { document: text("acme::notes::plan") },
+        What::DocumentUnpinned { document: text("acme::notes::plan") },
+        What::Unpinned { document: text("acme::notes::plan"), region: text("us-east-1") },
         What::LogChanged { filter: text("debug") },
         What::Stopping,
     ];
     let event = |(what, sequence)| Event { sequence, at: text(AT), what };
     let events = all.into_iter().zip(1..).map(event).collect();
-    check("events", &[EventPage { events, next: 12, lost: 3 }]);
+    check("events", &[EventPage { events, next: 14, lost: 3 }]);
 }
 
 #[test]
@@ -298,6 +300,14 @@ fn actions_and_their_records() {
         (
             bare(),
             {
+                let (tenant, app, name) = document();
+                Action::Unpin { tenant, app, name }
+            },
+            Outcome::Failed(text("no region has this document")),
+        ),
+        (
+            bare(),
+            {
                 let (tenant, app, _) = document();
                 Action::PutAppRecord { tenant, app, version: 0 }
             },
@@ -315,7 +325,7 @@ fn actions_and_their_records() {
     let record =
         |((who, what, outcome), sequence)| AuditRecord { sequence, at: text(AT), who, what, outcome };
     let records = all.into_iter().zip(1..).map(record).collect();
-    check("audit", &[AuditPage { records, next: 7, lost: 0 }]);
+    check("audit", &[AuditPage { records, next: 8, lost: 0 }]);
     check(
         "close_request",
         &[CloseRequest { code: Some(1001), reason: Some(reason()) }, CloseRequest::default()],
@@ -407,6 +417,7 @@ fn the_cluster() {
         grace_seconds: None,
     };
     let idle = Pin { nodes: Vec::new(), grace_seconds: Some(7), ..pin.clone() };
+    check("unpinned", &[Unpinned { pin: pin.clone(), idle_within_seconds: 20 }]);
     let next = Some(text("acme::notes::plan"));
     check(
         "pins",

@@ -303,8 +303,10 @@ impl Pins {
             let lost = entry.tickets.into_iter();
             self.effects.extend(lost.map(|ticket| Effect::Lost(document.clone(), ticket, owner.clone())));
         }
-        if held.is_unsure {
-            self.release(document.clone(), hold, true);
+        // What belongs to nobody waits for those who held it.
+        if held.is_unsure || owner.is_nobody() {
+            self.release(document.clone(), hold, held.is_unsure);
+            self.send_releases();
         }
     }
 

@@ -277,6 +277,7 @@ impl Node {
                     apps: Arc::clone(&apps),
                     threads: config.threads.max(1),
                     placement_seed,
+                    stats: Arc::clone(&stats),
                 })
             })
             .transpose()?;

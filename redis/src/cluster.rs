@@ -151,8 +151,9 @@ impl Slots {
     }
 }
 
-/// CRC-16/XMODEM of the key, or of what stands between its first braces.
-fn slot_of(key: &[u8]) -> u16 {
+/// The slot of a key in a Cluster: CRC-16/XMODEM of the key, or of what stands between its first braces.
+#[must_use]
+pub fn slot_of(key: &[u8]) -> u16 {
     let tagged = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
         rest.iter().position(|byte| *byte == b'}').filter(|length| *length > 0).map(|length| &rest[..length])

@@ -84,6 +84,11 @@ impl Endpoint {
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
     }
+
+    /// Who we are to the servers.
+    pub fn user(&self) -> &str {
+        self.login.user.as_deref().unwrap_or("default")
+    }
 }
 
 impl FromStr for Endpoint {

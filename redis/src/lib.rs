@@ -13,6 +13,7 @@
 //! | `link` | calls: deadlines, bounds, redirections |
 //! | `script` | scripts by their hash |
 //! | `subscription` | messages, and the places where some may be missing |
+//! | `probe` | servers asked one by one, for tools |
 //! | `rig` | real servers for tests |
 
 mod cluster;
@@ -20,6 +21,7 @@ mod dial;
 mod endpoint;
 mod error;
 mod link;
+mod probe;
 #[cfg(feature = "rig")]
 pub mod rig;
 mod script;
@@ -27,9 +29,12 @@ mod sentinel;
 mod server;
 mod subscription;
 
+pub use cluster::slot_of;
 pub use endpoint::{Endpoint, EndpointError, Host, Kind};
 pub use error::Error;
-pub use link::{Link, Settings};
-pub use redis::{Cmd, Value, cmd};
+pub use link::{Link, Settings, info_field};
+pub use probe::{Probe, Prober};
+pub use redis::{Cmd, Value, cmd, from_redis_value};
 pub use script::{Invocation, Script};
+pub use sentinel::field;
 pub use subscription::{Event, Subscription};

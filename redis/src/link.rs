@@ -349,8 +349,9 @@ async fn watch_for_changes(link: Weak<Inner>) {
     }
 }
 
-/// A field of `INFO`: lines of `name:value`.
-fn info_field<'info>(info: &'info str, name: &str) -> &'info str {
+/// A field of `INFO`: lines of `name:value`. Empty where there is none of this name.
+#[must_use]
+pub fn info_field<'info>(info: &'info str, name: &str) -> &'info str {
     let value = |line: &'info str| line.strip_prefix(name)?.strip_prefix(':').map(str::trim_end);
     info.lines().find_map(value).unwrap_or_default()
 }

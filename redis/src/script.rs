@@ -17,6 +17,12 @@ impl Script {
         Self { source, sha }
     }
 
+    /// The hash by which a server knows it, once it has seen it.
+    #[must_use]
+    pub fn sha(&self) -> &str {
+        &self.sha
+    }
+
     /// A call with this first key, which says where it runs: in a Cluster all keys of a script share a slot.
     pub fn on(&self, key: impl AsRef<[u8]>) -> Invocation<'_> {
         let keys = vec![key.as_ref().to_vec()];

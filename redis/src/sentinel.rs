@@ -112,7 +112,8 @@ fn describe(sentinel: &Server, verdict: Verdict) -> String {
 }
 
 /// A field of an answer that is a map, or a flat list of names and values.
-fn field(answer: &Value, name: &str) -> Option<String> {
+#[must_use]
+pub fn field(answer: &Value, name: &str) -> Option<String> {
     let is_name = |value: &Value| matches!(value, Value::BulkString(text) if text == name.as_bytes());
     let value = match answer {
         Value::Map(pairs) => pairs.iter().find(|(key, _)| is_name(key)).map(|(_, value)| value),

@@ -32,7 +32,7 @@ pub use message::{
 };
 pub use names::{AppName, DocumentName, Node, Region};
 #[cfg(feature = "redis")]
-pub use redis::RedisRegistry;
+pub use redis::{REVISION, RedisRegistry};
 
 use std::fmt;
 use std::pin::Pin as Pinned;

@@ -90,6 +90,13 @@ pub enum Request {
         /// As in [`Request::Claim`].
         grace_us: u64,
     },
+    /// Takes a document away from the region that has it: nobody goes on under its claim. Nodes that hold it find it in
+    /// [`Renewed::lost`], with [nobody](Owner::is_nobody) as its owner; once all of them have released it, or are dead, it is idle.
+    /// Answered by [`Answer::Located`] with the pin as it was.
+    Unpin {
+        /// Which.
+        document: DocumentName,
+    },
     /// What an app uses over all regions: answered by [`Answer::Used`].
     Usage {
         /// Whose.
@@ -166,12 +173,20 @@ pub struct NodeView {
 /// Which region has a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The region.
+    /// The region; empty for [nobody](Self::is_nobody).
     pub region: Region,
     /// Base of its WebSocket URLs.
     pub ws_url: Arc<str>,
     /// Under which claim.
     pub claim: Claim,
+}
+
+impl Owner {
+    /// The document was taken away ([`Request::Unpin`]), and waits for those who held it to leave it.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        self.region.is_empty()
+    }
 }
 
 /// A pin with who holds it.
@@ -271,7 +286,7 @@ pub enum Answer {
     Claimed(Claimed),
     /// See [`Request::Assert`]; `None`: the node is not registered.
     Asserted(Option<Vec<Asserted>>),
-    /// See [`Request::Locate`]: `None` if nobody has it.
+    /// See [`Request::Locate`], [`Request::Unpin`]: `None` if nobody has it.
     Located(Option<Pin>),
     /// See [`Request::Usage`].
     Used(Used),

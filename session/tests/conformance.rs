@@ -367,3 +367,41 @@ async fn a_server_that_comes_back_empty_is_noticed() {
     assert_eq!(reply.await.expect("a reply"), Reply::Heads(vec![None]));
     assert!(matches!(redis.ask(&beat).await, Ok(Reply::Nodes { is_forgotten: true, .. })));
 }
+
+#[tokio::test]
+async fn what_a_later_version_adds_to_keys_and_notices_loses_nothing() {
+    let server = ServerRig::start(&Options::default());
+    let redis = RedisSessions::new(server.link(), bounds());
+    let mut listener = redis.listen(&node(0));
+    let hear = async |listener: &mut Listener| {
+        tokio::time::timeout(PATIENCE, listener.next()).await.expect("a notice, or an interruption")
+    };
+    assert_eq!(hear(&mut listener).await, Heard::Missed);
+    let claim = Claim { epoch: 1, nonce: 1 };
+    let open = |index| Request::Open { document: document(0), claim, node: node(index), hold: 1 };
+    assert!(matches!(redis.ask(&open(0)).await, Ok(Reply::Loaded(_))));
+    // A field of the session, and a key beside it.
+    let script = "for _, key in ipairs(redis.call('KEYS', '*:doc:*')) do redis.call('HSET', key, 'later', '1') end \
+                  for _, channel in ipairs(redis.call('PUBSUB', 'CHANNELS')) do \
+                  redis.call('PUBLISH', channel, 'Z 3 9\\nabcdef') \
+                  redis.call('PUBLISH', channel, 'no words') end return 'done'";
+    assert_eq!(server.command(&["EVAL", script, "0"]), "$4\r\ndone\r\n");
+    // What it does not understand it takes for something that it missed: heads are compared then.
+    for _ in 0..2 {
+        assert_eq!(hear(&mut listener).await, Heard::Missed);
+    }
+    let updates: pinwire_session::Batch = vec![Box::from([1, 2, 3])].into();
+    let append = Request::Append {
+        document: document(0),
+        claim,
+        node: node(0),
+        known: Head::default(),
+        nonce: 5,
+        updates,
+    };
+    let Ok(Reply::Appended { head, .. }) = redis.ask(&append).await else { panic!("not appended") };
+    let Ok(Reply::Loaded(loaded)) = redis.ask(&open(1)).await else { panic!("not loaded") };
+    assert_eq!((loaded.head, loaded.tail), (head, vec![Box::from([1, 2, 3])]));
+    assert_eq!(redis.ask(&Request::End { document: document(0), claim }).await, Ok(Reply::Done));
+    assert_eq!(server.command(&["KEYS", "*:doc:*"]), "*0\r\n");
+}

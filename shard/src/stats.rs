@@ -33,6 +33,10 @@ pub struct Stats {
     pub idle: u64,
     /// Of those, for bytes that break a protocol.
     pub invalid: u64,
+    /// Of those, that name another region (4009).
+    pub redirect_closes: u64,
+    /// Hocuspocus documents that were refused with the name of another region.
+    pub redirect_denials: u64,
     /// Log entries that a library failed on.
     pub entries_dropped: u64,
     /// Compactions finished.
@@ -45,6 +49,7 @@ impl Stats {
         match code {
             CloseCode::SlowReader => self.slow_readers += 1,
             CloseCode::Idle => self.idle += 1,
+            CloseCode::WrongRegion => self.redirect_closes += 1,
             CloseCode::ProtocolError | CloseCode::InvalidData | CloseCode::UnsupportedData => {
                 self.invalid += 1;
             }

@@ -61,7 +61,7 @@ pub(super) async fn pins(
     }))
 }
 
-fn tell_pin(pin: &Registered) -> Pin {
+pub(super) fn tell_pin(pin: &Registered) -> Pin {
     let (tenant, app) = pin.document.app.0.split_once("::").unwrap_or_default();
     Pin {
         tenant: tenant.to_owned(),

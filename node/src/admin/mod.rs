@@ -32,6 +32,7 @@ mod events;
 mod listener;
 mod operators;
 mod overview;
+mod pins;
 mod plane;
 mod problem;
 mod records;

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::serve::{SourceArgs, Unusable};
 use super::token::unix_now;
-use crate::config::{Config, DEFAULT_MAX_CONNECTIONS, Driver};
-use crate::doctor::{Host, Wanted, certificates, examine, examine_jwks, exit_status};
+use crate::config::{Config, DEFAULT_MAX_CONNECTIONS, Driver, Resolved};
+use crate::doctor::{Host, Wanted, certificates, examine, examine_cluster, examine_jwks, exit_status};
 
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
@@ -33,11 +33,13 @@ impl DoctorArgs {
     /// A configuration that cannot be used.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let host = Host::here();
-        let config = self.config()?;
-        let mut findings = examine(&host, &self.wanted(config.as_ref()));
-        if let Some(config) = &config {
+        let resolved = self.resolved()?;
+        let config = resolved.as_ref().map(|resolved| &resolved.config);
+        let mut findings = examine(&host, &self.wanted(config));
+        if let Some(Resolved { config, warnings, .. }) = &resolved {
             findings.extend(certificates(config, SystemTime::now()));
             findings.extend(examine_jwks(&config.jwks, unix_now()));
+            findings.extend(examine_cluster(config, warnings));
         }
         let status = exit_status(&findings);
         let mut out = io::stdout().lock();
@@ -59,11 +61,11 @@ impl DoctorArgs {
         Ok(ExitCode::from(status))
     }
 
-    fn config(&self) -> anyhow::Result<Option<Config>> {
+    fn resolved(&self) -> anyhow::Result<Option<Resolved>> {
         if !self.sources.is_given() {
             return Ok(None);
         }
-        Ok(Some(self.sources.sources().resolve().map_err(Unusable)?.config))
+        Ok(Some(self.sources.sources().resolve().map_err(Unusable)?))
     }
 
     fn wanted(&self, config: Option<&Config>) -> Wanted {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use pinwire_cluster::{Decision, Ticket};
-use pinwire_protocol::close::Close;
+use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_registry::{AppName, Claim, DocumentName as RegistryName, Owner};
 use pinwire_shard::document::log::Position;
 use pinwire_shard::document::yjs::Compacted;
@@ -214,6 +214,8 @@ impl Claimed {
                     Begun { claim, is_new, license: hold.registry },
                 );
             }
+            // It was taken away a moment ago.
+            Decision::Elsewhere(owner) if owner.is_nobody() => Close::try_again(self.retry_ms()),
             Decision::Elsewhere(owner) => match &self.relay {
                 None => redirect(&owner, &hold.name),
                 Some(relay) => {
@@ -234,7 +236,12 @@ impl Claimed {
     fn lost(&mut self, ticket: Ticket, owner: &Owner) {
         let Some(&document) = self.by_ticket.get(&ticket) else { return };
         let Some(hold) = self.forget(document) else { return };
-        self.events.push_back(StoreEvent::Lost(document, redirect(owner, &hold.name)));
+        let close = if owner.is_nobody() {
+            Close::new(CloseCode::ServiceRestart, "the document was unpinned")
+        } else {
+            redirect(owner, &hold.name)
+        };
+        self.events.push_back(StoreEvent::Lost(document, close));
         if hold.is_begun {
             self.inner.lost(document);
         }

@@ -51,7 +51,7 @@ pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
 pub(crate) use running::Running;
 pub(crate) use session::{Around as AroundSession, SessionWay, start as start_session};
 pub(crate) use shared::SharedStore;
-pub use stats::ClusterStats;
+pub use stats::{ClusterStats, Count, Level};
 pub(crate) use tray::{PinEvent, Trays};
 
 use tokio::task::JoinError;

@@ -365,6 +365,13 @@ impl Work {
     }
 
     fn lost(&mut self, document: &DocumentName, ticket: Ticket, owner: Owner) {
+        if owner.is_nobody() {
+            tracing::warn!(%document, "the document was unpinned; its clients come again, wherever it is then");
+            if let Some(events) = &self.events {
+                events.note(What::DocumentUnpinned { document: document.to_string() });
+            }
+            return self.note(ticket, PinEvent::Lost(ticket, owner));
+        }
         self.stats.pins_lost.one();
         tracing::warn!(%document, region = %owner.region, "another region has the document now; its clients are sent there");
         if let Some(events) = &self.events {

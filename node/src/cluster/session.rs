@@ -286,6 +286,7 @@ impl Work {
             Request::PutBack { name, position, updates } => {
                 if !updates.is_empty() {
                     self.note_unstored(&name, position);
+                    self.stats.session_put_back.more(updates.len() as u64);
                 }
                 self.core.put_back(&name, position, updates);
             }

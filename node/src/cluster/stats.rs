@@ -8,6 +8,7 @@ use std::time::Duration;
 use pinwire_cluster::Decision;
 
 use crate::metrics::Histogram;
+use crate::peer::PeerStats;
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -108,12 +109,22 @@ pub struct ClusterStats {
     pub sessions_given_up: Count,
     /// Entries of the region's Redis that were found to be no updates.
     pub session_unreadable: Count,
+    /// Updates that were given back to the store, which had lost them.
+    pub session_put_back: Count,
     /// Questions of HTTP and operators that registries answered.
     pub lookups_answered: Count,
     /// Those that they did not.
     pub lookups_unanswered: Count,
     /// How long they took.
     pub lookup_times: Times,
+    /// Answers of `/discovery`: a region has the document.
+    pub discovered_pinned: Count,
+    /// Nobody has it.
+    pub discovered_idle: Count,
+    /// The registry did not answer.
+    pub discovered_nothing: Count,
+    /// Links to other nodes.
+    pub peer: PeerStats,
 }
 
 impl ClusterStats {

@@ -47,7 +47,15 @@ async fn locate(services: &Services, caller: &Caller, bearer: &Bearer) -> Result
         regions: claims.regions.as_deref(),
         record: bearer.record.as_deref(),
     };
-    let located = services.pins.locate(wanted).await?;
+    let located = services.pins.locate(wanted).await;
+    let stats = &services.stats;
+    match &located {
+        Err(_) => &stats.discovered_nothing,
+        Ok(located) if located.is_new => &stats.discovered_idle,
+        Ok(_) => &stats.discovered_pinned,
+    }
+    .one();
+    let located = located?;
     // Only now it is known in which region the client would work.
     authorize(claims, &Request { region: Some(&located.region), ..asked })?;
     if bearer.record.as_ref().is_some_and(|record| !record.allows(&located.region)) {

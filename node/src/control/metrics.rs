@@ -16,7 +16,7 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         region: services.region.clone(),
         status: services.own.health.status(),
         max_connections: services.max_connections,
-        cluster: cluster_families(&services.stats, services.cluster.session.is_some(), &services.catalogue),
+        cluster: cluster_families(&services.stats, &services.cluster, &services.catalogue),
         keys: services.live.key_counts(),
         jwks: services.key_numbers.snapshot(Instant::now()),
         traces: services.traces.as_ref().map(|queue| queue.counted()),

@@ -91,7 +91,10 @@ impl RegistryPins {
         let Answer::Located(pin) = self.lookup.ask(wanted.license, request).await? else {
             return Err(OutOfReach);
         };
-        let Some(owner) = pin.map(|pin| pin.owner) else { return self.choose(&wanted) };
+        // What was taken away is idle as soon as those who held it have left.
+        let Some(owner) = pin.map(|pin| pin.owner).filter(|owner| !owner.is_nobody()) else {
+            return self.choose(&wanted);
+        };
         // What clients reach it by is best known to those who run it.
         let known = self.catalogue.get(&owner.region).map(|place| place.url()).filter(|url| !url.is_empty());
         let ws_url = if owner.ws_url.is_empty() { known.unwrap_or_default() } else { &owner.ws_url };

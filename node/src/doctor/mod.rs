@@ -6,8 +6,10 @@
 //! | `host` | what is read of the host |
 //! | `checks` | what it is measured by |
 //! | `jwks` | keys by URL: whether they can be fetched |
+//! | `cluster` | what several nodes share: Redis, other nodes, other regions |
 
 mod checks;
+mod cluster;
 mod host;
 mod jwks;
 
@@ -16,6 +18,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use checks::{Wanted, certificates, examine};
+pub use cluster::examine_cluster;
 pub use host::Host;
 pub(crate) use host::uring_refused;
 pub use jwks::examine_jwks;
@@ -64,7 +67,7 @@ impl fmt::Display for Finding {
             Outcome::Fail => "FAIL",
             Outcome::Skip => "skip",
         };
-        write!(f, "{outcome}  {:<12} {}", self.code, self.found)?;
+        write!(f, "{outcome}  {:<14} {}", self.code, self.found)?;
         if let Some(mend) = &self.mend {
             write!(f, "\n      mend: {mend}\n      more: {}", self.page())?;
         }

@@ -3,7 +3,9 @@
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::exposition::{counter, family, gauge, histogram, label};
-use crate::cluster::ClusterStats;
+use crate::cluster::{ClusterStats, Level};
+use crate::config::Cluster;
+use crate::peer::PeerStats;
 use crate::regions::{Catalogue, Place};
 
 /// A counter by a label of few values: their words, with their counts.
@@ -22,11 +24,14 @@ fn level(name: &str, help: &str, value: f64) -> MetricFamily {
     family(name, help, MetricType::GAUGE, vec![gauge(Vec::new(), value)])
 }
 
-/// All that there is to tell; `has_sessions` if they are in the region's Redis.
-pub(crate) fn families(stats: &ClusterStats, has_sessions: bool, catalogue: &Catalogue) -> Vec<MetricFamily> {
+/// All that there is to tell: of sessions if they are in the region's Redis, of links if there may be any.
+pub(crate) fn families(stats: &ClusterStats, cluster: &Cluster, catalogue: &Catalogue) -> Vec<MetricFamily> {
     let mut families = pins(stats);
-    if has_sessions {
+    if cluster.session.is_some() {
         families.extend(sessions(stats));
+    }
+    if cluster.peer.is_some() {
+        families.extend(links(&stats.peer));
     }
     families.extend(regions(catalogue));
     families
@@ -43,6 +48,11 @@ fn pins(stats: &ClusterStats) -> Vec<MetricFamily> {
     let unanswered = stats.registry_unanswered.get();
     let lookups =
         vec![("answered", stats.lookups_answered.get()), ("unanswered", stats.lookups_unanswered.get())];
+    let discovered = vec![
+        ("pinned", stats.discovered_pinned.get()),
+        ("idle", stats.discovered_idle.get()),
+        ("unanswered", stats.discovered_nothing.get()),
+    ];
     vec![
         level("pinwire_pins", "Documents that this node holds or is claiming.", stats.pins.get() as f64),
         by_word("pinwire_claims_total", "Claims of documents, by what came of them.", "outcome", claims),
@@ -76,6 +86,35 @@ fn pins(stats: &ClusterStats) -> Vec<MetricFamily> {
             lookups,
         ),
         histogram("pinwire_lookup_seconds", "Such a question.", &stats.lookup_times.get()),
+        by_word("pinwire_discovery_answers_total", "Answers of /discovery.", "outcome", discovered),
+    ]
+}
+
+fn links(stats: &PeerStats) -> Vec<MetricFamily> {
+    let of_sides = |name: &str, help: &str, home: &Level, owner: &Level| {
+        let sides = [("home", home), ("owner", owner)];
+        let metrics = sides.map(|(side, level)| gauge(vec![label("side", side)], level.get() as f64));
+        family(name, help, MetricType::GAUGE, metrics.to_vec())
+    };
+    let dials = vec![("linked", stats.dialled.get()), ("failed", stats.undialled.get())];
+    let bytes = vec![("in", stats.bytes_in.get()), ("out", stats.bytes_out.get())];
+    vec![
+        of_sides("pinwire_links", "Links to other nodes that stand.", &stats.home_links, &stats.owner_links),
+        of_sides(
+            "pinwire_relayed_sessions",
+            "Sessions that are carried to another region, and those carried here.",
+            &stats.home_sessions,
+            &stats.owner_sessions,
+        ),
+        by_word("pinwire_link_bytes_total", "Bytes of links.", "direction", bytes),
+        by_word("pinwire_link_dials_total", "Links that were dialled.", "outcome", dials),
+        by_word("pinwire_link_ends_total", "Links that ended.", "reason", stats.ends()),
+        total(
+            "pinwire_link_strangers_total",
+            "Others that did not prove that they are nodes of this system.",
+            stats.strangers.get(),
+        ),
+        total("pinwire_relay_refusals_total", "Sessions that their owner refused.", stats.refused.get()),
     ]
 }
 
@@ -113,6 +152,11 @@ fn sessions(stats: &ClusterStats) -> Vec<MetricFamily> {
             "Entries of the region's Redis that were found to be no updates.",
             stats.session_unreadable.get(),
         ),
+        total(
+            "pinwire_session_put_back_updates_total",
+            "Updates given back to a Redis that had lost them.",
+            stats.session_put_back.get(),
+        ),
         histogram(
             "pinwire_session_seconds",
             "A request to the region's Redis, answered.",
@@ -146,12 +190,24 @@ mod tests {
     use prometheus::{Encoder, TextEncoder};
 
     use super::*;
-    use crate::config::{RegionEntry, RegionStatus};
+    use crate::config::{Peer, PeerSecret, RegionEntry, RegionStatus};
     use crate::regions::{Condition, Sight};
 
-    fn text(stats: &ClusterStats, has_sessions: bool, catalogue: &Catalogue) -> String {
+    /// With sessions in Redis and links to others, or without.
+    fn text(stats: &ClusterStats, has_others: bool, catalogue: &Catalogue) -> String {
+        let mut cluster = Cluster::alone();
+        if has_others {
+            cluster.session = Some("redis://a".into());
+            cluster.peer = Some(Peer {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                address: "127.0.0.1:1".to_owned(),
+                secret: PeerSecret::new(&[7; 32]),
+                certificates: None,
+                authorities: Vec::new(),
+            });
+        }
         let mut text = Vec::new();
-        TextEncoder::new().encode(&families(stats, has_sessions, catalogue), &mut text).unwrap();
+        TextEncoder::new().encode(&families(stats, &cluster, catalogue), &mut text).unwrap();
         String::from_utf8(text).unwrap()
     }
 
@@ -161,6 +217,8 @@ mod tests {
         stats.claims_elsewhere.more(3);
         stats.lease_valid.set(0);
         stats.lease_left_ms.set(1500);
+        stats.peer.owner_links.set(2);
+        stats.discovered_idle.one();
         stats.registry_times.note(Duration::from_micros(300));
         stats.looked_up(Duration::from_millis(1), false);
         let entry = |name: &str| RegionEntry {
@@ -180,6 +238,9 @@ mod tests {
             "pinwire_registry_seconds_count 1",
             "pinwire_lookups_total{outcome=\"unanswered\"} 1",
             "pinwire_sessions 0",
+            "pinwire_links{side=\"owner\"} 2",
+            "pinwire_link_ends_total{reason=\"silent\"} 0",
+            "pinwire_discovery_answers_total{outcome=\"idle\"} 1",
             "pinwire_region_up{to=\"us-1\"} 0",
             "pinwire_region_round_trip{to=\"us-1\"} 0.09",
         ] {
@@ -187,7 +248,7 @@ mod tests {
         }
         let alone = Catalogue::new("eu-1", "ws://b", &[]);
         let bare = text(&stats, false, &alone);
-        for missing in ["pinwire_session", "pinwire_region_"] {
+        for missing in ["pinwire_session", "pinwire_link", "pinwire_relay", "pinwire_region_"] {
             assert!(!bare.contains(missing), "{missing} in\n{bare}");
         }
     }

@@ -67,6 +67,10 @@ const CLOSES: &[Reason] = &[
     ("other", |r| r.stats.closes - r.stats.slow_readers - r.stats.idle - r.stats.invalid),
 ];
 
+/// How clients are sent to another region.
+const REDIRECTS: &[Reason] =
+    &[("close", |r| r.stats.redirect_closes), ("permission_denied", |r| r.stats.redirect_denials)];
+
 /// The text of all that is known.
 pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&store::Snapshot>) -> String {
     let mut families = node_families(node);
@@ -193,18 +197,19 @@ fn thread_families(threads: &[Option<Report>]) -> Vec<MetricFamily> {
         families.push(family(name, help, MetricType::COUNTER, metrics));
     }
     families.extend(refused_families(&by_thread(threads)));
-    let closes = CLOSES.iter().flat_map(|(reason, value)| {
-        of_each(&|r| value(r) as f64).into_iter().map(|(mut labels, value)| {
-            labels.insert(0, label("reason", reason));
-            counter(labels, value)
-        })
-    });
-    families.push(family(
-        "pinwire_closes_total",
-        "Connections closed by the node.",
-        MetricType::COUNTER,
-        closes.collect(),
-    ));
+    let words = [
+        ("pinwire_closes_total", "Connections closed by the node.", "reason", CLOSES),
+        ("pinwire_redirects_total", "Clients sent to another region.", "kind", REDIRECTS),
+    ];
+    for (name, help, label_name, reasons) in words {
+        let metrics = reasons.iter().flat_map(|(reason, value)| {
+            of_each(&|r| value(r) as f64).into_iter().map(|(mut labels, value)| {
+                labels.insert(0, label(label_name, reason));
+                counter(labels, value)
+            })
+        });
+        families.push(family(name, help, MetricType::COUNTER, metrics.collect()));
+    }
     families
 }
 

@@ -22,7 +22,7 @@ use super::link;
 use crate::config::Peer;
 
 /// How long a link may take to stand.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// The first wait after a node could not be reached; each next is twice as long, up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -87,6 +87,11 @@ impl Tls {
         client.alpn_protocols.clone_from(&server.alpn_protocols);
         Ok(Self(Some((TlsAcceptor::from(server), TlsConnector::from(Arc::new(client))))))
     }
+
+    /// What a dialler seals with.
+    pub(super) fn connector(&self) -> Option<&TlsConnector> {
+        self.0.as_ref().map(|(_, connector)| connector)
+    }
 }
 
 /// The link to a node: the one that stands, or a new one.
@@ -120,8 +125,12 @@ pub(super) async fn link_to(hub: &Rc<Hub>, node: &NodeView) -> Result<u16, Unrea
     let outcome = timeout(PATIENCE, dial(hub, &name, &node.peer_address)).await;
     let outcome = outcome.unwrap_or(Err(Unreachable::Late));
     let known = match (&outcome, before) {
-        (Ok(number), _) => Known::Linked(*number),
+        (Ok(number), _) => {
+            hub.stats().dialled.one();
+            Known::Linked(*number)
+        }
         (Err(error), before) => {
+            hub.stats().undialled.one();
             tracing::warn!(peer = %name, address = %node.peer_address, %error, "a node of another region is not reached");
             let wait = match before {
                 Some(Known::Away(_, wait)) => (wait * 2).min(BACKOFF_MAX),
@@ -160,7 +169,7 @@ async fn dial(hub: &Rc<Hub>, name: &str, address: &str) -> Result<u16, Unreachab
 }
 
 /// `host` of `host:port`, of an IPv6 address without its brackets.
-fn host_of(address: &str) -> &str {
+pub(super) fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.trim_start_matches('[').trim_end_matches(']')
 }
@@ -186,7 +195,7 @@ async fn begin<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     Ok(number)
 }
 
-async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     mut handshake: Handshake,
     hello: &[u8],
@@ -223,7 +232,7 @@ pub(super) async fn accept(hub: Rc<Hub>, listener: std::net::TcpListener) {
                 spawn_local(async move {
                     let outcome = timeout(PATIENCE, welcome(&hub, stream)).await;
                     if let Err(error) = outcome.unwrap_or(Err(Unreachable::Late)) {
-                        note_stranger(from, &error);
+                        note_stranger(&hub, from, &error);
                     }
                     drop(place);
                 });
@@ -236,11 +245,14 @@ pub(super) async fn accept(hub: Rc<Hub>, listener: std::net::TcpListener) {
     }
 }
 
-fn note_stranger(from: SocketAddr, error: &Unreachable) {
+fn note_stranger(hub: &Hub, from: SocketAddr, error: &Unreachable) {
     let from: IpAddr = from.ip();
     match error {
         // Something that an operator has to mend, or somebody who tries.
-        Unreachable::Denied(error) => tracing::warn!(%from, %error, "a node was not let in"),
+        Unreachable::Denied(error) => {
+            hub.stats().strangers.one();
+            tracing::warn!(%from, %error, "a node was not let in");
+        }
         error => tracing::debug!(%from, %error, "a link did not come to be"),
     }
 }
@@ -258,7 +270,7 @@ async fn welcome(hub: &Rc<Hub>, stream: TcpStream) -> Result<(), Unreachable> {
     Ok(())
 }
 
-fn random_nonce() -> io::Result<[u8; 32]> {
+pub(super) fn random_nonce() -> io::Result<[u8; 32]> {
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(nonce)

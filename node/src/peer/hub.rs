@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use pinwire_peer::{Apps as PeerApps, Fragments, HomeEnd, OwnerEnd, QUEUED_MAX, Secret};
+use pinwire_peer::{Apps as PeerApps, Fragments, HomeEnd, Message, OwnerEnd, QUEUED_MAX, Secret};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_shard::{App, DocumentName, FIRST_LINK, Mail, owner_of};
 use tokio::sync::{Notify, oneshot};
@@ -15,9 +15,9 @@ use tokio::task::{spawn_local, yield_now};
 
 use super::dial::Tls;
 use super::find::Regions;
-use super::{Around, Shared, dial};
+use super::{Around, PeerStats, Shared, dial};
 use crate::apps::Apps;
-use crate::cluster::AnyRegistry;
+use crate::cluster::{AnyRegistry, ClusterStats};
 use crate::config::RegistryKind;
 use crate::data::{Envelope, Mailbox};
 
@@ -25,6 +25,8 @@ use crate::data::{Envelope, Mailbox};
 const MAIL_AT_ONCE: usize = 256;
 /// How soon a data thread's full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
+/// How often it is counted how many sessions there are.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// One end's part of a link.
 pub(super) enum End {
@@ -91,6 +93,7 @@ pub(super) struct Hub {
     mailboxes: Arc<[Mailbox]>,
     links: RefCell<BTreeMap<u16, Rc<Link>>>,
     last_link: Cell<u16>,
+    stats: Arc<ClusterStats>,
     /// What data threads had no room for: answers to what they mailed, at most one each.
     kept: RefCell<VecDeque<(u16, Envelope)>>,
 }
@@ -117,6 +120,7 @@ impl Hub {
             mailboxes,
             links: RefCell::default(),
             last_link: Cell::new(FIRST_LINK),
+            stats: around.stats,
             kept: RefCell::default(),
         })
     }
@@ -131,6 +135,13 @@ impl Hub {
             }
             for link in hub.links_where(|link| !link.is_home()) {
                 link.cut("this node stops");
+            }
+        });
+        let hub = Rc::clone(&self);
+        spawn_local(async move {
+            loop {
+                hub.count();
+                tokio::time::sleep(COUNT_EVERY).await;
             }
         });
         loop {
@@ -150,6 +161,25 @@ impl Hub {
             } else {
                 self.shared.wake.notified().await;
             }
+        }
+    }
+
+    pub(super) fn stats(&self) -> &PeerStats {
+        &self.stats.peer
+    }
+
+    /// Links and sessions, by their sides.
+    fn count(&self) {
+        let (mut links, mut sessions) = ([0; 2], [0; 2]);
+        for link in self.links.borrow().values() {
+            let side = usize::from(!link.is_home());
+            links[side] += 1;
+            sessions[side] += link.sessions() as u64;
+        }
+        let stats = self.stats();
+        let levels = [&stats.home_links, &stats.owner_links, &stats.home_sessions, &stats.owner_sessions];
+        for (level, now) in levels.into_iter().zip(links.into_iter().chain(sessions)) {
+            level.set(now);
         }
     }
 
@@ -225,13 +255,18 @@ impl Hub {
     pub(super) fn receive(
         &self,
         link: &Link,
-        message: pinwire_peer::Message,
+        message: Message,
     ) -> Result<Vec<(u16, Mail)>, pinwire_peer::LinkError> {
         let mut mail = Vec::new();
         let mut deliver = |thread, what| mail.push((thread, what));
         let owner = |name: &DocumentName| owner_of(name, self.placement_seed, self.threads);
         match &mut *link.end.borrow_mut() {
-            End::Home(home) => home.receive(message, &mut deliver)?,
+            End::Home(home) => {
+                if matches!(message, Message::Refused(..)) {
+                    self.stats().refused.one();
+                }
+                home.receive(message, &mut deliver)?;
+            }
             End::Owner(end) => {
                 let mut out = link.out.borrow_mut();
                 end.receive(message, &self.apps, &owner, &mut out, &mut deliver)?;

@@ -39,6 +39,24 @@ pub(super) enum Ended {
     Cut(&'static str),
 }
 
+impl Ended {
+    /// As they are counted.
+    pub(super) const WORDS: [&'static str; 7] =
+        ["closed", "io_error", "malformed", "silent", "stuck", "idle", "cut"];
+
+    pub(super) fn index(&self) -> usize {
+        match self {
+            Self::Closed => 0,
+            Self::Io(_) => 1,
+            Self::Broken(_) => 2,
+            Self::Silent => 3,
+            Self::Stuck => 4,
+            Self::Idle => 5,
+            Self::Cut(_) => 6,
+        }
+    }
+}
+
 /// Runs a link until it ends; `behind` came with the proof. What it carried is over then, and data threads know it.
 pub(super) async fn run<S: AsyncRead + AsyncWrite>(hub: Rc<Hub>, link: Rc<Link>, stream: S, behind: Vec<u8>) {
     let (number, peer) = (link.number, link.peer.clone());
@@ -46,11 +64,12 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite>(hub: Rc<Hub>, link: Rc<Link>,
     let (reader, writer) = tokio::io::split(stream);
     let ended = tokio::select! {
         ended = read(&hub, &link, reader, behind) => ended,
-        ended = write(&link, writer) => ended,
+        ended = write(&hub, &link, writer) => ended,
         ended = watch(&link) => ended,
         why = link.is_cut() => Ended::Cut(why),
     };
     tracing::info!(link = number, %peer, %ended, sessions = link.sessions(), "a link to a node has ended");
+    hub.stats().ended(&ended);
     hub.lose(number).await;
 }
 
@@ -79,6 +98,7 @@ async fn read_on<R: AsyncRead>(
         if read == 0 {
             return Err(Ended::Closed);
         }
+        hub.stats().bytes_in.more(read as u64);
         assembler.feed(&chunk[..read]);
     }
 }
@@ -107,7 +127,7 @@ fn say(link: &Link, message: &Message) {
     link.wake.notify_one();
 }
 
-async fn write<W: AsyncWrite>(link: &Link, writer: W) -> Ended {
+async fn write<W: AsyncWrite>(hub: &Hub, link: &Link, writer: W) -> Ended {
     tokio::pin!(writer);
     let mut bytes = Vec::new();
     loop {
@@ -123,7 +143,10 @@ async fn write<W: AsyncWrite>(link: &Link, writer: W) -> Ended {
             match timeout(PATIENCE, writer.write(rest)).await {
                 Err(_) => return Ended::Stuck,
                 Ok(Ok(0)) => return Ended::Closed,
-                Ok(Ok(written)) => rest = &rest[written..],
+                Ok(Ok(written)) => {
+                    hub.stats().bytes_out.more(written as u64);
+                    rest = &rest[written..];
+                }
                 Ok(Err(error)) => return error.into(),
             }
         }

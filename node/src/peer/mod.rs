@@ -19,11 +19,15 @@
 //! | `link` | one link: reading, writing, its health |
 //! | `dial` | how links come to be: TCP, TLS, proofs |
 //! | `find` | which node of another region a document's sessions are carried to |
+//! | `knock` | a link that is tried, for tools |
+//! | `stats` | what is counted |
 
 mod dial;
 mod find;
 mod hub;
+mod knock;
 mod link;
+mod stats;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -38,11 +42,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
 use crate::apps::Apps;
-use crate::cluster::Registries;
+use crate::cluster::{ClusterStats, Registries};
 use crate::config::{Peer, RegistryKind};
 use crate::data::Mailbox;
 use crate::node::AbortOnPanic;
 use hub::Hub;
+pub(crate) use knock::knock;
+pub use stats::PeerStats;
 
 /// Mail of one data thread that waits for the thread of the links.
 const QUEUE: usize = 4_096;
@@ -106,6 +112,7 @@ pub(crate) struct Around {
     pub(crate) apps: Arc<Apps>,
     pub(crate) threads: usize,
     pub(crate) placement_seed: u64,
+    pub(crate) stats: Arc<ClusterStats>,
 }
 
 /// The running thread. Dropping it cuts all links.

@@ -17,5 +17,5 @@ mod sight;
 pub use catalogue::{Catalogue, Place};
 pub use own::Own;
 pub use prober::Prober;
-pub(crate) use prober::start;
+pub(crate) use prober::{look_once, start};
 pub use sight::{Condition, Sight};

@@ -68,6 +68,30 @@ pub(crate) fn start(catalogue: &Arc<Catalogue>, cluster: &Cluster) -> io::Result
     Ok(Some(Prober { stop: Some(stop), thread: Some(thread) }))
 }
 
+/// What a region says of itself, and after how long; or why it says nothing.
+pub(crate) type Heard = Result<(Duration, &'static str), String>;
+
+/// Asks each region once, for tools.
+///
+/// # Errors
+/// The system trusts no authority that could vouch for them.
+pub(crate) async fn look_once(catalogue: &Catalogue, cluster: &Cluster) -> io::Result<Vec<(String, Heard)>> {
+    let places: Vec<&Place> = asked(catalogue).collect();
+    let is_tls = places.iter().any(|place| place.url().starts_with("wss://"));
+    let client = https::client(&cluster.authorities, is_tls.then_some("regions"), 1)?;
+    let look = async |place: &Place| {
+        let heard = tokio::time::timeout(DEADLINE, ask(&client, place)).await;
+        let heard = heard.unwrap_or_else(|_| Err(format!("no answer within {DEADLINE:?}")));
+        let heard = heard.map(|(took, health)| (took, Condition::from(health.status).word()));
+        (place.name().to_owned(), heard)
+    };
+    let mut seen = Vec::new();
+    for some in places.chunks(AT_ONCE) {
+        seen.extend(futures_util::future::join_all(some.iter().map(|place| look(place))).await);
+    }
+    Ok(seen)
+}
+
 /// Regions that clients may be sent to.
 fn asked(catalogue: &Catalogue) -> impl Iterator<Item = &Place> {
     catalogue.others().filter(|place| place.status() == RegionStatus::Live)
@@ -107,7 +131,7 @@ impl Rounds {
 
     async fn look(&self, place: &Place) {
         let before = place.seen();
-        let asked = tokio::time::timeout(DEADLINE, self.ask(place)).await;
+        let asked = tokio::time::timeout(DEADLINE, ask(&self.client, place)).await;
         let (now, why) = match asked.unwrap_or_else(|_| Err(format!("no answer within {DEADLINE:?}"))) {
             Ok((took, health)) => {
                 let occupancy =
@@ -129,27 +153,27 @@ impl Rounds {
         }
         place.see(now);
     }
+}
 
-    async fn ask(&self, place: &Place) -> Result<(Duration, Health), String> {
-        // `wss` is `https`, and `ws` is `http`.
-        let url = format!("{}/health", place.url().replacen("ws", "http", 1));
-        let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
-        let request = Request::get(uri)
-            .header(header::ACCEPT, "application/json")
-            .header(header::USER_AGENT, https::USER_AGENT)
-            .body(Empty::new())
-            .map_err(|error| chain(&error))?;
-        let began = Instant::now();
-        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
-        let took = began.elapsed();
-        let status = response.status();
-        let body =
-            Limited::new(response.into_body(), BODY_MAX).collect().await.map_err(|error| chain(&*error))?;
-        let health = serde_json::from_slice(&body.to_bytes());
-        health
-            .map(|health| (took, health))
-            .map_err(|_| format!("it answered {status}, and nothing that a node says"))
-    }
+async fn ask(client: &https::Client<Empty<Bytes>>, place: &Place) -> Result<(Duration, Health), String> {
+    // `wss` is `https`, and `ws` is `http`.
+    let url = format!("{}/health", place.url().replacen("ws", "http", 1));
+    let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    let request = Request::get(uri)
+        .header(header::ACCEPT, "application/json")
+        .header(header::USER_AGENT, https::USER_AGENT)
+        .body(Empty::new())
+        .map_err(|error| chain(&error))?;
+    let began = Instant::now();
+    let response = client.request(request).await.map_err(|error| chain(&error))?;
+    let took = began.elapsed();
+    let status = response.status();
+    let body =
+        Limited::new(response.into_body(), BODY_MAX).collect().await.map_err(|error| chain(&*error))?;
+    let health = serde_json::from_slice(&body.to_bytes());
+    health
+        .map(|health| (took, health))
+        .map_err(|_| format!("it answered {status}, and nothing that a node says"))
 }
 
 /// A little sooner or later, so that nodes do not ask all at once. Without random numbers of the system they may.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use pinwire_admin_api::actions::{Action, AuditPage, AuditRecord, Log, Outcome};
 use pinwire_admin_api::apps::{AppRecord, RecordLimits, RecordedApp};
-use pinwire_admin_api::cluster::{Nodes, PinPage, Regions};
+use pinwire_admin_api::cluster::{Nodes, PinPage, Regions, Unpinned};
 use pinwire_admin_api::events::{EventPage, What};
 use pinwire_admin_api::node::Node;
 use pinwire_admin_api::problem::Problem;
@@ -21,6 +21,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::member::{Member, Told};
 use crate::rig::{Home, PATIENCE, Serving, program, run};
 
 const TOKEN: &str = "an admin token of more than 32 bytes";
@@ -57,7 +58,7 @@ impl Desk {
 
 const ON_TCP: [&str; 2] = ["admin.listen=127.0.0.1:0", "admin.token_file=@admin.token"];
 
-fn token() -> String {
+pub fn token() -> String {
     TOKEN.replace(' ', "-")
 }
 
@@ -66,14 +67,20 @@ fn authority(node: &Serving, scheme: &str) -> String {
     url.strip_prefix(scheme).unwrap_or_else(|| panic!("{url}")).to_owned()
 }
 
-fn tcp(node: &Serving) -> TcpStream {
+pub fn tcp(node: &Serving) -> TcpStream {
     let socket = TcpStream::connect(authority(node, "http://")).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
 /// Status and body. `headers` end their lines.
-fn ask(mut socket: impl Read + Write, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+pub fn ask(
+    mut socket: impl Read + Write,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String) {
     let json = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     write!(socket, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}{json}\r\n{body}")
         .unwrap();
@@ -83,16 +90,16 @@ fn ask(mut socket: impl Read + Write, method: &str, path: &str, headers: &str, b
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn bearer(token: &str) -> String {
+pub fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-fn good<T: DeserializeOwned>((status, body): (u16, String)) -> T {
+pub fn good<T: DeserializeOwned>((status, body): (u16, String)) -> T {
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }
 
-fn refused((status, body): (u16, String)) -> Problem {
+pub fn refused((status, body): (u16, String)) -> Problem {
     let problem: Problem = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{status} {body}"));
     assert_eq!(problem.status, status);
     problem
@@ -429,4 +436,26 @@ fn operators_see_the_nodes_and_regions_that_there_are_and_what_is_pinned() {
     assert_eq!(refused(get("/v1/pins?db_code=aws-mars-1")).parameter.as_deref(), Some("db_code"));
     assert_eq!(refused(get("/v1/pins?cursor=doc")).status, 422);
     assert_eq!(node.end(), 0);
+}
+
+#[test]
+fn a_document_of_a_node_that_is_alone_is_unpinned() {
+    let desk = Desk::new();
+    let node = desk.start(&[&ON_TCP[..], &["cluster.lease=3s", "cluster.renew=1s"]].concat());
+    let mut member = Member::join(&node, &desk.0.token());
+    member.until(|payload| payload.starts_with(&[0, 0])).unwrap();
+    let get = |method: &str, path: &str| ask(tcp(&node), method, path, &bearer(&token()), "");
+    let PinPage { pins, .. } = good(get("GET", "/v1/pins"));
+    let path = format!("/v1/pins/{}/{}/{}", pins[0].tenant, pins[0].app, pins[0].name);
+    let Unpinned { pin, .. } = good(get("DELETE", &path));
+    assert_eq!(pin, pins[0]);
+    assert_eq!(member.end().0, 1012);
+    // It may be opened anew as soon as it was left.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while matches!(Member::join(&node, &desk.0.token()).told(), Told::Close(1013, _)) {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    let PinPage { pins: anew, .. } = good(get("GET", "/v1/pins"));
+    assert!(anew[0].claim > pins[0].claim, "{anew:?}");
+    assert_eq!(refused(get("DELETE", "/v1/pins/t/a/nothing")).detail, "no region has this document");
 }

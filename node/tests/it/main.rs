@@ -2,6 +2,7 @@
 
 mod admin;
 mod clock;
+mod doctor;
 mod exhaustion;
 mod keys;
 mod links;

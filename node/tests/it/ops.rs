@@ -62,8 +62,8 @@ fn rules_and_dashboard_name_metrics_that_a_node_has() {
     {
         known.insert(format!("pinwire_{name}"));
     }
-    let numbers = ["sessions", "session_seconds", "sessions_full", "sessions_given_up_total"];
-    for name in numbers.into_iter().chain(["session_unreadable_total"]) {
+    let numbers = ["sessions", "session_seconds", "session_seconds_bucket", "sessions_full"];
+    for name in numbers.into_iter().chain(["sessions_given_up_total", "session_unreadable_total"]) {
         known.insert(format!("pinwire_{name}"));
     }
     for name in ["region_up", "region_round_trip"] {
@@ -71,18 +71,48 @@ fn rules_and_dashboard_name_metrics_that_a_node_has() {
     }
     known.insert("pinwire_trace_spans_total".to_owned());
     known.insert("pinwire_tls_certificate_not_after_timestamp_seconds".to_owned());
-    for path in ["ops/prometheus/alerts.yml", "ops/grafana/pinwire.json", "docs/metrics.md"] {
+    for name in ["links", "relayed_sessions", "link_bytes_total", "link_dials_total", "link_ends_total"] {
+        known.insert(format!("pinwire_{name}"));
+    }
+    for name in ["link_strangers_total", "relay_refusals_total", "session_put_back_updates_total"] {
+        known.insert(format!("pinwire_{name}"));
+    }
+    let dashboards = ["ops/grafana/pinwire.json", "ops/grafana/pinwire-regions.json"];
+    for path in ["ops/prometheus/alerts.yml", "docs/metrics.md"].iter().chain(&dashboards) {
         let named = metrics(&fs::read_to_string(root().join(path)).unwrap());
         // The page says `process_*`.
         let unknown: Vec<&String> = named.difference(&known).filter(|name| *name != "process_").collect();
         assert!(unknown.is_empty(), "{path}: {unknown:?}");
     }
-    let dashboard = fs::read_to_string(root().join("ops/grafana/pinwire.json")).unwrap();
-    serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+    for path in dashboards {
+        let dashboard = fs::read_to_string(root().join(path)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+    }
     let page = metrics(&fs::read_to_string(root().join("docs/metrics.md")).unwrap());
     let own = |name: &&String| name.starts_with("pinwire_") && text.contains(&format!("# TYPE {name} "));
     let missing: Vec<&String> = known.iter().filter(own).filter(|name| !page.contains(*name)).collect();
     assert!(missing.is_empty(), "docs/metrics.md lacks {missing:?}");
+}
+
+#[test]
+fn queries_of_dashboards_are_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in ["ops/grafana/pinwire.json", "ops/grafana/pinwire-regions.json"] {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut rules = String::from("groups:\n  - name: dashboard\n    rules:\n");
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for (at, target) in panel["targets"].as_array().unwrap().iter().enumerate() {
+                // Grafana fills these in.
+                let query = target["expr"].as_str().unwrap();
+                let query = query.replace("$__rate_interval", "1m").replace("$instance", ".*");
+                rules += &format!("      - record: panel_{}_{at}\n        expr: '{query}'\n", panel["id"]);
+            }
+        }
+        let file = folder.path().join("rules.yml");
+        fs::write(&file, rules).unwrap();
+        assert!(promtool(&["check", "rules", file.to_str().unwrap()]).contains("SUCCESS"), "{path}");
+    }
 }
 
 #[test]

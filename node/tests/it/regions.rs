@@ -4,10 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use pinwire_admin_api::actions::{Action, AuditPage};
+use pinwire_admin_api::cluster::{PinPage, Unpinned};
+use pinwire_admin_api::events::{EventPage, What};
 use pinwire_protocol::document::ywebsocket;
 use pinwire_redis::rig::{Options, ServerRig};
 use tempfile::TempDir;
 
+use crate::admin::{self, bearer, good, refused, tcp};
 use crate::member::{Member, Told};
 use crate::rig::{PATIENCE, Serving, run};
 
@@ -27,12 +31,13 @@ impl System {
         let [registry, here, there] = std::array::from_fn(|_| ServerRig::start(&Options::default()));
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("secret"), SECRET).unwrap();
+        fs::write(folder.path().join("admin"), admin::token()).unwrap();
         let (status, token) = run(&["token", "mint", "--secret", SECRET, "--region", "here-1"]);
         assert_eq!(status, 0, "{token}");
         Self { registry, here, there, folder, token: token.trim().to_owned() }
     }
 
-    /// With leases of 3 s.
+    /// With leases of 3 s, and the admin API.
     fn node(&self, name: &str, region: &str) -> Serving {
         self.node_with(name, region, "3s", "")
     }
@@ -42,7 +47,8 @@ impl System {
         let session = if region == "here-1" { &self.here } else { &self.there };
         let config = format!(
             "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[cluster]\nregistry = \"redis\"\nnode = \"{name}\"\n\
-             lease = \"{lease}\"\nrenew = \"1s\"\nsession = \"{}\"\n[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n{registries}",
+             lease = \"{lease}\"\nrenew = \"1s\"\nsession = \"{}\"\n[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n{registries}\
+             [admin]\nlisten = [\"127.0.0.1:0\"]\ntoken_file = \"admin\"\n",
             session.url(),
             self.registry.url(),
         );
@@ -259,4 +265,48 @@ fn an_entry_that_cannot_be_read_is_told_and_left_where_it_is() {
     assert!(line.contains(&key), "{line}");
     assert!(again.metric("pinwire_session_unreadable_total") > 0.0);
     assert!(system.here.command(&["LINDEX", &key, "0"]).contains("damaged"));
+}
+
+#[test]
+fn a_document_that_is_unpinned_leaves_its_region_with_all_of_its_clients() {
+    let system = System::start();
+    let (one, other) = (system.node("here-a", "here-1"), system.node("here-b", "here-1"));
+    let there = system.node("there-a", "there-1");
+    let ask = |method: &str, path: &str| admin::ask(tcp(&there), method, path, &bearer(&admin::token()), "");
+    let (mut ann, mut ben) = (system.join(&one), system.join(&other));
+    let PinPage { pins, .. } = good(ask("GET", "/v1/pins"));
+    let [pin] = &pins[..] else { panic!("{pins:?}") };
+    let path = format!("/v1/pins/{}/{}/d", pin.tenant, pin.app);
+
+    let Unpinned { pin: was, idle_within_seconds } = good(ask("DELETE", &path));
+    assert_eq!((was.region.as_str(), was.nodes.len(), idle_within_seconds), ("here-1", 2, 3));
+    for member in [&mut ann, &mut ben] {
+        assert_eq!(member.end(), (1012, "the document was unpinned".to_owned()));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut cleo = loop {
+        let mut cleo = Member::join(&there, &system.token);
+        match cleo.told() {
+            Told::Message(_) => break cleo,
+            Told::Close(code, _) => assert!(code == 1013 && Instant::now() < deadline, "{code}"),
+        }
+    };
+    // Their own region has it no more.
+    assert_eq!(Member::join(&one, &system.token).end(), redirect_to(&there));
+    let mut ann = Member::join(&there, &system.token);
+    write(&mut ann, &insertion(1, "from-ann"));
+    cleo.until(|payload| holds(payload, "from-ann")).unwrap();
+
+    assert_eq!(refused(ask("DELETE", &format!("{path}-of-nobody"))).status, 404);
+    assert_eq!(refused(ask("DELETE", &format!("{path}?db_code=nowhere"))).status, 422);
+    let AuditPage { records, .. } = good(ask("GET", "/v1/audit"));
+    assert!(records.iter().any(|record| matches!(&record.what, Action::Unpin { name, .. } if name == "d")));
+    let EventPage { events, .. } = good(ask("GET", "/v1/events"));
+    let unpinned = |event: &What| matches!(event, What::Unpinned { region, .. } if region == "here-1");
+    assert!(events.iter().any(|event| unpinned(&event.what)), "{events:?}");
+    let told = admin::ask(tcp(&one), "GET", "/v1/events", &bearer(&admin::token()), "");
+    let EventPage { events, .. } = good(told);
+    assert!(events.iter().any(|event| matches!(event.what, What::DocumentUnpinned { .. })), "{events:?}");
+    assert_eq!(one.metric("pinwire_redirects_total{kind=\"close\""), 1.0);
+    assert_eq!(one.metric("pinwire_pins_lost_total"), 0.0);
 }

@@ -125,6 +125,7 @@ impl Book {
                 let holding = Holding { node, hold: *hold, grace_us: *grace_us };
                 Answer::Claimed(self.move_to(now, document, *claim, holding, *nonce))
             }
+            Request::Unpin { document } => Answer::Located(self.unpin(now, document)),
             Request::Usage { app } => Answer::Used(self.usage(app)),
             Request::App { app } => Answer::App(self.record(app)),
             Request::PutApp { app, version, record } => {

@@ -125,6 +125,28 @@ impl Book {
         Claimed::Stale
     }
 
+    /// Nobody has it any more, and it stays so until those who held it have left.
+    pub(super) fn unpin(&mut self, now: u64, document: &DocumentName) -> Option<Pin> {
+        let pin = self.locate(now, document)?;
+        if pin.owner.is_nobody() {
+            return Some(pin);
+        }
+        let claim = self.next_claim(now, document, pin.owner.claim.nonce);
+        let owner = Owner { region: "".into(), ws_url: "".into(), claim };
+        let entry = self.entry_mut(document)?;
+        (entry.claim, entry.region, entry.grace_us) = (claim, owner.region.clone(), 0);
+        if pin.nodes.is_empty() {
+            self.remove(document);
+        }
+        for node in &pin.nodes {
+            self.tell_lost(now, node, document, &owner);
+            if let Some(life) = self.nodes.get_mut(node) {
+                life.held.insert(document.clone());
+            }
+        }
+        Some(pin)
+    }
+
     pub(super) fn locate(&self, now: u64, document: &DocumentName) -> Option<Pin> {
         let (entry, owner) = (self.entry(document)?, self.owner(document)?);
         let nodes = entry.holders.keys().cloned().collect();
@@ -173,7 +195,9 @@ impl Book {
         }
         let Some(entry) = self.entry_mut(document) else { return };
         if entry.holders.remove(node).is_some() && entry.holders.is_empty() {
-            let until = at.saturating_add(grace_us.unwrap_or(entry.grace_us));
+            let is_nobodys = entry.region.is_empty();
+            let grace_us = if is_nobodys { 0 } else { grace_us.unwrap_or(entry.grace_us) };
+            let until = at.saturating_add(grace_us);
             entry.until = Some(until);
             self.graces.insert((until, document.clone()));
         }

@@ -27,6 +27,7 @@ use futures_util::future::try_join_all;
 use partition::Partitions;
 use pinwire_redis::{Invocation, Link, Script};
 use reply::{Parts, Read};
+pub use scripts::REVISION;
 use scripts::Scripts;
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ struct Inner {
 impl RedisRegistry {
     /// A registry behind a link, which may serve other things as well.
     pub fn new(link: Link) -> Self {
-        Self::of_revision(link, scripts::REVISION)
+        Self::of_revision(link, REVISION)
     }
 
     /// As a node of another version would open it: for tests of upgrades.
@@ -155,6 +156,7 @@ impl Inner {
                 let call = call.arg(hex(*nonce)).arg(*grace_us).arg(*hold);
                 Answer::Claimed(self.run(call).await?.1.claimed()?.unwrap_or(Claimed::Stale))
             }
+            Request::Unpin { document } => self.unpin(document).await?,
             Request::Usage { app } => Answer::Used(self.usage(app).await?),
             Request::App { app } => {
                 let call = self.on(&self.scripts.app, self.partitions.of(app)).arg(&*app.0);
@@ -192,7 +194,16 @@ impl Inner {
     }
 
     async fn locate(&self, document: &DocumentName) -> Read<Answer> {
-        let (now, mut parts) = self.run(self.on_document(&self.scripts.locate, document)?).await?;
+        self.located(&self.scripts.locate, document).await
+    }
+
+    async fn unpin(&self, document: &DocumentName) -> Read<Answer> {
+        self.located(&self.scripts.unpin, document).await
+    }
+
+    /// Runs a script that answers with a pin, or nothing.
+    async fn located(&self, script: &Script, document: &DocumentName) -> Read<Answer> {
+        let (now, mut parts) = self.run(self.on_document(script, document)?).await?;
         if parts.is_empty() {
             return Ok(Answer::Located(None));
         }

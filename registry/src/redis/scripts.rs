@@ -2,7 +2,7 @@
 
 /// What this node knows of data in Redis. A node of a later revision writes what this one would not understand only once no node
 /// of an earlier revision lives; then this one is refused ([`crate::OutOfReach`] says so).
-pub(super) const REVISION: u32 = 1;
+pub const REVISION: u32 = 1;
 
 pinwire_redis::scripts! {
     pub(super) struct Scripts after "lua/prelude.lua" {
@@ -14,6 +14,7 @@ pinwire_redis::scripts! {
         assert: "lua/assert.lua",
         locate: "lua/locate.lua",
         move_to: "lua/move.lua",
+        unpin: "lua/unpin.lua",
         usage: "lua/usage.lua",
         app: "lua/app.lua",
         put_app: "lua/put_app.lua",

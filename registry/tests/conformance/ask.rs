@@ -137,6 +137,13 @@ pub async fn locate(registry: &dyn Registry, document: &DocumentName) -> Option<
     }
 }
 
+pub async fn unpin(registry: &dyn Registry, document: &DocumentName) -> Option<Pin> {
+    match ask(registry, Request::Unpin { document: document.clone() }).await {
+        Answer::Located(pin) => pin,
+        other => panic!("{other:?}"),
+    }
+}
+
 pub async fn usage(registry: &dyn Registry, app: &str) -> Used {
     match ask(registry, Request::Usage { app: AppName(app.into()) }).await {
         Answer::Used(used) => used,

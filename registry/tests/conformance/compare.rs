@@ -22,6 +22,7 @@ enum Step {
     Release(usize, usize, u64, usize),
     Assert(usize, Vec<(usize, usize, u64)>),
     Locate(usize),
+    Unpin(usize),
     Move(usize, usize, usize),
     Usage(usize),
     Put(usize, bool),
@@ -41,6 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         3 => (node.clone(), prop::collection::vec((doc.clone(), 0..4_usize, 0..3_u64), 0..3))
             .prop_map(|(node, pins)| Step::Assert(node, pins)),
         4 => doc.clone().prop_map(Step::Locate),
+        2 => doc.clone().prop_map(Step::Unpin),
         2 => (node, doc.clone(), 0..3_usize).prop_map(|(n, d, c)| Step::Move(n, d, c)),
         2 => app.clone().prop_map(Step::Usage),
         1 => (app, any::<bool>()).prop_map(|(app, is_some)| Step::Put(app, is_some)),
@@ -138,6 +140,7 @@ impl World {
                 let pins = pins.iter().map(pin).collect();
                 Request::Assert { node: self.nodes[*node].clone(), pins, grace_us: GRACES[1] }
             }
+            Step::Unpin(doc) => Request::Unpin { document: self.document(*doc) },
             Step::Locate(doc) => Request::Locate { document: self.document(*doc) },
             Step::Move(node, doc, claim) => Request::Move {
                 document: self.document(*doc),

@@ -4,7 +4,7 @@ use crate::ask::*;
 use crate::{compare, rules};
 use pinwire_redis::rig::{ClusterRig, Options, SentinelRig, ServerRig};
 use pinwire_redis::{Link, Settings};
-use pinwire_registry::{Claim, Claimed, RedisRegistry, Registry, Request};
+use pinwire_registry::{Answer, Claim, Claimed, RedisRegistry, Registry, Request, Used};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,10 +79,7 @@ fn random_sequences_have_the_same_answers_from_a_cluster_and_from_memory() {
 }
 
 /// Asks until there is an answer: while a server comes back, or another one takes over.
-async fn renew_until_answered(
-    registry: &RedisRegistry,
-    node: &pinwire_registry::Node,
-) -> pinwire_registry::Answer {
+async fn renew_until_answered(registry: &RedisRegistry, node: &pinwire_registry::Node) -> Answer {
     let began = Instant::now();
     let mut pause = tokio::time::interval(Duration::from_millis(50));
     loop {
@@ -111,7 +108,7 @@ async fn under_sentinel_the_rules_hold_and_a_switch_shows_in_the_history() {
     rig.master().command(&["WAIT", "2", "5000"]);
     rig.master().kill();
     rig.wait_for_other_master(port);
-    let pinwire_registry::Answer::Renewed(renewed) = renew_until_answered(&registry, &eu).await else {
+    let Answer::Renewed(renewed) = renew_until_answered(&registry, &eu).await else {
         panic!("the switch forgot the node");
     };
     assert_ne!(renewed.history, before);
@@ -126,11 +123,11 @@ async fn a_server_that_comes_back_empty_shows_and_is_filled_again() {
     let doc = document("t::empty", "doc");
     let held = pin(&registry, &eu, &doc).await;
     server.restart();
-    assert_eq!(renew_until_answered(&registry, &eu).await, pinwire_registry::Answer::Unknown);
+    assert_eq!(renew_until_answered(&registry, &eu).await, Answer::Unknown);
     let again = new_node(&registry, "eu", "e1").await;
     let asserted = assert_pins(&registry, &again, &[(doc.clone(), held)]).await;
     assert_eq!(asserted, Some(vec![pinwire_registry::Asserted::Held(held)]));
-    assert_eq!(renew_until_answered(&registry, &us).await, pinwire_registry::Answer::Unknown);
+    assert_eq!(renew_until_answered(&registry, &us).await, Answer::Unknown);
     let us = new_node(&registry, "us", "u1").await;
     assert_eq!(refused(&registry, &us, &doc).await.claim, held);
 }
@@ -209,4 +206,77 @@ async fn an_older_node_is_refused_once_newer_ones_write_and_not_before() {
     let refused =
         older.ask(Request::Register { node: view(&first), lease_us: LEASE }).await.expect_err("too old");
     assert!(refused.reason.contains("upgrade"), "{}", refused.reason);
+}
+
+/// What a later version may add to the keys of this one: behind members and values, and as further fields.
+const LATER: &str = r"
+local function each(pattern, add)
+  for _, key in ipairs(redis.call('KEYS', pattern)) do add(key) end
+end
+each('*:pins:*', function(key)
+  for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+    redis.call('ZREM', key, member)
+    redis.call('ZADD', key, 0, member .. ' later=1')
+  end
+end)
+local function behind(key)
+  local flat = redis.call('HGETALL', key)
+  for index = 1, #flat, 2 do
+    if flat[index] ~= 'limit' then redis.call('HSET', key, flat[index], flat[index + 1] .. ' 77') end
+  end
+end
+each('*:uses:*', behind)
+each('*:lost:*', behind)
+each('*:dead', behind)
+each('*:uses:*', function(key) redis.call('HSET', key, 'later', '1 2 3 4') end)
+each('*:node:*', function(key) redis.call('HSET', key, 'later', '1') end)
+redis.call('SET', 'pinwire:1:{apps-00}:later', 1)
+return 'done'
+";
+
+#[tokio::test]
+async fn what_a_later_version_adds_to_the_data_changes_nothing_and_stays() {
+    let server = ServerRig::start(&Options::default());
+    let registry = RedisRegistry::new(server.link());
+    let [eu, us] = [new_node(&registry, "eu", "e1").await, new_node(&registry, "us", "u1").await];
+    let [held, moved, left, dying] =
+        ["held", "moved", "left", "dying"].map(|name| document("t::later", name));
+    let claims = [pin(&registry, &eu, &held).await, pin(&registry, &eu, &moved).await];
+    pin(&registry, &eu, &left).await;
+    release(&registry, &eu, &left, ANY_HOLD, GRACE).await;
+    let mortal = new_node(&registry, "eu", "mortal").await;
+    let late = pin(&registry, &mortal, &dying).await;
+    retire(&registry, &mortal, GRACE).await;
+    let to = Request::Move {
+        document: moved.clone(),
+        claim: claims[1],
+        node: us.clone(),
+        nonce: 9,
+        hold: HOLD,
+        grace_us: GRACE,
+    };
+    let Answer::Claimed(Claimed::Held { claim: higher, .. }) = ask(&registry, to).await else {
+        panic!("not moved")
+    };
+    renew_with(&registry, &us, LEASE, &[uses("t::later", 2, 3, 10)]).await;
+
+    let command = ["EVAL", LATER, "0"];
+    assert_eq!(server.command(&command), "$4\r\ndone\r\n");
+    let renewed = renew_with(&registry, &eu, LEASE, &[uses("t::later", 1, 10, 10)]).await.expect("it lives");
+    assert_eq!(
+        renewed.lost.iter().map(|(document, owner)| (document, owner.claim)).collect::<Vec<_>>(),
+        [(&moved, higher)]
+    );
+    assert_eq!(renewed.shares.iter().map(|share| share.connections).collect::<Vec<_>>(), [7]);
+    assert_eq!(usage(&registry, "t::later").await, Used { connections: 3, documents: 4 });
+    assert_eq!(claim(&registry, &eu, &held).await, Claimed::Held { claim: claims[0], is_new: false });
+    assert_eq!(refused(&registry, &us, &left).await.region.as_ref(), "eu");
+    assert_eq!(claim(&registry, &eu, &dying).await, Claimed::Held { claim: late, is_new: false });
+    let members = server.command(&["ZRANGE", "pinwire:1:{apps-00}:pins:t::later", "0", "-1"]);
+    assert_eq!(members.matches(" later=1").count(), 4, "{members}");
+    for node in [&eu, &us] {
+        retire(&registry, node, 0).await;
+    }
+    // That which waits for its clients.
+    assert_eq!(usage(&registry, "t::later").await, Used { connections: 0, documents: 1 });
 }

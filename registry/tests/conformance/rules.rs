@@ -20,6 +20,7 @@ pub async fn all(registry: &dyn Registry) {
         assertions(registry),
         claims_do_not_fall(registry),
         moves(registry),
+        unpins(registry),
         document_limits(registry),
         shares(registry),
         records(registry),
@@ -298,6 +299,44 @@ async fn moves(registry: &dyn Registry) {
         grace_us: GRACE,
     };
     assert_eq!(ask(registry, idle).await, Answer::Claimed(Claimed::Stale));
+}
+
+async fn unpins(registry: &dyn Registry) {
+    let (eu, us) = (new_node(registry, "eu", "e1").await, new_node(registry, "us", "u1").await);
+    let eu2 = new_node(registry, "eu", "e2").await;
+    let doc = document("t::unpins", "doc");
+    assert_eq!(unpin(registry, &doc).await, None);
+    let held = pin(registry, &eu, &doc).await;
+    assert_eq!(claim(registry, &eu2, &doc).await, Claimed::Held { claim: held, is_new: false });
+    let was = unpin(registry, &doc).await.expect("a pin");
+    assert_eq!((&*was.owner.region, was.owner.claim, was.nodes.len()), ("eu", held, 2));
+    // Until both have left nobody has it, also not their own region.
+    let nobody = refused(registry, &us, &doc).await;
+    assert!(nobody.is_nobody() && nobody.claim > held, "{nobody:?}");
+    assert_eq!(refused(registry, &eu, &doc).await, nobody);
+    for node in [&eu, &eu2] {
+        assert_eq!(renew(registry, node).await.lost, [(doc.clone(), nobody.clone())]);
+        let asserted = assert_pins(registry, node, &[(doc.clone(), held)]).await;
+        assert_eq!(asserted, Some(vec![Asserted::Lost(nobody.clone())]));
+    }
+    // A second time changes nothing.
+    assert_eq!(unpin(registry, &doc).await.map(|pin| pin.owner), Some(nobody.clone()));
+    release(registry, &eu, &doc, ANY_HOLD, GRACE).await;
+    assert!(refused(registry, &us, &doc).await.is_nobody());
+    die(registry, &eu2).await;
+    assert!(pin(registry, &us, &doc).await > nobody.claim);
+
+    // What waits for its clients ends at once.
+    release(registry, &us, &doc, ANY_HOLD, GRACE).await;
+    assert!(unpin(registry, &doc).await.is_some_and(|pin| pin.grace.is_some()));
+    assert_eq!(locate(registry, &doc).await, None);
+    // An old claim is not taken up again.
+    let asserted = assert_pins(registry, &eu, &[(doc.clone(), held)]).await;
+    let Some([Asserted::Held(anew)]) = asserted.as_deref() else { panic!("{asserted:?}") };
+    assert!(*anew > nobody.claim);
+    retire(registry, &eu, GRACE).await;
+    unpin(registry, &doc).await;
+    assert_eq!(usage(registry, "t::unpins").await.documents, 0);
 }
 
 async fn document_limits(registry: &dyn Registry) {

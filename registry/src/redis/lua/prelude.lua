@@ -49,7 +49,7 @@ local function left_at(id, known)
     if lease <= now then at = lease end
   else
     local dead = call('HGET', DEAD, id)
-    local lease_end, own = string.match(dead or '0', '^(%d+) ?(%d*)$')
+    local lease_end, own = string.match(dead or '0', '^(%d+) ?(%d*)')
     at, grace = tonumber(lease_end), tonumber(own)
   end
   known[id] = { at, grace }
@@ -58,12 +58,13 @@ end
 
 -- A pin is a member of pins:APP, all of score 0, so that pins are in the order of their names:
 -- NAME \0 EPOCH NONCE REGION GRACE UNTIL HOLDERS: epoch and nonce as 16 hexadecimal digits, grace and until in microseconds
--- (until is 0 while somebody holds it), holders as NODE:HOLD with commas between: a node's number, and the latest of its holds.
+-- (until is 0 while somebody holds it; the region is empty once it was taken away), holders as NODE:HOLD with commas between: a node's number, and the latest of its holds.
 local function parse(member)
-  local name, epoch, nonce, region, grace, till, holders =
-    string.match(member, '^(.-)%z(%x+) (%x+) (%S+) (%d+) (%d+) (%S*)$')
+  local name, epoch, nonce, region, grace, till, holders, more =
+    string.match(member, '^(.-)%z(%x+) (%x+) (%S*) (%d+) (%d+) (%S*)(.*)$')
   local pin = { member = member, name = name, epoch = epoch, nonce = nonce, region = region, grace = tonumber(grace) }
-  pin.till, pin.holders, pin.holds = tonumber(till), {}, {}
+  -- What later versions add stands behind, and stays.
+  pin.till, pin.holders, pin.holds, pin.more = tonumber(till), {}, {}, more
   for id, hold in string.gmatch(holders, '(%d+):(%d+)') do
     pin.holders[#pin.holders + 1] = id
     pin.holds[id] = tonumber(hold)
@@ -75,7 +76,7 @@ local function format(pin)
   local holders = {}
   for index, id in ipairs(pin.holders) do holders[index] = id .. ':' .. text(pin.holds[id]) end
   return pin.name .. '\0' .. pin.epoch .. ' ' .. pin.nonce .. ' ' .. pin.region .. ' ' .. text(pin.grace) .. ' '
-    .. text(pin.till) .. ' ' .. table.concat(holders, ',')
+    .. text(pin.till) .. ' ' .. table.concat(holders, ',') .. (pin.more or '')
 end
 
 local function grace_member(app, name) return app .. '\0' .. name end
@@ -123,6 +124,7 @@ local function settle(pin, known)
     end
     if #living < #pin.holders then pin.changed = true end
     pin.holders = living
+    if pin.region == '' then own = 0 end
     if #living == 0 then pin.till = math.max(1, last + (own or pin.grace)) end
   end
   return pin.till == 0 or pin.till > now
@@ -189,7 +191,7 @@ local function tell_lost(id, app, pin)
   call('HSET', lost_key(id), grace_member(app, pin.name), entry)
 end
 
--- Gives a pin to a higher claim of a node's region. Holders stay if it was that region's.
+-- Gives a pin to a higher claim of a node's region, or to nobody's. Holders stay if `keep`; they are told, but the node.
 local function win(app, pin, id, region, epoch, nonce, keep)
   local before = pin.holders
   pin.epoch, pin.nonce, pin.region = epoch, nonce, region

@@ -10,6 +10,7 @@ local index = pin and index_of(pin, id)
 if not index then return { now } end
 table.remove(pin.holders, index)
 if #pin.holders == 0 then
+  if pin.region == '' then grace = 0 end
   pin.till = now + grace
   if grace == 0 then
     remove(app, pin)

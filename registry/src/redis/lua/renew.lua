@@ -8,7 +8,7 @@ call('HSET', key('node:' .. id), 'lease', text(lease))
 
 local lost = {}
 for member, entry in pairs_of(call('HGETALL', lost_key(id))) do
-  local till, epoch, nonce, region = string.match(entry, '^(%d+) (%x+) (%x+) (%S+)$')
+  local till, epoch, nonce, region = string.match(entry, '^(%d+) (%x+) (%x+) (%S*)')
   if tonumber(till) > now then
     local app, name = string.match(member, '^(.-)%z(.*)$')
     lost[#lost + 1] = { app, name, region, url_of(region), epoch, nonce }
@@ -48,7 +48,7 @@ local function see_through(app)
       -- A dead node's use counts no more, even if it has not been freed yet.
       local lease = call('ZSCORE', LEASES, field)
       if lease and tonumber(lease) > now then
-        local connections, wanted, share = string.match(value, '^(%d+) (%d+) (%d+)$')
+        local connections, wanted, share = string.match(value, '^(%d+) (%d+) (%d+)')
         uses[field] = { tonumber(connections), tonumber(wanted), tonumber(share) }
       end
     end
@@ -76,7 +76,7 @@ end
 
 local function share_of(app)
   local use = call('HGET', key('uses:' .. app), id)
-  return use and tonumber(string.match(use, '(%d+)$'))
+  return use and tonumber(string.match(use, '^%d+ %d+ (%d+)'))
 end
 
 local turn = call('SMEMBERS', key('turn:' .. id))
