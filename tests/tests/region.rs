@@ -415,6 +415,7 @@ fn whoever_comes_back_adrift_finds_the_document_that_nobody_had_open() {
         assert!(node.step1(1).iter().any(|got| matches!(got, Got::Message(_))));
         node.shards[0].ended(1);
         node.shards[0].adrift(0);
+        node.run();
         node.pass(60_000);
         assert_eq!((node.kept.len(), node.ended.len()), (1, 1));
     }
@@ -659,14 +660,17 @@ fn a_first_burst_within_the_limit_waits_for_what_the_node_may_admit() {
     node.pass(200);
     assert!(matches!(node.take(1)[..], [Got::Message(_), ..]));
     assert!(matches!(&node.take(2)[..], [Got::Close(4004, _)]));
-    // Nor does it wait for ever.
+    // Nor does one wait for ever.
+    let mut node = Node::of_region(1);
+    node.limits.max_connections = 2;
     node.app.await_share();
-    node.open(3, Some("doc"), Some("writer"));
-    assert_eq!(node.step1(3), []);
+    node.join(0);
+    node.open(1, Some("doc"), Some("writer"));
+    assert_eq!(node.step1(1), []);
     node.pass(2_000);
-    assert_eq!(node.take(3), []);
+    assert_eq!(node.take(1), []);
     node.pass(2_000);
-    assert!(matches!(&node.take(3)[..], [Got::Close(1013, _)]));
+    assert!(matches!(&node.take(1)[..], [Got::Close(1013, _)]));
 }
 
 #[test]
