@@ -69,7 +69,9 @@ impl World {
             Input::Verdict(conn, ticket, verdict) => {
                 self.threads[thread].shard.verdict(conn, ticket, verdict);
             }
-            Input::Opened(document, session) => self.threads[thread].shard.opened(document, session),
+            Input::Opened(document, session) => {
+                self.threads[thread].shard.opened(document, session);
+            }
             Input::Stored(document, position) => self.threads[thread].shard.stored(document, position),
             Input::Compacted(document, result) => {
                 if result.dropped > 0 {
