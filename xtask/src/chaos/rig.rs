@@ -40,7 +40,7 @@ const SHORT: Times = Times {
         "cluster.renew=1s",
         "cluster.probe_interval=1s",
         "deadlines.grace=3s",
-        "deadlines.ping=5s",
+        "deadlines.ping=1s",
     ],
 };
 const USUAL: Times = Times {
@@ -349,9 +349,7 @@ impl<'a> Rig<'a> {
             self.outcome.problems.push(format!("{error:#}"));
         }
         self.outcome.seconds = self.began.elapsed().as_secs_f64();
-        if !self.outcome.problems.is_empty() {
-            self.keep_logs();
-        }
+        self.keep_logs();
         self.outcome
     }
 
@@ -440,10 +438,11 @@ impl<'a> Rig<'a> {
             }
             Ok(())
         };
-        let words = match copy() {
-            Ok(()) => format!("what all programs said is in {}", kept.display()),
-            Err(error) => format!("logs could not be kept: {error:#}"),
-        };
-        self.outcome.note(words);
+        let copied = copy();
+        match copied {
+            Ok(()) if self.outcome.problems.is_empty() => {}
+            Ok(()) => self.outcome.note(format!("what all programs said is in {}", kept.display())),
+            Err(error) => self.outcome.note(format!("logs could not be kept: {error:#}")),
+        }
     }
 }

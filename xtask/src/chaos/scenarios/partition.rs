@@ -6,8 +6,9 @@ use crate::chaos::load::Shape;
 use crate::chaos::rig::Rig;
 use anyhow::{Result, ensure};
 
-/// Whoever is cut off notices within this.
+/// Whoever is cut off notices within this, and not before the next ping is due.
 const SILENCE: &str = "3s..6s";
+const LONG_SILENCE: &str = "12s..18s";
 
 pub(super) fn run(rig: &mut Rig) -> Result<()> {
     let mut urls = rig.urls();
@@ -16,7 +17,8 @@ pub(super) fn run(rig: &mut Rig) -> Result<()> {
     // A third way in for every node of the region: from near.
     urls.extend(rig.cluster.nodes[far..].iter().map(|node| (region.clone(), node.near_url())));
     let shapes = Shape::both(rig.plan);
-    let shapes = shapes.into_iter().map(|shape| Shape { silence: Some(SILENCE), ..shape }).collect();
+    let silence = Some(if rig.plan.is_long { LONG_SILENCE } else { SILENCE });
+    let shapes = shapes.into_iter().map(|shape| Shape { silence, ..shape }).collect();
     rig.write(shapes, &urls)?;
     rig.wait_until_all_are_back("at first")?;
     let held = |rig: &Rig, at: usize| -> Result<usize> {

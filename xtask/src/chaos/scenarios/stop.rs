@@ -7,8 +7,9 @@ use crate::chaos::rig::Rig;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 
-/// Some clients notice soon, others not at all while the node is stopped.
+/// Some clients notice soon, others not at all while the node is stopped. All wait longer than until the next ping.
 const SILENCE: &str = "3s..40s";
+const LONG_SILENCE: &str = "12s..90s";
 /// Documents of a session store, each with the number of batches that were appended.
 const HEADS: &str = "local said = {} for _, key in ipairs(redis.call('KEYS', '*:doc:*')) do \
                      said[#said + 1] = key .. ' ' .. redis.call('HGET', key, 'seq') end return table.concat(said, '\\n')";
@@ -17,7 +18,8 @@ pub(super) fn run(rig: &mut Rig) -> Result<()> {
     // One node a region, that which redirects name: what a region has is on that node alone.
     let urls: Vec<(String, String)> = rig.urls().into_iter().rev().take(2).collect();
     let shapes = Shape::both(rig.plan);
-    let shapes = shapes.into_iter().map(|shape| Shape { silence: Some(SILENCE), ..shape }).collect();
+    let silence = Some(if rig.plan.is_long { LONG_SILENCE } else { SILENCE });
+    let shapes = shapes.into_iter().map(|shape| Shape { silence, ..shape }).collect();
     rig.write(shapes, &urls)?;
     rig.wait_until_all_are_back("at first")?;
     // Who has more of the documents whose clients are told what is acknowledged.
