@@ -43,7 +43,8 @@ impl From<Exit> for ExitCode {
 #[must_use]
 pub fn of(results: &Results) -> Exit {
     let connections = &results.connections;
-    let lost: u64 = connections.lost.values().sum();
+    let back: u64 = results.regions.values().map(|region| region.recover.count()).sum();
+    let lost = connections.lost.values().sum::<u64>().saturating_sub(back);
     let is_lost = connections.joined == 0 && connections.dialled > 0 || lost > 0 && lost >= connections.peak;
     if results.processes.iter().any(|part| part.failure.is_some()) {
         Exit::GeneratorLimit
@@ -87,6 +88,10 @@ mod tests {
         run.connections.peak = 5;
         assert_eq!(of(&run), Exit::Failed);
         run.connections.lost.insert("reset".into(), 5);
+        assert_eq!(of(&run), Exit::TargetLost);
+        run.regions.entry("eu".into()).or_default().recover.record(1);
+        assert_eq!(of(&run), Exit::Failed, "one that came back is not lost");
+        run.connections.lost.insert("closed".into(), 1);
         assert_eq!(of(&run), Exit::TargetLost);
         run.processes.push(ProcessPart { failure: Some("killed".into()), ..ProcessPart::default() });
         assert_eq!(of(&run), Exit::GeneratorLimit);

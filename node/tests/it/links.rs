@@ -167,7 +167,7 @@ fn what_is_listened_on_for_links_speaks_tls_alone() {
 #[test]
 fn a_node_whose_certificate_is_wrong_is_sent_nobody() {
     for (host, is_trusted, why) in
-        [("127.0.0.1", false, "UnknownIssuer"), ("127.0.0.2", true, "not valid for name")]
+        [("127.0.0.1", false, "invalid peer certificate"), ("127.0.0.2", true, "not valid for name")]
     {
         let system = System::start();
         let here = system.certify("here", "127.0.0.1", true);
