@@ -141,6 +141,8 @@ fn once(
     scenario.clients.redial = true;
     scenario.clients.timeout = DRAIN;
     scenario.drain = DRAIN;
+    // Documents are named by it: each run has its own.
+    scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
     scenario.generator.threads = 1;
     scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
     let plan = Plan {
@@ -155,6 +157,8 @@ fn once(
     let (left, ours) = thread.join().map_err(|_| anyhow!("the killer panicked"))??;
     *nodes = left;
     started.extend(ours);
+    let faults = &results.correctness;
+    ensure!(faults.faults() == 0, "edits were lost, or the documents did not converge: {faults:?}");
     Ok(results)
 }
 
