@@ -17,7 +17,7 @@ const STORM: u64 = 300 * SECOND;
 const CALM: u64 = 240 * SECOND;
 /// Everything is as it should be so long after the storm, and nothing changes any more.
 const SETTLED: u64 = 120 * SECOND;
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 60;
 
 #[test]
 fn a_provider_that_compares_exactly_is_never_emptied_by_shedding() {
