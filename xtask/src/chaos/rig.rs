@@ -441,7 +441,9 @@ impl<'a> Rig<'a> {
         let copied = copy();
         match copied {
             Ok(()) if self.outcome.problems.is_empty() => {}
-            Ok(()) => self.outcome.note(format!("what all programs said is in {}", kept.display())),
+            Ok(()) => self
+                .outcome
+                .note(format!("what all programs said is in target/chaos/{}", self.outcome.scenario)),
             Err(error) => self.outcome.note(format!("logs could not be kept: {error:#}")),
         }
     }
