@@ -38,14 +38,15 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The exit of a run. Without all of its processes a run says nothing. A target that is gone explains everything else; a fault is one whatever the generator did; then
+/// The exit of a run. Without all of its processes a run says nothing. A target that is gone, and did
+/// not come back, explains everything else; a fault is one whatever the generator did; then
 /// what an overloaded generator measured is not held against the server.
 #[must_use]
 pub fn of(results: &Results) -> Exit {
     let connections = &results.connections;
-    let back: u64 = results.regions.values().map(|region| region.recover.count()).sum();
-    let lost = connections.lost.values().sum::<u64>().saturating_sub(back);
-    let is_lost = connections.joined == 0 && connections.dialled > 0 || lost > 0 && lost >= connections.peak;
+    let lost: u64 = connections.lost.values().sum();
+    let is_lost = connections.joined == 0 && connections.dialled > 0
+        || lost > 0 && lost >= connections.peak && connections.absent > 0;
     if results.processes.iter().any(|part| part.failure.is_some()) {
         Exit::GeneratorLimit
     } else if is_lost {
@@ -88,10 +89,8 @@ mod tests {
         run.connections.peak = 5;
         assert_eq!(of(&run), Exit::Failed);
         run.connections.lost.insert("reset".into(), 5);
-        assert_eq!(of(&run), Exit::TargetLost);
-        run.regions.entry("eu".into()).or_default().recover.record(1);
-        assert_eq!(of(&run), Exit::Failed, "one that came back is not lost");
-        run.connections.lost.insert("closed".into(), 1);
+        assert_eq!(of(&run), Exit::Failed, "all are back");
+        run.connections.absent = 1;
         assert_eq!(of(&run), Exit::TargetLost);
         run.processes.push(ProcessPart { failure: Some("killed".into()), ..ProcessPart::default() });
         assert_eq!(of(&run), Exit::GeneratorLimit);

@@ -233,9 +233,11 @@ fn whoever_loses_its_connection_comes_back_with_what_it_wrote_meanwhile() {
 
 #[test]
 fn what_a_writer_writes_first_while_it_is_away_is_sent_too() {
-    for at in 1..6 {
-        let (code, results) = documents(Fault::Cut(at), &[&EDITS[..], &["--redial"]].concat());
-        assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
+    // So often that many are cut before they have written anything.
+    for one_in in [3, 5] {
+        let (_, results) = documents(Fault::Cut(one_in), &[&EDITS[..], &["--redial"]].concat());
+        let found = &results.correctness;
+        assert_eq!((found.faults(), found.converged), (0, 15), "{found:?}");
     }
 }
 
@@ -251,8 +253,8 @@ fn whoever_comes_back_also_tries_again_where_the_first_dial_was_refused() {
 
 #[test]
 fn a_connection_on_which_nothing_comes_is_given_up() {
-    let args = [&EDITS[..], &["--redial", "--silence", "300ms..600ms", "--drain", "5s"]].concat();
-    let (code, results) = documents(Fault::Stall(300, 2_000), &args);
+    let args = [&EDITS[..], &["--redial", "--silence", "200ms..400ms"]].concat();
+    let (code, results) = documents(Fault::Stall(300, 800), &args);
     assert_eq!((code, results.correctness.faults()), (0, 0), "{:?}", results.correctness);
     let connections = &results.connections;
     assert!(connections.lost["nothing came"] >= 6, "{connections:?}");

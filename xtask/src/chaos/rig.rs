@@ -289,7 +289,9 @@ impl<'a> Rig<'a> {
         let mut http = Http::connect(&node.admin(), Some(&node.shared.admin_token))?;
         let (mut pins, mut cursor) = (Vec::new(), String::new());
         loop {
-            let page = http.json(&format!("/v1/pins?limit=500{cursor}"))?;
+            let ask = |http: &mut Http| http.json(&format!("/v1/pins?limit=500{cursor}"));
+            // A registry that is slow, or being replaced, may have no answer in time.
+            let page = ask(&mut http).or_else(|_| ask(&mut http))?;
             pins.extend(page["pins"].as_array().cloned().unwrap_or_default());
             match page["next"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -441,7 +443,9 @@ impl<'a> Rig<'a> {
         let copied = copy();
         match copied {
             Ok(()) if self.outcome.problems.is_empty() => {}
-            Ok(()) => self.outcome.note(format!("what all programs said is in {}", kept.display())),
+            Ok(()) => self
+                .outcome
+                .note(format!("what all programs said is in target/chaos/{}", self.outcome.scenario)),
             Err(error) => self.outcome.note(format!("logs could not be kept: {error:#}")),
         }
     }
