@@ -303,7 +303,7 @@ async fn quiet_traffic(nodes: u64, pins: u64, renewals: u64) -> Result<Value> {
     for name in 0..pins {
         let node = &mut fleet[usize::try_from(name % nodes)?];
         node.hold(name);
-        if name / nodes % CLAIMED_AT_ONCE == 0 {
+        if (name / nodes).is_multiple_of(CLAIMED_AT_ONCE) {
             node.pass(0).await?;
         }
     }
