@@ -251,7 +251,7 @@ const BARE_DIGITS: &str = "987654321012";
 fn call_of(noted: &str, argument: &str) -> Result<Vec<String>> {
     // Strings are announced by their length, and stand in lines of their own.
     let mut lines = noted.lines();
-    let mut strings: Vec<&str> = Vec::new();
+    let (mut strings, mut count): (Vec<&str>, usize) = (Vec::new(), 0);
     while let Some(line) = lines.next() {
         match line.as_bytes().first() {
             Some(b'$') => strings.push(lines.next().unwrap_or_default()),
@@ -261,12 +261,15 @@ fn call_of(noted: &str, argument: &str) -> Result<Vec<String>> {
                     break;
                 }
                 strings.clear();
+                count = line[1..].trim().parse()?;
             }
             _ => {}
         }
     }
     let begins = strings.iter().position(|word| word.eq_ignore_ascii_case("EVALSHA"));
     let begins = begins.with_context(|| format!("the server noted no claim: {noted}"))?;
+    // Behind the call stands who called.
+    strings.truncate(count);
     Ok(strings[begins..].iter().map(|word| (*word).to_owned()).collect())
 }
 
@@ -303,7 +306,7 @@ async fn quiet_traffic(nodes: u64, pins: u64, renewals: u64) -> Result<Value> {
     for name in 0..pins {
         let node = &mut fleet[usize::try_from(name % nodes)?];
         node.hold(name);
-        if name / nodes % CLAIMED_AT_ONCE == 0 {
+        if (name / nodes).is_multiple_of(CLAIMED_AT_ONCE) {
             node.pass(0).await?;
         }
     }
@@ -447,7 +450,7 @@ mod tests {
         };
         let noted = format!("*2\r\n{}{}", call(&["evalsha", "ab", "", "doc-7"]), call(&["CONFIG", "SET"]));
         let words = call_of(&noted, "doc-7").unwrap();
-        assert_eq!(words[..4], ["evalsha", "ab", "", "doc-7"]);
+        assert_eq!(words, ["evalsha", "ab", "", "doc-7"]);
         assert!(call_of(&noted, "doc-8").is_err());
     }
 }
