@@ -42,6 +42,10 @@ struct Scripts {
     say: Script,
     close: Script,
     end: Script,
+    fence: Script,
+    agree: Script,
+    settle: Script,
+    import: Script,
     heads: Script,
     beat: Script,
 }
@@ -55,6 +59,10 @@ impl Scripts {
             say: script!("say"),
             close: script!("close"),
             end: script!("end"),
+            fence: script!("fence"),
+            agree: script!("agree"),
+            settle: script!("settle"),
+            import: script!("import"),
             heads: script!("heads"),
             beat: script!("beat"),
         }
@@ -175,6 +183,21 @@ impl Inner {
                 call.arg(*hold).arg(keep_us)
             }
             Request::End { document, claim } => self.about(&self.scripts.end, document, *claim),
+            Request::Fence { document, claim, to, for_us } => {
+                let call = self.about(&self.scripts.fence, document, *claim).arg(to.to_string());
+                call.arg(*for_us).arg(keep_us)
+            }
+            Request::Agree { document, claim, node, known } => {
+                let call = self.about(&self.scripts.agree, document, *claim).arg(node.to_string());
+                call.arg(known.seq).arg(wire::hex(known.chain))
+            }
+            Request::Settle { document, claim } => self.about(&self.scripts.settle, document, *claim),
+            Request::Import { document, claim, base, updates, nonce } => {
+                let base = base.as_ref().map_or_else(Vec::new, |base| wire::base(base, &[]));
+                let call = self.about(&self.scripts.import, document, *claim).arg(base);
+                let call = call.arg(wire::updates(updates)).arg(wire::hex(*nonce)).arg(keep_us);
+                call.arg(self.is_full()).arg(empty_size(document)).arg(document_bytes)
+            }
             Request::Heads { .. } | Request::Beat { .. } => return Err("not about one document".into()),
         })
     }

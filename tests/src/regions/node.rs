@@ -144,7 +144,7 @@ impl Node {
             }
             ToSession::Say(document, message) => sessions.say(&document, message),
             ToSession::Close(document) => {
-                sessions.close(&document, true);
+                sessions.close(&document);
                 return Some(document);
             }
             ToSession::Reclaimed(document, claim) => sessions.reclaimed(&document, claim),
