@@ -119,8 +119,9 @@ impl Book {
             self.hold(document, holding);
             return Claimed::Held { claim: to, is_new: false };
         }
-        // Asked again, since the answer got lost.
-        if entry.claim == to && entry.holders.contains_key(node) {
+        // Asked again, since the answer got lost: perhaps by the next life of the node.
+        if entry.claim == to && entry.region == node.region {
+            self.hold(document, holding);
             return Claimed::Held { claim: to, is_new: false };
         }
         Claimed::Stale

@@ -378,7 +378,6 @@ impl Sessions {
             return;
         }
         held.phase = Phase::Fenced;
-        held.leaving = None;
         held.unsaid = None;
         held.rebase = None;
         let name = held.name.clone();

@@ -20,7 +20,7 @@ impl Sessions {
     pub fn is_moving(&self, document: &DocumentName) -> bool {
         let place = self.names.get(document).and_then(|id| self.places.get(id.index as usize));
         let held = place.and_then(|place| place.document.as_deref());
-        held.is_some_and(|held| matches!(held.phase, Phase::Moving | Phase::Fenced))
+        held.is_some_and(|held| held.leaving.is_some())
     }
 
     /// The session was fenced with this.

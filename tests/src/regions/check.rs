@@ -25,6 +25,9 @@ pub(super) struct Model {
     pub(super) updates: Vec<Update>,
     acknowledged: BTreeMap<(DocumentName, Claim), Set>,
     acknowledgements: u64,
+    /// The claim that each claim of a move goes on from.
+    parents: BTreeMap<Claim, Claim>,
+    moved: u64,
     granted: BTreeMap<Claim, usize>,
     grants: u64,
     /// The highest claim under which each document was served.
@@ -48,8 +51,26 @@ impl Model {
         self.violations.push(what);
     }
 
+    /// Under the claim, or one that it goes on from.
     pub(super) fn acknowledged_under(&self, document: &DocumentName, claim: Claim) -> Set {
-        self.acknowledged.get(&(document.clone(), claim)).copied().unwrap_or_default()
+        let mut all = Set::default();
+        for claim in self.line_of(claim) {
+            all = all.union(self.acknowledged.get(&(document.clone(), claim)).copied().unwrap_or_default());
+        }
+        all
+    }
+
+    fn line_of(&self, claim: Claim) -> impl Iterator<Item = Claim> {
+        std::iter::successors(Some(claim), |claim| self.parents.get(claim).copied())
+    }
+
+    /// A document is to be moved: whichever of its claims it goes on under, it is the same session.
+    pub(super) fn moves(&mut self, claim: Claim, to: Claim) {
+        self.parents.insert(to, claim);
+    }
+
+    pub(super) fn moved(&mut self) {
+        self.moved += 1;
     }
 
     pub(super) fn acknowledged(&mut self, document: &DocumentName, claim: Claim, update: Update) {
@@ -60,6 +81,7 @@ impl Model {
     /// A node was told that it has a document under a claim.
     pub(super) fn granted(&mut self, document: &DocumentName, claim: Claim, region: usize, now_us: u64) {
         let before = self.served.get(document).filter(|before| **before < claim).copied();
+        let before = before.filter(|before| self.line_of(claim).all(|of| of != *before));
         let served_us = self.served_at_us.get(document).copied().unwrap_or_default();
         if let Some(before) = before.filter(|_| now_us < served_us + GRACE_US - DRIFT_US) {
             let what =
@@ -115,7 +137,8 @@ impl World {
     pub(super) fn serves(&mut self, node: NodeId, document: &DocumentName, what: &str) {
         let claim = self.nodes[node].data.documents.get(document).and_then(|document| document.claim);
         let Some(claim) = claim else { return };
-        if self.now_us < self.model.registry_lenient_us {
+        // While it is being moved edits go on, and what is acknowledged is looked for in its new region.
+        if self.now_us < self.model.registry_lenient_us || self.nodes[node].sessions.is_moving(document) {
             return;
         }
         self.model.served_at_us.insert(document.clone(), self.now_us);
@@ -270,6 +293,7 @@ impl World {
         Report {
             digest: self.digest,
             events: self.events,
+            moved: self.model.moved,
             grants: self.model.grants,
             claims: self.model.granted.len(),
             acknowledged: self.model.acknowledgements,

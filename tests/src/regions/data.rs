@@ -491,6 +491,7 @@ impl World {
 
     /// A process has ended: its sockets break.
     pub(super) fn node_is_gone(&mut self, node: NodeId) {
+        self.links_of_moves_break(node);
         let run = self.nodes[node].run;
         for conn in 0..self.conns.len() {
             if self.conns[conn].node == node && self.conns[conn].run == run {

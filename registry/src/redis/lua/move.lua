@@ -10,8 +10,9 @@ if pin.epoch == ARGV[4] and pin.nonce == ARGV[5] and is_above(epoch, nonce, pin.
   hold(app, pin, id, tonumber(ARGV[11]), tonumber(ARGV[10]))
   return { now, 'held', pin.epoch, pin.nonce, 0 }
 end
--- Asked again, since the answer got lost.
-if pin.epoch == epoch and pin.nonce == nonce and index_of(pin, id) then
+-- Asked again, since the answer got lost: perhaps by the next life of the node.
+if pin.epoch == epoch and pin.nonce == nonce and pin.region == region then
+  hold(app, pin, id, tonumber(ARGV[11]), tonumber(ARGV[10]))
   return { now, 'held', pin.epoch, pin.nonce, 0 }
 end
 return { now, 'stale' }
