@@ -15,12 +15,12 @@ use pinwire_registry::{Claim, DocumentName};
 pub const MOVE_PATIENCE_US: u64 = 8_000_000;
 
 impl Sessions {
-    /// Whether a document may be on its way to another region.
+    /// Nothing is added to a document's history: it may be on its way to another region, or belong to a newer claim.
     #[must_use]
-    pub fn is_moving(&self, document: &DocumentName) -> bool {
+    pub fn is_frozen(&self, document: &DocumentName) -> bool {
         let place = self.names.get(document).and_then(|id| self.places.get(id.index as usize));
         let held = place.and_then(|place| place.document.as_deref());
-        held.is_some_and(|held| held.leaving.is_some())
+        held.is_some_and(|held| matches!(held.phase, Phase::Moving | Phase::Fenced))
     }
 
     /// The session was fenced with this.

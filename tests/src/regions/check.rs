@@ -18,6 +18,9 @@ const HEALING_US: u64 = 12 * SECOND;
 /// How far clocks run apart within a grace.
 const DRIFT_US: u64 = 100 * MILLI;
 
+/// What a node does that takes an edit.
+pub(super) const EDITS: &str = "takes an edit";
+
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) violations: Vec<String>,
@@ -137,8 +140,15 @@ impl World {
     pub(super) fn serves(&mut self, node: NodeId, document: &DocumentName, what: &str) {
         let claim = self.nodes[node].data.documents.get(document).and_then(|document| document.claim);
         let Some(claim) = claim else { return };
-        // While it is being moved edits go on, and what is acknowledged is looked for in its new region.
-        if self.now_us < self.model.registry_lenient_us || self.nodes[node].sessions.is_moving(document) {
+        if self.now_us < self.model.registry_lenient_us {
+            return;
+        }
+        let pin = self.located(document);
+        let is_moved = pin.as_ref().is_some_and(|pin| {
+            pin.owner.claim != claim && self.model.line_of(pin.owner.claim).any(|of| of == claim)
+        });
+        // Edits go on until the node learns of it; what is acknowledged then was handed over, and is looked for there.
+        if is_moved && (what == EDITS || self.nodes[node].sessions.is_frozen(document)) {
             return;
         }
         self.model.served_at_us.insert(document.clone(), self.now_us);
@@ -148,7 +158,6 @@ impl World {
             let what = format!("node {node} {what} of {document} under {claim:?} after {before:?}");
             self.model.violated(what);
         }
-        let pin = self.located(document);
         let is_holder = pin
             .as_ref()
             .is_some_and(|pin| pin.owner.claim == claim && pin.nodes.contains(self.nodes[node].pins.node()));
