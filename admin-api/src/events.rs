@@ -96,6 +96,11 @@ pub enum What {
         /// Which region.
         region: String,
     },
+    /// The region's Redis had no room for a document for too long: its clients were sent away for a while.
+    DocumentGivenUp {
+        /// `{tenant}::{app}::{name}`.
+        document: String,
+    },
     /// An operator ended a document.
     DocumentEnded {
         /// Whose.

@@ -240,6 +240,7 @@ fn events() {
             What::MessageSent { tenant, app, name, members: 3 }
         },
         What::DocumentLost { document: text("acme::notes::plan"), region: text("us-east-1") },
+        What::DocumentGivenUp { document: text("acme::notes::plan") },
         What::LogChanged { filter: text("debug") },
         What::Stopping,
     ];

@@ -21,7 +21,7 @@ use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators
 use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
 use crate::cluster::{
-    self, Claimed, ClusterStats, Gates, PinsThread, PinsWay, Registries, SessionThread, SessionWay,
+    self, Claimed, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay,
     SharedRegistry, SharedStore, Trays, UrlError,
 };
 use crate::config::{Config, Driver, RegistryKind, WrongRegion};
@@ -61,8 +61,8 @@ pub struct Node {
     health: Arc<Health>,
     live: Arc<Live>,
     gates: Arc<Gates>,
-    session: Option<SessionThread>,
-    pins: PinsThread,
+    session: Option<Running<SessionWay>>,
+    pins: Running<PinsWay>,
     peers: Option<Peers>,
     lookups: Lookups,
     prober: Option<Prober>,
@@ -271,7 +271,7 @@ impl Node {
             events: events.clone(),
             stats: Arc::clone(&stats),
         })?;
-        let mut session = start_session(&config, &gates, &health, &stats)?;
+        let mut session = start_session(&config, &gates, &health, &stats, &events)?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -706,7 +706,8 @@ fn start_session(
     gates: &Arc<Gates>,
     health: &Arc<Health>,
     stats: &Arc<ClusterStats>,
-) -> Result<Option<SessionThread>, StartError> {
+    events: &Option<Arc<Events>>,
+) -> Result<Option<Running<SessionWay>>, StartError> {
     let Some(url) = &config.cluster.session else { return Ok(None) };
     let around = cluster::AroundSession {
         url: url.clone(),
@@ -723,6 +724,7 @@ fn start_session(
         gates: Arc::clone(gates),
         health: Arc::clone(health),
         stats: Arc::clone(stats),
+        events: events.clone(),
     };
     Ok(Some(cluster::start_session(around)?))
 }

@@ -24,6 +24,27 @@ impl Script {
     }
 }
 
+/// A type that has scripts of these names, each from its file with a common part in front:
+/// `scripts! { struct Scripts after "lua/prelude.lua" { load: "lua/load.lua" } }`. Paths are those of `include_str`.
+#[macro_export]
+macro_rules! scripts {
+    ($(#[$about:meta])* $vis:vis struct $scripts:ident after $prelude:literal { $($name:ident: $file:literal),* $(,)? }) => {
+        $(#[$about])*
+        #[derive(Debug)]
+        $vis struct $scripts {
+            $($vis $name: $crate::Script,)*
+        }
+
+        impl $scripts {
+            $vis fn new() -> Self {
+                Self {
+                    $($name: $crate::Script::new(concat!(include_str!($prelude), "\n", include_str!($file))),)*
+                }
+            }
+        }
+    };
+}
+
 /// A script with what it is called with.
 #[derive(Clone, Debug)]
 pub struct Invocation<'script> {

@@ -208,7 +208,7 @@ pub enum Request {
 pub struct Loaded {
     /// The compacted past.
     pub base: Option<Arc<[u8]>>,
-    /// Updates since.
+    /// Updates since. An empty one, which is none, stands for an entry that is damaged.
     pub tail: Vec<Box<[u8]>>,
     /// Where it ends.
     pub head: Head,

@@ -267,11 +267,88 @@ async fn a_server_at_its_memory_limit_is_a_full_store() {
             Ok(Reply::Appended { head, .. }) => known = head,
             reply => {
                 assert_eq!(reply, Ok(Reply::Full));
-                return;
+                return at_the_limit(&redis, claim).await;
             }
         }
     }
     panic!("10 MB fit into 1.5 MB");
+}
+
+/// What there is goes on, and is cleared away; nothing new begins.
+async fn at_the_limit(redis: &RedisSessions, claim: Claim) {
+    let open =
+        |index, by, hold| Request::Open { document: document(index), claim, node: node(by), hold };
+    let beat = |by| Request::Beat { node: node(by), lease_us: 1_000_000, with_holds: false };
+    assert_eq!(redis.ask(&open(1, 0, 1)).await, Ok(Reply::Full));
+    for by in [0, 1] {
+        assert!(matches!(redis.ask(&beat(by)).await, Ok(Reply::Nodes { .. })), "it is not out of reach");
+        assert!(matches!(redis.ask(&open(0, by, 2)).await, Ok(Reply::Loaded(_))), "it was there before");
+    }
+    for by in [0, 1] {
+        let close = Request::Close { document: document(0), claim, node: node(by), hold: 2 };
+        assert_eq!(redis.ask(&close).await, Ok(Reply::Done));
+    }
+    let begin = tokio::time::Instant::now();
+    // The session is over after its wait, 40 ms, and swept.
+    while redis.bytes() > 0 {
+        assert!(begin.elapsed() < PATIENCE, "{} bytes stay", redis.bytes());
+        assert!(matches!(redis.ask(&beat(0)).await, Ok(Reply::Nodes { .. })));
+    }
+    assert!(matches!(redis.ask(&open(1, 0, 3)).await, Ok(Reply::Loaded(_))), "there is room again");
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_one_update_that_nobody_can_read() {
+    let server = ServerRig::start(&Options::default());
+    let redis = RedisSessions::new(server.link(), bounds());
+    let claim = Claim { epoch: 1, nonce: 1 };
+    let open = Request::Open { document: document(0), claim, node: node(0), hold: 1 };
+    assert!(matches!(redis.ask(&open).await, Ok(Reply::Loaded(_))));
+    let mut known = Head::default();
+    for nonce in 1..=3 {
+        let updates = vec![vec![nonce as u8; 9].into_boxed_slice()].into();
+        let append = Request::Append { document: document(0), claim, node: node(0), known, nonce, updates };
+        let Ok(Reply::Appended { head, .. }) = redis.ask(&append).await else { panic!("no room") };
+        known = head;
+    }
+    server.command(&["LSET", &RedisSessions::key(&document(0)), "1", "cut short"]);
+    let Ok(Reply::Loaded(loaded)) = redis.ask(&open).await else { panic!("it cannot be opened") };
+    assert_eq!(loaded.head, known);
+    let expected: [&[u8]; 3] = [&[1; 9], &[], &[3; 9]];
+    assert_eq!(loaded.tail.iter().map(|update| &**update).collect::<Vec<_>>(), expected);
+}
+
+/// Names the rights that are enough.
+const ACL: &str = include_str!("../../docs/sessions.md");
+
+/// Makes the documented user on a server, and gives the same URL with it.
+fn with_user(server: &ServerRig, url: &str) -> Link {
+    let mut lines = ACL.lines().filter(|line| line.starts_with("ACL SETUSER pinwire-sessions "));
+    let parts: Vec<&str> = lines.next().expect("a line with the rights").split_whitespace().collect();
+    assert_eq!(server.command(&parts), "+OK\r\n", "{parts:?}");
+    assert!(lines.next().is_none(), "one line has all of them");
+    let url = url.replacen("://", "://pinwire-sessions:PASSWORD@", 1);
+    Link::new(url.parse().expect("a URL"), pinwire_redis::Settings::default()).expect("a link")
+}
+
+#[tokio::test]
+async fn a_user_with_the_documented_rights_does_all_of_it_and_nothing_else() {
+    let server = ServerRig::start(&Options { tls: true, ..Options::default() });
+    let link = with_user(&server, &server.tls_url(""));
+    same_as_the_book(link.clone(), 21, 600).await;
+    let mut command = pinwire_redis::cmd("GET");
+    command.arg("another:key");
+    assert!(link.call(b"another:key", &command).await.is_err());
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_in_a_cluster_and_under_sentinel() {
+    let rig = ClusterRig::start();
+    let mut links = rig.servers().iter().map(|server| with_user(server, &rig.url())).collect::<Vec<_>>();
+    same_as_the_book(links.remove(0), 22, 400).await;
+    let rig = SentinelRig::start(Duration::from_secs(2));
+    let mut links = rig.servers().iter().map(|server| with_user(server, &rig.url())).collect::<Vec<_>>();
+    same_as_the_book(links.remove(0), 23, 400).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::document::awareness::Applied;
 use crate::document::coverage::UpdateRange;
 use crate::document::log::{Entry, Position, Rebase};
 use crate::document::yjs::{self, EMPTY_UPDATE};
-use crate::document::{Ack, Document, Joiner};
+use crate::document::{Ack, Document, Edits, Joiner};
 use crate::limits::{
     FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, STEP_1_WORK, TAIL_SENT_MAX,
     TAIL_WHILE_COMPACTING, UNSTORED_MAX, UNSTORED_OF_THREAD_MAX,
@@ -110,7 +110,7 @@ impl Shard {
             self.out.stats.updates_known += 1;
             return Outcome::Known(document.log.head());
         }
-        if read_only || document.rejecting {
+        if read_only || document.edits != Edits::Taken {
             return Outcome::Dropped;
         }
         let is_remote = matches!(self.out.sessions.get(session).map(|s| s.peer), Some(Peer::Remote(_)));
@@ -135,7 +135,9 @@ impl Shard {
         document.activity.note(now_ms, update.len());
         let head = document.log.head();
         self.out.unstored += u64::from(head.wrapping_sub(before));
-        document.rejecting = document.unstored() > UNSTORED_MAX || self.out.unstored > UNSTORED_OF_THREAD_MAX;
+        if document.unstored() > UNSTORED_MAX || self.out.unstored > UNSTORED_OF_THREAD_MAX {
+            document.edits = Edits::Behind;
+        }
         self.out.stats.updates += 1;
         self.mark_dirty(index);
         Outcome::Appended(head)

@@ -70,6 +70,8 @@ pub struct PutBack {
     pub upto: Position,
     /// Updates, in order; none, if the store has everything. Then nothing is left to be confirmed.
     pub updates: Vec<Box<[u8]>>,
+    /// How many of the store's updates are none.
+    pub unreadable: u64,
 }
 
 /// Something other than bytes for a socket.

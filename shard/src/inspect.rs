@@ -6,7 +6,7 @@
 
 use crate::App;
 use crate::conn::{Conn, KeyState, NONE, Peer, Phase, RELAYED, SessionDialect};
-use crate::document::{Document, State};
+use crate::document::{Document, Edits, State};
 use crate::effect::{ConnRef, DocumentName, Slot};
 use crate::shard::Shard;
 use crate::wheel::Tick;
@@ -397,7 +397,7 @@ impl Shard {
             rates: document.activity.rates(self.out.now_ms),
             log_bytes: document.log.base_len() + document.log.tail_len(),
             unstored_bytes: document.unstored() as usize,
-            is_rejecting: document.rejecting,
+            is_rejecting: document.edits != Edits::Taken,
         }
     }
 }

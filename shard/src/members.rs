@@ -95,22 +95,23 @@ impl Shard {
     }
 
     /// The claim and the session store answered [`Effect::Open`]: what the session held so far, or how those who wait are
-    /// refused.
-    pub fn opened(&mut self, document: DocumentRef, session: Result<Kept, Close>) {
+    /// refused. Returns how many of the session's updates are none.
+    pub fn opened(&mut self, document: DocumentRef, session: Result<Kept, Close>) -> u64 {
         let grace_ms = self.out.now_ms + self.out.settings.grace_ms;
-        let Some(found) = self.document_at(document) else { return };
+        let mut unreadable = 0;
+        let Some(found) = self.document_at(document) else { return unreadable };
         let pending = found.pending.take().unwrap_or_default();
         let name = found.name.name.clone();
         let app = found.app;
         let app = self.apps.get(app).cloned();
-        let Some(found) = self.document_at(document) else { return };
+        let Some(found) = self.document_at(document) else { return unreadable };
         let refusal = match session {
             Err(close) => {
                 self.remove_document(document.index);
                 Some(close)
             }
             Ok(kept) => {
-                let unreadable = found.restore(kept);
+                unreadable = found.restore(kept);
                 found.state = State::Grace { until_ms: grace_ms };
                 self.out.stats.entries_dropped += unreadable;
                 self.schedule_document(document.index);
@@ -128,6 +129,7 @@ impl Shard {
                 self.remote_document_ready(join, &name, &app, refusal.as_ref());
             }
         }
+        unreadable
     }
 
     fn refuse_waiting(&mut self, conn: crate::effect::ConnRef, document: &str, close: &Close) {

@@ -8,7 +8,7 @@ use crate::document::log::{Entry, Position};
 use crate::document::say::Said;
 use crate::document::shared::{Doubt, owner};
 use crate::document::yjs;
-use crate::document::{Document, State};
+use crate::document::{Document, Edits, State};
 use crate::edit::UpdateRanges;
 use crate::effect::{DocumentRef, Kept, NodeTag, PutBack};
 use crate::limits::{RELOAD_DIFF_MAX, RETRY_MS};
@@ -20,8 +20,9 @@ use pinwire_protocol::document::update;
 
 impl Shard {
     /// Another node's edits, which the session store has. Members are sent them like any other; they are neither stored again
-    /// nor counted as operations. What is no update is dropped.
-    pub fn foreign(&mut self, document: DocumentRef, updates: &[Box<[u8]>]) {
+    /// nor counted as operations. What is no update is dropped; returns how many were none.
+    pub fn foreign(&mut self, document: DocumentRef, updates: &[Box<[u8]>]) -> u64 {
+        let mut unreadable = 0;
         let index = document.index;
         let now_ms = self.out.now_ms;
         let mut ranges = std::mem::take(&mut self.ranges);
@@ -30,9 +31,11 @@ impl Shard {
             for update in updates {
                 document.take_stored(update, &mut ranges, now_ms, &mut taken);
             }
+            unreadable = taken.unreadable;
             self.note_taken(index, taken);
         }
         self.ranges = ranges;
+        unreadable
     }
 
     fn note_taken(&mut self, index: u32, taken: Taken) {
@@ -75,7 +78,7 @@ impl Shard {
             for update in base.iter().map(|base| &**base).chain(tail.iter().map(|update| &**update)) {
                 document.take_stored(update, &mut ranges, now_ms, &mut taken);
             }
-            (put_back, taken, freed)
+            (PutBack { unreadable: taken.unreadable, ..put_back }, taken, freed)
         });
         self.ranges = ranges;
         let (put_back, taken, freed) = put_back?;
@@ -104,9 +107,9 @@ impl Shard {
     pub(crate) fn stored_on(&mut self, index: u32) {
         let Some(document) = self.documents.get_mut(index) else { return };
         document.drop_idle_shared();
-        let is_back = document.rejecting && document.unstored() == 0;
+        let is_back = document.edits == Edits::Behind && document.unstored() == 0;
         if is_back {
-            document.rejecting = false;
+            document.edits = Edits::Taken;
         }
         let is_over = matches!(document.state, State::Grace { .. });
         self.mark_dirty(index);
@@ -136,6 +139,25 @@ impl Shard {
         let index = document.index;
         if self.document_at(document).is_some() {
             self.node_left(index, node);
+        }
+    }
+
+    /// This number stands for no node any more: who was present there is gone, from whatever document.
+    pub fn foreign_forgotten(&mut self, node: NodeTag) {
+        let knows =
+            |document: &Document| document.shared.as_ref().is_some_and(|shared| shared.knows(node));
+        let known: Vec<u32> =
+            self.documents.iter().filter(|(_, found)| knows(found)).map(|(index, _)| index).collect();
+        known.into_iter().for_each(|index| self.node_left(index, node));
+    }
+
+    /// The other nodes may not have heard what they were told: they are told of everyone.
+    pub fn say_anew(&mut self, document: DocumentRef) {
+        let index = document.index;
+        let shared = self.document_at(document).and_then(|found| found.shared.as_mut());
+        if let Some(shared) = shared.filter(|shared| shared.has_nodes()) {
+            shared.says_all = true;
+            self.mark_dirty(index);
         }
     }
 
@@ -187,7 +209,7 @@ impl Shard {
         let index = document.index;
         match self.document_at(document).map(|found| found.state) {
             None => {}
-            Some(State::Loading) => self.opened(document, Err(close.clone())),
+            Some(State::Loading) => _ = self.opened(document, Err(close.clone())),
             Some(State::Live | State::Grace { .. }) => {
                 self.dismiss(index, close);
                 self.remove_document(index);
@@ -228,6 +250,28 @@ impl Shard {
         for index in waiting {
             self.mark_dirty(index);
         }
+    }
+
+    /// Whether the session store has no room for a document: it takes no edits meanwhile, as one whose store is far behind, and
+    /// nobody is closed.
+    pub fn store_full(&mut self, document: DocumentRef, is_full: bool) {
+        let index = document.index;
+        let Some(document) = self.document_at(document) else { return };
+        match (is_full, document.edits) {
+            (true, _) => document.edits = Edits::NoRoom,
+            (false, Edits::NoRoom) => {
+                document.edits = Edits::Behind;
+                self.stored_on(index);
+            }
+            (false, _) => {}
+        }
+    }
+
+    /// The session store had no room for a document for too long: its members are sent away for a while, and it is dropped with
+    /// what was not acknowledged, which its clients still have.
+    pub fn give_up(&mut self, document: DocumentRef) {
+        let close = self.try_again();
+        self.lost(document, &close);
     }
 
     /// Whether the session store is out of reach: no document ends meanwhile, since a fail-over may have lost what it had.
@@ -318,7 +362,7 @@ impl Document {
         }
         let tail = self.log.tail().map(|Entry { update, .. }| update);
         updates.extend(tail.filter(|update| is_lacking(update)).map(Box::from));
-        PutBack { upto: self.log.head(), updates }
+        PutBack { upto: self.log.head(), updates, unreadable: 0 }
     }
 
     /// True if everything before `position` was submitted.

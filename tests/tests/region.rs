@@ -421,6 +421,105 @@ fn a_document_that_nobody_has_open_stays_until_the_store_has_it() {
     assert_ne!(first, second);
 }
 
+fn tell_full(node: &mut Node, is_full: bool) {
+    let (thread, document) = node.opened[0];
+    node.shards[thread].store_full(document, is_full);
+    node.run();
+}
+
+#[test]
+fn a_document_for_which_there_is_no_room_takes_no_edits_and_asks_for_them_once_there_is() {
+    let mut node = Node::of_region(1);
+    join(&mut node, 0);
+    node.join(1);
+    node.take(1);
+    node.store_is_out = true;
+    assert!(edit(&mut node, 0, "doc", EDITS[0]).is_empty(), "not acknowledged");
+    node.take(1);
+    tell_full(&mut node, true);
+    assert_eq!(edit(&mut node, 0, "doc", EDITS[1]), ["doc status 0"]);
+    assert!(node.take(1).is_empty(), "nobody is sent what is not kept");
+    tell_full(&mut node, false);
+    assert_eq!(edit(&mut node, 0, "doc", EDITS[1]), ["doc status 0"], "what came before is stored first");
+    node.store_is_back();
+    let told = words(&node.take(0));
+    assert!(told.contains(&"doc status 1".to_owned()) && told.len() == 2, "acknowledged, and asked: {told:?}");
+    assert_eq!(edit(&mut node, 0, "doc", EDITS[1]), ["doc status 1"]);
+    assert_eq!(node.kept, [EDITS[0], EDITS[1]]);
+}
+
+#[test]
+fn a_document_that_is_given_up_sends_its_members_away_for_a_while_and_ends() {
+    let mut node = Node::of_region(1);
+    node.join(0);
+    join(&mut node, 1);
+    node.store_is_out = true;
+    assert!(edit(&mut node, 1, "doc", EDITS[0]).is_empty());
+    node.take(0);
+    tell_full(&mut node, true);
+    let (thread, document) = node.opened[0];
+    node.shards[thread].give_up(document);
+    node.run();
+    for slot in [0, 1] {
+        let got = node.take(slot);
+        assert!(matches!(&got[..], [Got::Close(1013, reason)] if reason.starts_with("retry_ms=")), "{got:?}");
+    }
+    assert_eq!(node.ended, node.opened);
+    node.join(2);
+    assert_eq!(node.opened.len(), 2, "it is opened anew");
+}
+
+#[test]
+fn a_document_that_nobody_has_open_and_that_is_never_taken_ends_when_it_is_given_up() {
+    let mut node = Node::of_region(1);
+    node.join(0);
+    node.store_is_out = true;
+    node.say(0, |out| ywebsocket::append_update(out, EDITS[0]));
+    tell_full(&mut node, true);
+    node.shards[0].ended(0);
+    node.pass(1_000);
+    assert!(node.ended.is_empty());
+    let (thread, document) = node.opened[0];
+    node.shards[thread].give_up(document);
+    node.run();
+    assert_eq!(node.ended, node.opened);
+}
+
+#[test]
+fn nobody_stays_of_a_node_whose_number_stands_for_none_any_more() {
+    let mut pair = Pair::new();
+    announce(&mut pair.0[0], 0, 7, 1, "{}");
+    pair.talk();
+    assert_eq!(pair.take(1, 0), [user(7, 1, "{}")]);
+    pair.0[1].shards[0].foreign_forgotten(NodeTag(6));
+    pair.0[1].run();
+    assert!(pair.take(1, 0).is_empty(), "of others it is not said");
+    pair.0[1].shards[0].foreign_forgotten(OTHER);
+    pair.0[1].run();
+    assert_eq!(pair.take(1, 0), [user(7, 1, "null")]);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_to_the_store_wherever_it_comes_from() {
+    let mut node = Node::of_region(1);
+    node.opens_wait = true;
+    node.open(0, Some("doc"), Some("writer"));
+    node.step1(0);
+    let (thread, document) = node.unopened[0];
+    let shard = &mut node.shards[thread];
+    let kept = |base: &[u8], tail: &[&[u8]]| Kept {
+        base: Some(base.into()),
+        tail: tail.iter().map(|update| Box::from(*update)).collect(),
+        nodes: Vec::new(),
+    };
+    assert_eq!(shard.opened(document, Ok(kept(&[], &[EDITS[0], &[9, 9]]))), 2);
+    assert_eq!(shard.foreign(document, &[EDITS[1].into(), Box::from([])]), 1);
+    assert_eq!(shard.foreign(document, &[EDITS[2].into()]), 0);
+    let put_back = shard.reload(document, kept(EDITS[0], &[&[]])).expect("it is here");
+    assert_eq!((put_back.unreadable, put_back.updates.len()), (1, 2));
+    assert_eq!(shard.stats().entries_dropped, 4);
+}
+
 fn lose(node: &mut Node, (thread, document): (usize, DocumentRef)) {
     node.shards[thread].lost(document, &Close::redirect("wss://there/doc"));
     node.run();

@@ -117,6 +117,16 @@ impl Claimed {
         self.inner.absorbed(document, mark, position);
     }
 
+    /// See [`SessionStore::unreadable`].
+    pub(crate) fn unreadable(&mut self, document: DocumentRef, mark: u64) {
+        self.inner.unreadable(document, mark);
+    }
+
+    /// See [`SessionStore::is_settled`].
+    pub(crate) fn is_settled(&mut self) -> bool {
+        self.inner.is_settled()
+    }
+
     /// See [`SessionStore::put_back`].
     pub(crate) fn put_back(&mut self, document: DocumentRef, lacking: PutBack) {
         self.inner.put_back(document, lacking);

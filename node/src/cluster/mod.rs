@@ -24,25 +24,32 @@
 //! | `tray` | what that thread has to say to a data thread |
 //! | `claimed` | a data thread's side: a document is claimed before its session is opened |
 //! | `session` | the thread that keeps sessions in the region's Redis |
+//! | `news` | what that thread has to say to a data thread |
+//! | `tags` | numbers for other nodes |
 //! | `shared` | a data thread's side of that |
+//! | `running` | how these threads start and end |
 //! | `stats` | what is counted |
 
 mod allotments;
 mod claimed;
 mod gates;
+mod news;
 mod pins;
 mod registries;
+mod running;
 mod session;
 mod shared;
 mod stats;
+mod tags;
 mod tray;
 
 pub use claimed::Begun;
 pub(crate) use claimed::Claimed;
 pub(crate) use gates::Gates;
-pub(crate) use pins::{Around, PinsThread, PinsWay, StartError, start};
+pub(crate) use pins::{Around, PinsWay, StartError, start};
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
-pub(crate) use session::{Around as AroundSession, SessionThread, SessionWay, start as start_session};
+pub(crate) use running::Running;
+pub(crate) use session::{Around as AroundSession, SessionWay, start as start_session};
 pub(crate) use shared::SharedStore;
 pub use stats::ClusterStats;
 pub(crate) use tray::{PinEvent, Trays};

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pinwire_admin_api::events::What;
@@ -13,18 +12,18 @@ use pinwire_cluster::{AskId, Effect, Lease, Pins, Settings, Ticket};
 use pinwire_registry::{Answer, AppName, AppUse, Claim, DocumentName, Owner, Registry, Share};
 use pinwire_shard::App;
 use std::collections::HashMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::allotments::Allotment;
 use super::registries::UrlError;
+use super::running::{Running, Signals, runtime};
 use super::{AnyRegistry, ClusterStats, Gates, PinEvent, Registries, Trays, came_to};
 use crate::admin::Events;
 use crate::apps::{Apps, Records};
 use crate::control::{Cause, Health};
 use crate::data::Mailbox;
-use crate::node::AbortOnPanic;
 
 /// Requests of data threads that wait; they keep what does not fit.
 const QUEUE: usize = 8_192;
@@ -115,57 +114,19 @@ fn app_name(app: &App) -> AppName {
     AppName(format!("{}::{}", app.tenant(), app.id()).into())
 }
 
-/// The running thread. Dropping it has the node leave its registries in good order, and waits a little for that.
-#[derive(Debug)]
-pub(crate) struct PinsThread {
-    pub(crate) way: PinsWay,
-    mailboxes: Option<oneshot::Sender<Arc<[Mailbox]>>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl PinsThread {
-    /// The data threads run: they are woken from now on.
-    pub(crate) fn started(&mut self, mailboxes: &Arc<[Mailbox]>) {
-        if let Some(sender) = self.mailboxes.take() {
-            // A thread that has ended has ended the process.
-            let _ = sender.send(Arc::clone(mailboxes));
-        }
-    }
-}
-
-impl Drop for PinsThread {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic there has ended the process.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Starts the thread; it registers the node at once.
+/// Starts the thread; it registers the node at once. Once its handle is dropped the node leaves its registries in good order.
 ///
 /// # Errors
 /// The system gives no thread, no timer or no random numbers; or a registry's URL cannot be used.
-pub(crate) fn start(around: Around) -> Result<PinsThread, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+pub(crate) fn start(around: Around) -> Result<Running<PinsWay>, StartError> {
+    let runtime = runtime()?;
     let (sender, requests) = mpsc::channel(QUEUE);
-    let (mailboxes, mailboxes_in) = oneshot::channel();
-    let (stop, stopping) = oneshot::channel();
     let registries = {
         let _inside = runtime.enter();
         around.registries.open()?
     };
     let work = Work::new(around, registries, requests)?;
-    let thread = std::thread::Builder::new().name("pins".to_owned()).spawn(move || {
-        let guard = AbortOnPanic;
-        runtime.block_on(work.run(mailboxes_in, stopping));
-        runtime.shutdown_background();
-        std::mem::forget(guard);
-    })?;
-    let (mailboxes, stop, thread) = (Some(mailboxes), Some(stop), Some(thread));
-    Ok(PinsThread { way: PinsWay(sender), mailboxes, stop, thread })
+    Ok(Running::start("pins", runtime, PinsWay(sender), move |signals| work.run(signals))?)
 }
 
 #[derive(Debug)]
@@ -241,11 +202,7 @@ impl Work {
         Ok(work)
     }
 
-    async fn run(
-        mut self,
-        mut mailboxes: oneshot::Receiver<Arc<[Mailbox]>>,
-        mut stopping: oneshot::Receiver<()>,
-    ) {
+    async fn run(mut self, Signals { mut mailboxes, mut stopping }: Signals) {
         let mut look_at_apps = Instant::now();
         loop {
             self.go_on();

@@ -3,12 +3,12 @@
 //! It waits for nothing but its queue, its timers, notices and the answers to what it asked. It looks at the leases before it asks
 //! for anything to be written, and before it says that anything is stored.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pinwire_admin_api::events::What;
 use pinwire_cluster::Standing;
 use pinwire_protocol::close::Close;
 use pinwire_registry::{Claim, DocumentName, Node};
@@ -20,11 +20,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::news::News;
+use super::running::{Running, Signals, runtime};
+use super::tags::Tags;
 use super::{ClusterStats, Gates, StartError, came_to};
+use crate::admin::Events;
 use crate::config::RedisUrl;
 use crate::control::{Cause, Health};
-use crate::data::{Envelope, Mailbox, Outgoing};
-use crate::node::AbortOnPanic;
+use crate::data::Mailbox;
 use crate::store::StoreEvent;
 
 /// Requests of data threads that wait; they keep what does not fit.
@@ -39,10 +42,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// When a client comes back at the earliest whose session could not be opened; at the latest after twice that.
 const RETRY_MS: u64 = 2_000;
-/// When a full mailbox is tried again.
+/// When a full mailbox is tried again, and whether data threads have caught up.
 const RETRY: Duration = Duration::from_millis(1);
-/// Nodes that have a number. Beyond it all get new ones: whom a document knew by an old one is gone for it.
-const NODES_MAX: usize = 4_096;
 
 /// Something that a data thread wants.
 #[derive(Debug)]
@@ -59,6 +60,10 @@ pub(crate) enum Request {
     Say { name: Arc<DocumentName>, message: Arc<[u8]> },
     /// The document is held under this claim from now on.
     Reclaimed { name: Arc<DocumentName>, claim: Claim },
+    /// Something that came under this mark is no update.
+    Unreadable { name: Arc<DocumentName>, mark: u64 },
+    /// A data thread is about to end: it is told once nothing of its documents is on its way or in doubt.
+    Settle { thread: u16 },
     /// It is closed. `keep`: the session stays for who comes in the grace.
     Close { name: Arc<DocumentName>, keep: bool },
 }
@@ -77,6 +82,15 @@ impl SessionWay {
     }
 }
 
+#[cfg(test)]
+impl SessionWay {
+    /// A way without a thread, whose queue holds so many, and its other end.
+    pub(super) fn to_a_test(queue: usize) -> (Self, mpsc::Receiver<Request>) {
+        let (sender, requests) = mpsc::channel(queue);
+        (Self(sender), requests)
+    }
+}
+
 /// What the thread works with.
 #[derive(Debug)]
 pub(crate) struct Around {
@@ -87,65 +101,29 @@ pub(crate) struct Around {
     pub(crate) gates: Arc<Gates>,
     pub(crate) health: Arc<Health>,
     pub(crate) stats: Arc<ClusterStats>,
+    pub(crate) events: Option<Arc<Events>>,
 }
 
-/// The running thread. Dropping it waits a little until everything is stored.
-#[derive(Debug)]
-pub(crate) struct SessionThread {
-    pub(crate) way: SessionWay,
-    mailboxes: Option<oneshot::Sender<Arc<[Mailbox]>>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl SessionThread {
-    /// The data threads run: they are answered from now on.
-    pub(crate) fn started(&mut self, mailboxes: &Arc<[Mailbox]>) {
-        if let Some(sender) = self.mailboxes.take() {
-            // A thread that has ended has ended the process.
-            let _ = sender.send(Arc::clone(mailboxes));
-        }
-    }
-}
-
-impl Drop for SessionThread {
-    fn drop(&mut self) {
-        drop((self.mailboxes.take(), self.stop.take()));
-        if let Some(thread) = self.thread.take() {
-            // A panic there has ended the process.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Starts the thread.
+/// Starts the thread. Once its handle is dropped it waits a little until everything is stored.
 ///
 /// # Errors
 /// The system gives no thread, no timer or no random numbers.
-pub(crate) fn start(around: Around) -> Result<SessionThread, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+pub(crate) fn start(around: Around) -> Result<Running<SessionWay>, StartError> {
+    let runtime = runtime()?;
     let (sender, requests) = mpsc::channel(QUEUE);
-    let (mailboxes, mailboxes_in) = oneshot::channel();
-    let (stop, stopping) = oneshot::channel();
     let seed = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
     let link = {
         let _inside = runtime.enter();
         super::link(&around.url)?
     };
     let store = RedisSessions::new(link, Bounds::default());
-    let thread = std::thread::Builder::new().name("session".to_owned()).spawn(move || {
-        let guard = AbortOnPanic;
-        runtime.block_on(async move {
-            // Nothing is asked for before the data threads run.
-            if let Ok(mailboxes) = mailboxes_in.await {
-                Work::new(around, store, seed, requests, mailboxes).run(stopping).await;
-            }
-        });
-        runtime.shutdown_background();
-        std::mem::forget(guard);
-    })?;
-    let (mailboxes, stop, thread) = (Some(mailboxes), Some(stop), Some(thread));
-    Ok(SessionThread { way: SessionWay(sender), mailboxes, stop, thread })
+    let work = async move |Signals { mailboxes, stopping }: Signals| {
+        // Nothing is asked for before the data threads run.
+        if let Ok(mailboxes) = mailboxes.await {
+            Work::new(around, store, seed, requests, mailboxes).run(stopping).await;
+        }
+    };
+    Ok(Running::start("session", runtime, SessionWay(sender), work)?)
 }
 
 /// A document that a data thread has open, or opens.
@@ -174,15 +152,16 @@ struct Work {
     asked: JoinSet<(AskId, Result<Reply, OutOfReach>)>,
     requests: mpsc::Receiver<Request>,
     open: HashMap<DocumentName, Open>,
-    /// The numbers of other nodes.
-    tags: HashMap<Node, NodeTag>,
-    next_tag: u32,
-    /// For each data thread.
-    news: Vec<Vec<StoreEvent>>,
-    outgoing: Outgoing,
+    tags: Tags,
+    news: News,
+    /// Data threads that end once their documents are settled.
+    ending: BTreeSet<u16>,
+    /// Documents for which there is no room.
+    full: BTreeSet<DocumentName>,
     gates: Arc<Gates>,
     health: Arc<Health>,
     stats: Arc<ClusterStats>,
+    events: Option<Arc<Events>>,
     may_write: bool,
 }
 
@@ -194,7 +173,7 @@ impl Work {
         requests: mpsc::Receiver<Request>,
         mailboxes: Arc<[Mailbox]>,
     ) -> Self {
-        let Around { me, settings, gates, health, stats, .. } = around;
+        let Around { me, settings, gates, health, stats, events, .. } = around;
         Self {
             core: Sessions::new(me.clone(), settings, seed),
             store,
@@ -202,13 +181,14 @@ impl Work {
             asked: JoinSet::new(),
             requests,
             open: HashMap::new(),
-            tags: HashMap::new(),
-            next_tag: 0,
-            news: mailboxes.iter().map(|_| Vec::new()).collect(),
-            outgoing: Outgoing::new(mailboxes, None),
+            tags: Tags::default(),
+            news: News::new(mailboxes),
+            ending: BTreeSet::new(),
+            full: BTreeSet::new(),
             gates,
             health,
             stats,
+            events,
             may_write: false,
         }
     }
@@ -217,13 +197,14 @@ impl Work {
         let mut notices = self.store.listen(&self.me);
         loop {
             let due = self.go_on();
+            let is_held_up = self.news.is_held_up();
             tokio::select! {
                 Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
                     let (ask, reply) = came_to(joined);
                     self.begin();
                     self.core.replied(ask, reply);
                 }
-                told = notices.next() => {
+                told = notices.next(), if !is_held_up => {
                     self.begin();
                     self.told(told);
                     for _ in 1..NOTICES_AT_ONCE {
@@ -252,14 +233,29 @@ impl Work {
     fn go_on(&mut self) -> Instant {
         self.begin();
         self.run_effects();
+        self.let_go_of_threads();
         self.stats.sessions.set(self.open.len() as u64);
-        for (thread, news) in self.news.iter_mut().enumerate().filter(|(_, news)| !news.is_empty()) {
-            self.outgoing.send(thread as u16, Envelope::Store(std::mem::take(news)));
-        }
-        let retry = self.outgoing.flush(0).then(|| Instant::now() + RETRY);
+        self.stats.sessions_full.set(self.full.len() as u64);
+        let is_left = self.news.hand_over() || self.news.is_held_up();
+        let retry = is_left.then(|| Instant::now() + RETRY);
         let due = self.core.next_deadline_us().and_then(|us| self.gates.at(us)).map(Instant::from_std);
         let far = || Instant::now() + STOP_PATIENCE;
         retry.into_iter().chain(due).min().unwrap_or_else(far)
+    }
+
+    /// Tells data threads that are about to end that there is nothing left for which they would be needed. Without a lease nothing
+    /// can be stored.
+    fn let_go_of_threads(&mut self) {
+        let (open, core, may_write) = (&self.open, &self.core, self.may_write);
+        let is_settled = |thread: &u16| {
+            let mut of_thread = open.iter().filter(|(_, open)| open.thread == *thread);
+            !may_write || of_thread.all(|(name, open)| open.unstored.is_none() && core.is_settled(name))
+        };
+        let settled: Vec<u16> = self.ending.iter().copied().filter(is_settled).collect();
+        for thread in settled {
+            self.ending.remove(&thread);
+            self.news.tell(thread, StoreEvent::Settled);
+        }
     }
 
     fn told(&mut self, told: Heard) {
@@ -301,12 +297,25 @@ impl Work {
             }
             Request::Say { name, message } => self.core.say(&name, message),
             Request::Reclaimed { name, claim } => self.core.reclaimed(&name, claim),
+            Request::Unreadable { name, mark } => self.unreadable(&name, mark),
+            Request::Settle { thread } => _ = self.ending.insert(thread),
             Request::Close { name, keep } => {
                 self.run_effects();
                 self.open.remove(&*name);
+                self.full.remove(&*name);
                 self.core.close(&name, keep);
             }
         }
+    }
+
+    fn unreadable(&mut self, name: &DocumentName, mark: u64) {
+        let Some(head) = self.core.unreadable(name, mark) else { return };
+        self.stats.session_unreadable.one();
+        let (key, entry) = (RedisSessions::key(name), head.seq);
+        tracing::error!(
+            document = %name, key, entry,
+            "the region's Redis has an entry that is no update, this one or one before: nothing is compacted from there on"
+        );
     }
 
     fn note_unstored(&mut self, name: &DocumentName, position: Position) {
@@ -363,10 +372,9 @@ impl Work {
                     tracing::warn!(document = %name, %claim, "the session belongs to a newer claim; nothing is stored");
                     self.note(&name, |document| StoreEvent::Fenced(document, claim));
                 }
-                Effect::Full(name) => {
-                    tracing::warn!(document = %name, "the region's Redis has no room for a document; edits wait");
-                }
-                Effect::Room(name) => tracing::info!(document = %name, "there is room again"),
+                Effect::Full(name) => self.is_full(name, true),
+                Effect::Room(name) => self.is_full(name, false),
+                Effect::GivenUp(name) => self.is_given_up(&name),
                 Effect::Reach(is_reached) => self.reach(is_reached),
             }
         }
@@ -377,7 +385,7 @@ impl Work {
         let is_write = !matches!(request, Asked::Beat { .. } | Asked::Heads { .. });
         if is_write && self.gates.standing() != Standing::Valid {
             self.core.lease(false);
-            return self.core.replied(ask, Err(OutOfReach));
+            return self.core.unasked(ask);
         }
         if let Asked::Append { updates, .. } = &request {
             self.stats.session_appends.one();
@@ -395,11 +403,35 @@ impl Work {
         });
     }
 
+    fn is_full(&mut self, name: DocumentName, is_full: bool) {
+        if is_full {
+            tracing::warn!(document = %name, "the region's Redis has no room for a document, which takes no edits");
+        } else {
+            tracing::info!(document = %name, "there is room again");
+        }
+        self.note(&name, |document| StoreEvent::Full(document, is_full));
+        if is_full && self.open.contains_key(&name) {
+            self.full.insert(name);
+        } else {
+            self.full.remove(&name);
+        }
+    }
+
+    fn is_given_up(&mut self, name: &DocumentName) {
+        tracing::error!(
+            document = %name,
+            "the region's Redis had no room for a document for too long: its clients are sent away, with what is not stored"
+        );
+        self.stats.sessions_given_up.one();
+        if let Some(events) = &self.events {
+            events.note(What::DocumentGivenUp { document: name.to_string() });
+        }
+        self.note(name, StoreEvent::GivenUp);
+    }
+
     fn note(&mut self, name: &DocumentName, event: impl FnOnce(DocumentRef) -> StoreEvent) {
-        if let Some(open) = self.open.get(name)
-            && let Some(news) = self.news.get_mut(usize::from(open.thread))
-        {
-            news.push(event(open.document));
+        if let Some(open) = self.open.get(name) {
+            self.news.tell(open.thread, event(open.document));
         }
     }
 
@@ -407,24 +439,16 @@ impl Work {
         Kept { base, tail, nodes: nodes.iter().map(|node| self.tag(node)).collect() }
     }
 
-    /// The same number for the same life of a node.
     fn tag(&mut self, node: &Node) -> NodeTag {
-        if let Some(tag) = self.tags.get(node) {
-            return *tag;
+        let (tag, forgotten) = self.tags.of(node);
+        if let Some(forgotten) = forgotten {
+            self.news.tell_all(|| StoreEvent::Forgotten(forgotten));
         }
-        if self.tags.len() == NODES_MAX {
-            self.tags.clear();
-        }
-        let tag = NodeTag(self.next_tag);
-        self.next_tag = (self.next_tag + 1) & (u32::MAX >> 2);
-        self.tags.insert(node.clone(), tag);
         tag
     }
 
     fn reach(&mut self, is_reached: bool) {
-        for news in &mut self.news {
-            news.push(StoreEvent::Away(!is_reached));
-        }
+        self.news.tell_all(|| StoreEvent::Away(!is_reached));
         if !self.health.note(Cause::Sessions, !is_reached) {
             return;
         }
@@ -447,7 +471,11 @@ impl Work {
         let mut is_closing = false;
         loop {
             let due = self.go_on();
-            let is_stored = self.open.values().all(|open| open.unstored.is_none());
+            // Data threads have ended: what only they could put back is not waited for.
+            let is_stored = self
+                .open
+                .iter()
+                .all(|(name, open)| open.unstored.is_none() || self.core.awaits_put_back(name));
             if !is_closing && is_stored {
                 is_closing = true;
                 for name in std::mem::take(&mut self.open).into_keys() {

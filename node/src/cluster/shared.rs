@@ -1,12 +1,15 @@
 //! A data thread's side of the sessions in the region's Redis: requests go to the thread that keeps them, answers come through
 //! the mailbox.
 //!
-//! When the queue is full the data thread keeps what does not fit, in order; the shard's bounds on what is not stored yet
-//! bound that too.
+//! When the queue is full the data thread keeps what does not fit, in order. Edits in it are bounded by the shard's bounds on
+//! what is not stored yet. Beyond [`KEPT_MAX`] requests no document is opened (its clients come again), nothing is told to other nodes
+//! (everything is told anew after that), and no compaction's result is kept (the next one stands for it); of a document only
+//! the last result is kept in any case.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use pinwire_protocol::close::Close;
 use pinwire_registry::{Claim, DocumentName as RegistryName};
 use pinwire_session::Marks;
 use pinwire_shard::document::log::Position;
@@ -19,6 +22,10 @@ use crate::store::{Begun, SessionStore, StoreEvent};
 
 /// Requests for which a data thread keeps room.
 const KEPT: usize = 64;
+/// Requests that do not fit into the queue: see the module's documentation.
+const KEPT_MAX: usize = 4_096;
+/// When a client comes back at the earliest whose document could not be opened; at the latest after twice that.
+const RETRY_MS: u64 = 2_000;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -28,6 +35,18 @@ pub(crate) struct SharedStore {
     kept: VecDeque<Request>,
     documents: HashMap<DocumentRef, Session>,
     events: VecDeque<StoreEvent>,
+    /// Of these something was not told.
+    untold: HashSet<DocumentRef>,
+    settled: Settled,
+}
+
+/// How far the end of this thread has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Settled {
+    #[default]
+    NotAsked,
+    Asked,
+    Yes,
 }
 
 #[derive(Debug)]
@@ -38,13 +57,24 @@ struct Session {
 
 impl SharedStore {
     pub(crate) fn new(thread: u16, way: SessionWay) -> Self {
-        let (kept, documents, events) = (VecDeque::new(), HashMap::new(), VecDeque::new());
-        Self { thread, way, kept, documents, events }
+        Self {
+            thread,
+            way,
+            kept: VecDeque::new(),
+            documents: HashMap::new(),
+            events: VecDeque::new(),
+            untold: HashSet::new(),
+            settled: Settled::NotAsked,
+        }
     }
 
     fn send(&mut self, request: Request) {
         self.kept.push_back(request);
         self.flush();
+    }
+
+    fn is_full(&self) -> bool {
+        self.kept.len() >= KEPT_MAX
     }
 
     fn name(&self, document: DocumentRef) -> Option<Arc<RegistryName>> {
@@ -60,6 +90,12 @@ impl SharedStore {
 
 impl SessionStore for SharedStore {
     fn open(&mut self, document: DocumentRef, name: &DocumentName, begun: Begun) {
+        if self.is_full() {
+            // Apart by what tells them apart: nothing random is at hand.
+            let apart = u64::from(document.index) * 37 % RETRY_MS;
+            let refusal = Close::try_again(RETRY_MS + apart);
+            return self.events.push_back(StoreEvent::Opened(document, Err(refusal)));
+        }
         let name = Arc::new(registry_name(name));
         self.documents.insert(document, Session { name: Arc::clone(&name), marks: Marks::default() });
         self.send(Request::Open { thread: self.thread, document, name, claim: begun.claim });
@@ -81,6 +117,11 @@ impl SessionStore for SharedStore {
         let Some(Session { name, marks }) = self.documents.get(&document) else { return };
         let (name, upto) = (Arc::clone(name), compacted.upto);
         let mark = marks.before(upto);
+        let is_of_it = |kept: &Request| matches!(kept, Request::Rebase { name: kept, .. } if *kept == name);
+        self.kept.retain(|kept| !is_of_it(kept));
+        if self.is_full() {
+            return;
+        }
         self.send(Request::Rebase { name, upto, mark, base, left: compacted.left.clone() });
     }
 
@@ -96,16 +137,25 @@ impl SessionStore for SharedStore {
         }
     }
 
-    fn put_back(&mut self, document: DocumentRef, PutBack { upto, updates }: PutBack) {
+    fn unreadable(&mut self, document: DocumentRef, mark: u64) {
+        if let Some(name) = self.name(document) {
+            self.send(Request::Unreadable { name, mark });
+        }
+    }
+
+    fn put_back(&mut self, document: DocumentRef, PutBack { upto, updates, .. }: PutBack) {
         if let Some(name) = self.name(document) {
             self.send(Request::PutBack { name, position: upto, updates });
         }
     }
 
     fn say(&mut self, document: DocumentRef, message: Arc<[u8]>) {
-        if let Some(name) = self.name(document) {
-            self.send(Request::Say { name, message });
+        let Some(name) = self.name(document) else { return };
+        if self.is_full() || self.untold.contains(&document) {
+            self.untold.insert(document);
+            return;
         }
+        self.send(Request::Say { name, message });
     }
 
     fn end(&mut self, document: DocumentRef) {
@@ -121,7 +171,18 @@ impl SessionStore for SharedStore {
     }
 
     fn receive(&mut self, event: StoreEvent) {
-        self.events.push_back(event);
+        match event {
+            StoreEvent::Settled => self.settled = Settled::Yes,
+            event => self.events.push_back(event),
+        }
+    }
+
+    fn is_settled(&mut self) -> bool {
+        if self.settled == Settled::NotAsked {
+            self.settled = Settled::Asked;
+            self.send(Request::Settle { thread: self.thread });
+        }
+        self.settled == Settled::Yes
     }
 
     fn flush(&mut self) -> bool {
@@ -132,6 +193,110 @@ impl SessionStore for SharedStore {
             }
         }
         self.kept.shrink_to(KEPT);
-        false
+        let untold = self.untold.drain().filter(|document| self.documents.contains_key(document));
+        self.events.extend(untold.map(StoreEvent::SayAnew));
+        // These are looked at in a turn.
+        !self.events.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::Receiver;
+
+    use super::*;
+
+    const ONE: DocumentRef = DocumentRef { index: 3, serial: 1 };
+    const TWO: DocumentRef = DocumentRef { index: 4, serial: 1 };
+
+    fn open(store: &mut SharedStore, document: DocumentRef) {
+        let name =
+            DocumentName { tenant: "t".into(), app: "a".into(), name: document.index.to_string().into() };
+        let claim = Claim { epoch: 1, nonce: 1 };
+        store.open(document, &name, Begun { claim, is_new: true });
+    }
+
+    /// With two documents open, the thread beyond it asleep, and no room left.
+    fn full() -> (SharedStore, Receiver<Request>) {
+        let (way, requests) = SessionWay::to_a_test(2);
+        let mut store = SharedStore::new(0, way);
+        open(&mut store, ONE);
+        open(&mut store, TWO);
+        for position in 0..KEPT_MAX as u32 {
+            assert!(!store.is_full());
+            store.append(ONE, position, &mut [b"update".as_slice()].into_iter());
+        }
+        assert!(store.is_full());
+        (store, requests)
+    }
+
+    fn take_all(store: &mut SharedStore, requests: &mut Receiver<Request>) -> Vec<Request> {
+        let mut taken = Vec::new();
+        loop {
+            let is_left = store.flush();
+            taken.extend(std::iter::from_fn(|| requests.try_recv().ok()));
+            if !is_left {
+                return taken;
+            }
+        }
+    }
+
+    fn compacted(upto: Position, base: u8) -> Compacted {
+        let (lacking, left) = (Vec::new(), Vec::new());
+        Compacted { upto, base: Some(Arc::from([base])), lacking, left, dropped: 0 }
+    }
+
+    #[test]
+    fn without_room_other_nodes_are_told_nothing_and_everything_after_that() {
+        let (mut store, mut requests) = full();
+        for _ in 0..10 {
+            store.say(TWO, Arc::from(*b"here"));
+        }
+        assert_eq!(store.kept.len(), KEPT_MAX);
+        let taken = take_all(&mut store, &mut requests);
+        assert!(!taken.iter().any(|request| matches!(request, Request::Say { .. })), "{taken:?}");
+        assert!(matches!(store.next_event(), Some(StoreEvent::SayAnew(TWO))));
+        assert!(store.next_event().is_none());
+        store.say(TWO, Arc::from(*b"here"));
+        assert!(matches!(requests.try_recv(), Ok(Request::Say { .. })));
+    }
+
+    #[test]
+    fn without_room_no_document_is_opened() {
+        let (mut store, mut requests) = full();
+        let three = DocumentRef { index: 5, serial: 1 };
+        open(&mut store, three);
+        assert!(matches!(store.next_event(), Some(StoreEvent::Opened(document, Err(_))) if document == three));
+        store.end(three);
+        assert_eq!(take_all(&mut store, &mut requests).len(), KEPT_MAX + 2);
+    }
+
+    #[test]
+    fn of_compactions_that_wait_the_last_is_kept_if_any() {
+        let (way, mut requests) = SessionWay::to_a_test(1);
+        let mut store = SharedStore::new(0, way);
+        open(&mut store, ONE);
+        for base in 0..10 {
+            store.rebase(ONE, &compacted(8, base));
+        }
+        assert_eq!(store.kept.len(), 1);
+        let taken = take_all(&mut store, &mut requests);
+        assert!(matches!(&taken[..], [_, Request::Rebase { base, .. }] if **base == [9]));
+        let (mut store, _requests) = full();
+        store.rebase(TWO, &compacted(8, 1));
+        assert_eq!(store.kept.len(), KEPT_MAX);
+    }
+
+    #[test]
+    fn the_end_waits_for_an_answer_that_comes_after_what_was_sent() {
+        let (way, mut requests) = SessionWay::to_a_test(8);
+        let mut store = SharedStore::new(3, way);
+        open(&mut store, ONE);
+        store.append(ONE, 8, &mut [b"update".as_slice()].into_iter());
+        assert!(!store.is_settled() && !store.is_settled());
+        let taken = take_all(&mut store, &mut requests);
+        assert!(matches!(taken[..], [_, Request::Append { .. }, Request::Settle { thread: 3 }]), "{taken:?}");
+        store.receive(StoreEvent::Settled);
+        assert!(store.is_settled() && store.next_event().is_none());
     }
 }

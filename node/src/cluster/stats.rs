@@ -102,6 +102,12 @@ pub struct ClusterStats {
     pub session_times: Times,
     /// Documents loaded again since something of them was missed, or the store had lost something.
     pub session_reloads: Count,
+    /// Documents for which the region's Redis has no room.
+    pub sessions_full: Level,
+    /// Documents that were given up for it.
+    pub sessions_given_up: Count,
+    /// Entries of the region's Redis that were found to be no updates.
+    pub session_unreadable: Count,
     /// Questions of HTTP and operators that registries answered.
     pub lookups_answered: Count,
     /// Those that they did not.

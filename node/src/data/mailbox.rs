@@ -1,10 +1,12 @@
 //! The only door between threads: a bounded queue per data thread, and a wake-up.
 //!
 //! When a queue is full the sender keeps the rest, in order, and tries again next turn; what it keeps is bounded by what the
-//! shard's own rules let it produce (a delivery per remote session, a frame per message read, a job per document).
+//! shard's own rules let it produce (a delivery per remote session, a frame per message read, a job per document). The thread of
+//! the sessions hears no more notices while data threads have not taken what it told them ([`Told`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use pinwire_engine::{Carried, Door, Waker};
@@ -34,6 +36,8 @@ pub(crate) enum Envelope {
     Compacted { document: DocumentRef, result: Compacted },
     /// The session store's answers.
     Store(Vec<StoreEvent>),
+    /// What the thread of the sessions has to say.
+    Sessions(Told),
     /// Somebody wants the thread's numbers.
     Report(oneshot::Sender<Box<Report>>),
     /// The admin thread wants to know something, or to have it done.
@@ -46,6 +50,32 @@ pub(crate) enum Envelope {
     LinkLost(u16),
     /// Close everything and end.
     Stop,
+}
+
+/// Answers that count as unread until a data thread takes them.
+#[derive(Debug)]
+pub(crate) struct Told {
+    events: Vec<StoreEvent>,
+    bytes: usize,
+    unread: Arc<AtomicUsize>,
+}
+
+impl Told {
+    /// `bytes` are added to `unread`, until they are taken or dropped.
+    pub(crate) fn new(events: Vec<StoreEvent>, bytes: usize, unread: &Arc<AtomicUsize>) -> Self {
+        unread.fetch_add(bytes, Ordering::Relaxed);
+        Self { events, bytes, unread: Arc::clone(unread) }
+    }
+
+    pub(crate) fn into_events(mut self) -> impl Iterator<Item = StoreEvent> {
+        std::mem::take(&mut self.events).into_iter()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.unread.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The way to one data thread.

@@ -19,6 +19,6 @@ mod thread;
 mod worker;
 
 pub(crate) use authority::{Authority, Rules, app_name, may_be_of_a_record};
-pub(crate) use mailbox::{Envelope, Mailbox, Outgoing};
+pub(crate) use mailbox::{Envelope, Mailbox, Outgoing, Told};
 pub(crate) use thread::{DataThread, Parts, Shared, THREADS_MAX};
 pub(crate) use worker::Worker;

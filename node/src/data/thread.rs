@@ -301,10 +301,13 @@ impl DataThread {
 
     fn is_done(&mut self) -> bool {
         let Some(since) = self.stopping_since else { return false };
-        // What the store was not given yet would be lost.
-        let is_handed_over = !self.store.flush();
-        let is_empty = self.shard.population().0 == 0 && self.guests.is_empty() && is_handed_over;
-        is_empty || since.elapsed() >= STOP_PATIENCE
+        if since.elapsed() >= STOP_PATIENCE {
+            return true;
+        }
+        let is_empty = self.shard.population().0 == 0 && self.guests.is_empty();
+        // What the store was not given yet would be lost; and should it find now that it has lost something, only this thread
+        // can put it back.
+        is_empty && !self.store.flush() && self.store.is_settled()
     }
 
     // The kernel.
@@ -616,6 +619,7 @@ impl DataThread {
                 self.shard.compacted(document, result);
             }
             Envelope::Store(events) => events.into_iter().for_each(|event| self.store.receive(event)),
+            Envelope::Sessions(told) => told.into_events().for_each(|event| self.store.receive(event)),
             Envelope::Report(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(Box::new(self.report(engine)));
@@ -626,7 +630,7 @@ impl DataThread {
                 self.note_opened(document);
                 match route {
                     Ok(route) => self.shard.relayed(document, route),
-                    Err(close) => self.shard.opened(document, Err(close)),
+                    Err(close) => _ = self.shard.opened(document, Err(close)),
                 }
             }
             Envelope::LinkLost(link) => self.shard.link_lost(link),
@@ -704,7 +708,8 @@ impl DataThread {
         match event {
             StoreEvent::Opened(document, session) => {
                 self.note_opened(document);
-                self.shard.opened(document, session);
+                let unreadable = self.shard.opened(document, session);
+                self.note_unreadable(document, 0, unreadable);
             }
             StoreEvent::Stored(document, position) => self.shard.stored(document, position),
             StoreEvent::Pinned(document, claim) => {
@@ -714,12 +719,14 @@ impl DataThread {
             StoreEvent::Fenced(document, claim) => self.store.fenced(document, claim),
             StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
             StoreEvent::Foreign(document, mark, updates) => {
-                self.shard.foreign(document, &updates);
+                let unreadable = self.shard.foreign(document, &updates);
+                self.note_unreadable(document, mark, unreadable);
                 self.absorbed(document, mark);
             }
             StoreEvent::Reloading(document) => self.shard.reloading(document),
             StoreEvent::Reload(document, mark, kept) => {
                 if let Some(lacking) = self.shard.reload(document, kept) {
+                    self.note_unreadable(document, mark, lacking.unreadable);
                     self.absorbed(document, mark);
                     self.store.put_back(document, lacking);
                 }
@@ -728,6 +735,18 @@ impl DataThread {
             StoreEvent::Joined(document, node) => self.shard.foreign_joined(document, node),
             StoreEvent::Left(document, node) => self.shard.foreign_left(document, node),
             StoreEvent::Away(is_away) => self.shard.store_away(is_away),
+            StoreEvent::Full(document, is_full) => self.shard.store_full(document, is_full),
+            StoreEvent::GivenUp(document) => self.shard.give_up(document),
+            StoreEvent::Forgotten(node) => self.shard.foreign_forgotten(node),
+            StoreEvent::SayAnew(document) => self.shard.say_anew(document),
+            // The store's own.
+            StoreEvent::Settled => {}
+        }
+    }
+
+    fn note_unreadable(&mut self, document: DocumentRef, mark: u64, unreadable: u64) {
+        if unreadable > 0 {
+            self.store.unreadable(document, mark);
         }
     }
 

@@ -98,6 +98,21 @@ fn sessions(stats: &ClusterStats) -> Vec<MetricFamily> {
             "Documents loaded again: something was missed, or the store had lost something.",
             stats.session_reloads.get(),
         ),
+        level(
+            "pinwire_sessions_full",
+            "Documents for which the region's Redis has no room.",
+            stats.sessions_full.get() as f64,
+        ),
+        total(
+            "pinwire_sessions_given_up_total",
+            "Documents that were given up since it had none for too long.",
+            stats.sessions_given_up.get(),
+        ),
+        total(
+            "pinwire_session_unreadable_total",
+            "Entries of the region's Redis that were found to be no updates.",
+            stats.session_unreadable.get(),
+        ),
         histogram(
             "pinwire_session_seconds",
             "A request to the region's Redis, answered.",

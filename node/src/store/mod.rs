@@ -65,6 +65,16 @@ pub enum StoreEvent {
     Left(DocumentRef, NodeTag),
     /// The store is out of reach, or (false) it is back.
     Away(bool),
+    /// The store has no room for the document: it takes no more edits; or (false) it has.
+    Full(DocumentRef, bool),
+    /// It had none for too long: the document ends here.
+    GivenUp(DocumentRef),
+    /// This number stands for no node any more: who was present there is gone, from all documents.
+    Forgotten(NodeTag),
+    /// What was to be told to other nodes may have been dropped: everything is to be said anew.
+    SayAnew(DocumentRef),
+    /// See [`SessionStore::is_settled`].
+    Settled,
 }
 
 /// Where sessions are kept. Called from one data thread, which it must not block.
@@ -79,6 +89,8 @@ pub trait SessionStore: fmt::Debug {
     fn rebase(&mut self, document: DocumentRef, compacted: &Compacted);
     /// What came with a mark is in the document's log, which ends at `position` now.
     fn absorbed(&mut self, _document: DocumentRef, _mark: u64, _position: Position) {}
+    /// Something that came with a mark is no update (0: that the document was opened with): the store keeps it.
+    fn unreadable(&mut self, _document: DocumentRef, _mark: u64) {}
     /// What the store lacks, in answer to [`StoreEvent::Reload`]; answered by [`StoreEvent::Stored`] unless that is nothing.
     fn put_back(&mut self, _document: DocumentRef, _lacking: PutBack) {}
     /// Tells the other nodes that have the document.
@@ -93,6 +105,11 @@ pub trait SessionStore: fmt::Debug {
     fn next_event(&mut self) -> Option<StoreEvent>;
     /// An answer that came through the thread's mailbox.
     fn receive(&mut self, event: StoreEvent);
+    /// Whether everything is stored that can be, and nothing that was is in doubt; asked before the thread ends, when nothing is
+    /// to come any more.
+    fn is_settled(&mut self) -> bool {
+        true
+    }
     /// Hands over what could not be handed over at once; true if something is left.
     fn flush(&mut self) -> bool {
         false

@@ -24,48 +24,20 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(
-            include_str!("lua/prelude.lua"),
-            "\n",
-            include_str!(concat!("lua/", $file, ".lua"))
-        ))
-    };
-}
-
-#[derive(Debug)]
-struct Scripts {
-    load: Script,
-    append: Script,
-    rebase: Script,
-    say: Script,
-    close: Script,
-    end: Script,
-    fence: Script,
-    agree: Script,
-    settle: Script,
-    import: Script,
-    heads: Script,
-    beat: Script,
-}
-
-impl Scripts {
-    fn new() -> Self {
-        Self {
-            load: script!("load"),
-            append: script!("append"),
-            rebase: script!("rebase"),
-            say: script!("say"),
-            close: script!("close"),
-            end: script!("end"),
-            fence: script!("fence"),
-            agree: script!("agree"),
-            settle: script!("settle"),
-            import: script!("import"),
-            heads: script!("heads"),
-            beat: script!("beat"),
-        }
+pinwire_redis::scripts! {
+    struct Scripts after "lua/prelude.lua" {
+        load: "lua/load.lua",
+        append: "lua/append.lua",
+        rebase: "lua/rebase.lua",
+        say: "lua/say.lua",
+        close: "lua/close.lua",
+        end: "lua/end.lua",
+        fence: "lua/fence.lua",
+        agree: "lua/agree.lua",
+        settle: "lua/settle.lua",
+        import: "lua/import.lua",
+        heads: "lua/heads.lua",
+        beat: "lua/beat.lua",
     }
 }
 
@@ -137,6 +109,12 @@ impl RedisSessions {
     #[must_use]
     pub fn last_failure(&self) -> Option<Arc<str>> {
         self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The key of a document's entries, for whoever looks after the server.
+    #[must_use]
+    pub fn key(document: &DocumentName) -> String {
+        format!("{}tail:{}", prefix(partition(document)), spelled(document))
     }
 
     /// For tests: scripts go by this time from now on.

@@ -5,7 +5,6 @@ use crate::partition::unspelled;
 use crate::{Batch, Head, Loaded, Notice, Reply, Standing};
 use pinwire_redis::Value;
 use pinwire_registry::{Claim, DocumentName, Node};
-use std::sync::Arc;
 
 /// Bytes in front of an entry's updates: the head's chain and the batch's nonce, 16 hexadecimal digits each.
 const ENTRY_HEADER: usize = 32;
@@ -102,6 +101,13 @@ fn head_of(seq: &str, chain: &str) -> Option<Head> {
     Some(Head { seq: seq.parse().ok()?, chain: u64::from_str_radix(chain, 16).ok()? })
 }
 
+/// What stands for an entry whose updates cannot be told apart: no update is empty, so it is found where updates are read.
+const UNREADABLE: &[u8] = &[];
+
+fn unreadable() -> Vec<Box<[u8]>> {
+    vec![UNREADABLE.into()]
+}
+
 /// None: it makes no sense.
 pub(super) fn reply(value: Value) -> Option<Reply> {
     let mut parts = list(value)?;
@@ -127,12 +133,13 @@ fn loaded(mut parts: Parts) -> Option<Loaded> {
         value => {
             let stored = bytes(value)?;
             let mut rest = &*stored;
-            base = Some(Arc::from(take(&mut rest)?));
-            tail = take_all(rest)?;
+            base = Some(take(&mut rest).unwrap_or(UNREADABLE).into());
+            tail = take_all(rest).unwrap_or_else(unreadable);
         }
     }
     for entry in list(parts.next()?)? {
-        tail.extend(take_all(bytes(entry)?.get(ENTRY_HEADER..)?)?);
+        let updates = bytes(entry)?.get(ENTRY_HEADER..).and_then(take_all);
+        tail.extend(updates.unwrap_or_else(unreadable));
     }
     Some(Loaded { base, tail, head, nodes: nodes(list(parts.next()?)?)? })
 }

@@ -1,7 +1,7 @@
 //! What the store answered, or that it did not.
 
 use super::ask::{Asked, Compared, What};
-use super::document::{Early, Id, Linked, Phase};
+use super::document::{Early, Full, Id, Linked, Phase};
 use super::lanes::Gate;
 use super::{AskId, Effect, Refused, Sessions, Timer};
 use crate::{Head, Loaded, OutOfReach, Reply, Standing};
@@ -30,6 +30,37 @@ impl Sessions {
             What::Heads(about) => self.compared(asked.lane, &about, reply),
             What::Beat(number) => self.beaten(number, reply),
             What::Stray => {}
+        }
+    }
+
+    /// What was to be asked did not leave: the lease had ended. Says nothing about the store; it is asked once there is a lease.
+    pub fn unasked(&mut self, ask: AskId) {
+        let Some(asked) = self.asked.remove(&ask) else { return };
+        self.answered(&asked);
+        if let Some(lane) = asked.lane {
+            self.close_gate_again(lane);
+        }
+        match asked.what {
+            What::Open(id, _) | What::Load(id, _) | What::Append(id, _) | What::Close(id) | What::Agree(id) => {
+                if let Some(held) = self.get(id) {
+                    (held.is_asking, held.is_loading) = (false, false);
+                }
+                self.queue(id);
+            }
+            // The next compaction makes another one.
+            What::Rebase(id) => self.rebased(id, None),
+            What::Say(id) => self.said(id, None),
+            What::Heads(about) => self.compared(asked.lane, &about, None),
+            What::Beat(_) => self.beat_again(),
+            What::Stray => {}
+        }
+    }
+
+    /// If the request that was to try whether the store answers did not leave, another one tries.
+    fn close_gate_again(&mut self, index: usize) {
+        if self.lanes[index].gate == (Gate::Ajar { is_trying: true }) {
+            let until_us = self.timer(0, Timer::Lane(index));
+            self.lanes[index].gate = Gate::Shut { until_us };
         }
     }
 
@@ -194,9 +225,14 @@ impl Sessions {
 
     fn reload(&mut self, id: Id, loaded: Loaded, early: Vec<Early>) {
         self.stats.reloads += 1;
-        self.has_room(id);
+        let now_us = self.now_us;
         let Some(held) = self.get(id) else { return };
+        if let Some(full) = &mut held.full {
+            // Whether there is room is found out with what has to be put back.
+            full.until_us = now_us;
+        }
         held.needs_load = false;
+        held.unread = None;
         held.awaits_put_back = true;
         (held.rebase, held.unsaid, held.stored) = (None, None, None);
         held.reloads = held.reloads.wrapping_add(1);
@@ -388,18 +424,25 @@ impl Sessions {
     fn is_full(&mut self, id: Id) {
         self.stats.full += 1;
         let pause = self.jittered(self.settings.full_retry_us);
-        let until = self.timer(pause, Timer::Room(id));
+        let until_us = self.timer(pause, Timer::Room(id));
+        let (now_us, patience_us) = (self.now_us, self.settings.full_patience_us);
         let Some(held) = self.get(id) else { return };
-        let is_news = held.full_until.replace(until).is_none();
         let name = held.name.clone();
-        if is_news {
-            self.effects.push_back(Effect::Full(name));
+        let Some(full) = &mut held.full else {
+            held.full = Some(Full { since_us: now_us, until_us, is_given_up: false });
+            return self.effects.push_back(Effect::Full(name));
+        };
+        full.until_us = until_us;
+        if now_us >= full.since_us + patience_us && !std::mem::replace(&mut full.is_given_up, true) {
+            self.stats.given_up += 1;
+            self.effects.push_back(Effect::GivenUp(name));
         }
     }
 
-    fn has_room(&mut self, id: Id) {
+    /// Everything that was on its way, or the next of it, is in the store.
+    pub(super) fn has_room(&mut self, id: Id) {
         let Some(held) = self.get(id) else { return };
-        if held.full_until.take().is_some() {
+        if held.full.take().is_some() {
             let name = held.name.clone();
             self.effects.push_back(Effect::Room(name));
         }

@@ -91,7 +91,7 @@ impl Document {
                 let is_due = self.is_settled() && self.leaving.is_some_and(|leaving| !leaving.is_said);
                 is_due.then_some(Job::Agree)
             }
-            Phase::Live if self.awaits_put_back || self.full_until.is_some_and(|until| until > now_us) => {
+            Phase::Live if self.awaits_put_back || self.full.is_some_and(|full| full.until_us > now_us) => {
                 None
             }
             Phase::Live if self.needs_load => Some(Job::Load),

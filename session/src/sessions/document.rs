@@ -89,6 +89,15 @@ pub(super) struct Rebase {
     pub left: Batch,
 }
 
+/// Since when the store has no room for a document.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Full {
+    pub since_us: u64,
+    /// Nothing is sent before then.
+    pub until_us: u64,
+    pub is_given_up: bool,
+}
+
 /// Messages to other nodes, in order.
 #[derive(Debug, Default)]
 pub(super) struct Sayings {
@@ -173,8 +182,10 @@ pub(super) struct Document {
     pub stored: Option<u32>,
     /// Stored, but not to be said without a lease.
     pub unsaid: Option<u32>,
-    /// The store has no room: nothing is sent before then.
-    pub full_until: Option<u64>,
+    /// The store has no room.
+    pub full: Option<Full>,
+    /// Of what the data thread was given under this mark, something could not be read.
+    pub unread: Option<u64>,
     pub rebase: Option<Box<Rebase>>,
     pub is_rebasing: bool,
     pub sayings: Option<Box<Sayings>>,
@@ -213,7 +224,8 @@ impl Document {
             outgoing: Outgoing::default(),
             stored: None,
             unsaid: None,
-            full_until: None,
+            full: None,
+            unread: None,
             rebase: None,
             is_rebasing: false,
             sayings: None,
@@ -329,6 +341,11 @@ impl Document {
             && !self.awaits_put_back
             && self.rebase.as_deref().is_some_and(is_stored)
             && is_known()
+    }
+
+    /// The newest mark, up to this one, up to which everything could be read; None: not even what it was opened with.
+    pub(super) fn readable(&self, mark: u64) -> Option<u64> {
+        self.unread.map_or(Some(mark), |unread| Some(mark.min(unread.checked_sub(1)?)))
     }
 
     /// Messages were dropped, and there is room to say everything anew.

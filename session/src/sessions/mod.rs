@@ -64,10 +64,12 @@ pub enum Effect {
     Left(DocumentName, Node),
     /// The session belongs to this newer claim: nothing is stored until the node has it, or closes the document.
     Fenced(DocumentName, Claim),
-    /// The store has no room for the document's updates; they are tried again.
+    /// The store has no room for the document's updates: no more are to be taken from clients. These are tried again.
     Full(DocumentName),
     /// It has room again.
     Room(DocumentName),
+    /// It had none for too long ([`Settings::full_patience_us`]): the document is to be closed, with what was not stored.
+    GivenUp(DocumentName),
     /// The store does not answer, all of it or a part; or (true) it does, and every document was compared with it.
     Reach(bool),
 }
@@ -113,6 +115,8 @@ pub struct Settings {
     pub retry_max_us: u64,
     /// Between two attempts to append to a store that is full.
     pub full_retry_us: u64,
+    /// For how long a document waits for a store that has no room for it.
+    pub full_patience_us: u64,
 }
 
 impl Default for Settings {
@@ -124,6 +128,7 @@ impl Default for Settings {
             retry_us: 50_000,
             retry_max_us: 2_000_000,
             full_retry_us: 1_000_000,
+            full_patience_us: 300_000_000,
         }
     }
 }
@@ -157,6 +162,8 @@ pub struct Stats {
     pub moves: u64,
     /// Appends for which there was no room.
     pub full: u64,
+    /// Documents that were given up for it.
+    pub given_up: u64,
     /// Times when messages to other nodes were dropped, to be said anew.
     pub said_anew: u64,
 }
@@ -329,6 +336,7 @@ impl Sessions {
         held.awaits_put_back = false;
         held.puts_back = (!updates.is_empty()).then_some(position);
         if let Some(position) = held.outgoing.replace(position, updates) {
+            self.has_room(id);
             self.stored(id, position);
         }
         self.queue(id);
@@ -336,7 +344,7 @@ impl Sessions {
 
     /// A compaction made `base` and `left` of the log up to `upto`; `mark`: the newest that was absorbed before that
     /// position ([`Marks::before`](crate::Marks::before)). Only if all own updates before it were given to
-    /// [`append`](Self::append).
+    /// [`append`](Self::append). Never stands for what could not be read ([`unreadable`](Self::unreadable)).
     pub fn rebase(
         &mut self,
         document: &DocumentName,
@@ -347,11 +355,24 @@ impl Sessions {
     ) {
         let Some((id, held)) = self.find(document) else { return };
         let position = upto;
+        let Some(mark) = held.readable(mark) else { return };
         let Some(upto) = held.trail.upto(position, mark).filter(|head| *head != Head::default()) else {
             return;
         };
         held.rebase = Some(Box::new(Rebase { position, upto, base, left: left.into() }));
         self.queue(id);
+    }
+
+    /// Something of what was given to the data thread under this mark is no update (0: of what the document was opened with). The
+    /// store keeps it from here on, with all that came after it: it may be from a version that knows more, or be
+    /// mended. If that is news: the history's head when it was given, at or before which the entry is.
+    pub fn unreadable(&mut self, document: &DocumentName, mark: u64) -> Option<Head> {
+        let (_, held) = self.find(document)?;
+        let is_news = held.unread.is_none_or(|unread| mark < unread);
+        if is_news {
+            held.unread = Some(mark);
+        }
+        is_news.then(|| held.trail.upto_mark(mark).unwrap_or(held.known))
     }
 
     /// Tells the other nodes that hold the document, in order; dropped if there are none. If it cannot be told, the data
@@ -429,6 +450,27 @@ impl Sessions {
                 effect => self.effects.push_back(effect),
             }
         }
+    }
+
+    /// Whether the store has everything of a document that it was given, and what it has is not in doubt, as far as this node can
+    /// do anything about it.
+    #[must_use]
+    pub fn is_settled(&self, document: &DocumentName) -> bool {
+        let held = self.held(document);
+        held.is_none_or(|held| {
+            !held.is_followed() || !held.needs_load && !held.awaits_put_back && held.outgoing.is_empty()
+        })
+    }
+
+    /// Whether [`Effect::Reload`] of it was not answered yet.
+    #[must_use]
+    pub fn awaits_put_back(&self, document: &DocumentName) -> bool {
+        self.held(document).is_some_and(|held| held.awaits_put_back)
+    }
+
+    fn held(&self, document: &DocumentName) -> Option<&Document> {
+        let id = self.names.get(document)?;
+        self.places.get(id.index as usize)?.document.as_deref()
     }
 
     /// Notices may have been lost, or another server answers: every document is compared with the store, and what the store

@@ -18,8 +18,7 @@ impl Sessions {
     /// Nothing is added to a document's history: it may be on its way to another region, or belong to a newer claim.
     #[must_use]
     pub fn is_frozen(&self, document: &DocumentName) -> bool {
-        let place = self.names.get(document).and_then(|id| self.places.get(id.index as usize));
-        let held = place.and_then(|place| place.document.as_deref());
+        let held = self.held(document);
         held.is_some_and(|held| matches!(held.phase, Phase::Moving | Phase::Fenced))
     }
 

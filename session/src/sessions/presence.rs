@@ -103,6 +103,11 @@ impl Sessions {
         }
     }
 
+    /// It did not leave.
+    pub(super) fn beat_again(&mut self) {
+        self.beats.next_us = Some(self.now_us);
+    }
+
     fn beat_failed(&mut self) {
         let pause = self.jittered(self.settings.retry_max_us.min(self.settings.beat_us));
         self.beats.next_us = Some(self.now_us + pause);

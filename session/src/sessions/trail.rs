@@ -42,6 +42,11 @@ impl Trail {
         }
     }
 
+    /// The newest head that was reached once the data thread had been given everything up to a mark.
+    pub(super) fn upto_mark(&self, mark: u64) -> Option<Head> {
+        self.steps.iter().rev().find(|step| step.mark <= mark).map(|step| step.head)
+    }
+
     pub(super) fn contains(&self, head: Head) -> bool {
         self.steps.iter().any(|step| step.head == head)
     }

@@ -136,6 +136,7 @@ impl Member {
                 | Effect::Fenced(..)
                 | Effect::Full(_)
                 | Effect::Room(_)
+                | Effect::GivenUp(_)
                 | Effect::Reach(_) => {}
             }
         }
@@ -173,6 +174,11 @@ fn document_of(effect: &Effect) -> Option<DocumentName> {
         | Effect::Said(name, ..)
         | Effect::Joined(name, _)
         | Effect::Left(name, _) => Some(name.clone()),
-        Effect::Ask(..) | Effect::Fenced(..) | Effect::Full(_) | Effect::Room(_) | Effect::Reach(_) => None,
+        Effect::Ask(..)
+        | Effect::Fenced(..)
+        | Effect::Full(_)
+        | Effect::Room(_)
+        | Effect::GivenUp(_)
+        | Effect::Reach(_) => None,
     }
 }

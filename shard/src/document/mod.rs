@@ -34,6 +34,16 @@ pub(crate) enum State {
     Grace { until_ms: u64 },
 }
 
+/// Whether a document takes edits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Edits {
+    Taken,
+    /// The session store is behind by more than its bound: dropped until it has everything.
+    Behind,
+    /// It has no room: dropped until it has, and has everything.
+    NoRoom,
+}
+
 /// A reader of the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member {
@@ -98,8 +108,7 @@ pub(crate) struct Document {
     /// What the session store was asked to keep, and what it has.
     pub(crate) submitted: Position,
     pub(crate) stored: Position,
-    /// The store is behind by more than its bound: edits are dropped until it is back.
-    pub(crate) rejecting: bool,
+    pub(crate) edits: Edits,
     pub(crate) compacting: bool,
     /// Somebody joined who would rather have had it in one piece.
     pub(crate) is_compaction_wanted: bool,
@@ -157,7 +166,7 @@ impl Document {
             is_busy: false,
             submitted: 0,
             stored: 0,
-            rejecting: false,
+            edits: Edits::Taken,
             compacting: false,
             is_compaction_wanted: false,
             dirty: false,

@@ -71,6 +71,11 @@ impl Shared {
         !self.nodes.is_empty()
     }
 
+    /// This node holds it.
+    pub(crate) fn knows(&self, node: NodeTag) -> bool {
+        self.nodes.iter().any(|known| known.node == node)
+    }
+
     /// Other nodes that hold it, and members there.
     pub(crate) fn elsewhere(&self) -> (usize, u64) {
         (self.nodes.len(), self.nodes.iter().map(|node| u64::from(node.members)).sum())

@@ -2,8 +2,9 @@
 local node, keep_us, room = ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[7])
 local nodes, strangers, left, now = prefix .. 'nodes', prefix .. 'strangers', prefix .. 'left', now_us()
 local until_us = redis.call('ZSCORE', nodes, node)
-redis.call('ZADD', nodes, now + tonumber(ARGV[5]), node)
+-- First what needs no memory: at its limit a server refuses a script that begins with what does, and would never be swept.
 redis.call('ZREM', strangers, node)
+redis.call('ZADD', nodes, now + tonumber(ARGV[5]), node)
 local is_forgotten = not until_us or tonumber(until_us) <= now
 local over = redis.call('ZRANGEBYSCORE', left, '-inf', now, 'LIMIT', 0, room)
 for _, name in ipairs(over) do

@@ -15,6 +15,8 @@ if not found then
   redis.call('INCRBY', prefix .. 'bytes', size)
   found = session(name)
 end
+-- First what needs no memory: a session that is there is opened at the server's limit, too.
+redis.call('ZREM', prefix .. 'left', name)
 if found.moving then
   -- Somebody has it under its new claim.
   redis.call('HDEL', doc, 'moving', 'from')
@@ -23,7 +25,6 @@ end
 -- One that comes late is of a hold that is over.
 if tonumber(found.holders[node] or 0) < tonumber(hold) then redis.call('HSET', doc, 'h:' .. node, hold) end
 redis.call('SADD', prefix .. 'holds:' .. node, name)
-redis.call('ZREM', prefix .. 'left', name)
 if not redis.call('ZSCORE', prefix .. 'nodes', node) then
   redis.call('ZADD', prefix .. 'strangers', 'NX', now_us() + keep_us, node)
 end
