@@ -276,8 +276,7 @@ async fn a_server_at_its_memory_limit_is_a_full_store() {
 
 /// What there is goes on, and is cleared away; nothing new begins.
 async fn at_the_limit(redis: &RedisSessions, claim: Claim) {
-    let open =
-        |index, by, hold| Request::Open { document: document(index), claim, node: node(by), hold };
+    let open = |index, by, hold| Request::Open { document: document(index), claim, node: node(by), hold };
     let beat = |by| Request::Beat { node: node(by), lease_us: 1_000_000, with_holds: false };
     assert_eq!(redis.ask(&open(1, 0, 1)).await, Ok(Reply::Full));
     for by in [0, 1] {

@@ -79,7 +79,8 @@ impl Bench {
         let open = Request::Open { document: document(), claim: CLAIM, node: there.clone(), hold: 1 };
         self.tell(&open);
         let updates = update(30).into();
-        let append = Request::Append { document: document(), claim: CLAIM, node: there, known, nonce, updates };
+        let append =
+            Request::Append { document: document(), claim: CLAIM, node: there, known, nonce, updates };
         self.tell(&append);
     }
 

@@ -144,8 +144,7 @@ impl Shard {
 
     /// This number stands for no node any more: who was present there is gone, from whatever document.
     pub fn foreign_forgotten(&mut self, node: NodeTag) {
-        let knows =
-            |document: &Document| document.shared.as_ref().is_some_and(|shared| shared.knows(node));
+        let knows = |document: &Document| document.shared.as_ref().is_some_and(|shared| shared.knows(node));
         let known: Vec<u32> =
             self.documents.iter().filter(|(_, found)| knows(found)).map(|(index, _)| index).collect();
         known.into_iter().for_each(|index| self.node_left(index, node));

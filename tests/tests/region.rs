@@ -443,7 +443,10 @@ fn a_document_for_which_there_is_no_room_takes_no_edits_and_asks_for_them_once_t
     assert_eq!(edit(&mut node, 0, "doc", EDITS[1]), ["doc status 0"], "what came before is stored first");
     node.store_is_back();
     let told = words(&node.take(0));
-    assert!(told.contains(&"doc status 1".to_owned()) && told.len() == 2, "acknowledged, and asked: {told:?}");
+    assert!(
+        told.contains(&"doc status 1".to_owned()) && told.len() == 2,
+        "acknowledged, and asked: {told:?}"
+    );
     assert_eq!(edit(&mut node, 0, "doc", EDITS[1]), ["doc status 1"]);
     assert_eq!(node.kept, [EDITS[0], EDITS[1]]);
 }

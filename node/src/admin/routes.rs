@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use super::problem::Problem;
 use super::request::{Parameters, page_size};
 use super::{
-    Services, access, actions, apps, cluster, connections, documents, overview, records, store, stream,
+    Services, access, actions, apps, cluster, connections, documents, moves, overview, records, store, stream,
 };
 
 pub(super) type Shared = State<Arc<Services>>;
@@ -106,6 +106,7 @@ fn resources() -> OpenApiRouter<Arc<Services>> {
         .routes(routes!(apps::list))
         .routes(routes!(records::read, records::put, records::delete))
         .routes(routes!(cluster::pins))
+        .routes(routes!(moves::move_document))
         .routes(routes!(cluster::nodes))
         .routes(routes!(cluster::regions))
         .routes(routes!(events))
@@ -239,7 +240,7 @@ mod tests {
     fn every_operation_and_each_of_its_answers_is_described() {
         let description = serde_json::to_value(description()).unwrap();
         let paths = description["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 20);
+        assert_eq!(paths.len(), 21);
         for (path, item) in paths {
             assert!(path.starts_with("/v1/"), "{path}");
             for (method, operation) in item.as_object().unwrap() {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use pinwire_cluster::{Decision, Ticket};
-use pinwire_protocol::close::Close;
+use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_registry::{AppName, Claim, DocumentName as RegistryName, Owner};
 use pinwire_shard::document::log::Position;
 use pinwire_shard::document::yjs::Compacted;
@@ -228,7 +228,12 @@ impl Claimed {
     fn lost(&mut self, ticket: Ticket, owner: &Owner) {
         let Some(&document) = self.by_ticket.get(&ticket) else { return };
         let Some(hold) = self.forget(document) else { return };
-        self.events.push_back(StoreEvent::Lost(document, redirect(owner, &hold.name)));
+        // Where sessions are carried, clients that cannot follow a redirect come back and are.
+        let close = match &self.relay {
+            None => redirect(owner, &hold.name),
+            Some(_) => Close::new(CloseCode::ServiceRestart, "the document has moved to another region"),
+        };
+        self.events.push_back(StoreEvent::Lost(document, close));
         if hold.is_begun {
             self.inner.lost(document);
         }
@@ -260,7 +265,7 @@ fn redirect(owner: &Owner, name: &DocumentName) -> Close {
 }
 
 /// A document, as registries and session stores name it.
-pub(super) fn registry_name(name: &DocumentName) -> RegistryName {
+pub(crate) fn registry_name(name: &DocumentName) -> RegistryName {
     let app = AppName(format!("{}::{}", name.tenant, name.app).into());
     RegistryName { app, name: name.name.clone() }
 }

@@ -66,8 +66,7 @@ impl News {
 
 fn size_of(event: &StoreEvent) -> usize {
     let of_all = |updates: &[Box<[u8]>]| updates.iter().map(|update| update.len() + 16).sum::<usize>();
-    let of_kept =
-        |kept: &Kept| kept.base.as_ref().map_or(0, |base| base.len()) + of_all(&kept.tail);
+    let of_kept = |kept: &Kept| kept.base.as_ref().map_or(0, |base| base.len()) + of_all(&kept.tail);
     EVENT_BYTES
         + match event {
             StoreEvent::Opened(_, Ok(kept)) | StoreEvent::Reload(_, _, kept) => of_kept(kept),
@@ -92,7 +91,8 @@ mod tests {
         pinwire_engine::run(config, |engine| async move {
             let mailbox = Mailbox::new(engine.waker(), engine.door());
             let mut news = News::new([mailbox.clone()].into());
-            let update = || StoreEvent::Foreign(DOCUMENT, 1, vec![vec![7; 1 << 20].into_boxed_slice()].into());
+            let update =
+                || StoreEvent::Foreign(DOCUMENT, 1, vec![vec![7; 1 << 20].into_boxed_slice()].into());
             let mut told = 0;
             while !news.is_held_up() {
                 assert!(told < 100, "nobody takes anything");

@@ -81,9 +81,9 @@ impl SharedStore {
         self.documents.get(&document).map(|session| Arc::clone(&session.name))
     }
 
-    fn close(&mut self, document: DocumentRef, keep: bool) {
+    fn close(&mut self, document: DocumentRef) {
         if let Some(Session { name, .. }) = self.documents.remove(&document) {
-            self.send(Request::Close { name, keep });
+            self.send(Request::Close { name });
         }
     }
 }
@@ -159,11 +159,12 @@ impl SessionStore for SharedStore {
     }
 
     fn end(&mut self, document: DocumentRef) {
-        self.close(document, true);
+        self.close(document);
     }
 
     fn lost(&mut self, document: DocumentRef) {
-        self.close(document, false);
+        // What is left keeps others of the region, who do not know yet, from beginning anew under the old claim.
+        self.close(document);
     }
 
     fn next_event(&mut self) -> Option<StoreEvent> {
@@ -266,7 +267,9 @@ mod tests {
         let (mut store, mut requests) = full();
         let three = DocumentRef { index: 5, serial: 1 };
         open(&mut store, three);
-        assert!(matches!(store.next_event(), Some(StoreEvent::Opened(document, Err(_))) if document == three));
+        assert!(
+            matches!(store.next_event(), Some(StoreEvent::Opened(document, Err(_))) if document == three)
+        );
         store.end(three);
         assert_eq!(take_all(&mut store, &mut requests).len(), KEPT_MAX + 2);
     }

@@ -41,7 +41,11 @@ impl Sessions {
             self.close_gate_again(lane);
         }
         match asked.what {
-            What::Open(id, _) | What::Load(id, _) | What::Append(id, _) | What::Close(id) | What::Agree(id) => {
+            What::Open(id, _)
+            | What::Load(id, _)
+            | What::Append(id, _)
+            | What::Close(id)
+            | What::Agree(id) => {
                 if let Some(held) = self.get(id) {
                     (held.is_asking, held.is_loading) = (false, false);
                 }

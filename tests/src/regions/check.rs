@@ -72,6 +72,10 @@ impl Model {
         self.parents.insert(to, claim);
     }
 
+    fn was_to_move(&self, claim: Claim) -> bool {
+        self.parents.values().any(|of| *of == claim)
+    }
+
     pub(super) fn moved(&mut self) {
         self.moved += 1;
     }
@@ -144,11 +148,10 @@ impl World {
             return;
         }
         let pin = self.located(document);
-        let is_moved = pin.as_ref().is_some_and(|pin| {
-            pin.owner.claim != claim && self.model.line_of(pin.owner.claim).any(|of| of == claim)
-        });
-        // Edits go on until the node learns of it; what is acknowledged then was handed over, and is looked for there.
-        if is_moved && (what == EDITS || self.nodes[node].sessions.is_frozen(document)) {
+        // Edits go on until the node learns of a move; what is acknowledged then was handed over, and is looked for there.
+        let is_gone =
+            pin.as_ref().is_none_or(|pin| pin.owner.claim != claim) && self.model.was_to_move(claim);
+        if is_gone && (what == EDITS || self.nodes[node].sessions.is_frozen(document)) {
             return;
         }
         self.model.served_at_us.insert(document.clone(), self.now_us);
