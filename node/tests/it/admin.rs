@@ -73,7 +73,13 @@ fn tcp(node: &Serving) -> TcpStream {
 }
 
 /// Status and body. `headers` end their lines.
-fn ask(mut socket: impl Read + Write, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+pub fn ask(
+    mut socket: impl Read + Write,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String) {
     let json = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     write!(socket, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}{json}\r\n{body}")
         .unwrap();

@@ -5,6 +5,7 @@ mod clock;
 mod exhaustion;
 mod keys;
 mod member;
+mod moves;
 mod ops;
 mod provider;
 mod regions;

@@ -1,6 +1,7 @@
 //! Nodes of several regions as clients meet them, with real servers of Redis.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -14,30 +15,42 @@ use crate::rig::{PATIENCE, Serving, run};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A registry, and the Redis of two regions.
-struct System {
+pub struct System {
     registry: ServerRig,
     here: ServerRig,
-    there: ServerRig,
+    pub there: ServerRig,
     folder: TempDir,
-    token: String,
+    pub token: String,
 }
 
+/// Of the admin listeners.
+pub const TOKEN: &str = "an-admin-token-of-more-than-32-bytes";
+
 impl System {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let [registry, here, there] = std::array::from_fn(|_| ServerRig::start(&Options::default()));
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("secret"), SECRET).unwrap();
+        for (name, text) in [("secret", SECRET), ("admin.token", TOKEN)] {
+            fs::write(folder.path().join(name), text).unwrap();
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
         let (status, token) = run(&["token", "mint", "--secret", SECRET, "--region", "here-1"]);
         assert_eq!(status, 0, "{token}");
         Self { registry, here, there, folder, token: token.trim().to_owned() }
     }
 
     /// With leases of 3 s.
-    fn node(&self, name: &str, region: &str) -> Serving {
+    pub fn node(&self, name: &str, region: &str) -> Serving {
+        self.node_with(name, region, "")
+    }
+
+    /// With more settings of the cluster.
+    pub fn node_with(&self, name: &str, region: &str, more: &str) -> Serving {
         let session = if region == "here-1" { &self.here } else { &self.there };
         let config = format!(
-            "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[cluster]\nregistry = \"redis\"\nnode = \"{name}\"\n\
-             lease = \"3s\"\nrenew = \"1s\"\nsession = \"{}\"\n[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n",
+            "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             token_file = \"admin.token\"\n[cluster]\nregistry = \"redis\"\nnode = \"{name}\"\n\
+             lease = \"3s\"\nrenew = \"1s\"\nsession = \"{}\"\n{more}[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n",
             session.url(),
             self.registry.url(),
         );
@@ -46,7 +59,7 @@ impl System {
         Serving::start(&file)
     }
 
-    fn join(&self, node: &Serving) -> Member {
+    pub fn join(&self, node: &Serving) -> Member {
         let mut member = Member::join(node, &self.token);
         member.until(|payload| payload.starts_with(&[0, 0])).unwrap();
         member
