@@ -145,7 +145,7 @@ fn pinned(Claim { epoch, nonce }: Claim) -> Pinned {
 
 fn named(document: &DocumentName) -> Named {
     let DocumentName { tenant, app, name } = document;
-    Named { tenant: (**tenant).into(), app: (**app).into(), document: (**name).into() }
+    Named { tenant: Box::from(&**tenant), app: Box::from(&**app), document: Box::from(&**name) }
 }
 
 pub(super) fn unnamed(named: Named) -> DocumentName {
@@ -226,6 +226,8 @@ async fn moved_for(hub: Rc<Hub>, link: Rc<Link>, number: u32, document: Document
     tell(&link, Moving::Moved(number, code, region.into(), claim));
 }
 
+/// Where there is nothing to tell.
+const NOT_PINNED: Pinned = Pinned { epoch: 0, nonce: 0 };
 const MOVED: u8 = 0;
 const HERE: u8 = 1;
 /// How reasons are told; [`Moving::Handed`] says 0 where there is none.
@@ -255,7 +257,7 @@ fn code_of(outcome: &Outcome) -> (u8, &str, Pinned) {
     match outcome {
         Outcome::Moved { from, claim } => (MOVED, from, pinned(*claim)),
         Outcome::Here(claim) => (HERE, "", pinned(*claim)),
-        Outcome::Unmoved(why) => (reason_code(*why), "", Pinned::default()),
+        Outcome::Unmoved(why) => (reason_code(*why), "", NOT_PINNED),
     }
 }
 
@@ -415,7 +417,7 @@ mod tests {
             let (code, region, claim) = code_of(&outcome);
             assert_eq!(outcome_of(code, region, claim), outcome);
         }
-        assert_eq!(outcome_of(200, "", Pinned::default()), Outcome::Unmoved(Unmoved::Stale));
+        assert_eq!(outcome_of(200, "", NOT_PINNED), Outcome::Unmoved(Unmoved::Stale));
     }
 
     #[test]
