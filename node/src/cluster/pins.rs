@@ -12,7 +12,7 @@ use pinwire_cluster::{AskId, Decision, Effect, Lease, Pins, Settings, Ticket};
 use pinwire_registry::{Answer, AppName, AppUse, Claim, DocumentName, Owner, Registry, Share};
 use pinwire_shard::App;
 use std::collections::HashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
