@@ -48,7 +48,7 @@ impl System {
     pub fn node_with(&self, name: &str, region: &str, more: &str) -> Serving {
         let session = if region == "here-1" { &self.here } else { &self.there };
         let config = format!(
-            "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[admin]\nlisten = [\"127.0.0.1:0\"]\n\
              token_file = \"admin.token\"\n[cluster]\nregistry = \"redis\"\nnode = \"{name}\"\n\
              lease = \"3s\"\nrenew = \"1s\"\nsession = \"{}\"\n{more}[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n",
             session.url(),
