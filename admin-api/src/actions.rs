@@ -56,6 +56,25 @@ pub struct MessageSent {
     pub unable: u64,
 }
 
+/// Where a document is to be moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// A region, as in `eu-central-1`.
+    pub region: String,
+}
+
+/// A document was moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DocumentMoved {
+    /// The region that had it.
+    pub from: String,
+    /// The region that has it.
+    pub region: String,
+    /// The identity of its pin there: `{epoch}-{nonce}`, each 16 hexadecimal digits.
+    pub claim: String,
+}
+
 /// What is to be logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -206,6 +225,17 @@ pub enum Action {
         app: String,
         /// The version that is removed.
         version: u64,
+    },
+    /// Move a document to another region.
+    MoveDocument {
+        /// Whose.
+        tenant: String,
+        /// Of which app.
+        app: String,
+        /// Which.
+        name: String,
+        /// Where to.
+        region: String,
     },
     /// Log something else.
     SetLog {

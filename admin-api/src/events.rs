@@ -113,6 +113,17 @@ pub enum What {
         /// The region that had it.
         region: String,
     },
+    /// A document was moved to this node's region from another.
+    DocumentMoved {
+        /// Whose.
+        tenant: String,
+        /// Of which app.
+        app: String,
+        /// Which.
+        name: String,
+        /// The region that had it.
+        from: String,
+    },
     /// An operator ended a document.
     DocumentEnded {
         /// Whose.

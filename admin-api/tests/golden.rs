@@ -239,6 +239,10 @@ fn events() {
             let (tenant, app, name) = document();
             What::MessageSent { tenant, app, name, members: 3 }
         },
+        {
+            let (tenant, app, name) = document();
+            What::DocumentMoved { tenant, app, name, from: text("eu-central-1") }
+        },
         What::DocumentLost { document: text("acme::notes::plan"), region: text("us-east-1") },
         What::DocumentGivenUp { document: text("acme::notes::plan") },
         What::DocumentUnpinned { document: text("acme::notes::plan") },
@@ -248,7 +252,7 @@ fn events() {
     ];
     let event = |(what, sequence)| Event { sequence, at: text(AT), what };
     let events = all.into_iter().zip(1..).map(event).collect();
-    check("events", &[EventPage { events, next: 14, lost: 3 }]);
+    check("events", &[EventPage { events, next: 15, lost: 3 }]);
 }
 
 #[test]
@@ -321,6 +325,14 @@ fn actions_and_their_records() {
             },
             Outcome::Failed(text("the registry did not answer in time")),
         ),
+        (
+            bare(),
+            {
+                let (tenant, app, name) = document();
+                Action::MoveDocument { tenant, app, name, region: text("us-east-1") }
+            },
+            Outcome::Done,
+        ),
     ];
     let record =
         |((who, what, outcome), sequence)| AuditRecord { sequence, at: text(AT), who, what, outcome };
@@ -332,6 +344,12 @@ fn actions_and_their_records() {
     );
     check("connection_closed", &[ConnectionClosed { connection: text("13b-2a") }]);
     check("document_ended", &[DocumentEnded { members: 3 }]);
+    check("move_request", &[MoveRequest { region: text("us-east-1") }]);
+    let claim = text("0005f2a1c3d4e5f8-8c1f0b6f2a9d4e17");
+    check(
+        "document_moved",
+        &[DocumentMoved { from: text("eu-central-1"), region: text("us-east-1"), claim }],
+    );
     check("erased", &[Erased { documents: 3 }]);
     check("message_request", &[MessageRequest { payload: text("hello") }]);
     check("message_sent", &[MessageSent { members: 2, unable: 1 }]);

@@ -23,8 +23,8 @@ pub(crate) struct Entry {
     left_us: u64,
     /// As whoever came first said.
     max_documents: u32,
-    /// It is moved here from another region, which had it under this claim.
-    moves: Option<Claim>,
+    /// It is moved here from another region, which had it under the first claim, to be held under the second.
+    moves: Option<(Claim, Claim)>,
 }
 
 #[derive(Debug)]
@@ -93,12 +93,19 @@ impl Pins {
         self.want(document, ticket, max_documents, None);
     }
 
-    /// Takes a document over that another region held under `claim` and has handed over. Else as [`Self::hold`].
-    pub fn move_here(&mut self, document: &DocumentName, ticket: Ticket, claim: Claim) {
-        self.want(document, ticket, u32::MAX, Some(claim));
+    /// Takes a document over that another region held under `claim` and has handed over, and that this region's sessions have
+    /// under `to`. Else as [`Self::hold`].
+    pub fn move_here(&mut self, document: &DocumentName, ticket: Ticket, claim: Claim, to: Claim) {
+        self.want(document, ticket, u32::MAX, Some((claim, to)));
     }
 
-    fn want(&mut self, document: &DocumentName, ticket: Ticket, max_documents: u32, moves: Option<Claim>) {
+    fn want(
+        &mut self,
+        document: &DocumentName,
+        ticket: Ticket,
+        max_documents: u32,
+        moves: Option<(Claim, Claim)>,
+    ) {
         let linger_us = self.linger_us();
         if let Some(entry) = self.documents.get_mut(document) {
             if entry.tickets.is_empty() && entry.held().is_some() {
@@ -194,8 +201,8 @@ impl Pins {
             entry.state = State::Asked;
             let (node, grace_us) = (self.me.node.clone(), self.settings.grace_us);
             let request = match entry.moves {
-                Some(claim) => {
-                    Request::Move { document: document.clone(), claim, node, nonce, hold, grace_us }
+                Some((claim, to)) => {
+                    Request::Move { document: document.clone(), claim, to, node, hold, grace_us }
                 }
                 None => {
                     let max_documents = entry.max_documents;
@@ -523,10 +530,12 @@ mod tests {
     #[test]
     fn a_document_that_is_moved_here_is_asked_for_as_such() {
         let mut bench = Bench::living();
-        bench.pins.move_here(&document("d"), Ticket(1), claim(4));
+        bench.pins.move_here(&document("d"), Ticket(1), claim(4), claim(6));
         bench.at(bench.now);
         let (ask, request) = bench.asked();
-        assert!(matches!(request, Request::Move { claim: from, .. } if from == claim(4)));
+        assert!(
+            matches!(request, Request::Move { claim: from, to, .. } if (from, to) == (claim(4), claim(6)))
+        );
         bench.answer(ask, Answer::Claimed(Claimed::Stale));
         assert_eq!(bench.news, [Effect::Decided(document("d"), Ticket(1), Decision::Stale)]);
     }

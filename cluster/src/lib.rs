@@ -9,6 +9,7 @@
 //! | `assertions` | saying again what is held, after the registry may have forgotten it |
 //! | `claims` | taking documents, and losing them |
 //! | `releases` | giving documents back, also those that the node does not know to have |
+//! | `moving` | a document that comes from another region, step by step |
 //! | `apps` | what is said and learnt about apps with each renewal |
 //! | `lease` | leases, as all threads of a node see them |
 //! | `effect` | what the core wants done |
@@ -21,9 +22,11 @@ mod claims;
 mod effect;
 mod lease;
 mod life;
+mod moving;
 mod pins;
 mod releases;
 
 pub use effect::{AskId, Decision, Effect, Ticket};
 pub use lease::{ENDLESS_US, Gate, Lease, Standing};
+pub use moving::{Came, Mover, Outcome, Step, Unmoved};
 pub use pins::{Pins, Settings};

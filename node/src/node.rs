@@ -34,7 +34,7 @@ use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
 use crate::overload::{self, Watch};
-use crate::peer::{self, Peers, Relay};
+use crate::peer::{self, Movable, Peers, Relay};
 use crate::regions::{self, Catalogue, Own, Prober};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
@@ -242,27 +242,6 @@ impl Node {
         };
         let (http, control) = control::start(services, config.http)?;
         let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
-        let admin = doorway.map(|doorway| {
-            doorway.serve(
-                start,
-                Around {
-                    region: config.region.name.clone(),
-                    max_connections: config.max_connections,
-                    epoch,
-                    health: Arc::clone(&health),
-                    apps: Arc::clone(&apps),
-                    records: Arc::clone(&records),
-                    cluster: config.cluster.clone(),
-                    known_db_codes: config.known_db_codes.clone(),
-                    catalogue,
-                    own: own.clone(),
-                    lookup: Lookup::new(opener(&registries), Arc::clone(&stats)),
-                    threads: Arc::clone(&asked),
-                    store: store.as_ref().map(StoreThreads::way),
-                },
-            )
-        });
-        let admin = admin.transpose()?;
         let placement_seed = random_u64()?;
         let mut peers = config
             .cluster
@@ -281,6 +260,28 @@ impl Node {
                 })
             })
             .transpose()?;
+        let admin = doorway.map(|doorway| {
+            doorway.serve(
+                start,
+                Around {
+                    region: config.region.name.clone(),
+                    max_connections: config.max_connections,
+                    epoch,
+                    health: Arc::clone(&health),
+                    apps: Arc::clone(&apps),
+                    records: Arc::clone(&records),
+                    cluster: config.cluster.clone(),
+                    known_db_codes: config.known_db_codes.clone(),
+                    catalogue,
+                    own: own.clone(),
+                    relay: peers.as_ref().map(|peers| peers.relay.clone()),
+                    lookup: Lookup::new(opener(&registries), Arc::clone(&stats)),
+                    threads: Arc::clone(&asked),
+                    store: store.as_ref().map(StoreThreads::way),
+                },
+            )
+        });
+        let admin = admin.transpose()?;
         let mut pins = cluster::start(cluster::Around {
             registries,
             settings: pins_settings(&config, address, peers.as_ref(), is_alone),
@@ -328,7 +329,9 @@ impl Node {
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
         pins.started(&mailboxes);
         if let Some(peers) = &mut peers {
-            peers.started(&mailboxes);
+            let (pins, session) = (ways.pins.clone(), ways.session.clone());
+            let (events, stats) = (shared.events.clone(), Arc::clone(&stats));
+            peers.started(&mailboxes, Movable { pins, session, events, stats });
         }
         if let Some(session) = &mut session {
             session.started(&mailboxes);

@@ -176,7 +176,8 @@ impl HomeEnd {
             | Message::Frame(..)
             | Message::Access(..)
             | Message::Credit(_)
-            | Message::Leave(_) => return Err(LinkError::Role),
+            | Message::Leave(_)
+            | Message::Moving(_) => return Err(LinkError::Role),
         }
         Ok(())
     }

@@ -18,6 +18,7 @@
 //! | `handshake` | who is at the other end: nonces, proofs, versions |
 //! | `fragment` | messages cut into fragments and put together again, streams in turn |
 //! | `message` | messages and their bytes |
+//! | `moving` | messages of documents that move from one region to another |
 //! | `home` | the end whose node has the sockets |
 //! | `owner` | the end whose node has the documents |
 
@@ -25,12 +26,14 @@ mod fragment;
 mod handshake;
 mod home;
 mod message;
+mod moving;
 mod owner;
 
 pub use fragment::{Assembler, Fragments, HEADER_LEN, PAYLOAD_MAX};
 pub use handshake::{Handshake, HandshakeError, Role, SECRET_MIN, Secret, Step, VERSION};
 pub use home::HomeEnd;
 pub use message::{Join, Message, decode, encode};
+pub use moving::{Moving, Named, PIECE_MAX, PIECES_UNDER_WAY, Unpacked, pack, unpack};
 pub use owner::OwnerEnd;
 
 use pinwire_shard::App;

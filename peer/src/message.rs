@@ -15,10 +15,11 @@
 //! | 35 | deliver: flags (1 wants credit), number of sessions and each, number of frames and each with its length | owner |
 //! | 36 | close: session, close code, reason | owner |
 //!
-//! 48 to 63 are kept for handing documents over. A kind that is not known cuts the link: which kinds there are follows from the
-//! version that the ends agreed on. Version 1 knows no subjects.
+//! 48 to 63 are of documents that move to another region (`moving`). A kind that is not known cuts the link: which kinds there are
+//! follows from the version that the ends agreed on. Version 1 knows no subjects.
 
 use crate::LinkError;
+use crate::moving::{self, Moving};
 use pinwire_protocol::close::{Close, CloseCode, MAX_REASON};
 use pinwire_protocol::document::Malformed;
 use pinwire_protocol::document::varint::{Reader, write_var_string, write_var_uint};
@@ -71,6 +72,8 @@ pub enum Message {
     },
     /// Its socket must be closed.
     Close(u32, Close),
+    /// Of a document that moves to another region.
+    Moving(Box<Moving>),
 }
 
 /// See [`Message::Join`].
@@ -126,6 +129,7 @@ pub fn encode(message: &Message, out: &mut Vec<u8>) {
         }
         Message::Deliver { to, bodies, wants_credit } => encode_delivery(to, bodies, *wants_credit, out),
         Message::Close(session, close) => with_close(out, 36, *session, close),
+        Message::Moving(moving) => moving::encode(moving, out),
     }
 }
 
@@ -207,22 +211,25 @@ pub fn decode(bytes: &[u8]) -> Result<Message, LinkError> {
         34 => Message::Taken(number(&mut reader)?, number(&mut reader)?, number(&mut reader)?),
         35 => decode_delivery(&mut reader)?,
         36 => Message::Close(number(&mut reader)?, close(&mut reader)?),
-        kind => return Err(LinkError::Kind(kind)),
+        kind => {
+            let moving = moving::decode(kind, &mut reader).ok_or(LinkError::Kind(kind))??;
+            return Ok(Message::Moving(Box::new(moving)));
+        }
     };
     reader.finish()?;
     Ok(message)
 }
 
-fn number(reader: &mut Reader<'_>) -> Result<u32, LinkError> {
+pub(crate) fn number(reader: &mut Reader<'_>) -> Result<u32, LinkError> {
     u32::try_from(reader.var_uint()?).map_err(|_| LinkError::Malformed(Malformed::Integer))
 }
 
-fn eight(reader: &mut Reader<'_>) -> Result<u64, LinkError> {
+pub(crate) fn eight(reader: &mut Reader<'_>) -> Result<u64, LinkError> {
     let bytes = reader.bytes(8)?.try_into().map_err(|_| Malformed::Truncated)?;
     Ok(u64::from_be_bytes(bytes))
 }
 
-fn name(reader: &mut Reader<'_>) -> Result<Box<str>, LinkError> {
+pub(crate) fn name(reader: &mut Reader<'_>) -> Result<Box<str>, LinkError> {
     text(reader, NAME_MAX, "a name")
 }
 
@@ -436,7 +443,7 @@ mod tests {
 
     #[test]
     fn kinds_that_are_kept_for_later_are_not_taken() {
-        for kind in [0, 3, 15, 21, 31, 37, 48, 63, 255] {
+        for kind in [0, 3, 15, 21, 31, 37, 47, 55, 63, 255] {
             assert_eq!(decode(&[kind, 0, 0, 0, 0, 0, 0, 0, 0]).err(), Some(LinkError::Kind(kind)));
         }
     }

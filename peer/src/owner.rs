@@ -90,7 +90,8 @@ impl OwnerEnd {
             | Message::Refused(..)
             | Message::Taken(..)
             | Message::Deliver { .. }
-            | Message::Close(..) => return Err(LinkError::Role),
+            | Message::Close(..)
+            | Message::Moving(_) => return Err(LinkError::Role),
         };
         if let Some(member) = self.sessions.get(&number) {
             deliver(member.thread, mail);

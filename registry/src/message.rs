@@ -81,10 +81,10 @@ pub enum Request {
         document: DocumentName,
         /// Under which claim it was handed over: nothing moves if that is not the current one any more.
         claim: Claim,
+        /// Under which it is held from then on: a higher one, under which its new region has it already.
+        to: Claim,
         /// The new holder.
         node: Node,
-        /// As in [`Request::Claim`].
-        nonce: u64,
         /// As in [`Request::Claim`].
         hold: Hold,
         /// As in [`Request::Claim`].

@@ -1,5 +1,7 @@
 //! The rules of the store, in memory: what the scripts on a Redis server do, one request at a time.
 
+mod moves;
+
 use crate::session::{Kept, Session};
 use crate::{Batch, Head, Loaded, Notice, Reply, Request, Standing};
 use pinwire_registry::{Claim, DocumentName, Node};
@@ -87,13 +89,13 @@ impl Book {
             }
             Request::Append { document, claim, node, known, nonce, updates } => {
                 let kept = Kept { nonce: *nonce, updates: Arc::clone(updates) };
-                self.append((document, *claim, node), *known, kept, &mut notices)
+                self.append(now_us, (document, *claim, node), *known, kept, &mut notices)
             }
             Request::Rebase { document, claim, upto, within, base, left } => {
-                self.rebase(document, *claim, (*upto, *within), (base, left))
+                self.rebase(now_us, document, *claim, (*upto, *within), (base, left))
             }
             Request::Say { document, claim, node, hold, message } => {
-                self.say(document, *claim, (node, *hold), message, &mut notices)
+                self.say(now_us, document, *claim, (node, *hold), message, &mut notices)
             }
             Request::Close { document, claim, node, hold } => {
                 self.close(now_us, document, *claim, (node, *hold), &mut notices);
@@ -104,6 +106,17 @@ impl Book {
                     self.remove(document);
                 }
                 Reply::Done
+            }
+            Request::Fence { document, claim, to, for_us } => {
+                self.fence(now_us, document, (*claim, *to), *for_us, &mut notices)
+            }
+            Request::Agree { document, claim, node, known } => {
+                self.agree(now_us, document, *claim, node, *known)
+            }
+            Request::Settle { document, claim } => self.settle(document, *claim, &mut notices),
+            Request::Import { document, claim, base, updates, nonce } => {
+                let kept = Kept { nonce: *nonce, updates: Arc::clone(updates) };
+                self.import(now_us, document, *claim, base.as_ref(), kept)
             }
             Request::Heads { node, documents } => self.heads(node, documents, &mut notices),
             Request::Beat { node, lease_us, with_holds } => {
@@ -118,11 +131,12 @@ impl Book {
     }
 
     /// The session of this claim, after removing one of an older claim, or who has it instead.
-    fn enter(&mut self, document: &DocumentName, claim: Claim) -> Result<&mut Session, Reply> {
-        let there = self.sessions.get(document).map(|session| session.claim);
-        if let Some(newer) = there.filter(|there| *there > claim) {
-            return Err(Reply::Fenced(newer));
+    fn enter(&mut self, now_us: u64, document: &DocumentName, claim: Claim) -> Result<&mut Session, Reply> {
+        let there = self.sessions.get(document);
+        if let Some(newer) = there.filter(|there| there.claim > claim) {
+            return Err(newer.fenced(now_us));
         }
+        let there = there.map(|session| session.claim);
         if there.is_some_and(|there| there < claim) {
             self.remove(document);
         }
@@ -165,10 +179,12 @@ impl Book {
         (node, hold): (&Node, u64),
         notices: &mut Notices,
     ) -> Reply {
-        let session = match self.enter(document, claim) {
+        let session = match self.enter(now_us, document, claim) {
             Ok(session) => session,
             Err(reply) => return reply,
         };
+        // Somebody has it under its new claim.
+        session.moving = None;
         // One that comes late is of a hold that is over.
         let held = session.holders.entry(node.clone()).or_insert(hold);
         *held = hold.max(*held);
@@ -190,6 +206,7 @@ impl Book {
 
     fn append(
         &mut self,
+        now_us: u64,
         (document, claim, node): (&DocumentName, Claim, &Node),
         known: Head,
         kept: Kept,
@@ -197,7 +214,7 @@ impl Book {
     ) -> Reply {
         let (bounds, is_full) = (self.bounds, self.is_full());
         let session = match self.sessions.get_mut(document) {
-            Some(session) if session.claim > claim => return Reply::Fenced(session.claim),
+            Some(session) if session.claim > claim => return session.fenced(now_us),
             Some(session) if session.claim == claim => session,
             _ => return Reply::Diverged,
         };
@@ -226,6 +243,7 @@ impl Book {
 
     fn rebase(
         &mut self,
+        now_us: u64,
         document: &DocumentName,
         claim: Claim,
         heads: (Head, Head),
@@ -233,7 +251,7 @@ impl Book {
     ) -> Reply {
         let Some(session) = self.sessions.get_mut(document) else { return Reply::Done };
         if session.claim > claim {
-            return Reply::Fenced(session.claim);
+            return session.fenced(now_us);
         }
         if session.claim < claim {
             return Reply::Done;
@@ -246,6 +264,7 @@ impl Book {
 
     fn say(
         &mut self,
+        now_us: u64,
         document: &DocumentName,
         claim: Claim,
         (node, hold): (&Node, u64),
@@ -254,7 +273,7 @@ impl Book {
     ) -> Reply {
         let Some(session) = self.sessions.get(document) else { return Reply::Done };
         if session.claim > claim {
-            return Reply::Fenced(session.claim);
+            return session.fenced(now_us);
         }
         if session.claim == claim && session.holders.get(node) == Some(&hold) {
             session.tell_others(node, notices, |hold| Notice::Said {
@@ -277,8 +296,10 @@ impl Book {
         notices: &mut Notices,
     ) {
         let Some(session) = self.sessions.get(document) else { return };
-        // The claim may have been raised since the session was opened.
-        if session.claim <= claim && session.holders.get(node).is_some_and(|held| *held <= hold) {
+        // The claim may have been raised since the session was opened, here or there.
+        let is_its =
+            session.claim <= claim || session.moving.as_ref().is_some_and(|moving| moving.from == claim);
+        if is_its && session.holders.get(node).is_some_and(|held| *held <= hold) {
             self.leave(now_us, document, node, notices);
         }
     }

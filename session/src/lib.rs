@@ -34,4 +34,4 @@ pub use message::{Batch, Head, Loaded, Notice, OutOfReach, Reply, Request, Stand
 pub use partition::{PARTITIONS, partition};
 #[cfg(feature = "redis")]
 pub use redis::{Heard, Listener, RedisSessions};
-pub use sessions::{AskId, Effect, Refused, Sessions, Settings, Stats};
+pub use sessions::{AskId, Effect, MOVE_PATIENCE_US, Refused, Sessions, Settings, Stats};

@@ -134,6 +134,55 @@ pub enum Request {
         /// Under which claim.
         claim: Claim,
     },
+    /// Freezes a session for its document to be moved to another region: it belongs to `to` from now on, so that nothing is kept
+    /// under `claim` any more, and its holders are told. Answered by [`Reply::Loaded`] once all of them have agreed
+    /// ([`Request::Agree`]), and by [`Reply::Waiting`] before; asked again and again until then. [`Reply::Diverged`]: there is no
+    /// session under `claim`.
+    Fence {
+        /// Which.
+        document: DocumentName,
+        /// Under which claim it is held.
+        claim: Claim,
+        /// A higher one, under which the region goes on should the document not be moved.
+        to: Claim,
+        /// For how long holders are told that it is being moved ([`Reply::Moving`]), in microseconds; then, that it
+        /// belongs to a newer claim.
+        for_us: u64,
+    },
+    /// A holder has stopped: whatever it said to be stored is in the history up to `known`, and nothing is said from now on.
+    /// Answered by [`Reply::Done`], or [`Reply::Diverged`] if `known` is not part of the history.
+    Agree {
+        /// Which.
+        document: DocumentName,
+        /// What it was fenced with.
+        claim: Claim,
+        /// Who.
+        node: Node,
+        /// The newest head that the node knows.
+        known: Head,
+    },
+    /// Whether the document was moved is decided, one way or the other: its holders are told to ask the registry. Answered by
+    /// [`Reply::Done`].
+    Settle {
+        /// Which.
+        document: DocumentName,
+        /// What it was fenced with.
+        claim: Claim,
+    },
+    /// Begins a session with what another region handed over, which nobody holds yet. Answered by [`Reply::Done`], also if it
+    /// is there already; [`Reply::Full`], [`Reply::Fenced`].
+    Import {
+        /// Which.
+        document: DocumentName,
+        /// Under which claim this region will have it.
+        claim: Claim,
+        /// The compacted past.
+        base: Option<Arc<[u8]>>,
+        /// Updates since.
+        updates: Batch,
+        /// As in [`Request::Append`].
+        nonce: u64,
+    },
     /// How the sessions of these documents stand, after the node may have missed something; the other nodes are told as if it
     /// had just come. Answered by [`Reply::Heads`], in order; `None`: there is no session under this claim, or it does not
     /// know the node as a holder under that number.
@@ -192,6 +241,10 @@ pub enum Reply {
     Diverged,
     /// The session belongs to this newer claim.
     Fenced(Claim),
+    /// The same; and the document is being moved to another region: which of the two has it is not decided yet.
+    Moving(Claim),
+    /// See [`Request::Fence`]: holders have not agreed yet.
+    Waiting,
     /// The document, or the store as a whole, may hold no more.
     Full,
     /// Done.
@@ -256,5 +309,23 @@ pub enum Notice {
         document: DocumentName,
         /// Who.
         node: Node,
+    },
+    /// The document is being moved to another region: see [`Request::Fence`].
+    Moving {
+        /// Under which number the one who is told holds the document.
+        hold: u64,
+        /// Which.
+        document: DocumentName,
+        /// What it was fenced with.
+        claim: Claim,
+    },
+    /// Whether it was is decided: see [`Request::Settle`].
+    Settled {
+        /// Under which number the one who is told holds the document.
+        hold: u64,
+        /// Which.
+        document: DocumentName,
+        /// What it was fenced with.
+        claim: Claim,
     },
 }

@@ -2,7 +2,7 @@
 
 use crate::{Batch, Head, Loaded, Notice, Reply};
 use pinwire_registry::{Claim, DocumentName, Node};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What a session takes besides its updates and its name.
@@ -48,9 +48,22 @@ struct Base {
     left: Batch,
 }
 
+/// The document is being moved to another region, or was about to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Moving {
+    /// Under which claim its holders had it.
+    pub from: Claim,
+    /// Until when that is told: then it is for the registry to say.
+    pub until: u64,
+    /// Holders that have stopped.
+    pub agreed: BTreeSet<Node>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub claim: Claim,
+    /// Until somebody holds it under its new claim.
+    pub moving: Option<Moving>,
     /// Who holds the document, and under which number of theirs.
     pub holders: BTreeMap<Node, u64>,
     /// When it is over, if nobody holds it.
@@ -66,6 +79,7 @@ impl Session {
     pub(crate) fn new(claim: Claim, document: &DocumentName) -> Self {
         Self {
             claim,
+            moving: None,
             holders: BTreeMap::new(),
             over_at: None,
             base: None,
@@ -73,6 +87,28 @@ impl Session {
             tail: VecDeque::new(),
             bytes: empty_size(document),
         }
+    }
+
+    /// With what another region handed over.
+    pub(crate) fn imported(
+        claim: Claim,
+        document: &DocumentName,
+        base: Option<&Arc<[u8]>>,
+        kept: Kept,
+    ) -> Self {
+        let mut session = Self::new(claim, document);
+        session.base = base.map(|update| Base { update: Arc::clone(update), left: Batch::default() });
+        session.bytes += base.map_or(0, |base| UPDATE_BYTES + base.len() as u64);
+        if !kept.updates.is_empty() {
+            session.push(kept);
+        }
+        session
+    }
+
+    /// What a holder under an older claim is told.
+    pub(crate) fn fenced(&self, now_us: u64) -> Reply {
+        let is_moving = self.moving.as_ref().is_some_and(|moving| now_us < moving.until);
+        if is_moving { Reply::Moving(self.claim) } else { Reply::Fenced(self.claim) }
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -5,9 +5,10 @@ use pinwire_redis::Link;
 use pinwire_redis::rig::{ClusterRig, Options, SentinelRig, ServerRig};
 use pinwire_registry::{AppName, Claim, DocumentName, Node};
 use pinwire_session::{
-    Book, Bounds, Head, Heard, Listener, Notice, RedisSessions, Reply, Request, partition,
+    Batch, Book, Bounds, Head, Heard, Listener, Notice, RedisSessions, Reply, Request, partition,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,7 +86,7 @@ impl Pair {
     fn request(&mut self) -> Request {
         let (node, claim) = (node(self.random.usize(0..3)), self.claim());
         let (document, hold) = (document(self.random.usize(0..2)), self.random.u64(1..5));
-        match self.random.u32(0..24) {
+        match self.random.u32(0..30) {
             0..3 => Request::Open { document, claim, node, hold },
             3 => Request::Load { document, claim, node, hold },
             4..13 => {
@@ -101,6 +102,20 @@ impl Pair {
             16..18 => Request::Say { document, claim, node, hold, message: self.bytes().into() },
             18 | 19 => Request::Close { document, claim, node, hold },
             20 if self.random.u32(0..6) == 0 => Request::End { document, claim },
+            24 => {
+                let (to, for_us) = (self.claim(), self.random.u64(1..40_000));
+                Request::Fence { document, claim, to: Claim { nonce: 4, ..to }, for_us }
+            }
+            25..28 => {
+                let (known, claim) = (self.head(&document), Claim { nonce: 4, ..claim });
+                Request::Agree { document, claim, node, known }
+            }
+            28 => Request::Settle { document, claim: Claim { nonce: 4, ..claim } },
+            29 => {
+                let base = self.random.bool().then(|| self.bytes().into());
+                let (updates, nonce) = (self.updates().into(), self.random.u64(..));
+                Request::Import { document, claim, base, updates, nonce }
+            }
             20 | 21 => Request::Heads { node, documents: vec![(document, claim, hold)] },
             _ => {
                 // Leases and waits end, or do not.
@@ -404,4 +419,63 @@ async fn what_a_later_version_adds_to_keys_and_notices_loses_nothing() {
     assert_eq!((loaded.head, loaded.tail), (head, vec![Box::from([1, 2, 3])]));
     assert_eq!(redis.ask(&Request::End { document: document(0), claim }).await, Ok(Reply::Done));
     assert_eq!(server.command(&["KEYS", "*:doc:*"]), "*0\r\n");
+}
+
+/// What a move is made of, on both sides of it: a fence that nothing gets past, all who agree, what is handed over, and where it
+/// begins again.
+#[tokio::test]
+async fn what_was_kept_is_handed_over_once_all_holders_have_stopped() {
+    let server = ServerRig::start(&Options::default());
+    let mut pair = Pair::new(server.link(), 1).await;
+    pair.redis.set_time(pair.now_us);
+    let (document, other) = (document(0), document(1));
+    let (claim, fence) = (Claim { epoch: 5, nonce: 1 }, Claim { epoch: 6, nonce: 1 });
+    let updates: Batch = Arc::new([Box::from(*b"kept")]);
+    for index in 0..2 {
+        pair.ask(Request::Open { document: document.clone(), claim, node: node(index), hold: 1 }).await;
+    }
+    let append = |known| Request::Append {
+        document: document.clone(),
+        claim,
+        node: node(0),
+        known,
+        nonce: 7,
+        updates: updates.clone(),
+    };
+    let Reply::Appended { head, .. } = pair.ask(append(Head::default())).await else { panic!("not kept") };
+    let fenced = Request::Fence { document: document.clone(), claim, to: fence, for_us: 1_000 };
+    assert_eq!(pair.ask(fenced.clone()).await, Reply::Waiting);
+    let late =
+        Request::Append { document: document.clone(), claim, node: node(0), known: head, nonce: 8, updates };
+    assert_eq!(pair.ask(late.clone()).await, Reply::Moving(fence));
+    let agree =
+        |index, known| Request::Agree { document: document.clone(), claim: fence, node: node(index), known };
+    let unknown = Head { seq: 9, chain: 9 };
+    assert_eq!(pair.ask(agree(1, unknown)).await, Reply::Diverged, "it knows what the store has lost");
+    for index in 0..2 {
+        assert_eq!(pair.ask(fenced.clone()).await, Reply::Waiting);
+        assert_eq!(pair.ask(agree(index, head)).await, Reply::Done);
+    }
+    let Reply::Loaded(loaded) = pair.ask(fenced.clone()).await else { panic!("not handed over") };
+    assert_eq!(loaded.tail, [Box::from(*b"kept")]);
+    let import = Request::Import {
+        document: other.clone(),
+        claim: Claim { epoch: 7, nonce: 1 },
+        base: Some(Arc::from(*b"base")),
+        updates: loaded.tail.into(),
+        nonce: 3,
+    };
+    for _ in 0..2 {
+        assert_eq!(pair.ask(import.clone()).await, Reply::Done);
+    }
+    assert_eq!(pair.ask(Request::Settle { document: document.clone(), claim: fence }).await, Reply::Done);
+    assert_eq!(pair.ask(late).await, Reply::Fenced(fence));
+    assert_eq!(pair.ask(fenced).await, Reply::Fenced(fence), "it is settled");
+    let open = |document, claim| Request::Load { document, claim, node: node(0), hold: 1 };
+    let Reply::Loaded(begun) = pair.ask(open(other, Claim { epoch: 7, nonce: 1 })).await else {
+        panic!("not begun")
+    };
+    assert_eq!((begun.base.as_deref(), &begun.tail[..]), (Some(&b"base"[..]), &[Box::from(*b"kept")][..]));
+    let Reply::Loaded(again) = pair.ask(open(document, fence)).await else { panic!("it did not go on") };
+    assert_eq!(again.head, head, "the region goes on where it was");
 }

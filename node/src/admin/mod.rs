@@ -14,6 +14,7 @@
 //! | `plane` | asking the data threads |
 //! | `overview`, `documents`, `connections`, `apps` | what there is |
 //! | `cluster` | what registries know, and other regions |
+//! | `moves` | documents that go to another region |
 //! | `records` | what license regions say of apps |
 //! | `actions`, `store` | what an operator has done |
 //! | `audit`, `events` | records of that, and of what else happened |
@@ -30,6 +31,7 @@ mod connections;
 mod documents;
 mod events;
 mod listener;
+mod moves;
 mod operators;
 mod overview;
 mod pins;
@@ -54,6 +56,7 @@ use crate::apps::{Apps, Records};
 use crate::config::Cluster;
 use crate::control::{Health, Lookup};
 use crate::log::Log;
+use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
 use crate::store::Way;
 
@@ -84,6 +87,8 @@ pub(crate) struct Services {
     pub(crate) own: Own,
     /// The registries.
     pub(crate) lookup: Lookup,
+    /// To other nodes, if there are links.
+    pub(crate) relay: Option<Relay>,
     pub(crate) plane: Plane,
     pub(crate) events: Arc<Events>,
     pub(crate) audit: Arc<Audit>,

@@ -11,6 +11,7 @@ use crate::apps::{Apps, Records};
 use crate::config::{self, Cluster};
 use crate::control::{Health, Lookup};
 use crate::metrics::Threads;
+use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
 use crate::store::Way;
 use crate::{Start, StartError};
@@ -45,6 +46,7 @@ pub(crate) struct Around {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) own: Own,
     pub(crate) lookup: Lookup,
+    pub(crate) relay: Option<Relay>,
     pub(crate) threads: Arc<Threads>,
     pub(crate) store: Option<Way>,
 }
@@ -90,6 +92,7 @@ impl Doorway {
             catalogue: around.catalogue,
             own: around.own,
             lookup: around.lookup,
+            relay: around.relay,
             plane: Plane::new(around.threads),
             events: of_thread.events,
             audit: of_thread.audit,

@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use super::problem::Problem;
 use super::request::{Parameters, page_size};
 use super::{
-    Services, access, actions, apps, cluster, connections, documents, overview, pins, records, store, stream,
+    Services, access, actions, apps, cluster, connections, documents, moves, overview, pins, records, store, stream,
 };
 
 pub(super) type Shared = State<Arc<Services>>;
@@ -107,6 +107,7 @@ fn resources() -> OpenApiRouter<Arc<Services>> {
         .routes(routes!(records::read, records::put, records::delete))
         .routes(routes!(cluster::pins))
         .routes(routes!(pins::unpin))
+        .routes(routes!(moves::move_document))
         .routes(routes!(cluster::nodes))
         .routes(routes!(cluster::regions))
         .routes(routes!(events))

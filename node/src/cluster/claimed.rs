@@ -238,6 +238,9 @@ impl Claimed {
         let Some(hold) = self.forget(document) else { return };
         let close = if owner.is_nobody() {
             Close::new(CloseCode::ServiceRestart, "the document was unpinned")
+        } else if self.relay.is_some() {
+            // Clients that cannot follow a redirect come back and are carried.
+            Close::new(CloseCode::ServiceRestart, "the document has moved to another region")
         } else {
             redirect(owner, &hold.name)
         };
@@ -273,7 +276,7 @@ fn redirect(owner: &Owner, name: &DocumentName) -> Close {
 }
 
 /// A document, as registries and session stores name it.
-pub(super) fn registry_name(name: &DocumentName) -> RegistryName {
+pub(crate) fn registry_name(name: &DocumentName) -> RegistryName {
     let app = AppName(format!("{}::{}", name.tenant, name.app).into());
     RegistryName { app, name: name.name.clone() }
 }

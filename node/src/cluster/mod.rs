@@ -45,6 +45,7 @@ mod tray;
 
 pub use claimed::Begun;
 pub(crate) use claimed::Claimed;
+pub(crate) use claimed::registry_name;
 pub(crate) use gates::Gates;
 pub(crate) use pins::{Around, PinsWay, StartError, start};
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};

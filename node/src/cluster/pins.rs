@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pinwire_admin_api::events::What;
-use pinwire_cluster::{AskId, Effect, Lease, Pins, Settings, Ticket};
+use pinwire_cluster::{AskId, Decision, Effect, Lease, Pins, Settings, Ticket};
 use pinwire_registry::{Answer, AppName, AppUse, Claim, DocumentName, Owner, Registry, Share};
 use pinwire_shard::App;
 use std::collections::HashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -47,6 +47,9 @@ pub(crate) enum Request {
     Leave { registry: u8, document: DocumentName, ticket: Ticket },
     /// The region's sessions have it under a newer claim than it is held under.
     Fenced { registry: u8, document: DocumentName, claim: Claim },
+    /// A document of another region, which handed it over, is to be moved from one claim to another, and to wait here for its
+    /// clients.
+    Move { registry: u8, document: DocumentName, claim: Claim, to: Claim, reply: oneshot::Sender<Decision> },
 }
 
 /// The way to the thread.
@@ -63,6 +66,21 @@ impl PinsWay {
     }
 }
 
+impl PinsWay {
+    /// Has the registry move a document here; `None`: it may be moved or not.
+    pub(crate) async fn move_here(
+        &self,
+        registry: u8,
+        document: DocumentName,
+        claim: Claim,
+        to: Claim,
+    ) -> Option<Decision> {
+        let (reply, decision) = oneshot::channel();
+        self.0.send(Request::Move { registry, document, claim, to, reply }).await.ok()?;
+        decision.await.ok()
+    }
+}
+
 #[cfg(test)]
 impl PinsWay {
     /// A way without a thread, and its other end.
@@ -74,6 +92,9 @@ impl PinsWay {
 
 /// A data thread's number in the upper bits of a ticket.
 const THREAD_SHIFT: u32 = 48;
+
+/// In the place of a data thread's number: a document that is being moved here.
+const OF_MOVES: u16 = u16::MAX;
 
 /// The `n`th ticket of a data thread.
 pub(crate) fn ticket(thread: u16, n: u64) -> Ticket {
@@ -158,6 +179,9 @@ struct Work {
     stats: Arc<ClusterStats>,
     /// Other nodes admit connections of the same apps: each from its share of their limits.
     has_others: bool,
+    /// Documents that are being moved here, and who waits for that.
+    moves: HashMap<Ticket, oneshot::Sender<Decision>>,
+    last_move: u64,
     /// Apps that are used, and the number of their registry.
     used: HashMap<AppName, (usize, Allotment)>,
 }
@@ -197,6 +221,8 @@ impl Work {
             events,
             stats,
             has_others,
+            moves: HashMap::new(),
+            last_move: 0,
             used: HashMap::new(),
         };
         Ok(work)
@@ -311,6 +337,13 @@ impl Work {
                 let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
                 core.pins.fenced(&document, claim);
             }
+            Request::Move { registry, document, claim, to, reply } => {
+                let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
+                self.last_move += 1;
+                let ticket = ticket(OF_MOVES, self.last_move);
+                self.moves.insert(ticket, reply);
+                core.pins.move_here(&document, ticket, claim, to);
+            }
         }
     }
 
@@ -331,6 +364,14 @@ impl Work {
                         }
                         (registry, ask, answer)
                     });
+                }
+                Effect::Decided(document, ticket, decision) if thread_of(ticket) == usize::from(OF_MOVES) => {
+                    // It waits for its clients as in any grace.
+                    self.cores[registry].pins.leave(&document, ticket);
+                    if let Some(reply) = self.moves.remove(&ticket) {
+                        // Whoever waited may have given up.
+                        let _ = reply.send(decision);
+                    }
                 }
                 Effect::Decided(_, ticket, decision) => {
                     self.stats.decided(&decision);

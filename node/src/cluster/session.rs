@@ -41,6 +41,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// When a client comes back at the earliest whose session could not be opened; at the latest after twice that.
 const RETRY_MS: u64 = 2_000;
+/// The same while the document is being moved, which takes no longer.
+const MOVING_MS: u64 = 300;
 /// When a full mailbox is tried again, and whether data threads have caught up.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -63,8 +65,10 @@ pub(crate) enum Request {
     Unreadable { name: Arc<DocumentName>, mark: u64 },
     /// A data thread is about to end: it is told once nothing of its documents is on its way or in doubt.
     Settle { thread: u16 },
-    /// It is closed. `keep`: the session stays for who comes in the grace.
-    Close { name: Arc<DocumentName>, keep: bool },
+    /// It is closed.
+    Close { name: Arc<DocumentName> },
+    /// Something is asked of the store that is not about a document of a data thread.
+    Ask(Asked, oneshot::Sender<Reply>),
 }
 
 /// The way to the thread.
@@ -78,6 +82,13 @@ impl SessionWay {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(request)) => Err(request),
         }
+    }
+
+    /// Asks the store; `None`: it did not answer, or the node has no lease.
+    pub(crate) async fn ask(&self, request: Asked) -> Option<Reply> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Request::Ask(request, reply)).await.ok()?;
+        answer.await.ok()
     }
 }
 
@@ -297,11 +308,12 @@ impl Work {
             Request::Reclaimed { name, claim } => self.core.reclaimed(&name, claim),
             Request::Unreadable { name, mark } => self.unreadable(&name, mark),
             Request::Settle { thread } => _ = self.ending.insert(thread),
-            Request::Close { name, keep } => {
+            Request::Ask(asked, reply) => self.ask_for(asked, reply),
+            Request::Close { name } => {
                 self.run_effects();
                 self.open.remove(&*name);
                 self.full.remove(&*name);
-                self.core.close(&name, keep);
+                self.core.close(&name);
             }
         }
     }
@@ -334,7 +346,8 @@ impl Work {
                             if let Refused::Fenced(claim) = refused {
                                 self.note(&name, |document| StoreEvent::Fenced(document, claim));
                             }
-                            Err(Close::try_again(retry_ms()))
+                            let wait_ms = if refused == Refused::Moving { MOVING_MS } else { retry_ms() };
+                            Err(Close::try_again(wait_ms))
                         }
                     };
                     self.note(&name, |document| StoreEvent::Opened(document, outcome));
@@ -397,6 +410,21 @@ impl Work {
                 Err(_) => stats.session_unanswered.one(),
             }
             (ask, reply)
+        });
+    }
+
+    /// Asks in another's stead, who hears nothing if there is no answer.
+    fn ask_for(&self, request: Asked, reply: oneshot::Sender<Reply>) {
+        if self.gates.standing() != Standing::Valid {
+            return;
+        }
+        let (store, stats) = (self.store.clone(), Arc::clone(&self.stats));
+        tokio::spawn(async move {
+            match timeout(ANSWER_PATIENCE, store.ask(&request)).await {
+                // Whoever asked may have given up.
+                Ok(Ok(answer)) => _ = reply.send(answer),
+                _ => stats.session_unanswered.one(),
+            }
         });
     }
 
@@ -476,7 +504,7 @@ impl Work {
             if !is_closing && is_stored {
                 is_closing = true;
                 for name in std::mem::take(&mut self.open).into_keys() {
-                    self.core.close(&name, true);
+                    self.core.close(&name);
                 }
                 continue;
             }

@@ -81,9 +81,9 @@ impl SharedStore {
         self.documents.get(&document).map(|session| Arc::clone(&session.name))
     }
 
-    fn close(&mut self, document: DocumentRef, keep: bool) {
+    fn close(&mut self, document: DocumentRef) {
         if let Some(Session { name, .. }) = self.documents.remove(&document) {
-            self.send(Request::Close { name, keep });
+            self.send(Request::Close { name });
         }
     }
 }
@@ -160,11 +160,12 @@ impl SessionStore for SharedStore {
     }
 
     fn end(&mut self, document: DocumentRef) {
-        self.close(document, true);
+        self.close(document);
     }
 
     fn lost(&mut self, document: DocumentRef) {
-        self.close(document, false);
+        // What is left keeps others of the region, who do not know yet, from beginning anew under the old claim.
+        self.close(document);
     }
 
     fn next_event(&mut self) -> Option<StoreEvent> {

@@ -79,6 +79,14 @@ pub struct ClusterStats {
     pub claims_put_off: Count,
     /// Documents that another region took over while they were open here.
     pub pins_lost: Count,
+    /// Documents that this node had moved here from another region.
+    pub moves: Count,
+    /// Those that stayed where they were, or may have.
+    pub moves_failed: Count,
+    /// How long moves took, from the moment that the other region was asked.
+    pub move_times: Times,
+    /// Documents that this node handed over to another region, moved or not.
+    pub handed_over: Count,
     /// Requests of the lease and the pins to registries.
     pub registry_asked: Count,
     /// Those that were not answered.

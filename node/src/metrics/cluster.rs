@@ -61,6 +61,22 @@ fn pins(stats: &ClusterStats) -> Vec<MetricFamily> {
             "Documents that another region took over while they were open here.",
             stats.pins_lost.get(),
         ),
+        by_word(
+            "pinwire_moves_total",
+            "Documents that this node was to move here from another region, by what came of them.",
+            "outcome",
+            vec![("moved", stats.moves.get()), ("unmoved", stats.moves_failed.get())],
+        ),
+        histogram(
+            "pinwire_move_seconds",
+            "A document moved here: from when the other region was asked until its nodes ask where it is.",
+            &stats.move_times.get(),
+        ),
+        total(
+            "pinwire_documents_handed_over_total",
+            "Documents whose sessions this node handed over to another region.",
+            stats.handed_over.get(),
+        ),
         total("pinwire_registry_requests_total", "Requests of leases and pins to registries.", asked),
         total("pinwire_registry_failures_total", "Those that were not answered.", unanswered),
         histogram(

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pinwire_protocol::close::Close;
-use pinwire_registry::{Answer, DocumentName, NodeView, Registry, Request};
+use pinwire_registry::{Answer, DocumentName as RegistryName, Node, NodeView, Pin, Registry, Request};
 use pinwire_shard::{Pinned, Route};
 use tokio::time::{Instant, timeout};
 
@@ -48,6 +48,23 @@ impl Regions {
         timeout(PATIENCE, asked).await.ok()?.ok()
     }
 
+    /// Where a document is; `None` if the registry does not answer.
+    pub(super) async fn locate(&self, registry: u8, document: RegistryName) -> Option<Option<Pin>> {
+        match self.ask(registry, Request::Locate { document }).await? {
+            Answer::Located(pin) => Some(pin),
+            _ => None,
+        }
+    }
+
+    /// Nodes of a region that others can reach, those that are named first.
+    pub(super) async fn nodes_of(&self, registry: u8, region: &str, first: &[Node]) -> Vec<NodeView> {
+        let nodes = self.nodes(registry).await.unwrap_or_default();
+        let is_there = |node: &&NodeView| *node.node.region == *region && !node.peer_address.is_empty();
+        let mut nodes: Vec<NodeView> = nodes.iter().filter(is_there).cloned().collect();
+        nodes.sort_by_key(|node| !first.contains(&node.node));
+        nodes
+    }
+
     async fn nodes(&self, registry: u8) -> Option<Rc<[NodeView]>> {
         let known = self.nodes.borrow().get(&registry).cloned();
         if let Some((_, nodes)) = known.filter(|(since, _)| since.elapsed() < NODES_KNOWN) {
@@ -78,7 +95,7 @@ impl Regions {
 }
 
 /// The same on every node for the same node and document.
-fn rank(node: &NodeView, document: &DocumentName) -> u64 {
+fn rank(node: &NodeView, document: &RegistryName) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&*node.node.name, document.app.0.as_ref(), &*document.name).hash(&mut hasher);
     hasher.finish()
@@ -104,7 +121,7 @@ async fn look(hub: &Rc<Hub>, find: &Find) -> Option<Route> {
 }
 
 /// Spread over documents, so that the clients of many do not come back together.
-fn retry_ms(document: &DocumentName) -> u64 {
+fn retry_ms(document: &RegistryName) -> u64 {
     let mut hasher = DefaultHasher::new();
     (document.app.0.as_ref(), &*document.name).hash(&mut hasher);
     RETRY_MS + hasher.finish() % RETRY_MS

@@ -15,7 +15,8 @@ use tokio::task::{spawn_local, yield_now};
 
 use super::dial::Tls;
 use super::find::Regions;
-use super::{Around, PeerStats, Shared, dial};
+use super::moves::Moves;
+use super::{Around, Movable, PeerStats, Shared, dial};
 use crate::apps::Apps;
 use crate::cluster::{AnyRegistry, ClusterStats};
 use crate::config::RegistryKind;
@@ -86,6 +87,8 @@ pub(super) struct Hub {
     pub(super) tls: Tls,
     pub(super) regions: Regions,
     pub(super) peers: RefCell<HashMap<String, dial::Known>>,
+    pub(super) movable: Movable,
+    pub(super) moves: Moves,
     apps: AppsHere,
     threads: u16,
     placement_seed: u64,
@@ -102,8 +105,8 @@ impl Hub {
     pub(super) fn new(
         around: Around,
         registries: Vec<AnyRegistry>,
-        shared: Arc<Shared>,
-        mailboxes: Arc<[Mailbox]>,
+        (shared, mailboxes): (Arc<Shared>, Arc<[Mailbox]>),
+        movable: Movable,
         secret: Secret,
         tls: Tls,
     ) -> Rc<Self> {
@@ -113,6 +116,8 @@ impl Hub {
             tls,
             regions: Regions::new(registries),
             peers: RefCell::default(),
+            movable,
+            moves: Moves::default(),
             apps: AppsHere { apps: around.apps, licenses: around.licenses },
             threads: around.threads.max(1) as u16,
             placement_seed: around.placement_seed,
@@ -152,6 +157,13 @@ impl Hub {
             };
             for find in finds {
                 spawn_local(super::find::answer(Rc::clone(&self), find));
+            }
+            let wanted = {
+                let mut moves = self.shared.moves.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *moves)
+            };
+            for wanted in wanted {
+                spawn_local(super::moves::answer(Rc::clone(&self), wanted));
             }
             let is_left = self.post_kept();
             if has_more {
@@ -307,6 +319,33 @@ impl Hub {
         }
     }
 
+    /// The license region of a registry, as nodes call it; empty where there is one registry for all.
+    pub(super) fn license_code(&self, registry: u8) -> &str {
+        match &self.apps.licenses {
+            RegistryKind::Embedded => "",
+            RegistryKind::Redis(all) => all.get(usize::from(registry)).map_or("", |known| &known.code),
+        }
+    }
+
+    /// The registry of a license region, if this node serves it.
+    pub(super) fn registry_of(&self, code: &str) -> Option<u8> {
+        let at = match &self.apps.licenses {
+            RegistryKind::Embedded => 0,
+            RegistryKind::Redis(all) => all.iter().position(|known| known.code == code)?,
+        };
+        u8::try_from(at).ok()
+    }
+
+    /// This node's region.
+    pub(super) fn region(&self) -> &str {
+        self.name.split_once('/').map_or(&*self.name, |(region, _)| region)
+    }
+
+    /// A link that stands.
+    pub(super) fn link(&self, number: u16) -> Option<Rc<Link>> {
+        self.links.borrow().get(&number).filter(|link| link.cut.get().is_none()).cloned()
+    }
+
     pub(super) fn has(&self, number: u16) -> bool {
         self.links.borrow().get(&number).is_some_and(|link| link.cut.get().is_none())
     }
@@ -318,6 +357,7 @@ impl Hub {
     /// A link is gone: every data thread learns it, after everything that came over it.
     pub(super) async fn lose(&self, number: u16) {
         self.links.borrow_mut().remove(&number);
+        self.moves.link_lost(number);
         for thread in 0..self.mailboxes.len() {
             self.post(thread as u16, Envelope::LinkLost(number)).await;
         }

@@ -73,7 +73,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite>(hub: Rc<Hub>, link: Rc<Link>,
     hub.lose(number).await;
 }
 
-async fn read<R: AsyncRead>(hub: &Hub, link: &Link, reader: R, behind: Vec<u8>) -> Ended {
+async fn read<R: AsyncRead>(hub: &Rc<Hub>, link: &Rc<Link>, reader: R, behind: Vec<u8>) -> Ended {
     match read_on(hub, link, reader, behind).await {
         Ok(never) => match never {},
         Err(ended) => ended,
@@ -81,8 +81,8 @@ async fn read<R: AsyncRead>(hub: &Hub, link: &Link, reader: R, behind: Vec<u8>) 
 }
 
 async fn read_on<R: AsyncRead>(
-    hub: &Hub,
-    link: &Link,
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
     reader: R,
     behind: Vec<u8>,
 ) -> Result<std::convert::Infallible, Ended> {
@@ -103,10 +103,11 @@ async fn read_on<R: AsyncRead>(
     }
 }
 
-async fn handle(hub: &Hub, link: &Link, message: Message) -> Result<(), Ended> {
+async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, message: Message) -> Result<(), Ended> {
     match message {
         Message::Ping(stamp) => say(link, &Message::Pong(stamp)),
         Message::Pong(_) => {}
+        Message::Moving(moving) => super::moves::receive(hub, link, *moving)?,
         message => {
             let mail = hub.receive(link, message)?;
             // What the other end was refused at once.

@@ -18,15 +18,19 @@
 //! | `hub` | the links that there are, and the mail between them and the data threads |
 //! | `link` | one link: reading, writing, its health |
 //! | `dial` | how links come to be: TCP, TLS, proofs |
+//! | `moves` | documents that are moved to this region, or on to whom it concerns |
+//! | `give` | documents of this region that are handed over to another |
 //! | `find` | which node of another region a document's sessions are carried to |
 //! | `knock` | a link that is tried, for tools |
 //! | `stats` | what is counted |
 
 mod dial;
 mod find;
+mod give;
 mod hub;
 mod knock;
 mod link;
+mod moves;
 mod stats;
 
 use std::io;
@@ -35,19 +39,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_queue::ArrayQueue;
+use pinwire_cluster::Outcome;
 use pinwire_peer::Secret;
-use pinwire_registry::{DocumentName, Owner};
+use pinwire_registry::{DocumentName, Owner, Region};
 use pinwire_shard::{DocumentRef, Mail};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
+use crate::admin::Events;
 use crate::apps::Apps;
-use crate::cluster::{ClusterStats, Registries};
+use crate::cluster::{ClusterStats, PinsWay, Registries, SessionWay};
 use crate::config::{Peer, RegistryKind};
 use crate::data::Mailbox;
 use crate::node::AbortOnPanic;
 use hub::Hub;
+use moves::WantedMove;
+
 pub(crate) use knock::knock;
+pub(crate) use moves::NoWay;
 pub use stats::PeerStats;
 
 /// Mail of one data thread that waits for the thread of the links.
@@ -78,6 +87,8 @@ struct Shared {
     mail: Box<[ArrayQueue<Outgoing>]>,
     /// At most one for each document that is being opened.
     finds: Mutex<Vec<Find>>,
+    /// Documents that operators want to have moved.
+    moves: Mutex<Vec<WantedMove>>,
     wake: Notify,
 }
 
@@ -101,6 +112,32 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// Has a document moved to a region; `None`: the node stops.
+    pub(crate) async fn move_to(
+        &self,
+        registry: u8,
+        document: pinwire_shard::DocumentName,
+        region: Region,
+    ) -> Option<Result<Outcome, NoWay>> {
+        let (reply, outcome) = oneshot::channel();
+        let wanted = WantedMove { registry, document, region, reply };
+        self.0.moves.lock().unwrap_or_else(PoisonError::into_inner).push(wanted);
+        self.0.wake.notify_one();
+        outcome.await.ok()
+    }
+}
+
+/// Who decides and who stores, for documents that are moved.
+#[derive(Clone, Debug)]
+pub(crate) struct Movable {
+    pub(crate) pins: PinsWay,
+    /// Missing where sessions are not in a Redis.
+    pub(crate) session: Option<SessionWay>,
+    pub(crate) events: Option<Arc<Events>>,
+    pub(crate) stats: Arc<ClusterStats>,
+}
+
 /// What the thread works with.
 pub(crate) struct Around {
     pub(crate) config: Peer,
@@ -120,7 +157,7 @@ pub(crate) struct Around {
 pub(crate) struct Peers {
     pub(crate) relay: Relay,
     address: String,
-    mailboxes: Option<oneshot::Sender<Arc<[Mailbox]>>>,
+    started: Option<oneshot::Sender<(Arc<[Mailbox]>, Movable)>>,
     stop_serving: Option<oneshot::Sender<()>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -140,17 +177,18 @@ pub(crate) fn start(around: Around) -> io::Result<Peers> {
     let shared = Arc::new(Shared {
         mail: std::iter::repeat_with(|| ArrayQueue::new(QUEUE)).take(around.threads.max(1)).collect(),
         finds: Mutex::default(),
+        moves: Mutex::default(),
         wake: Notify::new(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let relay = Relay(Arc::clone(&shared));
-    let (mailboxes, mailboxes_in) = oneshot::channel::<Arc<[Mailbox]>>();
+    let (started, started_in) = oneshot::channel::<(Arc<[Mailbox]>, Movable)>();
     let (stop, stopping) = oneshot::channel();
     let (stop_serving, serving) = oneshot::channel();
     let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
         let guard = AbortOnPanic;
         LocalSet::new().block_on(&runtime, async move {
-            let Ok(mailboxes) = mailboxes_in.await else { return };
+            let Ok((mailboxes, movable)) = started_in.await else { return };
             // Their links belong to this thread's loop.
             let registries = match around.registries.open() {
                 Ok(registries) => registries,
@@ -158,7 +196,7 @@ pub(crate) fn start(around: Around) -> io::Result<Peers> {
                     return tracing::error!(%error, "a registry's address is none; nobody is carried");
                 }
             };
-            let hub = Hub::new(around, registries, shared, mailboxes, secret, tls);
+            let hub = Hub::new(around, registries, (shared, mailboxes), movable, secret, tls);
             tokio::select! {
                 () = hub.run(listener, serving) => {}
                 _ = stopping => {}
@@ -166,8 +204,8 @@ pub(crate) fn start(around: Around) -> io::Result<Peers> {
         });
         std::mem::forget(guard);
     })?;
-    let (mailboxes, stop_serving) = (Some(mailboxes), Some(stop_serving));
-    Ok(Peers { relay, address, mailboxes, stop_serving, stop: Some(stop), thread: Some(thread) })
+    let (started, stop_serving) = (Some(started), Some(stop_serving));
+    Ok(Peers { relay, address, started, stop_serving, stop: Some(stop), thread: Some(thread) })
 }
 
 /// Where the system chose the port, it is the one that others are told.
@@ -185,10 +223,10 @@ impl Peers {
     }
 
     /// The data threads run.
-    pub(crate) fn started(&mut self, mailboxes: &Arc<[Mailbox]>) {
-        if let Some(sender) = self.mailboxes.take() {
+    pub(crate) fn started(&mut self, mailboxes: &Arc<[Mailbox]>, movable: Movable) {
+        if let Some(sender) = self.started.take() {
             // A thread that has ended has ended the process.
-            let _ = sender.send(Arc::clone(mailboxes));
+            let _ = sender.send((Arc::clone(mailboxes), movable));
         }
     }
 
@@ -200,7 +238,7 @@ impl Peers {
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        drop((self.mailboxes.take(), self.stop_serving.take(), self.stop.take()));
+        drop((self.started.take(), self.stop_serving.take(), self.stop.take()));
         if let Some(thread) = self.thread.take() {
             // A panic there has ended the process.
             let _ = thread.join();

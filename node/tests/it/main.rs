@@ -7,6 +7,7 @@ mod exhaustion;
 mod keys;
 mod links;
 mod member;
+mod moves;
 mod ops;
 mod provider;
 mod regions;

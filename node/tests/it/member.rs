@@ -37,6 +37,11 @@ impl Member {
         Self { stream, decoder: Decoder::new(Role::Client, false), is_open: false }
     }
 
+    /// Over a socket on which the upgrade was asked for.
+    pub fn from(stream: TcpStream) -> Self {
+        Self { stream, decoder: Decoder::new(Role::Client, false), is_open: false }
+    }
+
     /// A y-websocket client that asks for everything.
     pub fn join(node: &Serving, token: &str) -> Self {
         let mut member = Self::open(node, token);

@@ -1,6 +1,7 @@
 //! Nodes of several regions as clients meet them, with real servers of Redis.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -18,37 +19,44 @@ use crate::rig::{PATIENCE, Serving, run};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A registry, and the Redis of two regions.
-struct System {
+pub struct System {
     registry: ServerRig,
     here: ServerRig,
-    there: ServerRig,
+    pub there: ServerRig,
     folder: TempDir,
-    token: String,
+    pub token: String,
 }
 
 impl System {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let [registry, here, there] = std::array::from_fn(|_| ServerRig::start(&Options::default()));
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("secret"), SECRET).unwrap();
-        fs::write(folder.path().join("admin"), admin::token()).unwrap();
+        for (name, text) in [("secret", SECRET.to_owned()), ("admin.token", admin::token())] {
+            fs::write(folder.path().join(name), text).unwrap();
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
         let (status, token) = run(&["token", "mint", "--secret", SECRET, "--region", "here-1"]);
         assert_eq!(status, 0, "{token}");
         Self { registry, here, there, folder, token: token.trim().to_owned() }
     }
 
     /// With leases of 3 s, and the admin API.
-    fn node(&self, name: &str, region: &str) -> Serving {
-        self.node_with(name, region, "3s", "")
+    pub fn node(&self, name: &str, region: &str) -> Serving {
+        self.node_with(name, region, "")
     }
 
-    /// With leases of so long, and more registries.
-    fn node_with(&self, name: &str, region: &str, lease: &str, registries: &str) -> Serving {
+    /// With more settings of the cluster.
+    pub fn node_with(&self, name: &str, region: &str, more: &str) -> Serving {
+        self.node_for(name, region, "3s", more, "")
+    }
+
+    /// With leases of so long, more settings of the cluster, and more registries.
+    fn node_for(&self, name: &str, region: &str, lease: &str, more: &str, registries: &str) -> Serving {
         let session = if region == "here-1" { &self.here } else { &self.there };
         let config = format!(
-            "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[cluster]\nregistry = \"redis\"\nnode = \"{name}\"\n\
-             lease = \"{lease}\"\nrenew = \"1s\"\nsession = \"{}\"\n[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n{registries}\
-             [admin]\nlisten = [\"127.0.0.1:0\"]\ntoken_file = \"admin\"\n",
+            "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[admin]\nlisten = [\"127.0.0.1:0\"]\n\
+             token_file = \"admin.token\"\n[cluster]\nregistry = \"redis\"\nnode = \"{name}\"\n\
+             lease = \"{lease}\"\nrenew = \"1s\"\nsession = \"{}\"\n{more}[cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n{registries}",
             session.url(),
             self.registry.url(),
         );
@@ -57,7 +65,7 @@ impl System {
         Serving::start(&file)
     }
 
-    fn join(&self, node: &Serving) -> Member {
+    pub fn join(&self, node: &Serving) -> Member {
         let mut member = Member::join(node, &self.token);
         member.until(|payload| payload.starts_with(&[0, 0])).unwrap();
         member
@@ -144,7 +152,7 @@ fn who_was_stopped_for_longer_than_its_lease_serves_nothing_of_what_it_lost() {
 #[test]
 fn without_its_registry_a_node_serves_what_it_has_and_claims_nothing() {
     let mut system = System::start();
-    let here = system.node_with("here-a", "here-1", "60s", "");
+    let here = system.node_for("here-a", "here-1", "60s", "", "");
     let (mut ann, mut ben) = (system.join(&here), system.join(&here));
     system.registry.kill();
     here.logs(&["a registry is out of reach"]);
@@ -169,7 +177,7 @@ fn a_registry_that_is_away_stops_no_documents_of_other_license_regions() {
     let mut system = System::start();
     let other = ServerRig::start(&Options::default());
     let more = format!("\"aws-us-east-1\" = \"{}\"\n", other.url());
-    let here = system.node_with("here-a", "here-1", "3s", &more);
+    let here = system.node_for("here-a", "here-1", "3s", "", &more);
     let claims = r#"{"dbCode":"aws-us-east-1","appId":"other"}"#;
     let (status, token) =
         run(&["token", "mint", "--secret", SECRET, "--region", "here-1", "--claims", claims]);

@@ -121,9 +121,9 @@ impl Book {
                 Answer::Asserted(self.assert(now, node, pins, *grace_us))
             }
             Request::Locate { document } => Answer::Located(self.locate(now, document)),
-            Request::Move { document, claim, node, nonce, hold, grace_us } => {
+            Request::Move { document, claim, to, node, hold, grace_us } => {
                 let holding = Holding { node, hold: *hold, grace_us: *grace_us };
-                Answer::Claimed(self.move_to(now, document, *claim, holding, *nonce))
+                Answer::Claimed(self.move_to(now, document, (*claim, *to), holding))
             }
             Request::Unpin { document } => Answer::Located(self.unpin(now, document)),
             Request::Usage { app } => Answer::Used(self.usage(app)),

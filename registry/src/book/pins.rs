@@ -103,24 +103,26 @@ impl Book {
         &mut self,
         now: u64,
         document: &DocumentName,
-        claim: Claim,
+        (claim, to): (Claim, Claim),
         holding: Holding<'_>,
-        nonce: u64,
     ) -> Claimed {
         let node = holding.node;
         if !self.is_alive(node) {
             return Claimed::Unknown;
         }
         let Some(entry) = self.entry(document) else { return Claimed::Stale };
-        if entry.claim == claim {
-            let claim = self.next_claim(now, document, nonce);
-            self.win(now, document, node, claim, false);
+        if entry.claim == claim && to > claim {
+            if let Some(app) = self.apps.get_mut(&document.app) {
+                app.top = app.top.max(to.epoch);
+            }
+            self.win(now, document, node, to, false);
             self.hold(document, holding);
-            return Claimed::Held { claim, is_new: false };
+            return Claimed::Held { claim: to, is_new: false };
         }
-        // Asked again, since the answer got lost.
-        if entry.claim.nonce == nonce && entry.holders.contains_key(node) {
-            return Claimed::Held { claim: entry.claim, is_new: false };
+        // Asked again, since the answer got lost: perhaps by the next life of the node.
+        if entry.claim == to && entry.region == node.region {
+            self.hold(document, holding);
+            return Claimed::Held { claim: to, is_new: false };
         }
         Claimed::Stale
     }

@@ -149,11 +149,11 @@ impl Inner {
                 Answer::Asserted(self.assert(node, pins, *grace_us).await?)
             }
             Request::Locate { document } => self.locate(document).await?,
-            Request::Move { document, claim, node, nonce, hold, grace_us } => {
+            Request::Move { document, claim, to, node, hold, grace_us } => {
                 let call = self.on_document(&self.scripts.move_to, document)?;
                 let call =
                     call.arg(hex(claim.epoch)).arg(hex(claim.nonce)).arg(node.to_string()).arg(&*node.region);
-                let call = call.arg(hex(*nonce)).arg(*grace_us).arg(*hold);
+                let call = call.arg(hex(to.epoch)).arg(hex(to.nonce)).arg(*grace_us).arg(*hold);
                 Answer::Claimed(self.run(call).await?.1.claimed()?.unwrap_or(Claimed::Stale))
             }
             Request::Unpin { document } => self.unpin(document).await?,

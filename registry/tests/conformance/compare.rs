@@ -145,8 +145,8 @@ impl World {
             Step::Move(node, doc, claim) => Request::Move {
                 document: self.document(*doc),
                 claim: self.claim(*doc, *claim),
+                to: Claim { epoch: self.claim(*doc, 0).epoch + nonce % 3, nonce },
                 node: self.nodes[*node].clone(),
-                nonce,
                 hold: nonce % 4,
                 grace_us: GRACES[2],
             },

@@ -269,21 +269,26 @@ async fn moves(registry: &dyn Registry) {
     let (eu, us) = (new_node(registry, "eu", "e1").await, new_node(registry, "us", "u1").await);
     let doc = document("t::moves", "doc");
     let held = pin(registry, &eu, &doc).await;
-    let request = |claim| Request::Move {
+    let to = Claim { epoch: held.epoch + 2, nonce: 42 };
+    let moving = |claim, to| Request::Move {
         document: doc.clone(),
         claim,
+        to,
         node: us.clone(),
-        nonce: 42,
         hold: HOLD,
         grace_us: GRACE,
     };
+    let request = |claim| moving(claim, to);
     let stale = Claim { nonce: !held.nonce, ..held };
     assert_eq!(ask(registry, request(stale)).await, Answer::Claimed(Claimed::Stale));
+    for lower in [held, Claim { epoch: held.epoch - 1, nonce: 42 }] {
+        assert_eq!(ask(registry, moving(held, lower)).await, Answer::Claimed(Claimed::Stale));
+    }
     let Answer::Claimed(Claimed::Held { claim: moved, is_new: false }) = ask(registry, request(held)).await
     else {
         panic!("it does not move");
     };
-    assert!(moved > held && moved.nonce == 42);
+    assert_eq!(moved, to);
     // Asked again, since the answer got lost.
     let again = ask(registry, request(held)).await;
     assert_eq!(again, Answer::Claimed(Claimed::Held { claim: moved, is_new: false }));
@@ -293,8 +298,8 @@ async fn moves(registry: &dyn Registry) {
     let idle = Request::Move {
         document: document("t::moves", "idle"),
         claim: held,
+        to,
         node: us.clone(),
-        nonce: 1,
         hold: HOLD,
         grace_us: GRACE,
     };

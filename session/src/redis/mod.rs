@@ -32,6 +32,10 @@ pinwire_redis::scripts! {
         say: "lua/say.lua",
         close: "lua/close.lua",
         end: "lua/end.lua",
+        fence: "lua/fence.lua",
+        agree: "lua/agree.lua",
+        settle: "lua/settle.lua",
+        import: "lua/import.lua",
         heads: "lua/heads.lua",
         beat: "lua/beat.lua",
     }
@@ -157,6 +161,21 @@ impl Inner {
                 call.arg(*hold).arg(keep_us)
             }
             Request::End { document, claim } => self.about(&self.scripts.end, document, *claim),
+            Request::Fence { document, claim, to, for_us } => {
+                let call = self.about(&self.scripts.fence, document, *claim).arg(to.to_string());
+                call.arg(*for_us).arg(keep_us)
+            }
+            Request::Agree { document, claim, node, known } => {
+                let call = self.about(&self.scripts.agree, document, *claim).arg(node.to_string());
+                call.arg(known.seq).arg(wire::hex(known.chain))
+            }
+            Request::Settle { document, claim } => self.about(&self.scripts.settle, document, *claim),
+            Request::Import { document, claim, base, updates, nonce } => {
+                let base = base.as_ref().map_or_else(Vec::new, |base| wire::base(base, &[]));
+                let call = self.about(&self.scripts.import, document, *claim).arg(base);
+                let call = call.arg(wire::updates(updates)).arg(wire::hex(*nonce)).arg(keep_us);
+                call.arg(self.is_full()).arg(empty_size(document)).arg(document_bytes)
+            }
             Request::Heads { .. } | Request::Beat { .. } => return Err("not about one document".into()),
         })
     }

@@ -116,6 +116,8 @@ pub(super) fn reply(value: Value) -> Option<Reply> {
         "full" => Reply::Full,
         "diverged" => Reply::Diverged,
         "fenced" => Reply::Fenced(claim(&text(parts.next()?)?)?),
+        "moving" => Reply::Moving(claim(&text(parts.next()?)?)?),
+        "waiting" => Reply::Waiting,
         "appended" => Reply::Appended { prev: head(&mut parts)?, head: head(&mut parts)? },
         "loaded" => Reply::Loaded(loaded(parts)?),
         "heads" => Reply::Heads(parts.map(standing).collect::<Option<_>>()?),
@@ -181,6 +183,14 @@ pub(super) fn notice(payload: &[u8]) -> Option<Notice> {
     match kind {
         "J" => Some(Notice::Joined { hold: words.next()?.parse().ok()?, document, node: node_of(body)? }),
         "L" => Some(Notice::Left { hold: words.next()?.parse().ok()?, document, node: node_of(body)? }),
+        "M" => {
+            let (claim, hold) = (claim(words.next()?)?, words.next()?.parse().ok()?);
+            Some(Notice::Moving { hold, document, claim })
+        }
+        "T" => {
+            let (claim, hold) = (claim(words.next()?)?, words.next()?.parse().ok()?);
+            Some(Notice::Settled { hold, document, claim })
+        }
         "S" => said(document, words, body),
         "A" => appended(document, words, body),
         _ => None,

@@ -26,6 +26,7 @@ impl Sessions {
             What::Rebase(id) => self.rebased(id, reply.as_ref()),
             What::Say(id) => self.said(id, reply.as_ref()),
             What::Close(id) => self.closed(id, reply.is_some()),
+            What::Agree(id) => self.agreed(id, reply.as_ref()),
             What::Heads(about) => self.compared(asked.lane, &about, reply),
             What::Beat(number) => self.beaten(number, reply),
             What::Stray => {}
@@ -40,7 +41,11 @@ impl Sessions {
             self.close_gate_again(lane);
         }
         match asked.what {
-            What::Open(id, _) | What::Load(id, _) | What::Append(id, _) | What::Close(id) => {
+            What::Open(id, _)
+            | What::Load(id, _)
+            | What::Append(id, _)
+            | What::Close(id)
+            | What::Agree(id) => {
                 if let Some(held) = self.get(id) {
                     (held.is_asking, held.is_loading) = (false, false);
                 }
@@ -160,7 +165,7 @@ impl Sessions {
         let name = held.name.clone();
         if why == Refused::OutOfReach && held.is_held {
             // It may have been done all the same.
-            held.phase = Phase::Closing { keep: true };
+            held.phase = Phase::Closing;
             self.requeue([id]);
         } else {
             self.remove(id);
@@ -197,7 +202,8 @@ impl Sessions {
                 }
             }
             // Raised meanwhile, so that it is this node's.
-            Some(Reply::Fenced(newer)) if newer <= held.claim => self.queue(id),
+            Some(Reply::Fenced(newer) | Reply::Moving(newer)) if newer <= held.claim => self.queue(id),
+            Some(Reply::Moving(_)) => self.refuse(id, Refused::Moving),
             Some(Reply::Fenced(newer)) => self.refuse(id, Refused::Fenced(newer)),
             Some(Reply::Full) => self.refuse(id, Refused::Full),
             _ => self.refuse(id, Refused::OutOfReach),
@@ -209,9 +215,10 @@ impl Sessions {
         held.is_asking = false;
         let early = std::mem::take(&mut held.early);
         held.is_loading = false;
-        if held.claim == claim && held.phase == Phase::Live {
+        if held.claim == claim && held.is_followed() {
             match reply {
                 Some(Reply::Loaded(loaded)) => self.reload(id, loaded, early),
+                Some(Reply::Moving(fence)) => self.moves(id, fence),
                 Some(Reply::Fenced(claim)) => self.fence(id, claim),
                 Some(Reply::Full) => self.is_full(id),
                 _ => {}
@@ -251,6 +258,7 @@ impl Sessions {
             }
             Early::Left(node) => self.part(id, &node),
             Early::Said(node, message) => self.another_said(id, node, message),
+            Early::Moving(fence) => self.moves(id, fence),
         }
     }
 
@@ -270,8 +278,9 @@ impl Sessions {
         let Some(held) = self.get(id) else { return };
         held.is_asking = false;
         // Under an older claim: that session is over, and what was kept with it.
-        if held.claim == claim && held.phase == Phase::Live {
+        if held.claim == claim && held.is_followed() {
             match reply {
+                Some(Reply::Moving(fence)) => self.moves(id, *fence),
                 Some(Reply::Appended { prev, head }) => self.kept(id, *prev, *head),
                 Some(Reply::Diverged) => {
                     self.stats.diverged += 1;
@@ -316,8 +325,10 @@ impl Sessions {
     fn rebased(&mut self, id: Id, reply: Option<&Reply>) {
         let Some(held) = self.get(id) else { return };
         held.is_rebasing = false;
-        if let Some(Reply::Fenced(claim)) = reply {
-            self.fence(id, *claim);
+        match reply {
+            Some(Reply::Fenced(claim)) => self.fence(id, *claim),
+            Some(Reply::Moving(fence)) => self.moves(id, *fence),
+            _ => {}
         }
         self.queue(id);
     }
@@ -332,8 +343,10 @@ impl Sessions {
         } else {
             self.say_anew_if_due(id);
         }
-        if let Some(Reply::Fenced(claim)) = reply {
-            self.fence(id, *claim);
+        match reply {
+            Some(Reply::Fenced(claim)) => self.fence(id, *claim),
+            Some(Reply::Moving(fence)) => self.moves(id, *fence),
+            _ => {}
         }
         self.queue(id);
     }
@@ -401,7 +414,7 @@ impl Sessions {
 
     pub(super) fn fence(&mut self, id: Id, claim: Claim) {
         let Some(held) = self.get(id) else { return };
-        if held.phase != Phase::Live || claim <= held.claim {
+        if !held.is_followed() || claim <= held.claim {
             return;
         }
         held.phase = Phase::Fenced;

@@ -27,6 +27,7 @@ pub(super) enum What {
     Rebase(Id),
     Say(Id),
     Close(Id),
+    Agree(Id),
     Heads(Vec<Compared>),
     /// Which one.
     Beat(u64),
@@ -59,7 +60,7 @@ enum Job {
     Load,
     Append,
     Close,
-    End,
+    Agree,
     Rebase,
     Say,
 }
@@ -86,9 +87,12 @@ impl Document {
     fn next_main_job(&self, now_us: u64) -> Option<Job> {
         match self.phase {
             Phase::Opening => Some(Job::Open),
-            Phase::Closing { keep: true } => Some(Job::Close),
-            Phase::Closing { keep: false } => Some(Job::End),
+            Phase::Closing => Some(Job::Close),
             Phase::Fenced => None,
+            Phase::Moving => {
+                let is_due = self.is_settled() && self.leaving.is_some_and(|leaving| !leaving.is_said);
+                is_due.then_some(Job::Agree)
+            }
             Phase::Live if self.awaits_put_back || self.full.is_some_and(|full| full.until_us > now_us) => {
                 None
             }
@@ -104,7 +108,7 @@ impl Document {
             Job::Open => Request::Open { document, claim, node, hold },
             Job::Load => Request::Load { document, claim, node, hold },
             Job::Close => Request::Close { document, claim, node, hold },
-            Job::End => Request::End { document, claim },
+            Job::Agree => Request::Agree { document, claim: self.leaving?.fence, node, known: self.known },
             Job::Append => {
                 let sent = self.outgoing.next(self.known, || next_random(random))?;
                 let (known, nonce, updates) = (sent.known, sent.nonce, Arc::clone(&sent.updates));
@@ -213,7 +217,7 @@ impl Sessions {
         let Some(request) = held.request(job, &me, &mut random) else { return false };
         let (claim, lane) = (held.claim, held.lane);
         match job {
-            Job::Open | Job::Load | Job::Append | Job::Close | Job::End => {
+            Job::Open | Job::Load | Job::Append | Job::Close | Job::Agree => {
                 held.is_asking = true;
                 if matches!(job, Job::Open | Job::Load) {
                     // What was heard before is older than the answer.
@@ -229,7 +233,8 @@ impl Sessions {
             Job::Open => What::Open(id, claim),
             Job::Load => What::Load(id, claim),
             Job::Append => What::Append(id, claim),
-            Job::Close | Job::End => What::Close(id),
+            Job::Close => What::Close(id),
+            Job::Agree => What::Agree(id),
             Job::Rebase => What::Rebase(id),
             Job::Say => What::Say(id),
         };

@@ -19,18 +19,20 @@ pub(super) struct Id {
 
 /// ```text
 /// Opening --Loaded--> Live --newer claim--> Fenced --reclaimed--> Live
-///    |                  |                      |
-///    +-----close--------+----------close-------+--> Closing --Done--> gone
+///    |                  | |                   | ^
+///    |                  | +--moves--> Moving --settled, or not in time
+///    |                  |               |     |
+///    +-----close--------+-----close-----+-----+--> Closing --Done--> gone
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Opening,
     Live,
+    /// It may be on its way to another region: what is in the history was handed over, and nothing is added to it.
+    Moving,
     /// The session belongs to a newer claim: nothing is asked until the node has that too, or closes.
     Fenced,
-    Closing {
-        keep: bool,
-    },
+    Closing,
 }
 
 /// A batch that follows a head which is not reached yet.
@@ -63,6 +65,18 @@ pub(super) enum Early {
     Joined(Node),
     Left(Node),
     Said(Node, Arc<[u8]>),
+    Moving(Claim),
+}
+
+/// Where a document stands that is being moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// What its session was fenced with.
+    pub fence: Claim,
+    /// When it is asked for whatever anybody says.
+    pub until_us: u64,
+    /// The store was told that nothing is added, or would not have it.
+    pub is_said: bool,
 }
 
 /// A compaction's result that the store is to take.
@@ -160,6 +174,10 @@ pub(super) struct Document {
     pub needs_load: bool,
     /// The data thread was given what was loaded and has to say what is lacking there.
     pub awaits_put_back: bool,
+    /// What the store lacked up to here is on its way.
+    pub puts_back: Option<u32>,
+    /// It is being moved.
+    pub leaving: Option<Leaving>,
 
     pub outgoing: Outgoing,
     /// The log up to here is stored.
@@ -209,6 +227,8 @@ impl Document {
             behind: None,
             needs_load: false,
             awaits_put_back: false,
+            puts_back: None,
+            leaving: None,
             outgoing: Outgoing::default(),
             stored: None,
             unsaid: None,
@@ -300,6 +320,17 @@ impl Document {
             self.links = VecDeque::new();
         }
         is_whole
+    }
+
+    /// The session is followed.
+    pub(super) fn is_followed(&self) -> bool {
+        matches!(self.phase, Phase::Live | Phase::Moving)
+    }
+
+    /// Everything that was said to be stored is in the history that is known.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_put_back = self.puts_back.is_none() && !self.awaits_put_back;
+        !self.needs_load && is_put_back && !self.has_gap()
     }
 
     /// Whether something is missing.

@@ -19,15 +19,18 @@ mod ask;
 mod document;
 mod lanes;
 mod limits;
+mod moving;
 mod outgoing;
 mod presence;
 mod told;
 mod trail;
 
+use crate::marks::is_at_or_before;
 use crate::{Batch, Head, Loaded, PARTITIONS, Request};
 use ask::Asked;
 use document::{Document, Id, Phase, Rebase};
 use lanes::Lane;
+pub use moving::MOVE_PATIENCE_US;
 use pinwire_registry::{Claim, DocumentName, Node};
 use presence::Beats;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -78,6 +81,8 @@ pub enum Refused {
     OutOfReach,
     /// The session belongs to this newer claim.
     Fenced(Claim),
+    /// The document is being moved to another region.
+    Moving,
     /// The store has no room.
     Full,
 }
@@ -87,6 +92,7 @@ impl fmt::Display for Refused {
         match self {
             Self::OutOfReach => out.write_str("the session store does not answer"),
             Self::Fenced(claim) => write!(out, "the session belongs to the newer claim {claim}"),
+            Self::Moving => out.write_str("the document is being moved to another region"),
             Self::Full => out.write_str("the session store is full"),
         }
     }
@@ -152,6 +158,8 @@ pub struct Stats {
     pub compared: u64,
     /// Documents that were found under a newer claim.
     pub fenced: u64,
+    /// Documents that were to be moved to another region.
+    pub moves: u64,
     /// Appends for which there was no room.
     pub full: u64,
     /// Documents that were given up for it.
@@ -168,6 +176,8 @@ enum Timer {
     Gap(Id),
     /// There may be room.
     Room(Id),
+    /// Whether it was moved should have been decided.
+    Moving(Id),
 }
 
 #[derive(Debug)]
@@ -257,6 +267,7 @@ impl Sessions {
                 Timer::Lane(lane) => self.open_gate_a_little(lane),
                 Timer::Gap(id) => self.gap_is_over(id, at),
                 Timer::Room(id) => self.queue(id),
+                Timer::Moving(id) => self.move_is_over(id, at),
             }
         }
         self.beat_if_due();
@@ -324,6 +335,7 @@ impl Sessions {
             return;
         }
         held.awaits_put_back = false;
+        held.puts_back = (!updates.is_empty()).then_some(position);
         if let Some(position) = held.outgoing.replace(position, updates) {
             self.has_room(id);
             self.stored(id, position);
@@ -375,10 +387,11 @@ impl Sessions {
         self.queue(id);
     }
 
-    /// The document is closed on this node. `keep`: the session stays for who comes in the grace; else it ends.
-    pub fn close(&mut self, document: &DocumentName, keep: bool) {
+    /// The document is closed on this node. The session stays for who comes in the grace; or for those of the region who do not
+    /// know yet that another has it.
+    pub fn close(&mut self, document: &DocumentName) {
         let Some((id, held)) = self.find(document) else { return };
-        held.phase = Phase::Closing { keep };
+        held.phase = Phase::Closing;
         held.outgoing = outgoing::Outgoing::default();
         (held.rebase, held.sayings) = (None, None);
         held.unlink();
@@ -394,13 +407,14 @@ impl Sessions {
         }
         held.claim = claim;
         match held.phase {
-            Phase::Live | Phase::Fenced => {
+            Phase::Live | Phase::Moving | Phase::Fenced => {
                 held.phase = Phase::Live;
+                held.leaving = None;
                 held.unsaid = None;
                 held.unlink();
                 self.doubt(id);
             }
-            Phase::Opening | Phase::Closing { .. } => {}
+            Phase::Opening | Phase::Closing => {}
         }
         self.queue(id);
     }
@@ -461,7 +475,7 @@ impl Sessions {
     pub fn is_settled(&self, document: &DocumentName) -> bool {
         let held = self.held(document);
         held.is_none_or(|held| {
-            held.phase != Phase::Live || !held.needs_load && !held.awaits_put_back && held.outgoing.is_empty()
+            !held.is_followed() || !held.needs_load && !held.awaits_put_back && held.outgoing.is_empty()
         })
     }
 
@@ -499,7 +513,7 @@ impl Sessions {
     fn find(&mut self, document: &DocumentName) -> Option<(Id, &mut Document)> {
         let id = *self.names.get(document)?;
         let held = self.get(id)?;
-        (!matches!(held.phase, Phase::Closing { .. })).then_some((id, held))
+        (held.phase != Phase::Closing).then_some((id, held))
     }
 
     fn remove(&mut self, id: Id) {
@@ -521,6 +535,7 @@ impl Sessions {
         let lapsed = self.lapsed;
         let Some(held) = self.get(id) else { return };
         held.stored = Some(position);
+        held.puts_back = held.puts_back.filter(|upto| !is_at_or_before(*upto, position));
         if held.is_of(lapsed) {
             held.unsaid = Some(position);
             return;

@@ -160,7 +160,7 @@ impl Sessions {
             match early {
                 Early::Joined(node) => _ = nodes.insert(node),
                 Early::Left(node) => _ = nodes.remove(&node),
-                Early::Said(..) => {}
+                Early::Said(..) | Early::Moving(_) => {}
             }
         }
         let Some(held) = self.get(id) else { return };

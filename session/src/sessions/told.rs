@@ -35,6 +35,8 @@ impl Sessions {
                     }
                 }
             }
+            Notice::Moving { hold, document, claim } => self.told_of_move(&document, hold, claim),
+            Notice::Settled { hold, document, claim } => self.told_of_end(&document, hold, claim),
             Notice::Left { hold, document, node } => {
                 if let Some((id, held)) = self.find(&document)
                     && held.hold == hold
@@ -59,7 +61,7 @@ impl Sessions {
             self.fence(id, claim);
             return None;
         }
-        let is_heard = claim == held.claim && matches!(held.phase, Phase::Opening | Phase::Live);
+        let is_heard = claim == held.claim && (held.phase == Phase::Opening || held.is_followed());
         is_heard.then_some(id)
     }
 
@@ -81,7 +83,7 @@ impl Sessions {
 
     fn others_appended(&mut self, id: Id, prev: Head, head: Head, updates: Batch) {
         let Some(held) = self.get(id) else { return };
-        if held.phase == Phase::Live && head.seq <= held.known.seq {
+        if held.is_followed() && head.seq <= held.known.seq {
             self.is_known(id, head);
             return;
         }
@@ -110,7 +112,7 @@ impl Sessions {
     pub(super) fn follow(&mut self, id: Id) {
         let (now_us, gap_us) = (self.now_us, self.settings.gap_us);
         let Some(held) = self.get(id) else { return };
-        if held.phase != Phase::Live || held.needs_load {
+        if !held.is_followed() || held.needs_load {
             return;
         }
         let mut foreign = Vec::new();

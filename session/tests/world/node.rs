@@ -72,7 +72,7 @@ impl Member {
                 Command::Say(document, presence) => {
                     self.core.say(&document, Arc::new(presence.to_be_bytes()));
                 }
-                Command::Close(document) => self.core.close(&document, true),
+                Command::Close(document) => self.core.close(&document),
             }
         }
     }

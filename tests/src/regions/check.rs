@@ -18,6 +18,9 @@ const HEALING_US: u64 = 12 * SECOND;
 /// How far clocks run apart within a grace.
 const DRIFT_US: u64 = 100 * MILLI;
 
+/// What a node does that takes an edit.
+pub(super) const EDITS: &str = "takes an edit";
+
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) violations: Vec<String>,
@@ -25,6 +28,9 @@ pub(super) struct Model {
     pub(super) updates: Vec<Update>,
     acknowledged: BTreeMap<(DocumentName, Claim), Set>,
     acknowledgements: u64,
+    /// The claim that each claim of a move goes on from.
+    parents: BTreeMap<Claim, Claim>,
+    moved: u64,
     granted: BTreeMap<Claim, usize>,
     grants: u64,
     /// The highest claim under which each document was served.
@@ -48,8 +54,30 @@ impl Model {
         self.violations.push(what);
     }
 
+    /// Under the claim, or one that it goes on from.
     pub(super) fn acknowledged_under(&self, document: &DocumentName, claim: Claim) -> Set {
-        self.acknowledged.get(&(document.clone(), claim)).copied().unwrap_or_default()
+        let mut all = Set::default();
+        for claim in self.line_of(claim) {
+            all = all.union(self.acknowledged.get(&(document.clone(), claim)).copied().unwrap_or_default());
+        }
+        all
+    }
+
+    fn line_of(&self, claim: Claim) -> impl Iterator<Item = Claim> {
+        std::iter::successors(Some(claim), |claim| self.parents.get(claim).copied())
+    }
+
+    /// A document is to be moved: whichever of its claims it goes on under, it is the same session.
+    pub(super) fn moves(&mut self, claim: Claim, to: Claim) {
+        self.parents.insert(to, claim);
+    }
+
+    fn was_to_move(&self, claim: Claim) -> bool {
+        self.parents.values().any(|of| *of == claim)
+    }
+
+    pub(super) fn moved(&mut self) {
+        self.moved += 1;
     }
 
     pub(super) fn acknowledged(&mut self, document: &DocumentName, claim: Claim, update: Update) {
@@ -60,6 +88,7 @@ impl Model {
     /// A node was told that it has a document under a claim.
     pub(super) fn granted(&mut self, document: &DocumentName, claim: Claim, region: usize, now_us: u64) {
         let before = self.served.get(document).filter(|before| **before < claim).copied();
+        let before = before.filter(|before| self.line_of(claim).all(|of| of != *before));
         let served_us = self.served_at_us.get(document).copied().unwrap_or_default();
         if let Some(before) = before.filter(|_| now_us < served_us + GRACE_US - DRIFT_US) {
             let what =
@@ -118,6 +147,13 @@ impl World {
         if self.now_us < self.model.registry_lenient_us {
             return;
         }
+        let pin = self.located(document);
+        // Edits go on until the node learns of a move; what is acknowledged then was handed over, and is looked for there.
+        let is_gone =
+            pin.as_ref().is_none_or(|pin| pin.owner.claim != claim) && self.model.was_to_move(claim);
+        if is_gone && (what == EDITS || self.nodes[node].sessions.is_frozen(document)) {
+            return;
+        }
         self.model.served_at_us.insert(document.clone(), self.now_us);
         self.model.checks += 1;
         let before = self.model.served.insert(document.clone(), claim);
@@ -125,7 +161,6 @@ impl World {
             let what = format!("node {node} {what} of {document} under {claim:?} after {before:?}");
             self.model.violated(what);
         }
-        let pin = self.located(document);
         let is_holder = pin
             .as_ref()
             .is_some_and(|pin| pin.owner.claim == claim && pin.nodes.contains(self.nodes[node].pins.node()));
@@ -267,6 +302,7 @@ impl World {
         Report {
             digest: self.digest,
             events: self.events,
+            moved: self.model.moved,
             grants: self.model.grants,
             claims: self.model.granted.len(),
             acknowledged: self.model.acknowledgements,

@@ -2,6 +2,7 @@
 //! is submitted or acknowledged while adrift, nothing is written while the lease is unchecked, and what the store lacks is put
 //! back.
 
+use super::check::EDITS;
 use super::clients::{ConnId, Down, Up, Why};
 use super::node::{Actor, ToPins, ToSession, document_name};
 use super::set::{Set, Update};
@@ -417,7 +418,7 @@ impl World {
             let data = &mut self.nodes[node].data;
             data.outbox.extend(others.into_iter().map(|to| (to, Down::Update(update))));
             if standing == Standing::Valid {
-                self.serves(node, name, "takes an edit");
+                self.serves(node, name, EDITS);
             }
         }
         let Some(document) = self.document(node, name) else { return };
@@ -491,6 +492,7 @@ impl World {
 
     /// A process has ended: its sockets break.
     pub(super) fn node_is_gone(&mut self, node: NodeId) {
+        self.links_of_moves_break(node);
         let run = self.nodes[node].run;
         for conn in 0..self.conns.len() {
             if self.conns[conn].node == node && self.conns[conn].run == run {

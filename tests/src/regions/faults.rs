@@ -68,6 +68,7 @@ impl World {
                     self.replaced_by_replica(server);
                 }
             }
+            Fault::Move => self.begin_move(node),
             Fault::Wipe => {
                 if let Some(server) = self.dishonest_server() {
                     self.tracer.say(self.now_us, || format!("server {server} starts again, empty"));

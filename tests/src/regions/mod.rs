@@ -14,6 +14,7 @@
 //! | who takes an edit or acknowledges one holds the document at that moment, by the registry's own book, under its claim | nothing was rolled back; and again a lease after |
 //! | claims under which a document is served never fall | likewise |
 //! | a claim belongs to one region | always |
+//! | what was acknowledged before a document was moved to another region, or stayed after all, is there after it | no store was rolled back |
 //! | a document that was served is not pinned anew within the grace | nothing was rolled back |
 //! | what was acknowledged is there for who opens the document under the same claim | no store was rolled back |
 //! | all clients of a document agree, every edit of theirs is acknowledged | calm |
@@ -27,6 +28,7 @@ mod check;
 mod clients;
 mod data;
 mod faults;
+mod moves;
 mod network;
 mod node;
 mod plan;
@@ -55,6 +57,8 @@ pub struct Report {
     pub digest: u64,
     /// Things that happened.
     pub events: u64,
+    /// Documents that were moved to another region.
+    pub moved: u64,
     /// Times that a document was granted to a node.
     pub grants: u64,
     /// Different claims.

@@ -2,6 +2,7 @@
 //! any of them may be the first to run after a stop.
 
 use super::data::{Data, ToData};
+use super::moves::{Moves, move_of};
 use super::network::LATE_US;
 use super::server::REGISTRY;
 use super::world::{Answer, Ask, Event, GRACE_US, LEASE_US, MILLI, NodeId, RENEW_US, SECOND, World};
@@ -27,6 +28,7 @@ pub(super) enum ToPins {
     Leave(DocumentName, Ticket),
     Use(u32),
     Fenced(DocumentName, Claim),
+    Move(DocumentName, Ticket, Claim, Claim),
     Retire,
 }
 
@@ -66,6 +68,7 @@ pub(super) struct Node {
     to_pins: VecDeque<ToPins>,
     to_session: VecDeque<ToSession>,
     pub(super) to_data: VecDeque<ToData>,
+    pub(super) moves: Moves,
     /// It has retired, and ends.
     pub(super) is_retiring: bool,
 }
@@ -110,6 +113,7 @@ impl Node {
             to_pins: VecDeque::new(),
             to_session: VecDeque::new(),
             to_data: VecDeque::new(),
+            moves: Moves::default(),
             is_retiring: false,
         }
     }
@@ -144,7 +148,7 @@ impl Node {
             }
             ToSession::Say(document, message) => sessions.say(&document, message),
             ToSession::Close(document) => {
-                sessions.close(&document, true);
+                sessions.close(&document);
                 return Some(document);
             }
             ToSession::Reclaimed(document, claim) => sessions.reclaimed(&document, claim),
@@ -283,6 +287,7 @@ impl World {
                     pins.use_app(AppUse { app: app(), connections, wanted: connections, max_connections });
                 }
                 ToPins::Fenced(document, claim) => pins.fenced(&document, claim),
+                ToPins::Move(document, ticket, claim, to) => pins.move_here(&document, ticket, claim, to),
                 ToPins::Retire => pins.retire(),
             }
         }
@@ -299,9 +304,10 @@ impl World {
     fn pins_wish(&mut self, node: NodeId, effect: cluster::Effect) {
         match effect {
             cluster::Effect::Ask(ask, request) => self.send(node, REGISTRY, Ask::Registry(ask, request)),
-            cluster::Effect::Decided(document, ticket, decision) => {
-                self.tell_data(node, ToData::Decided(document, ticket, decision));
-            }
+            cluster::Effect::Decided(document, ticket, decision) => match move_of(ticket.0) {
+                Some(number) => self.move_decided(node, number, ticket, decision),
+                None => self.tell_data(node, ToData::Decided(document, ticket, decision)),
+            },
             cluster::Effect::Lost(document, ticket, owner) => {
                 self.tell_data(node, ToData::Lost(document, ticket, owner));
             }
@@ -392,6 +398,12 @@ impl World {
 
     pub(super) fn hand_answer(&mut self, node: NodeId, answer: Answer) {
         match answer {
+            Answer::Registry(ask, answer) if move_of(ask.0).is_some() => {
+                self.move_located(node, ask.0, Some(answer))
+            }
+            Answer::Store(ask, reply) if move_of(ask.0).is_some() => {
+                self.move_stored(node, ask.0, Some(reply))
+            }
             Answer::Registry(ask, answer) => self.tell_pins(node, ToPins::Answered(ask, answer)),
             Answer::Store(ask, reply) => self.tell_session(node, ToSession::Replied(ask, Ok(reply))),
         }
@@ -399,6 +411,8 @@ impl World {
 
     pub(super) fn hand_failure(&mut self, node: NodeId, ask: &Ask) {
         match ask {
+            Ask::Registry(ask, _) if move_of(ask.0).is_some() => self.move_located(node, ask.0, None),
+            Ask::Store(ask, _) if move_of(ask.0).is_some() => self.move_stored(node, ask.0, None),
             Ask::Registry(ask, _) => self.tell_pins(node, ToPins::Failed(*ask)),
             Ask::Store(ask, _) => self.tell_session(node, ToSession::Replied(*ask, Err(OutOfReach))),
         }

@@ -26,6 +26,8 @@ pub(super) enum Fault {
     FailOver,
     /// A server starts again without its data.
     Wipe,
+    /// A document is moved to another region, while anything may happen.
+    Move,
 }
 
 /// How the nodes end.
@@ -64,7 +66,7 @@ pub(super) struct Plan {
     pub(super) end: End,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault::Crash,
     Fault::Pause,
     Fault::Partition,
@@ -75,6 +77,7 @@ const FAULTS: [Fault; 10] = [
     Fault::Retire,
     Fault::FailOver,
     Fault::Wipe,
+    Fault::Move,
 ];
 
 impl Plan {

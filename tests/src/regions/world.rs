@@ -3,6 +3,7 @@
 
 use super::check::Model;
 use super::clients::{Client, Conn, ConnId, Down, Up};
+use super::moves::Letter;
 use super::network::Link;
 use super::node::{Actor, Node};
 use super::plan::Plan;
@@ -81,6 +82,11 @@ pub(super) enum Event {
     Start(NodeId, u64),
     Kill(NodeId, u64),
     Impatient(ConnId),
+    Peer(Letter),
+    /// A store is asked again whether all holders have stopped.
+    Poll(NodeId, u64, u64),
+    /// A region has not handed a document over in time.
+    MoveLate(NodeId, u64, u64),
 }
 
 pub(super) struct World {
@@ -209,6 +215,9 @@ impl World {
             Event::Start(node, run) => self.start(node, run),
             Event::Kill(node, run) => self.kill(node, run),
             Event::Impatient(conn) => self.impatient(conn),
+            Event::Peer(letter) => self.peer_told(letter),
+            Event::Poll(node, run, give) => self.poll(node, run, give),
+            Event::MoveLate(node, run, number) => self.move_late(node, run, number),
         }
     }
 

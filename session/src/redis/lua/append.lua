@@ -3,7 +3,7 @@ local name, claim, node, seq, chain, nonce = ARGV[4], ARGV[5], ARGV[6], ARGV[7],
 local updates, is_full, bytes_max = ARGV[10], ARGV[11] == '1', tonumber(ARGV[12])
 local doc, tail = prefix .. 'doc:' .. name, prefix .. 'tail:' .. name
 local found = session(name)
-if found and found.claim > claim then return { 'fenced', found.claim } end
+if found and found.claim > claim then return fenced(found) end
 if not found or found.claim < claim or not found.holders[node] then return { 'diverged' } end
 local from = entries_upto(name, found, seq, chain)
 if not from then return { 'diverged' } end

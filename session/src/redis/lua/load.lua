@@ -3,7 +3,7 @@ local name, claim, node, hold = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local keep_us, is_full, size = tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10]
 local doc = prefix .. 'doc:' .. name
 local found = session(name)
-if found and found.claim > claim then return { 'fenced', found.claim } end
+if found and found.claim > claim then return fenced(found) end
 if found and found.claim < claim then
   remove(name, found)
   found = nil
@@ -17,6 +17,11 @@ if not found then
 end
 -- First what needs no memory: a session that is there is opened at the server's limit, too.
 redis.call('ZREM', prefix .. 'left', name)
+if found.moving then
+  -- Somebody has it under its new claim.
+  redis.call('HDEL', doc, 'moving', 'from')
+  for holder in pairs(found.agreed) do redis.call('HDEL', doc, 'a:' .. holder) end
+end
 -- One that comes late is of a hold that is over.
 if tonumber(found.holders[node] or 0) < tonumber(hold) then redis.call('HSET', doc, 'h:' .. node, hold) end
 redis.call('SADD', prefix .. 'holds:' .. node, name)

@@ -14,16 +14,24 @@ end
 local function session(name)
   local flat = redis.call('HGETALL', prefix .. 'doc:' .. name)
   if #flat == 0 then return nil end
-  local found = { holders = {} }
+  local found = { holders = {}, agreed = {} }
   for at = 1, #flat, 2 do
     local field = flat[at]
     if string.sub(field, 1, 2) == 'h:' then
       found.holders[string.sub(field, 3)] = flat[at + 1]
+    elseif string.sub(field, 1, 2) == 'a:' then
+      found.agreed[string.sub(field, 3)] = true
     else
       found[field] = flat[at + 1]
     end
   end
   return found
+end
+
+-- What a holder under an older claim is told.
+local function fenced(found)
+  local is_moving = found.moving and now_us() < tonumber(found.moving)
+  return { is_moving and 'moving' or 'fenced', found.claim }
 end
 
 -- A notice is a line of words, the last of which says under which number who is told holds the document, and a body.

@@ -3,7 +3,7 @@ local name, claim, base, bytes_max = ARGV[4], ARGV[5], ARGV[10], tonumber(ARGV[1
 local tail = prefix .. 'tail:' .. name
 local found = session(name)
 if not found or found.claim < claim then return { 'done' } end
-if found.claim > claim then return { 'fenced', found.claim } end
+if found.claim > claim then return fenced(found) end
 local count = entries_upto(name, found, ARGV[6], ARGV[7])
 if not count or count == 0 or not entries_upto(name, found, ARGV[8], ARGV[9]) then return { 'done' } end
 local grown = #base - redis.call('STRLEN', prefix .. 'base:' .. name)

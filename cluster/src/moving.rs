@@ -1,0 +1,327 @@
+//! A document that comes from another region, step by step, as a node of the region drives it that the document moves to.
+//!
+//! ```text
+//! locate ──► hand over ──► import ──► move ──► settle
+//!            the region it     this region's   the registry,   the region it was of asks the
+//!            is of: nothing    sessions have   if it is as     registry what came of it
+//!            is added any      it under the    it was located
+//!            more              new claim
+//! ```
+//!
+//! Only the registry's step decides, and it does so once: it compares the claim under which the document was handed over. The region
+//! that the document is of may at any time assert the claim of its fence, and goes on then: a move that comes after that is stale.
+//! Before that step nothing was given up but time, after it everything is where the new claim is looked for.
+
+use crate::Decision;
+use pinwire_registry::{Claim, Node, Pin, Region};
+
+/// What to do next; answered by [`Mover::next`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Ask the registry where it is: [`Came::Located`].
+    Locate,
+    /// Have a node of the region that has it freeze the session and hand over what is in it: [`Came::Handed`].
+    HandOver {
+        /// Which region.
+        from: Region,
+        /// Nodes that hold the document: none in its grace.
+        holders: Vec<Node>,
+        /// Under which claim.
+        claim: Claim,
+        /// The claim of the fence.
+        fence: Claim,
+    },
+    /// Write it into this region's sessions under this claim: [`Came::Imported`].
+    Import(Claim),
+    /// Have the registry move it: [`Came::Decided`].
+    Move {
+        /// If it is held under this claim.
+        claim: Claim,
+        /// To this one.
+        to: Claim,
+    },
+    /// Remove what was imported: [`Came::Through`], whatever came of it, for a session that nobody holds has an end anyway.
+    Remove(Claim),
+    /// Tell the region that it was of that it is decided: [`Came::Through`], whether it was heard or not.
+    Settle,
+    /// That is all.
+    Done(Outcome),
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// Where the document is, if it is active; or the registry did not answer.
+    Located(Option<Option<Pin>>),
+    /// It was handed over, or why not.
+    Handed(Result<(), Unmoved>),
+    /// It was imported, or why not.
+    Imported(Result<(), Unmoved>),
+    /// What the registry decided.
+    Decided(Decision),
+    /// The step is over.
+    Through,
+}
+
+/// What a move came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The document is in this region.
+    Moved {
+        /// Where it was.
+        from: Region,
+        /// Under which claim it is held.
+        claim: Claim,
+    },
+    /// It was already.
+    Here(Claim),
+    /// It is where it was.
+    Unmoved(Unmoved),
+}
+
+/// Why a document was not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unmoved {
+    /// Nobody has it.
+    #[error("the document is idle")]
+    Idle,
+    /// The registry did not answer before anything was done.
+    #[error("the registry did not answer")]
+    OutOfReach,
+    /// The registry did not answer when it was to move the document: it may have done so.
+    #[error("the registry did not answer: whether the document was moved is not known")]
+    Unsure,
+    /// No node of the region that has it could be reached, or the link broke.
+    #[error("no node of the region that has the document could be reached")]
+    Unreached,
+    /// That region keeps no sessions that could be handed over, or its store does not answer.
+    #[error("the region that has the document cannot hand it over: its sessions are out of reach")]
+    NoSession,
+    /// A node of that region did not stop in time.
+    #[error("a node that holds the document did not stop in time")]
+    NotReady,
+    /// Somebody else moves it, or it has been pinned anew.
+    #[error("the document is being moved already, or was pinned anew meanwhile")]
+    Stale,
+    /// Too many documents are being moved.
+    #[error("too many documents are being moved")]
+    Busy,
+    /// This region's sessions have no room.
+    #[error("the region's sessions have no room for the document")]
+    Full,
+    /// This region's sessions do not answer.
+    #[error("the region's sessions did not answer")]
+    StoreAway,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    New,
+    Locating,
+    Handing(Region),
+    Importing(Region),
+    Deciding(Region),
+    Removing(Unmoved),
+    Settling(Outcome),
+    Done,
+}
+
+/// See the module's documentation. Deterministic.
+#[derive(Clone, Debug)]
+pub struct Mover {
+    here: Region,
+    nonces: [u64; 2],
+    claim: Claim,
+    /// Times that the registry is asked once more.
+    again: u8,
+    phase: Phase,
+}
+
+/// How often the registry is asked once more since the answer was one to a client that came at the same time.
+const AGAIN: u8 = 5;
+
+impl Mover {
+    /// A move to region `here`. `nonces`: random.
+    #[must_use]
+    pub fn new(here: Region, nonces: [u64; 2]) -> Self {
+        Self { here, nonces, claim: Claim::default(), again: AGAIN, phase: Phase::New }
+    }
+
+    /// The first step.
+    pub fn begin(&mut self) -> Step {
+        self.phase = Phase::Locating;
+        Step::Locate
+    }
+
+    /// The next step after what came of the last one.
+    pub fn next(&mut self, came: Came) -> Step {
+        match (std::mem::replace(&mut self.phase, Phase::Done), came) {
+            (Phase::Locating, Came::Located(found)) => self.located(found),
+            (Phase::Handing(from), Came::Handed(Ok(()))) => {
+                self.phase = Phase::Importing(from);
+                Step::Import(self.to())
+            }
+            (Phase::Handing(_), Came::Handed(Err(why))) => self.settle(Outcome::Unmoved(why)),
+            (Phase::Importing(from), Came::Imported(Ok(()))) => {
+                self.phase = Phase::Deciding(from);
+                Step::Move { claim: self.claim, to: self.to() }
+            }
+            (Phase::Importing(_), Came::Imported(Err(why))) => self.remove(why),
+            (Phase::Deciding(from), Came::Decided(decision)) => self.decided(from, &decision),
+            (Phase::Removing(why), _) => self.settle(Outcome::Unmoved(why)),
+            (Phase::Settling(outcome), _) => Step::Done(outcome),
+            // Nothing else is asked.
+            _ => Step::Done(Outcome::Unmoved(Unmoved::Stale)),
+        }
+    }
+
+    /// The other region is asked to hand the document over.
+    #[must_use]
+    pub fn is_handing(&self) -> bool {
+        matches!(self.phase, Phase::Handing(_))
+    }
+
+    /// It is being written into this region's sessions.
+    #[must_use]
+    pub fn is_importing(&self) -> bool {
+        matches!(self.phase, Phase::Importing(_))
+    }
+
+    /// Between the claim that the document is held under and that it is moved to: the region that it is of goes on under it if
+    /// the move does not come to be.
+    fn fence(&self) -> Claim {
+        Claim { epoch: self.claim.epoch + 1, nonce: self.nonces[0] }
+    }
+
+    fn to(&self) -> Claim {
+        Claim { epoch: self.claim.epoch + 2, nonce: self.nonces[1] }
+    }
+
+    fn located(&mut self, found: Option<Option<Pin>>) -> Step {
+        let pin = match found {
+            None => return Step::Done(Outcome::Unmoved(Unmoved::OutOfReach)),
+            Some(None) => return Step::Done(Outcome::Unmoved(Unmoved::Idle)),
+            Some(Some(pin)) => pin,
+        };
+        if pin.owner.region == self.here {
+            return Step::Done(Outcome::Here(pin.owner.claim));
+        }
+        self.claim = pin.owner.claim;
+        self.phase = Phase::Handing(pin.owner.region.clone());
+        let (claim, fence) = (self.claim, self.fence());
+        Step::HandOver { from: pin.owner.region, holders: pin.nodes, claim, fence }
+    }
+
+    fn decided(&mut self, from: Region, decision: &Decision) -> Step {
+        match decision {
+            Decision::Held { claim, .. } if *claim == self.to() => {
+                self.settle(Outcome::Moved { from, claim: *claim })
+            }
+            Decision::Elsewhere(owner) if owner.claim == self.claim && self.again > 0 => {
+                self.again -= 1;
+                self.phase = Phase::Deciding(from);
+                Step::Move { claim: self.claim, to: self.to() }
+            }
+            // It may be done all the same, so what was imported stays for as long as a session that nobody holds.
+            Decision::TryAgain => self.settle(Outcome::Unmoved(Unmoved::Unsure)),
+            _ => self.remove(Unmoved::Stale),
+        }
+    }
+
+    fn remove(&mut self, why: Unmoved) -> Step {
+        self.phase = Phase::Removing(why);
+        Step::Remove(self.to())
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Step {
+        self.phase = Phase::Settling(outcome);
+        Step::Settle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{claim, document, elsewhere};
+
+    fn begun() -> Mover {
+        let mut mover = Mover::new("here".into(), [3, 4]);
+        assert_eq!(mover.begin(), Step::Locate);
+        mover
+    }
+
+    fn pin(epoch: u64) -> Came {
+        let owner = elsewhere(epoch);
+        Came::Located(Some(Some(Pin { document: document("d"), owner, nodes: Vec::new(), grace: None })))
+    }
+
+    /// A move whose document was handed over and imported.
+    fn imported() -> (Mover, Claim, Claim) {
+        let mut mover = begun();
+        let Step::HandOver { claim, fence, .. } = mover.next(pin(4)) else { panic!("not handed over") };
+        let Step::Import(to) = mover.next(Came::Handed(Ok(()))) else { panic!("not imported") };
+        assert!(claim < fence && fence < to, "a region that goes on gives way to a move that was before");
+        assert_eq!(mover.next(Came::Imported(Ok(()))), Step::Move { claim, to });
+        (mover, claim, to)
+    }
+
+    #[test]
+    fn it_is_written_here_before_the_registry_moves_it() {
+        let (mut mover, _, to) = imported();
+        assert_eq!(mover.next(Came::Decided(Decision::Held { claim: to, is_new: false })), Step::Settle);
+        let from = elsewhere(4).region;
+        assert_eq!(mover.next(Came::Through), Step::Done(Outcome::Moved { from, claim: to }));
+    }
+
+    #[test]
+    fn what_was_written_is_removed_if_the_registry_does_not_move_it() {
+        for decision in [Decision::Stale, Decision::Elsewhere(elsewhere(9)), Decision::Limit { active: 1 }] {
+            let (mut mover, _, to) = imported();
+            assert_eq!(mover.next(Came::Decided(decision)), Step::Remove(to));
+            assert_eq!(mover.next(Came::Through), Step::Settle);
+            assert_eq!(mover.next(Came::Through), Step::Done(Outcome::Unmoved(Unmoved::Stale)));
+        }
+    }
+
+    #[test]
+    fn a_client_that_comes_at_the_same_time_does_not_keep_it_from_being_moved() {
+        let (mut mover, claim, to) = imported();
+        for _ in 0..AGAIN {
+            assert_eq!(
+                mover.next(Came::Decided(Decision::Elsewhere(elsewhere(4)))),
+                Step::Move { claim, to }
+            );
+        }
+        assert_eq!(mover.next(Came::Decided(Decision::Elsewhere(elsewhere(4)))), Step::Remove(to));
+    }
+
+    #[test]
+    fn what_was_written_stays_if_it_may_have_been_moved() {
+        let (mut mover, ..) = imported();
+        assert_eq!(mover.next(Came::Decided(Decision::TryAgain)), Step::Settle);
+        assert_eq!(mover.next(Came::Through), Step::Done(Outcome::Unmoved(Unmoved::Unsure)));
+    }
+
+    #[test]
+    fn a_region_that_was_frozen_is_told_however_it_ends() {
+        let mut mover = begun();
+        mover.next(pin(4));
+        assert_eq!(mover.next(Came::Handed(Err(Unmoved::NotReady))), Step::Settle);
+        let mut mover = begun();
+        mover.next(pin(4));
+        let Step::Import(to) = mover.next(Came::Handed(Ok(()))) else { panic!("not imported") };
+        assert_eq!(mover.next(Came::Imported(Err(Unmoved::Full))), Step::Remove(to));
+        assert_eq!(mover.next(Came::Through), Step::Settle);
+        assert_eq!(mover.next(Came::Through), Step::Done(Outcome::Unmoved(Unmoved::Full)));
+    }
+
+    #[test]
+    fn what_is_idle_or_here_is_not_moved() {
+        assert_eq!(begun().next(Came::Located(Some(None))), Step::Done(Outcome::Unmoved(Unmoved::Idle)));
+        assert_eq!(begun().next(Came::Located(None)), Step::Done(Outcome::Unmoved(Unmoved::OutOfReach)));
+        let mut owner = elsewhere(4);
+        owner.region = "here".into();
+        let here = Pin { document: document("d"), owner, nodes: Vec::new(), grace: None };
+        assert_eq!(begun().next(Came::Located(Some(Some(here)))), Step::Done(Outcome::Here(claim(4))));
+    }
+}

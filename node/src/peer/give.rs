@@ -1,0 +1,148 @@
+//! Documents of this region that are handed over to another: frozen in its sessions, read once all who hold them have stopped, and
+//! sent in pieces.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use pinwire_cluster::Unmoved;
+use pinwire_peer::{Moving, Named, PIECE_MAX, PIECES_UNDER_WAY, pack};
+use pinwire_registry::{Claim, DocumentName};
+use pinwire_session::{Loaded, MOVE_PATIENCE_US, Reply, Request};
+use pinwire_shard::Pinned;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::hub::{Hub, Link};
+use super::moves::{Place, claim_of, reason_code, tell, unnamed};
+use crate::cluster::{SessionWay, registry_name};
+
+/// How often it is asked whether all holders have stopped.
+const POLL: Duration = Duration::from_millis(3);
+/// How long they are waited for.
+const AGREE: Duration = Duration::from_secs(2);
+
+/// One that is under way.
+pub(super) struct Give {
+    /// Pieces that may be sent.
+    credit: Cell<u32>,
+    has_more: Notify,
+    is_settled: Cell<bool>,
+    settling: Notify,
+}
+
+impl Give {
+    fn new() -> Self {
+        let (has_more, settling) = (Notify::new(), Notify::new());
+        Self { credit: Cell::new(PIECES_UNDER_WAY), has_more, is_settled: Cell::new(false), settling }
+    }
+
+    /// A piece was taken.
+    pub(super) fn more(&self) {
+        self.credit.set(self.credit.get().saturating_add(1).min(PIECES_UNDER_WAY));
+        self.has_more.notify_one();
+    }
+
+    /// The registry has decided, or nobody is there any more who would have it decide.
+    pub(super) fn settle(&self) {
+        self.is_settled.set(true);
+        self.settling.notify_one();
+    }
+
+    async fn settled(&self) {
+        while !self.is_settled.get() {
+            self.settling.notified().await;
+        }
+    }
+}
+
+/// Another region wants a document.
+pub(super) fn begin(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    at: (u16, u32),
+    named: Named,
+    claim: Pinned,
+    fence: Pinned,
+) {
+    let refuse = |why| tell(link, Moving::Handed(at.1, reason_code(why)));
+    let Some(session) = hub.movable.session.clone() else { return refuse(Unmoved::NoSession) };
+    let Some(place) = Place::among(&hub.moves.giving) else { return refuse(Unmoved::Busy) };
+    let give = Rc::new(Give::new());
+    hub.moves.gives.borrow_mut().insert(at, Rc::clone(&give));
+    let (hub, link) = (Rc::clone(hub), Rc::clone(link));
+    let frozen = Frozen {
+        session,
+        document: registry_name(&unnamed(named)),
+        claim: claim_of(claim),
+        fence: claim_of(fence),
+    };
+    spawn_local(async move {
+        let patience = Duration::from_micros(MOVE_PATIENCE_US);
+        let given = tokio::select! {
+            given = frozen.hand_over(&link, at.1, &give) => given,
+            () = give.settled() => Err(Unmoved::Unreached),
+        };
+        match given {
+            Ok(()) => {
+                hub.movable.stats.handed_over.one();
+                tracing::info!(document = %frozen.document, peer = %link.peer, "a document is handed over");
+            }
+            Err(why) => {
+                tracing::warn!(document = %frozen.document, peer = %link.peer, %why, "a document is not handed over")
+            }
+        }
+        tell(&link, Moving::Handed(at.1, given.err().map_or(0, reason_code)));
+        // Whoever took it says so once the registry has decided, or its link breaks; else the holders ask by themselves.
+        let _ = timeout(patience, give.settled()).await;
+        hub.moves.gives.borrow_mut().remove(&at);
+        frozen.settle().await;
+        drop(place);
+    });
+}
+
+struct Frozen {
+    session: SessionWay,
+    document: DocumentName,
+    claim: Claim,
+    fence: Claim,
+}
+
+impl Frozen {
+    async fn hand_over(&self, link: &Link, number: u32, give: &Give) -> Result<(), Unmoved> {
+        let loaded = self.freeze().await?;
+        let bytes = pack(loaded.base.as_deref(), &loaded.tail);
+        drop(loaded);
+        for piece in bytes.chunks(PIECE_MAX) {
+            while give.credit.get() == 0 {
+                give.has_more.notified().await;
+            }
+            give.credit.set(give.credit.get() - 1);
+            tell(link, Moving::Piece(number, piece.into()));
+        }
+        Ok(())
+    }
+
+    /// What the session has, once nothing is added to it.
+    async fn freeze(&self) -> Result<Loaded, Unmoved> {
+        let deadline = Instant::now() + AGREE;
+        loop {
+            let (document, claim, to) = (self.document.clone(), self.claim, self.fence);
+            let fenced = Request::Fence { document, claim, to, for_us: MOVE_PATIENCE_US };
+            match self.session.ask(fenced).await {
+                Some(Reply::Loaded(loaded)) => return Ok(loaded),
+                Some(Reply::Waiting) if Instant::now() < deadline => sleep(POLL).await,
+                Some(Reply::Waiting) => return Err(Unmoved::NotReady),
+                Some(Reply::Fenced(_)) => return Err(Unmoved::Stale),
+                // There is none under this claim: it is being put back, or its nodes do not know of it yet.
+                _ => return Err(Unmoved::NoSession),
+            }
+        }
+    }
+
+    async fn settle(&self) {
+        let (document, claim) = (self.document.clone(), self.fence);
+        self.session.ask(Request::Settle { document, claim }).await;
+    }
+}

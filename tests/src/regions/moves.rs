@@ -1,0 +1,299 @@
+//! Documents that are moved to another region: a node of that region drives it, one of the other hands over.
+
+use super::node::{ToPins, document_name, region_name};
+use super::world::{Ask, Event, MILLI, NodeId, SECOND, World};
+use pinwire_cluster::{AskId as RegistryAsk, Came, Decision, Mover, Outcome, Step, Ticket, Unmoved};
+use pinwire_registry::{Answer, Claim, DocumentName, Node, Request as RegistryRequest};
+use pinwire_session::{AskId as StoreAsk, Loaded, MOVE_PATIENCE_US, Reply, Request};
+use std::collections::BTreeMap;
+
+/// Tickets and requests of moves have this bit; the next is set for those of who hands over.
+const OF_MOVES: u64 = 1 << 60;
+const OF_GIVER: u64 = 1 << 59;
+const POLL_US: u64 = 5 * MILLI;
+/// For how long holders are waited for, and who hands over.
+const AGREE_US: u64 = 2 * SECOND;
+const HANDING_US: u64 = 4 * SECOND;
+
+/// The number of a move, if it is about one.
+pub(super) fn move_of(number: u64) -> Option<u64> {
+    (number & OF_MOVES != 0).then_some(number & !OF_MOVES)
+}
+
+/// What one node has of moves.
+#[derive(Default)]
+pub(super) struct Moves {
+    /// To its region.
+    takes: BTreeMap<u64, Take>,
+    /// From its region.
+    gives: BTreeMap<u64, Give>,
+}
+
+struct Take {
+    document: DocumentName,
+    mover: Mover,
+    /// Who hands over.
+    giver: Option<(NodeId, u64)>,
+    loaded: Option<Loaded>,
+}
+
+struct Give {
+    document: DocumentName,
+    claim: Claim,
+    fence: Claim,
+    to: (NodeId, u64),
+    until_us: u64,
+    is_handed: bool,
+}
+
+/// From node to node.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    from: (NodeId, u64),
+    to: (NodeId, u64),
+    /// The move's.
+    number: u64,
+    says: Says,
+}
+
+#[derive(Clone, Debug)]
+enum Says {
+    HandOver(DocumentName, Claim, Claim),
+    Handed(Result<Loaded, Unmoved>),
+    Settle,
+}
+
+impl World {
+    pub(super) fn begin_move(&mut self, node: NodeId) {
+        let document = document_name(self.rng.usize(..self.plan.documents));
+        let (number, nonces) = (self.rng.u64(..OF_GIVER), [self.rng.u64(..), self.rng.u64(..)]);
+        let taking = &mut self.nodes[node];
+        if !taking.is_alive || taking.is_paused {
+            return;
+        }
+        let mut mover = Mover::new(region_name(taking.region), nonces);
+        let step = mover.begin();
+        self.tracer.say(self.now_us, || format!("node {node} moves {document} here"));
+        taking.moves.takes.insert(number, Take { document, mover, giver: None, loaded: None });
+        self.step(node, number, step);
+    }
+
+    fn came(&mut self, node: NodeId, number: u64, came: Came) {
+        if let Some(take) = self.nodes[node].moves.takes.get_mut(&number) {
+            let step = take.mover.next(came);
+            self.step(node, number, step);
+        }
+    }
+
+    fn step(&mut self, node: NodeId, number: u64, step: Step) {
+        let Some(take) = self.nodes[node].moves.takes.get_mut(&number) else { return };
+        let (document, ask) = (take.document.clone(), OF_MOVES | number);
+        let giver = take.giver;
+        match step {
+            Step::Locate => {
+                let request = RegistryRequest::Locate { document };
+                self.send(node, super::server::REGISTRY, Ask::Registry(RegistryAsk(ask), request));
+            }
+            Step::HandOver { from, holders, claim, fence } => {
+                self.model.moves(claim, fence);
+                let Some(giver) = self.giver(&from, &holders) else {
+                    return self.came(node, number, Came::Handed(Err(Unmoved::Unreached)));
+                };
+                let giver = (giver, self.nodes[giver].run);
+                if let Some(take) = self.nodes[node].moves.takes.get_mut(&number) {
+                    take.giver = Some(giver);
+                }
+                self.write(node, giver, number, Says::HandOver(document, claim, fence));
+                let run = self.nodes[node].run;
+                self.after(HANDING_US, Event::MoveLate(node, run, number));
+            }
+            Step::Import(claim) => {
+                let Some(Loaded { base, tail, .. }) = take.loaded.take() else { return };
+                let request = Request::Import { document, claim, base, updates: tail.into(), nonce: number };
+                self.send(node, 1 + self.nodes[node].region, Ask::Store(StoreAsk(ask), request));
+            }
+            Step::Move { claim, to } => {
+                self.model.moves(claim, to);
+                let ticket = Ticket(OF_MOVES | number);
+                self.tell_pins(node, ToPins::Move(document, ticket, claim, to));
+            }
+            Step::Remove(claim) => {
+                let request = Request::End { document, claim };
+                self.send(node, 1 + self.nodes[node].region, Ask::Store(StoreAsk(ask), request));
+            }
+            Step::Settle => {
+                if let Some(giver) = giver {
+                    self.write(node, giver, number, Says::Settle);
+                }
+                self.came(node, number, Came::Through);
+            }
+            Step::Done(outcome) => {
+                self.tracer.say(self.now_us, || format!("node {node}, {document}: {outcome:?}"));
+                self.nodes[node].moves.takes.remove(&number);
+                if matches!(outcome, Outcome::Moved { .. }) {
+                    self.model.moved();
+                }
+            }
+        }
+    }
+
+    /// A holder, or any node of the region.
+    fn giver(&mut self, region: &str, holders: &[Node]) -> Option<NodeId> {
+        let there: Vec<NodeId> = (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].is_alive && *region_name(self.nodes[*node].region) == *region)
+            .collect();
+        let holding: Vec<NodeId> =
+            there.iter().copied().filter(|node| holders.contains(self.nodes[*node].pins.node())).collect();
+        let among = if holding.is_empty() { there } else { holding };
+        (!among.is_empty()).then(|| among[self.rng.usize(..among.len())])
+    }
+
+    fn write(&mut self, node: NodeId, to: (NodeId, u64), number: u64, says: Says) {
+        let from = (node, self.nodes[node].run);
+        let delay = self.rng.u64(MILLI..=60 * MILLI);
+        self.after(delay, Event::Peer(Letter { from, to, number, says }));
+    }
+
+    pub(super) fn peer_told(&mut self, letter: Letter) {
+        let (node, run) = letter.to;
+        if !self.nodes[node].is_alive || self.nodes[node].run != run {
+            if matches!(letter.says, Says::HandOver(..)) {
+                self.write_back(&letter, Says::Handed(Err(Unmoved::Unreached)));
+            }
+            return;
+        }
+        if self.stall(node, || Event::Peer(letter.clone())) {
+            return;
+        }
+        let number = letter.number;
+        match letter.says {
+            Says::HandOver(document, claim, fence) => {
+                let until_us = self.now_us + AGREE_US;
+                let give = Give { document, claim, fence, to: letter.from, until_us, is_handed: false };
+                self.nodes[node].moves.gives.insert(number, give);
+                self.poll(node, run, number);
+            }
+            Says::Handed(handed) => self.handed(node, number, handed),
+            Says::Settle => self.settle(node, number),
+        }
+    }
+
+    fn write_back(&mut self, letter: &Letter, says: Says) {
+        let back = Letter { from: letter.to, to: letter.from, number: letter.number, says };
+        self.after(20 * MILLI, Event::Peer(back));
+    }
+
+    fn handed(&mut self, node: NodeId, number: u64, handed: Result<Loaded, Unmoved>) {
+        let Some(take) = self.nodes[node].moves.takes.get_mut(&number) else { return };
+        let handed = handed.map(|loaded| take.loaded = Some(loaded));
+        self.came(node, number, Came::Handed(handed));
+    }
+
+    pub(super) fn move_late(&mut self, node: NodeId, run: u64, number: u64) {
+        if !self.nodes[node].is_alive || self.nodes[node].run != run {
+            return;
+        }
+        if self.stall(node, || Event::MoveLate(node, run, number)) {
+            return;
+        }
+        let take = self.nodes[node].moves.takes.get(&number);
+        if take.is_some_and(|take| take.mover.is_handing()) {
+            self.came(node, number, Came::Handed(Err(Unmoved::Unreached)));
+        }
+    }
+
+    pub(super) fn poll(&mut self, node: NodeId, run: u64, number: u64) {
+        let giving = &self.nodes[node];
+        if !giving.is_alive || giving.run != run || self.stall(node, || Event::Poll(node, run, number)) {
+            return;
+        }
+        let giving = &self.nodes[node];
+        let Some(give) = giving.moves.gives.get(&number) else { return };
+        let (document, claim, to) = (give.document.clone(), give.claim, give.fence);
+        let request = Request::Fence { document, claim, to, for_us: MOVE_PATIENCE_US };
+        let ask = StoreAsk(OF_MOVES | OF_GIVER | number);
+        self.send(node, 1 + self.nodes[node].region, Ask::Store(ask, request));
+    }
+
+    fn fenced(&mut self, node: NodeId, number: u64, reply: Option<Reply>) {
+        let (now_us, run) = (self.now_us, self.nodes[node].run);
+        let Some(give) = self.nodes[node].moves.gives.get_mut(&number) else { return };
+        let handed = match reply {
+            Some(Reply::Waiting) if now_us < give.until_us => {
+                return self.after(POLL_US, Event::Poll(node, run, number));
+            }
+            Some(Reply::Loaded(loaded)) => Ok(loaded),
+            Some(Reply::Waiting) => Err(Unmoved::NotReady),
+            None | Some(Reply::Diverged) => Err(Unmoved::NoSession),
+            Some(_) => Err(Unmoved::Stale),
+        };
+        let to = give.to;
+        if !std::mem::replace(&mut give.is_handed, true) {
+            self.write(node, to, number, Says::Handed(handed));
+        }
+    }
+
+    fn settle(&mut self, node: NodeId, number: u64) {
+        let Some(give) = self.nodes[node].moves.gives.remove(&number) else { return };
+        let request = Request::Settle { document: give.document, claim: give.fence };
+        let ask = StoreAsk(OF_MOVES | OF_GIVER | number);
+        self.send(node, 1 + self.nodes[node].region, Ask::Store(ask, request));
+    }
+
+    /// Who drives it is gone, or who hands over: the other end of the link notices.
+    pub(super) fn links_of_moves_break(&mut self, gone: NodeId) {
+        let run = self.nodes[gone].run;
+        for node in 0..self.nodes.len() {
+            let (to, me) = ((node, self.nodes[node].run), (gone, run));
+            let of_taker = self.nodes[node].moves.gives.iter().filter(|(_, give)| give.to == me);
+            let settled = of_taker.map(|(number, _)| (*number, Says::Settle));
+            let of_giver = self.nodes[node].moves.takes.iter();
+            let of_giver = of_giver.filter(|(_, take)| take.giver == Some(me) && take.mover.is_handing());
+            let failed = of_giver.map(|(number, _)| (*number, Says::Handed(Err(Unmoved::Unreached))));
+            let told: Vec<(u64, Says)> = settled.chain(failed).collect();
+            for (number, says) in told {
+                let delay = self.rng.u64(MILLI..=SECOND);
+                self.after(delay, Event::Peer(Letter { from: me, to, number, says }));
+            }
+        }
+    }
+
+    pub(super) fn move_located(&mut self, node: NodeId, ask: u64, answer: Option<Answer>) {
+        let found = answer.map(|answer| match answer {
+            Answer::Located(pin) => pin,
+            other => unreachable!("{other:?}"),
+        });
+        self.came(node, ask & !OF_MOVES, Came::Located(found));
+    }
+
+    pub(super) fn move_stored(&mut self, node: NodeId, ask: u64, reply: Option<Reply>) {
+        let number = ask & !OF_MOVES;
+        if number & OF_GIVER != 0 {
+            return self.fenced(node, number & !OF_GIVER, reply);
+        }
+        let Some(take) = self.nodes[node].moves.takes.get(&number) else { return };
+        if !take.mover.is_importing() {
+            return self.came(node, number, Came::Through);
+        }
+        self.came(
+            node,
+            number,
+            Came::Imported(match reply {
+                Some(Reply::Done) => Ok(()),
+                Some(Reply::Full) => Err(Unmoved::Full),
+                Some(_) => Err(Unmoved::Stale),
+                None => Err(Unmoved::StoreAway),
+            }),
+        );
+    }
+
+    pub(super) fn move_decided(&mut self, node: NodeId, number: u64, ticket: Ticket, decision: Decision) {
+        let Some(take) = self.nodes[node].moves.takes.get(&number) else { return };
+        if matches!(decision, Decision::Held { .. }) {
+            // It waits for its clients as in any grace.
+            let document = take.document.clone();
+            self.tell_pins(node, ToPins::Leave(document, ticket));
+        }
+        self.came(node, number, Came::Decided(decision));
+    }
+}
