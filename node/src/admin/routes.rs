@@ -22,7 +22,8 @@ use utoipa_axum::routes;
 use super::problem::Problem;
 use super::request::{Parameters, page_size};
 use super::{
-    Services, access, actions, apps, cluster, connections, documents, moves, overview, pins, records, store, stream,
+    Services, access, actions, apps, cluster, connections, documents, moves, overview, pins, records, store,
+    stream,
 };
 
 pub(super) type Shared = State<Arc<Services>>;

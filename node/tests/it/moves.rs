@@ -185,7 +185,13 @@ fn ask(node: &Serving, method: &str, path: &str, body: &str) -> (u16, String) {
     let url = node.ready["regions"][0]["admin_url"].as_str().unwrap();
     let socket = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     socket.set_read_timeout(Some(3 * PATIENCE)).unwrap();
-    crate::admin::ask(socket, method, path, &format!("Authorization: Bearer {}\r\n", crate::admin::token()), body)
+    crate::admin::ask(
+        socket,
+        method,
+        path,
+        &format!("Authorization: Bearer {}\r\n", crate::admin::token()),
+        body,
+    )
 }
 
 fn pin(node: &Serving) -> Pin {

@@ -24,8 +24,7 @@ pub struct RedisPool {
     link: Link,
     members: String,
     gone: String,
-    beat: Script,
-    retire: Script,
+    scripts: Scripts,
     time_us: Option<u64>,
 }
 
@@ -35,10 +34,11 @@ impl fmt::Debug for RedisPool {
     }
 }
 
-macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("prelude.lua"), "\n", include_str!($file)))
-    };
+pinwire_redis::scripts! {
+    struct Scripts after "prelude.lua" {
+        beat: "beat.lua",
+        retire: "retire.lua",
+    }
 }
 
 impl RedisPool {
@@ -46,14 +46,7 @@ impl RedisPool {
     #[must_use]
     pub fn new(link: Link, region: &str) -> Self {
         let key = |what: &str| format!("pinwire:1:{{pool}}:{region}:{what}");
-        Self {
-            link,
-            members: key("members"),
-            gone: key("gone"),
-            beat: script!("beat.lua"),
-            retire: script!("retire.lua"),
-            time_us: None,
-        }
+        Self { link, members: key("members"), gone: key("gone"), scripts: Scripts::new(), time_us: None }
     }
 
     /// Time for scripts to go by from now on: for tests that compare pools.
@@ -76,7 +69,7 @@ impl RedisPool {
         let addresses: Vec<String> = me.addresses.iter().map(IpAddr::to_string).collect();
         let words =
             serde_json::to_string(me).map_err(|_| PoolError::Senseless("a member that is no JSON"))?;
-        let call = self.on(&self.beat).arg(&*me.name).arg(hex(me.life));
+        let call = self.on(&self.scripts.beat).arg(&*me.name).arg(hex(me.life));
         let call =
             call.arg(u8::from(me.is_able)).arg(u8::from(me.wants_out)).arg(addresses.join(" ")).arg(words);
         let call = call.arg(*lease_us).arg(*keep).arg(*recall_us);
@@ -88,7 +81,7 @@ impl RedisPool {
     /// # Errors
     /// Redis cannot be reached in time.
     pub async fn retire(&self, name: &str, life: u64) -> Result<(), PoolError> {
-        self.link.run(self.on(&self.retire).arg(name).arg(hex(life))).await?;
+        self.link.run(self.on(&self.scripts.retire).arg(name).arg(hex(life))).await?;
         Ok(())
     }
 }
