@@ -292,7 +292,7 @@ impl Node {
             events: events.clone(),
             stats: Arc::clone(&stats),
         })?;
-        let mut session = start_session(&config, &gates, &health, &stats, &events)?;
+        let mut session = start_session(&config, &gates, &health, &stats, events.as_ref())?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -729,7 +729,7 @@ fn start_session(
     gates: &Arc<Gates>,
     health: &Arc<Health>,
     stats: &Arc<ClusterStats>,
-    events: &Option<Arc<Events>>,
+    events: Option<&Arc<Events>>,
 ) -> Result<Option<Running<SessionWay>>, StartError> {
     let Some(url) = &config.cluster.session else { return Ok(None) };
     let around = cluster::AroundSession {
@@ -747,7 +747,7 @@ fn start_session(
         gates: Arc::clone(gates),
         health: Arc::clone(health),
         stats: Arc::clone(stats),
-        events: events.clone(),
+        events: events.cloned(),
     };
     Ok(Some(cluster::start_session(around)?))
 }

@@ -361,7 +361,7 @@ impl Sessions {
         if is_news {
             held.unread = Some(mark);
         }
-        is_news.then(|| held.trail.upto_mark(mark).unwrap_or(held.known))
+        is_news.then(|| held.trail.reached_with(mark).unwrap_or(held.known))
     }
 
     /// Tells the other nodes that hold the document, in order; dropped if there are none. If it cannot be told, the data

@@ -42,9 +42,9 @@ impl Trail {
         }
     }
 
-    /// The newest head that was reached once the data thread had been given everything up to a mark.
-    pub(super) fn upto_mark(&self, mark: u64) -> Option<Head> {
-        self.steps.iter().rev().find(|step| step.mark <= mark).map(|step| step.head)
+    /// The head that was reached with what the data thread was given under a mark, or one a little later.
+    pub(super) fn reached_with(&self, mark: u64) -> Option<Head> {
+        self.steps.iter().find(|step| step.mark >= mark).map(|step| step.head)
     }
 
     pub(super) fn contains(&self, head: Head) -> bool {

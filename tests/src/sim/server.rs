@@ -70,7 +70,6 @@ impl World {
                 self.threads[thread].shard.verdict(conn, ticket, verdict);
             }
             Input::Opened(document, session) => {
-                // How much of it cannot be read: all of it can.
                 self.threads[thread].shard.opened(document, session);
             }
             Input::Stored(document, position) => self.threads[thread].shard.stored(document, position),
