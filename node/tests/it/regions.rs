@@ -217,7 +217,8 @@ fn a_document_that_redis_has_no_room_for_takes_no_edits_until_it_has() {
         (here.metric("pinwire_sessions_full"), here.metric("pinwire_session_failures_total")),
         (0.0, 0.0)
     );
-    let mut late = Member::join(&system.node("here-b", "here-1"), &system.token);
+    let next = system.node("here-b", "here-1");
+    let mut late = Member::join(&next, &system.token);
     let all = late.until(|payload| payload.starts_with(&[0, 1])).unwrap();
     assert!(holds(&all, "before") && holds(&all, "waits"));
 }
@@ -240,7 +241,8 @@ fn a_node_that_stops_puts_back_what_its_redis_has_lost() {
     one.logs(&["stopping"]);
     system.here.resume();
     one.logs(&["stopped"]);
-    let mut late = Member::join(&system.node("here-c", "here-1"), &system.token);
+    let next = system.node("here-c", "here-1");
+    let mut late = Member::join(&next, &system.token);
     let all = late.until(|payload| payload.starts_with(&[0, 1])).unwrap();
     assert!(holds(&all, "stored") && holds(&all, "last"));
 }
