@@ -122,7 +122,7 @@ impl Node {
                 Effect::Verify { conn, ticket, .. } => {
                     self.shard.verdict(conn, ticket, Ok(Arc::clone(&self.grant)));
                 }
-                Effect::Open(document, _) => self.shard.opened(document, Ok(Kept::default())),
+                Effect::Open(document, _) => _ = self.shard.opened(document, Ok(Kept::default())),
                 Effect::Store(document) => {
                     let position = self.shard.submit(document).map(|(position, _)| position);
                     if let Some(position) = position {

@@ -123,7 +123,7 @@ fn a_document_for_which_there_is_no_room_for_long_is_given_up_once() {
     assert_eq!(bench.pass(patience - 2), []);
     assert_eq!(bench.pass(4), [Effect::GivenUp(document())]);
     assert_eq!(bench.pass(2 * patience), []);
-    bench.core.close(&document(), true);
+    bench.core.close(&document());
     bench.run();
     assert_eq!((bench.core.stats().documents, bench.core.stats().given_up), (0, 1));
 }
@@ -162,7 +162,7 @@ fn a_request_that_did_not_leave_says_nothing_of_the_store_and_is_asked_once_ther
 #[test]
 fn opens_and_closes_that_did_not_leave_are_asked_again_as_well() {
     let mut bench = Bench::new(1 << 20);
-    bench.core.close(&document(), true);
+    bench.core.close(&document());
     let (ask, request) = bench.asked().expect("a close");
     assert!(matches!(request, Request::Close { .. }));
     bench.core.lease(1);
@@ -219,7 +219,7 @@ fn nothing_from_what_could_not_be_read_on_is_compacted() {
 fn a_session_that_holds_something_unreadable_is_not_compacted_until_it_was_loaded_without() {
     let mut bench = Bench::new(1 << 20);
     bench.others_append(1);
-    bench.core.close(&document(), true);
+    bench.core.close(&document());
     bench.run();
     bench.core.open(document(), CLAIM, 0);
     bench.run();

@@ -413,9 +413,10 @@ impl Work {
         });
     }
 
-    /// Asks in another's stead, who hears nothing if there is no answer.
+    /// Asks in another's stead, who hears nothing if there is no answer. Of which license region it is was not said: none may have
+    /// lapsed.
     fn ask_for(&self, request: Asked, reply: oneshot::Sender<Reply>) {
-        if self.gates.standing() != Standing::Valid {
+        if self.gates.lapsed() != 0 {
             return;
         }
         let (store, stats) = (self.store.clone(), Arc::clone(&self.stats));

@@ -251,7 +251,7 @@ async fn what_a_later_version_adds_to_the_data_changes_nothing_and_stays() {
         document: moved.clone(),
         claim: claims[1],
         node: us.clone(),
-        nonce: 9,
+        to: Claim { epoch: claims[1].epoch + 2, nonce: 9 },
         hold: HOLD,
         grace_us: GRACE,
     };

@@ -269,7 +269,7 @@ impl Sessions {
             // Of which license region it is was not said.
             What::Stray => u64::MAX,
             What::Open(id, _) | What::Load(id, _) | What::Append(id, _) => self.bit_of(*id),
-            What::Rebase(id) | What::Say(id) | What::Close(id) => self.bit_of(*id),
+            What::Rebase(id) | What::Say(id) | What::Close(id) | What::Agree(id) => self.bit_of(*id),
         }
     }
 
