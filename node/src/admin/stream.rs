@@ -259,6 +259,7 @@ mod tests {
                 shortage: crate::overload::Shortage::default(),
             },
             lookup: Lookup::new(Box::new(Vec::new), Arc::default()),
+            relay: None,
             plane: Plane::new(Arc::default()),
             events: Arc::new(Events::default()),
             audit: Arc::default(),
