@@ -405,7 +405,7 @@ async fn what_a_later_version_adds_to_keys_and_notices_loses_nothing() {
     for _ in 0..2 {
         assert_eq!(hear(&mut listener).await, Heard::Missed);
     }
-    let updates: pinwire_session::Batch = vec![Box::from([1, 2, 3])].into();
+    let updates: Batch = vec![Box::from([1, 2, 3])].into();
     let append = Request::Append {
         document: document(0),
         claim,
