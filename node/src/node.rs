@@ -746,6 +746,7 @@ fn start_session(
         settings: pinwire_session::Settings {
             lease_us: micros(config.cluster.lease),
             beat_us: micros(config.cluster.renew),
+            full_patience_us: config.cluster.full_patience.map(micros),
             ..pinwire_session::Settings::default()
         },
         gates: Arc::clone(gates),
