@@ -178,7 +178,8 @@ async fn same_as_the_book(link: Link, seed: u64, steps: usize) {
     for _ in 0..steps {
         pair.step().await;
     }
-    assert!(pair.heads.values().any(|heads| heads.len() > 5), "hardly anything was appended");
+    let appended: usize = pair.heads.values().map(Vec::len).sum();
+    assert!(appended > steps / 30, "hardly anything was appended: {appended}");
 }
 
 #[tokio::test]
