@@ -154,7 +154,7 @@ impl Pins {
     }
 
     /// How long a document that was left is still held: who reloads a page finds it without a claim.
-    pub(crate) fn linger_us(&self) -> u64 {
+    fn linger_us(&self) -> u64 {
         (self.settings.grace_us / LINGER).min(LINGER_MAX_US)
     }
 

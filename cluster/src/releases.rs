@@ -65,9 +65,7 @@ impl Pins {
             self.releases.due.pop_first();
             let Some(release) = self.releases.all.get(&hold) else { continue };
             let (document, node) = (release.document.clone(), self.me.node.clone());
-            // Others may have left it later than this node, and the registry goes by who says so last: what is said late is not short.
-            let least_us = self.settings.grace_us.saturating_sub(self.linger_us());
-            let grace_us = release.until_us.saturating_sub(self.now_us).max(least_us);
+            let grace_us = release.until_us.saturating_sub(self.now_us);
             self.releases.under_way += 1;
             self.ask(What::Release { hold }, Request::Release { document, node, hold, grace_us });
         }
