@@ -765,8 +765,9 @@ fn pins_settings(
 ) -> PinsSettings {
     let cluster = &config.cluster;
     // Nobody else could take over what a node by itself has, however long it stood still: its lease never ends.
-    let [lease_us, renew_us] =
-        if is_alone { [ENDLESS_US; 2] } else { [cluster.lease, cluster.renew].map(micros) };
+    let lease_us = if is_alone { ENDLESS_US } else { micros(cluster.lease) };
+    // What an operator took away from it, it hears of with renewals.
+    let renew_us = micros(cluster.renew);
     PinsSettings {
         me: NodeView {
             node: pinwire_registry::Node {

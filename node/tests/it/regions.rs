@@ -204,6 +204,7 @@ fn a_document_that_redis_has_no_room_for_takes_no_edits_until_it_has() {
     let (mut ann, mut ben) = (system.join(&here), system.join(&here));
     write(&mut ann, &insertion(1, "before"));
     ben.until(|payload| holds(payload, "before")).unwrap();
+    until(|| system.here.command(&["KEYS", "pinwire:1:*tail:*"]).contains(":tail:"));
     let limit = |bytes| assert_eq!(system.here.command(&["CONFIG", "SET", "maxmemory", bytes]), "+OK\r\n");
     limit("1");
     write(&mut ann, &insertion(2, "waits"));
