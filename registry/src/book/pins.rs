@@ -21,10 +21,6 @@ impl Book {
         match owner {
             Some(owner) if owner.region != node.region => Claimed::Elsewhere(owner),
             Some(owner) => {
-                if let Some(entry) = self.entry_mut(document) {
-                    // Whoever comes leaves after those who have left.
-                    entry.left_until = 0;
-                }
                 self.hold(document, holding);
                 Claimed::Held { claim: owner.claim, is_new: false }
             }

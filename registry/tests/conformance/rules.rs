@@ -64,11 +64,13 @@ async fn grace_keeps_the_pin_for_its_region(registry: &dyn Registry) {
     assert_eq!(claim(registry, &eu, &doc).await, Claimed::Held { claim: held, is_new: false });
     assert_eq!(locate(registry, &doc).await.expect("a pin").grace, None);
 
-    assert_eq!(usage(registry, "t::grace").await.documents, 1);
-    release(registry, &eu, &doc, ANY_HOLD, MILLISECOND).await;
+    let short = document("t::grace", "short");
+    let held = pin(registry, &eu, &short).await;
+    assert_eq!(usage(registry, "t::grace").await.documents, 2);
+    release(registry, &eu, &short, ANY_HOLD, MILLISECOND).await;
     pass(5 * MILLISECOND).await;
-    assert_eq!(usage(registry, "t::grace").await.documents, 0);
-    let anew = pin(registry, &us, &doc).await;
+    assert_eq!(usage(registry, "t::grace").await.documents, 1);
+    let anew = pin(registry, &us, &short).await;
     assert!(anew > held);
 }
 
@@ -126,7 +128,8 @@ async fn another_holder_keeps_the_pin(registry: &dyn Registry) {
     let found = locate(registry, &doc).await.expect("a pin");
     assert_eq!((found.nodes, found.grace), (vec![other.clone()], None));
     release(registry, &other, &doc, ANY_HOLD, 0).await;
-    assert_eq!(locate(registry, &doc).await, None);
+    let left = locate(registry, &doc).await.expect("in the grace of the one that died");
+    assert!(left.nodes.is_empty() && left.grace.is_some_and(|left| left < GRACE), "{left:?}");
 }
 
 /// A node that could not reach the registry gives back what its clients left before others did.
@@ -145,10 +148,10 @@ async fn a_late_release_ends_no_grace_of_others(registry: &dyn Registry) {
         let left = locate(registry, doc).await.expect("in the grace of the other");
         assert!(left.nodes.is_empty() && left.grace.is_some_and(|left| left > GRACE / 2), "{left:?}");
         refused(registry, &us, doc).await;
-        // Who comes again leaves anew.
-        claim(registry, &other, doc).await;
-        release(registry, &other, doc, ANY_HOLD, 0).await;
-        assert_eq!(locate(registry, doc).await, None);
+        // A claim that comes late, of somebody who does not wait for it any more.
+        claim(registry, &late, doc).await;
+        release(registry, &late, doc, ANY_HOLD, 0).await;
+        assert!(locate(registry, doc).await.expect("likewise").grace.is_some_and(|left| left > GRACE / 2));
     }
 }
 

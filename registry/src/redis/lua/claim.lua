@@ -9,8 +9,6 @@ if pin and pin.region ~= region then
   return { now, 'elsewhere', pin.region, url_of(pin.region), pin.epoch, pin.nonce }
 end
 if pin then
-  -- Whoever comes leaves after those who have left.
-  pin.left = 0
   hold(app, pin, id, number, grace)
   return { now, 'held', pin.epoch, pin.nonce, 0 }
 end

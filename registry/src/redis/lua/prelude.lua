@@ -59,7 +59,7 @@ end
 -- A pin is a member of pins:APP, all of score 0, so that pins are in the order of their names:
 -- NAME \0 EPOCH NONCE REGION GRACE UNTIL HOLDERS LEFT: epoch and nonce as 16 hexadecimal digits, grace and until in microseconds
 -- (until is 0 while somebody holds it; the region is empty once it was taken away), holders as NODE:HOLD with commas between: a
--- node's number, and the latest of its holds. LEFT: when the grace ends of those who have left since it was last claimed.
+-- node's number, and the latest of its holds. LEFT: when the last grace ends of those who have left.
 local function parse(member)
   local name, epoch, nonce, region, grace, till, holders, left, more =
     string.match(member, '^(.-)%z(%x+) (%x+) (%S*) (%d+) (%d+) (%S*) ?(%d*)(.*)$')
@@ -110,7 +110,7 @@ local function store(app, pin)
   pin.in_grace = pin.till > 0
 end
 
--- A holder has left, with a grace. Who leaves last may have said so late, and ends no grace of others.
+-- A holder has left, with a grace. Who does so last may be late, and ends no grace of others.
 local function leave(pin, at, grace) pin.left = math.max(pin.left, at + grace) end
 
 local function begin_grace(pin, last) pin.till = math.max(1, pin.region == '' and last or pin.left) end
