@@ -746,6 +746,7 @@ fn start_session(
         settings: pinwire_session::Settings {
             lease_us: micros(config.cluster.lease),
             beat_us: micros(config.cluster.renew),
+            full_patience_us: config.cluster.full_patience.map(micros),
             ..pinwire_session::Settings::default()
         },
         gates: Arc::clone(gates),
@@ -764,8 +765,9 @@ fn pins_settings(
 ) -> PinsSettings {
     let cluster = &config.cluster;
     // Nobody else could take over what a node by itself has, however long it stood still: its lease never ends.
-    let [lease_us, renew_us] =
-        if is_alone { [ENDLESS_US; 2] } else { [cluster.lease, cluster.renew].map(micros) };
+    let lease_us = if is_alone { ENDLESS_US } else { micros(cluster.lease) };
+    // What an operator took away from it, it hears of with renewals.
+    let renew_us = micros(cluster.renew);
     PinsSettings {
         me: NodeView {
             node: pinwire_registry::Node {

@@ -97,12 +97,12 @@ impl Book {
             Request::Say { document, claim, node, hold, message } => {
                 self.say(now_us, document, *claim, (node, *hold), message, &mut notices)
             }
-            Request::Close { document, claim, node, hold } => {
-                self.close(now_us, document, *claim, (node, *hold), &mut notices);
+            Request::Close { document, node, hold, .. } => {
+                self.close(now_us, document, (node, *hold), &mut notices);
                 Reply::Done
             }
             Request::End { document, claim } => {
-                if self.sessions.get(document).is_some_and(|session| session.claim <= *claim) {
+                if self.sessions.get(document).is_some_and(|session| session.claim == *claim) {
                     self.remove(document);
                 }
                 Reply::Done
@@ -291,15 +291,12 @@ impl Book {
         &mut self,
         now_us: u64,
         document: &DocumentName,
-        claim: Claim,
         (node, hold): (&Node, u64),
         notices: &mut Notices,
     ) {
         let Some(session) = self.sessions.get(document) else { return };
-        // The claim may have been raised since the session was opened, here or there.
-        let is_its =
-            session.claim <= claim || session.moving.as_ref().is_some_and(|moving| moving.from == claim);
-        if is_its && session.holders.get(node).is_some_and(|held| *held <= hold) {
+        // Whatever the claim is by now: a node numbers its holds, and closes none that it took later.
+        if session.holders.get(node).is_some_and(|held| *held <= hold) {
             self.leave(now_us, document, node, notices);
         }
     }

@@ -127,7 +127,7 @@ pub enum Request {
         /// What ends: a later hold of the same node stays, should this come late.
         hold: u64,
     },
-    /// The session is over: removes it, whatever is left of it, if it belongs to this claim or an older one.
+    /// The session is over: removes it, whatever is left of it, if it is of this very claim.
     End {
         /// Which.
         document: DocumentName,

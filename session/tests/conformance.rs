@@ -178,7 +178,8 @@ async fn same_as_the_book(link: Link, seed: u64, steps: usize) {
     for _ in 0..steps {
         pair.step().await;
     }
-    assert!(pair.heads.values().any(|heads| heads.len() > 5), "hardly anything was appended");
+    let appended: usize = pair.heads.values().map(Vec::len).sum();
+    assert!(appended > steps / 200, "hardly anything was appended: {appended}");
 }
 
 #[tokio::test]
@@ -210,7 +211,7 @@ async fn a_hold_ends_though_its_claim_was_raised_since_and_no_other_hold_does() 
     let close =
         |epoch, hold| Request::Close { document: document(0), claim: claim(epoch), node: node(0), hold };
     pair.ask(Request::Open { document: document(0), claim: claim(5), node: node(0), hold: 2 }).await;
-    for (close, is_held) in [(close(4, 2), true), (close(6, 1), true), (close(6, 2), false)] {
+    for (close, is_held) in [(close(4, 1), true), (close(6, 1), true), (close(4, 2), false)] {
         pair.ask(close.clone()).await;
         let (_, session) = pair.book.peek(&document(0)).expect("a session");
         assert_eq!(!session.nodes.is_empty(), is_held, "{close:?}");

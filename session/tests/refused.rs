@@ -4,6 +4,8 @@ use pinwire_registry::{AppName, Claim, DocumentName, Node};
 use pinwire_session::{AskId, Book, Bounds, Effect, Head, Refused, Request, Sessions, Settings};
 
 const SECOND: u64 = 1_000_000;
+/// For how long documents wait for room, in seconds.
+const PATIENCE: u64 = 300;
 const CLAIM: Claim = Claim { epoch: 3, nonce: 1 };
 
 /// One node, with the rules of the store in memory.
@@ -29,7 +31,8 @@ impl Bench {
     /// With one document open, which may take so many bytes.
     fn new(document_bytes: u64) -> Self {
         let bounds = Bounds { document_bytes, ..Bounds::default() };
-        let core = Sessions::new(node("here"), Settings::default(), 1);
+        let settings = Settings { full_patience_us: Some(PATIENCE * SECOND), ..Settings::default() };
+        let core = Sessions::new(node("here"), settings, 1);
         let mut bench = Self { core, book: Book::new(bounds), now_us: 0 };
         bench.run();
         bench.core.open(document(), CLAIM, 0);
@@ -119,10 +122,9 @@ fn a_document_for_which_there_is_no_room_for_long_is_given_up_once() {
     let mut bench = Bench::new(2_000);
     bench.core.append(&document(), 10, update(1_800));
     assert_eq!(bench.run(), [Effect::Full(document())]);
-    let patience = Settings::default().full_patience_us / SECOND;
-    assert_eq!(bench.pass(patience - 2), []);
+    assert_eq!(bench.pass(PATIENCE - 2), []);
     assert_eq!(bench.pass(4), [Effect::GivenUp(document())]);
-    assert_eq!(bench.pass(2 * patience), []);
+    assert_eq!(bench.pass(2 * PATIENCE), []);
     bench.core.close(&document());
     bench.run();
     assert_eq!((bench.core.stats().documents, bench.core.stats().given_up), (0, 1));
@@ -141,8 +143,7 @@ fn that_a_session_can_be_loaded_does_not_mean_that_there_is_room() {
     bench.core.put_back(&document(), 10, update(1_800));
     assert_eq!(bench.pass(3), [], "it is as full as before");
     bench.core.append(&document(), 20, Vec::new());
-    let patience = Settings::default().full_patience_us / SECOND;
-    assert_eq!(bench.pass(patience), [Effect::GivenUp(document())]);
+    assert_eq!(bench.pass(PATIENCE), [Effect::GivenUp(document())]);
 }
 
 #[test]

@@ -273,7 +273,7 @@ impl Shard {
             return;
         }
         self.note_refusal(owner, session, close);
-        if close.code == CloseCode::WrongRegion {
+        if is_lost(close) {
             self.withhold(vec![session.conn.slot]);
         }
         let close = if owner >= FIRST_LINK && is_lost(close) { come_back() } else { close.clone() };

@@ -68,7 +68,7 @@ pub(crate) enum Request {
     /// It is closed.
     Close { name: Arc<DocumentName> },
     /// Something is asked of the store that is not about a document of a data thread.
-    Ask(Asked, oneshot::Sender<Reply>),
+    Ask(Asked, u64, oneshot::Sender<Reply>),
 }
 
 /// The way to the thread.
@@ -84,10 +84,11 @@ impl SessionWay {
         }
     }
 
-    /// Asks the store; `None`: it did not answer, or the node has no lease.
-    pub(crate) async fn ask(&self, request: Asked) -> Option<Reply> {
+    /// Asks the store; `None`: it did not answer, or the node has no lease in the registry of one of these license regions, a bit
+    /// for each number.
+    pub(crate) async fn ask(&self, request: Asked, licenses: u64) -> Option<Reply> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Request::Ask(request, reply)).await.ok()?;
+        self.0.send(Request::Ask(request, licenses, reply)).await.ok()?;
         answer.await.ok()
     }
 }
@@ -308,7 +309,7 @@ impl Work {
             Request::Reclaimed { name, claim } => self.core.reclaimed(&name, claim),
             Request::Unreadable { name, mark } => self.unreadable(&name, mark),
             Request::Settle { thread } => _ = self.ending.insert(thread),
-            Request::Ask(asked, reply) => self.ask_for(asked, reply),
+            Request::Ask(asked, licenses, reply) => self.ask_for(asked, licenses, reply),
             Request::Close { name } => {
                 self.run_effects();
                 self.open.remove(&*name);
@@ -413,10 +414,9 @@ impl Work {
         });
     }
 
-    /// Asks in another's stead, who hears nothing if there is no answer. Of which license region it is was not said: none may have
-    /// lapsed.
-    fn ask_for(&self, request: Asked, reply: oneshot::Sender<Reply>) {
-        if self.gates.lapsed() != 0 {
+    /// Asks in another's stead, who hears nothing if there is no answer.
+    fn ask_for(&self, request: Asked, licenses: u64, reply: oneshot::Sender<Reply>) {
+        if self.gates.lapsed() & licenses != 0 {
             return;
         }
         let (store, stats) = (self.store.clone(), Arc::clone(&self.stats));

@@ -36,6 +36,8 @@ pub struct Cluster {
     pub wrong_region: WrongRegion,
     /// The region's Redis with the sessions of its documents; there is one where the registry is in Redis.
     pub session: Option<RedisUrl>,
+    /// For how long a document waits for a Redis that has no room for it; `None`: for ever.
+    pub full_patience: Option<Duration>,
     /// How other nodes reach this one, if they can.
     pub peer: Option<Peer>,
     /// How often each of the other regions is asked how it is.
@@ -197,6 +199,7 @@ impl Cluster {
             renew: RENEW,
             wrong_region: WrongRegion::Redirect,
             session: None,
+            full_patience: None,
             peer: None,
             probe_interval: PROBE_INTERVAL,
             authorities: Vec::new(),
@@ -305,6 +308,7 @@ pub(super) fn resolve(written: &mut Written) -> Cluster {
             _ => WrongRegion::Redirect,
         },
         session: is_redis.then(|| session(written, &keys.session)).flatten(),
+        full_patience: Some(keys.full_patience).filter(|patience| !patience.is_zero()),
         peer: peer(written, &keys),
         probe_interval: keys.probe_interval,
         authorities,

@@ -70,6 +70,8 @@ pub(super) struct ClusterKeys {
     pub(super) renew: Duration,
     pub(super) wrong_region: String,
     pub(super) session: String,
+    /// 0: for ever.
+    pub(super) full_patience: Duration,
     pub(super) peer_listen: String,
     pub(super) peer_address: String,
     pub(super) peer_secret_file: String,
@@ -91,6 +93,7 @@ impl Default for ClusterKeys {
             renew: RENEW,
             wrong_region: "redirect".to_owned(),
             session: String::new(),
+            full_patience: Duration::ZERO,
             peer_listen: String::new(),
             peer_address: String::new(),
             peer_secret_file: String::new(),

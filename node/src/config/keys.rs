@@ -205,6 +205,8 @@ pub(super) static KEYS: &[Key] = &[
         "What becomes of a client that asks for a document of another region. `redirect`: it is sent there with close code 4009. `relay`: its session is carried there by the node, for clients that cannot follow a redirect."),
     key("cluster.session", Address(|d| &mut d.cluster.session), Restart,
         "The region's Redis, in which its nodes keep the sessions of documents; written as those of `cluster.registries`. Has to be set with `cluster.registry` `redis`."),
+    key("cluster.full_patience", Time(|d| &mut d.cluster.full_patience, seconds(0, 86_400)), Restart,
+        "For how long a document for which `cluster.session` has no room is kept, read-only, before its clients are sent away with what is not stored. 0: until there is room."),
     key("cluster.peer_listen", Text(|d| &mut d.cluster.peer_listen), Restart,
         "An address and port to listen on for other nodes, as in `10.0.0.7:7000`. Needed for `cluster.wrong_region` `relay`."),
     key("cluster.peer_address", Text(|d| &mut d.cluster.peer_address), Restart,

@@ -150,7 +150,7 @@ impl Outgoing {
     /// more.
     pub(crate) fn mail(&mut self, from: u16, to: u16, mail: Mail) {
         if let Mail::Close(session, close) = &mail
-            && close.code == CloseCode::WrongRegion
+            && matches!(close.code, CloseCode::WrongRegion | CloseCode::ServiceRestart)
         {
             self.withhold(to, *session);
         }

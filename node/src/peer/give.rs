@@ -20,6 +20,8 @@ use crate::cluster::{SessionWay, registry_name};
 
 /// How often it is asked whether all holders have stopped.
 const POLL: Duration = Duration::from_millis(3);
+/// License regions whose leases are needed to freeze a document and to let it go on: none, since nothing is acknowledged by that.
+const NO_LEASE: u64 = 0;
 /// How long they are waited for.
 const AGREE: Duration = Duration::from_secs(2);
 
@@ -130,7 +132,7 @@ impl Frozen {
         loop {
             let (document, claim, to) = (self.document.clone(), self.claim, self.fence);
             let fenced = Request::Fence { document, claim, to, for_us: MOVE_PATIENCE_US };
-            match self.session.ask(fenced).await {
+            match self.session.ask(fenced, NO_LEASE).await {
                 Some(Reply::Loaded(loaded)) => return Ok(loaded),
                 Some(Reply::Waiting) if Instant::now() < deadline => sleep(POLL).await,
                 Some(Reply::Waiting) => return Err(Unmoved::NotReady),
@@ -143,6 +145,6 @@ impl Frozen {
 
     async fn settle(&self) {
         let (document, claim) = (self.document.clone(), self.fence);
-        self.session.ask(Request::Settle { document, claim }).await;
+        self.session.ask(Request::Settle { document, claim }, NO_LEASE).await;
     }
 }

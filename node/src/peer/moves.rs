@@ -333,7 +333,7 @@ impl Take<'_> {
             }
             Step::Remove(claim) => {
                 let document = self.name.clone();
-                self.ask(Request::End { document, claim }).await;
+                self.ask(Request::End { document, claim }, 0).await;
                 Came::Through
             }
             Step::Settle => {
@@ -346,8 +346,8 @@ impl Take<'_> {
         }
     }
 
-    async fn ask(&self, request: Request) -> Option<Reply> {
-        self.hub.movable.session.as_ref()?.ask(request).await
+    async fn ask(&self, request: Request, licenses: u64) -> Option<Reply> {
+        self.hub.movable.session.as_ref()?.ask(request, licenses).await
     }
 
     async fn hand_over(
@@ -376,7 +376,8 @@ impl Take<'_> {
         let (base, updates) = self.state.take().unwrap_or_default();
         let document = self.name.clone();
         let request = Request::Import { document, claim, base, updates: updates.into(), nonce };
-        match self.ask(request).await {
+        // What begins here is claimed next.
+        match self.ask(request, 1 << (self.registry & 63)).await {
             Some(Reply::Done) => Ok(()),
             Some(Reply::Full) => Err(Unmoved::Full),
             Some(_) => Err(Unmoved::Stale),

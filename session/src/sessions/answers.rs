@@ -437,7 +437,8 @@ impl Sessions {
             return self.effects.push_back(Effect::Full(name));
         };
         full.until_us = until_us;
-        if now_us >= full.since_us + patience_us && !std::mem::replace(&mut full.is_given_up, true) {
+        let is_over = patience_us.is_some_and(|patience_us| now_us >= full.since_us + patience_us);
+        if is_over && !std::mem::replace(&mut full.is_given_up, true) {
             self.stats.given_up += 1;
             self.effects.push_back(Effect::GivenUp(name));
         }

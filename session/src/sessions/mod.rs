@@ -115,8 +115,8 @@ pub struct Settings {
     pub retry_max_us: u64,
     /// Between two attempts to append to a store that is full.
     pub full_retry_us: u64,
-    /// For how long a document waits for a store that has no room for it.
-    pub full_patience_us: u64,
+    /// For how long a document waits for a store that has no room for it; `None`: for ever.
+    pub full_patience_us: Option<u64>,
 }
 
 impl Default for Settings {
@@ -128,7 +128,7 @@ impl Default for Settings {
             retry_us: 50_000,
             retry_max_us: 2_000_000,
             full_retry_us: 1_000_000,
-            full_patience_us: 300_000_000,
+            full_patience_us: None,
         }
     }
 }

@@ -133,7 +133,7 @@ impl World {
             retry_us: 20 * MS,
             retry_max_us: 500 * MS,
             full_retry_us: 200 * MS,
-            full_patience_us: 10_000 * MS,
+            full_patience_us: Some(10_000 * MS),
         };
         let core = Sessions::new(me.clone(), settings, self.random.u64(..));
         self.members.insert(me.clone(), Member::new(me.clone(), core));

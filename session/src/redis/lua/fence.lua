@@ -5,6 +5,7 @@ local found = session(name)
 if not found or found.claim < claim then return { 'diverged' } end
 if found.claim == claim and claim < to then
   local now = now_us()
+  for holder in pairs(found.agreed) do redis.call('HDEL', doc, 'a:' .. holder) end
   found.claim, found.moving, found.agreed = to, string.format('%.0f', now + tonumber(ARGV[7])), {}
   redis.call('HSET', doc, 'claim', to, 'moving', found.moving, 'from', claim)
   tell_others(found, nil, 'M ' .. #name .. ' ' .. to, name)
