@@ -299,6 +299,27 @@ mod tests {
         assert!(bench.pins.is_empty());
     }
     #[test]
+    fn who_had_no_lease_any_more_when_it_met_another_history_asserts_before_it_serves() {
+        let mut bench = holder(1);
+        while !matches!(bench.pins.lease(), Lease::Adrift { .. }) {
+            bench.at(bench.pins.next_deadline_us());
+            while let Some((ask, _)) = bench.asks.pop_front() {
+                bench.fail(ask);
+            }
+        }
+        bench.news.clear();
+        another_history(&mut bench);
+        assert_eq!(
+            bench.pins.lease(),
+            Lease::Unchecked,
+            "the registry may have given it to others meanwhile"
+        );
+        assert!(bench.news.iter().all(|news| !matches!(news, Effect::Lease(Lease::Valid { .. }))));
+        bench.asserted(|_, claim| Asserted::Held(claim));
+        assert!(matches!(bench.pins.lease(), Lease::Valid { .. }));
+    }
+
+    #[test]
     fn who_has_to_assert_before_it_serves_still_has_to_after_another_history() {
         let mut bench = holder(2);
         bench.at(bench.pins.next_deadline_us());

@@ -185,8 +185,11 @@ impl Pins {
         let has_forgotten = self.life.history.as_ref().is_some_and(|history| *history != renewed.history);
         self.life.history = Some(renewed.history);
         let was_valid = self.now_us < self.life.until_us;
-        let margin_us = self.settings.lease_us / MARGIN;
-        self.life.until_us = self.life.until_us.max(sent_us + self.settings.lease_us - margin_us);
+        // Of what another history lets the node hold nothing is known: a lease that ran out does not begin again by that.
+        if is_new_life || !has_forgotten {
+            let margin_us = self.settings.lease_us / MARGIN;
+            self.life.until_us = self.life.until_us.max(sent_us + self.settings.lease_us - margin_us);
+        }
         self.life.failures = 0;
         if !self.assertions.is_barred() {
             self.life.failed_at_us = None;

@@ -1,7 +1,7 @@
 //! What a node makes of a store that refuses, of requests that never left, and of entries that cannot be read.
 
 use pinwire_registry::{AppName, Claim, DocumentName, Node};
-use pinwire_session::{AskId, Book, Bounds, Effect, Head, Request, Sessions, Settings};
+use pinwire_session::{AskId, Book, Bounds, Effect, Head, Refused, Request, Sessions, Settings};
 
 const SECOND: u64 = 1_000_000;
 /// For how long documents wait for room, in seconds.
@@ -179,6 +179,21 @@ fn opens_and_closes_that_did_not_leave_are_asked_again_as_well() {
     assert_eq!(bench.run(), []);
     bench.core.lease(0);
     assert!(matches!(bench.run()[..], [Effect::Opened(_, Ok(_))]));
+}
+
+#[test]
+fn who_may_not_open_a_document_again_gives_up_what_it_had_of_it() {
+    let mut bench = Bench::new(1 << 20);
+    bench.core.append(&document(), 10, update(100));
+    // While it is under way the document is not closed at the store.
+    bench.asked().expect("an append");
+    bench.core.close(&document());
+    bench.core.open(document(), CLAIM, 0);
+    let to = Claim { epoch: CLAIM.epoch + 1, ..CLAIM };
+    bench.tell(&Request::Fence { document: document(), claim: CLAIM, to, for_us: SECOND });
+    assert_eq!(bench.run(), [Effect::Opened(document(), Err(Refused::Moving))]);
+    let (_, session) = bench.book.peek(&document()).expect("a session");
+    assert_eq!((session.nodes, bench.core.stats().documents), (Vec::new(), 0));
 }
 
 #[test]

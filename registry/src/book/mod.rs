@@ -70,6 +70,8 @@ struct Entry {
     holders: BTreeMap<Node, Hold>,
     /// When it ends: exactly while it has no holders.
     until: Option<u64>,
+    /// When the last grace ends of those who have left it: who does so last may be late, and ends no grace of others.
+    left_until: u64,
     /// Grace if its last holder dies.
     grace_us: u64,
 }

@@ -190,16 +190,20 @@ impl Book {
         }
     }
 
-    /// Takes a holder away; without one the grace begins: that which is said, or the pin's own.
+    /// Takes a holder away, with a grace: that which is said, or the pin's own. Without holders it ends when the last grace does.
     pub(super) fn leave(&mut self, at: u64, document: &DocumentName, node: &Node, grace_us: Option<u64>) {
         if let Some(life) = self.nodes.get_mut(node) {
             life.held.remove(document);
         }
         let Some(entry) = self.entry_mut(document) else { return };
-        if entry.holders.remove(node).is_some() && entry.holders.is_empty() {
+        if entry.holders.remove(node).is_none() {
+            return;
+        }
+        let until = at.saturating_add(grace_us.unwrap_or(entry.grace_us));
+        entry.left_until = entry.left_until.max(until);
+        if entry.holders.is_empty() {
             let is_nobodys = entry.region.is_empty();
-            let grace_us = if is_nobodys { 0 } else { grace_us.unwrap_or(entry.grace_us) };
-            let until = at.saturating_add(grace_us);
+            let until = if is_nobodys { at } else { entry.left_until };
             entry.until = Some(until);
             self.graces.insert((until, document.clone()));
         }
@@ -207,7 +211,7 @@ impl Book {
 
     fn pin(&mut self, document: &DocumentName, claim: Claim, holding: Holding<'_>) {
         let (region, grace_us) = (holding.node.region.clone(), holding.grace_us);
-        let entry = Entry { region, claim, holders: BTreeMap::new(), until: None, grace_us };
+        let entry = Entry { region, claim, holders: BTreeMap::new(), until: None, left_until: 0, grace_us };
         let app = self.apps.entry(document.app.clone()).or_default();
         app.pins.insert(document.name.clone(), entry);
         self.hold(document, holding);

@@ -14,6 +14,7 @@ pub async fn all(registry: &dyn Registry) {
         a_dead_node_leaves_when_its_lease_ends(registry),
         a_renewed_node_keeps_everything(registry),
         another_holder_keeps_the_pin(registry),
+        a_late_release_ends_no_grace_of_others(registry),
         a_retired_node_leaves_with_grace(registry),
         epochs_rise(registry),
         late_requests(registry),
@@ -63,11 +64,13 @@ async fn grace_keeps_the_pin_for_its_region(registry: &dyn Registry) {
     assert_eq!(claim(registry, &eu, &doc).await, Claimed::Held { claim: held, is_new: false });
     assert_eq!(locate(registry, &doc).await.expect("a pin").grace, None);
 
-    assert_eq!(usage(registry, "t::grace").await.documents, 1);
-    release(registry, &eu, &doc, ANY_HOLD, MILLISECOND).await;
+    let short = document("t::grace", "short");
+    let held = pin(registry, &eu, &short).await;
+    assert_eq!(usage(registry, "t::grace").await.documents, 2);
+    release(registry, &eu, &short, ANY_HOLD, MILLISECOND).await;
     pass(5 * MILLISECOND).await;
-    assert_eq!(usage(registry, "t::grace").await.documents, 0);
-    let anew = pin(registry, &us, &doc).await;
+    assert_eq!(usage(registry, "t::grace").await.documents, 1);
+    let anew = pin(registry, &us, &short).await;
     assert!(anew > held);
 }
 
@@ -125,7 +128,31 @@ async fn another_holder_keeps_the_pin(registry: &dyn Registry) {
     let found = locate(registry, &doc).await.expect("a pin");
     assert_eq!((found.nodes, found.grace), (vec![other.clone()], None));
     release(registry, &other, &doc, ANY_HOLD, 0).await;
-    assert_eq!(locate(registry, &doc).await, None);
+    let left = locate(registry, &doc).await.expect("in the grace of the one that died");
+    assert!(left.nodes.is_empty() && left.grace.is_some_and(|left| left < GRACE), "{left:?}");
+}
+
+/// A node that could not reach the registry gives back what its clients left before others did.
+async fn a_late_release_ends_no_grace_of_others(registry: &dyn Registry) {
+    let (late, other) = (new_node(registry, "eu", "late").await, new_node(registry, "eu", "other").await);
+    let (retiring, us) = (new_node(registry, "eu", "retiring").await, new_node(registry, "us", "u1").await);
+    let docs = ["released", "retired"].map(|name| document("t::late-release", name));
+    for (doc, leaving) in docs.iter().zip([&other, &retiring]) {
+        let held = pin(registry, &late, doc).await;
+        assert_eq!(claim(registry, leaving, doc).await, Claimed::Held { claim: held, is_new: false });
+    }
+    release(registry, &other, &docs[0], ANY_HOLD, GRACE).await;
+    retire(registry, &retiring, GRACE).await;
+    for doc in &docs {
+        release(registry, &late, doc, ANY_HOLD, 0).await;
+        let left = locate(registry, doc).await.expect("in the grace of the other");
+        assert!(left.nodes.is_empty() && left.grace.is_some_and(|left| left > GRACE / 2), "{left:?}");
+        refused(registry, &us, doc).await;
+        // A claim that comes late, of somebody who does not wait for it any more.
+        claim(registry, &late, doc).await;
+        release(registry, &late, doc, ANY_HOLD, 0).await;
+        assert!(locate(registry, doc).await.expect("likewise").grace.is_some_and(|left| left > GRACE / 2));
+    }
 }
 
 async fn a_retired_node_leaves_with_grace(registry: &dyn Registry) {

@@ -163,8 +163,8 @@ impl Sessions {
     pub(super) fn refuse(&mut self, id: Id, why: Refused) {
         let Some(held) = self.get(id) else { return };
         let name = held.name.clone();
-        if why == Refused::OutOfReach && held.is_held {
-            // It may have been done all the same.
+        if held.was_held || why == Refused::OutOfReach && held.is_held {
+            // It may have been done all the same, or what was before it was not closed.
             held.phase = Phase::Closing;
             self.requeue([id]);
         } else {

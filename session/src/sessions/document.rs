@@ -141,6 +141,8 @@ pub(super) struct Document {
     pub phase: Phase,
     /// The store may have this node for a holder.
     pub is_held: bool,
+    /// It may have it by an open that was before this one, and was not closed there: also if it refuses this one.
+    pub was_held: bool,
     /// Open, Load, Append or Close is under way: one at a time.
     pub is_asking: bool,
     /// Open or Load is under way.
@@ -209,6 +211,7 @@ impl Document {
             hold,
             phase: Phase::Opening,
             is_held: false,
+            was_held: false,
             is_asking: false,
             is_loading: false,
             is_heads_asked: false,

@@ -305,7 +305,7 @@ impl Sessions {
         }
         self.last_hold += 1;
         let mut opened = Box::new(Document::new(document.clone(), claim, self.last_hold, license));
-        opened.is_held = is_held;
+        (opened.is_held, opened.was_held) = (is_held, is_held);
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { serial: 0, document: None });
             self.places.len() as u32 - 1

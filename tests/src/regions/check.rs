@@ -148,10 +148,12 @@ impl World {
             return;
         }
         let pin = self.located(document);
-        // Edits go on until the node learns of a move; what is acknowledged then was handed over, and is looked for there.
+        // Edits go on until the node learns of a move; what is acknowledged then was handed over, and is looked for there. It is the
+        // session store that stops a node in time: one that forgot the move, or was deposed when it was told, does not.
         let is_gone =
             pin.as_ref().is_none_or(|pin| pin.owner.claim != claim) && self.model.was_to_move(claim);
-        if is_gone && (what == EDITS || self.nodes[node].sessions.is_frozen(document)) {
+        let is_stopped = || self.nodes[node].sessions.is_frozen(document);
+        if is_gone && (what == EDITS || self.now_us < self.model.store_lenient_us || is_stopped()) {
             return;
         }
         self.model.served_at_us.insert(document.clone(), self.now_us);

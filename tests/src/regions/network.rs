@@ -192,6 +192,14 @@ impl World {
         self.at(until_us + 1, Event::Heard(id));
     }
 
+    /// A process begins to listen: it hears notices once its subscription stands, and knows then that it may have missed some. What
+    /// kept the process before it from hearing goes on.
+    pub(super) fn subscribe(&mut self, node: NodeId, server: ServerId) {
+        let (latency, now_us) = (self.latency(), self.now_us);
+        let deaf_us = self.link(node, server).deaf_until_us.saturating_sub(now_us);
+        self.deafen(node, server, deaf_us.max(latency));
+    }
+
     pub(super) fn heard_again(&mut self, id: LinkId) {
         let node = &self.nodes[id.node];
         if node.is_alive && node.run == id.run && !self.stall(id.node, || Event::Heard(id)) {
@@ -233,5 +241,28 @@ impl World {
         if node.is_alive && node.run == id.run && !self.stall(id.node, || Event::Notice(id, notice.clone())) {
             self.hand_notice(id.node, notice);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SECOND, World};
+
+    #[test]
+    fn a_process_that_starts_while_its_node_hears_nothing_learns_that_it_missed_something() {
+        let mut world = World::new(3, true);
+        world.is_busy = false;
+        world.run_for(5 * SECOND);
+        let (run, store) = (world.nodes[0].run, 1 + world.nodes[0].region);
+        world.deafen(0, store, 5 * SECOND);
+        world.kill(0, run);
+        world.start(0, run);
+        let me = world.nodes[0].session_node.life;
+        // It has the store say what it takes this node to hold.
+        let is_told = |line: &str| line.contains(&me.to_string()) && line.contains("with_holds: true");
+        world.run_for(4 * SECOND);
+        assert!(!world.tracer.lines().lines().any(is_told), "it hears nothing yet");
+        world.run_for(8 * SECOND);
+        assert!(world.tracer.lines().lines().any(is_told));
     }
 }

@@ -191,6 +191,7 @@ impl World {
         for server in [REGISTRY, 1 + region] {
             self.reconnect(node, server);
         }
+        self.subscribe(node, 1 + region);
         for actor in [Actor::Pins, Actor::Session] {
             self.wake(node, actor);
         }

@@ -57,14 +57,15 @@ local function left_at(id, known)
 end
 
 -- A pin is a member of pins:APP, all of score 0, so that pins are in the order of their names:
--- NAME \0 EPOCH NONCE REGION GRACE UNTIL HOLDERS: epoch and nonce as 16 hexadecimal digits, grace and until in microseconds
--- (until is 0 while somebody holds it; the region is empty once it was taken away), holders as NODE:HOLD with commas between: a node's number, and the latest of its holds.
+-- NAME \0 EPOCH NONCE REGION GRACE UNTIL HOLDERS LEFT: epoch and nonce as 16 hexadecimal digits, grace and until in microseconds
+-- (until is 0 while somebody holds it; the region is empty once it was taken away), holders as NODE:HOLD with commas between: a
+-- node's number, and the latest of its holds. LEFT: when the last grace ends of those who have left.
 local function parse(member)
-  local name, epoch, nonce, region, grace, till, holders, more =
-    string.match(member, '^(.-)%z(%x+) (%x+) (%S*) (%d+) (%d+) (%S*)(.*)$')
+  local name, epoch, nonce, region, grace, till, holders, left, more =
+    string.match(member, '^(.-)%z(%x+) (%x+) (%S*) (%d+) (%d+) (%S*) ?(%d*)(.*)$')
   local pin = { member = member, name = name, epoch = epoch, nonce = nonce, region = region, grace = tonumber(grace) }
   -- What later versions add stands behind, and stays.
-  pin.till, pin.holders, pin.holds, pin.more = tonumber(till), {}, {}, more
+  pin.till, pin.holders, pin.holds, pin.left, pin.more = tonumber(till), {}, {}, tonumber(left) or 0, more
   for id, hold in string.gmatch(holders, '(%d+):(%d+)') do
     pin.holders[#pin.holders + 1] = id
     pin.holds[id] = tonumber(hold)
@@ -76,7 +77,7 @@ local function format(pin)
   local holders = {}
   for index, id in ipairs(pin.holders) do holders[index] = id .. ':' .. text(pin.holds[id]) end
   return pin.name .. '\0' .. pin.epoch .. ' ' .. pin.nonce .. ' ' .. pin.region .. ' ' .. text(pin.grace) .. ' '
-    .. text(pin.till) .. ' ' .. table.concat(holders, ',') .. (pin.more or '')
+    .. text(pin.till) .. ' ' .. table.concat(holders, ',') .. ' ' .. text(pin.left) .. (pin.more or '')
 end
 
 local function grace_member(app, name) return app .. '\0' .. name end
@@ -109,23 +110,28 @@ local function store(app, pin)
   pin.in_grace = pin.till > 0
 end
 
--- Takes holders away that are dead; without one left the grace begins when the last one left. Returns false if the pin is over.
+-- A holder has left, with a grace. Who does so last may be late, and ends no grace of others.
+local function leave(pin, at, grace) pin.left = math.max(pin.left, at + grace) end
+
+local function begin_grace(pin, last) pin.till = math.max(1, pin.region == '' and last or pin.left) end
+
+-- Takes holders away that are dead. Returns false if the pin is over.
 local function settle(pin, known)
   pin.in_grace = pin.till > 0
   if pin.till == 0 then
-    local living, last, own = {}, -1, nil
+    local living, last = {}, 0
     for _, id in ipairs(pin.holders) do
-      local at, grace = left_at(id, known)
-      if not at then
+      local at, own = left_at(id, known)
+      if at then
+        leave(pin, at, own or pin.grace)
+        last = math.max(last, at)
+      else
         living[#living + 1] = id
-      elseif at > last or (at == last and grace) then
-        last, own = at, grace
       end
     end
     if #living < #pin.holders then pin.changed = true end
     pin.holders = living
-    if pin.region == '' then own = 0 end
-    if #living == 0 then pin.till = math.max(1, last + (own or pin.grace)) end
+    if #living == 0 then begin_grace(pin, last) end
   end
   return pin.till == 0 or pin.till > now
 end
@@ -151,7 +157,7 @@ end
 local function lost_key(id) return key('lost:' .. id) end
 
 local function new_pin(name, epoch, nonce, region)
-  return { name = name, epoch = epoch, nonce = nonce, region = region, till = 0, holders = {}, holds = {} }
+  return { name = name, epoch = epoch, nonce = nonce, region = region, till = 0, holders = {}, holds = {}, left = 0 }
 end
 
 -- Makes a node the holder (or one of them) by its hold of this number, and writes the pin.

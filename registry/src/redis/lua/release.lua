@@ -9,13 +9,7 @@ call('HDEL', lost_key(id), grace_member(app, name))
 local index = pin and index_of(pin, id)
 if not index then return { now } end
 table.remove(pin.holders, index)
-if #pin.holders == 0 then
-  if pin.region == '' then grace = 0 end
-  pin.till = now + grace
-  if grace == 0 then
-    remove(app, pin)
-    return { now }
-  end
-end
-store(app, pin)
+leave(pin, now, grace)
+if #pin.holders == 0 then begin_grace(pin, now) end
+if pin.till > 0 and pin.till <= now then remove(app, pin) else store(app, pin) end
 return { now }
