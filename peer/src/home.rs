@@ -266,7 +266,7 @@ mod tests {
             let (apps, mut out, mut answers) = (one_app(), Fragments::default(), Vec::new());
             let mut home = HomeEnd::new(1, VERSION, "there");
             home.mail(0, join(&apps, "", Some(regions)), &apps, &mut out, &mut |_, mail| answers.push(mail));
-            assert_eq!((home.len(), out.len() > 0), (usize::from(is_taken), is_taken));
+            assert_eq!((home.len(), !out.is_empty()), (usize::from(is_taken), is_taken));
             let is_forbidden =
                 |mail: &Mail| matches!(mail, Mail::Refused(_, close) if close.code == CloseCode::Forbidden);
             assert_eq!(answers.iter().filter(|mail| is_forbidden(mail)).count(), usize::from(!is_taken));

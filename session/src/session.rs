@@ -51,8 +51,6 @@ struct Base {
 /// The document is being moved to another region, or was about to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Moving {
-    /// Under which claim its holders had it.
-    pub from: Claim,
     /// Until when that is told: then it is for the registry to say.
     pub until: u64,
     /// Holders that have stopped.

@@ -68,7 +68,7 @@ pub(crate) enum Request {
     /// It is closed.
     Close { name: Arc<DocumentName> },
     /// Something is asked of the store that is not about a document of a data thread.
-    Ask(Asked, u64, oneshot::Sender<Reply>),
+    Ask(Box<Asked>, u64, oneshot::Sender<Reply>),
 }
 
 /// The way to the thread.
@@ -88,7 +88,7 @@ impl SessionWay {
     /// for each number.
     pub(crate) async fn ask(&self, request: Asked, licenses: u64) -> Option<Reply> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Request::Ask(request, licenses, reply)).await.ok()?;
+        self.0.send(Request::Ask(Box::new(request), licenses, reply)).await.ok()?;
         answer.await.ok()
     }
 }
@@ -309,7 +309,7 @@ impl Work {
             Request::Reclaimed { name, claim } => self.core.reclaimed(&name, claim),
             Request::Unreadable { name, mark } => self.unreadable(&name, mark),
             Request::Settle { thread } => _ = self.ending.insert(thread),
-            Request::Ask(asked, licenses, reply) => self.ask_for(asked, licenses, reply),
+            Request::Ask(asked, licenses, reply) => self.ask_for(*asked, licenses, reply),
             Request::Close { name } => {
                 self.run_effects();
                 self.open.remove(&*name);

@@ -92,7 +92,7 @@ pub(super) fn begin(
                 tracing::info!(document = %frozen.document, peer = %link.peer, "a document is handed over");
             }
             Err(why) => {
-                tracing::warn!(document = %frozen.document, peer = %link.peer, %why, "a document is not handed over")
+                tracing::warn!(document = %frozen.document, peer = %link.peer, %why, "a document is not handed over");
             }
         }
         tell(&link, Moving::Handed(at.1, given.err().map_or(0, reason_code)));

@@ -98,6 +98,7 @@ pub(crate) struct Relay(Arc<Shared>);
 
 impl Relay {
     /// Mails a session behind a link; gives the mail back if the queue is full.
+    #[expect(clippy::result_large_err, reason = "what is given back is what came, and is moved once")]
     pub(crate) fn mail(&self, thread: u16, mail: Outgoing) -> Result<(), Outgoing> {
         let Some(queue) = self.0.mail.get(usize::from(thread)) else { return Ok(()) };
         queue.push(mail)?;

@@ -149,7 +149,7 @@ fn named(document: &DocumentName) -> Named {
 }
 
 pub(super) fn unnamed(named: Named) -> DocumentName {
-    DocumentName { tenant: named.tenant.into(), app: named.app.into(), name: named.document.into() }
+    DocumentName { tenant: named.tenant.into(), app: named.app.into(), name: named.document }
 }
 
 /// Something came over a link.

@@ -22,8 +22,8 @@ impl Book {
         };
         if session.claim == claim && claim < to {
             session.claim = to;
-            let (from, until) = (claim, now_us + for_us);
-            session.moving = Some(Moving { from, until, agreed: BTreeSet::new() });
+            let until = now_us + for_us;
+            session.moving = Some(Moving { until, agreed: BTreeSet::new() });
             let told = session.holders.iter().map(|(holder, hold)| {
                 let (hold, document) = (*hold, document.clone());
                 (holder.clone(), Notice::Moving { hold, document, claim: to })

@@ -400,10 +400,10 @@ impl World {
     pub(super) fn hand_answer(&mut self, node: NodeId, answer: Answer) {
         match answer {
             Answer::Registry(ask, answer) if move_of(ask.0).is_some() => {
-                self.move_located(node, ask.0, Some(answer))
+                self.move_located(node, ask.0, Some(answer));
             }
             Answer::Store(ask, reply) if move_of(ask.0).is_some() => {
-                self.move_stored(node, ask.0, Some(reply))
+                self.move_stored(node, ask.0, Some(reply));
             }
             Answer::Registry(ask, answer) => self.tell_pins(node, ToPins::Answered(ask, answer)),
             Answer::Store(ask, reply) => self.tell_session(node, ToSession::Replied(ask, Ok(reply))),

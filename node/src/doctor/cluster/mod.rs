@@ -79,13 +79,13 @@ struct Note {
 }
 
 impl Note {
-    fn good(which: impl ToString, found: impl Into<String>) -> Self {
+    fn good(which: &(impl ToString + ?Sized), found: impl Into<String>) -> Self {
         Self { which: which.to_string(), outcome: Outcome::Good, found: found.into(), mend: None }
     }
 
     fn bad(
         outcome: Outcome,
-        which: impl ToString,
+        which: &(impl ToString + ?Sized),
         found: impl Into<String>,
         mend: impl Into<String>,
     ) -> Self {

@@ -28,11 +28,13 @@ async fn regions(config: &Config) -> Option<Finding> {
     let notes: Vec<Note> = seen
         .into_iter()
         .map(|(name, seen)| match seen {
-            Ok((took, word)) if word == "healthy" => {
-                Note::good(name, format!("is healthy, {:.1} ms from here", took.as_secs_f64() * 1000.0))
+            Ok((took, "healthy")) => {
+                Note::good(&name, format!("is healthy, {:.1} ms from here", took.as_secs_f64() * 1000.0))
             }
-            Ok((_, word)) => Note::bad(Outcome::Warn, name, format!("says that it is {word}"), mend),
-            Err(reason) => Note::bad(Outcome::Warn, name, format!("does not answer /health: {reason}"), mend),
+            Ok((_, word)) => Note::bad(Outcome::Warn, &name, format!("says that it is {word}"), mend),
+            Err(reason) => {
+                Note::bad(Outcome::Warn, &name, format!("does not answer /health: {reason}"), mend)
+            }
         })
         .collect();
     summed("regions", "other regions", &notes)

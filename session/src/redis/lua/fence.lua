@@ -7,7 +7,7 @@ if found.claim == claim and claim < to then
   local now = now_us()
   for holder in pairs(found.agreed) do redis.call('HDEL', doc, 'a:' .. holder) end
   found.claim, found.moving, found.agreed = to, string.format('%.0f', now + tonumber(ARGV[7])), {}
-  redis.call('HSET', doc, 'claim', to, 'moving', found.moving, 'from', claim)
+  redis.call('HSET', doc, 'claim', to, 'moving', found.moving)
   tell_others(found, nil, 'M ' .. #name .. ' ' .. to, name)
   -- Nobody may begin another one under the old claim while somebody may believe to have it.
   if next(found.holders) == nil then redis.call('ZADD', prefix .. 'left', now + tonumber(ARGV[8]), name) end

@@ -19,7 +19,7 @@ end
 redis.call('ZREM', prefix .. 'left', name)
 if found.moving then
   -- Somebody has it under its new claim.
-  redis.call('HDEL', doc, 'moving', 'from')
+  redis.call('HDEL', doc, 'moving')
   for holder in pairs(found.agreed) do redis.call('HDEL', doc, 'a:' .. holder) end
 end
 -- One that comes late is of a hold that is over.
