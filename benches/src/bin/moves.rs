@@ -138,7 +138,7 @@ impl Client {
                     let there = self.nodes.iter().find(|node| url.contains(&node.ws));
                     self.at = there.with_context(|| format!("sent to {url}, which is nobody"))?.clone();
                 }
-                None => std::thread::sleep(AGAIN),
+                None => std::thread::park_timeout(AGAIN),
             }
         }
         Ok(self.acknowledged)
@@ -158,7 +158,7 @@ impl Client {
                 Body::SyncStatus { applied } => {
                     ensure!(applied, "an edit was refused");
                     self.was_acknowledged(shared);
-                    std::thread::sleep(self.think);
+                    std::thread::park_timeout(self.think);
                 }
                 _ => continue,
             }
@@ -168,7 +168,7 @@ impl Client {
             let mut update = Vec::new();
             append_edit(&mut update, self.number as u64 + 1, self.acknowledged);
             socket.say(|out| {
-                hocuspocus::append_sync(out, DOCUMENT, &SyncMessage::Update { update: &update })
+                hocuspocus::append_sync(out, DOCUMENT, &SyncMessage::Update { update: &update });
             })?;
         }
     }
@@ -290,7 +290,7 @@ fn main() -> Result<ExitCode> {
         .collect::<Result<_>>()?;
     let calls = calls?;
     check(&cluster, &mint, args.moves % 2, &acknowledged)?;
-    report(&args, &cluster, &shared, calls, &acknowledged)
+    report(&args, &cluster, &shared, &calls, &acknowledged)
 }
 
 /// Moves the document; how long each took whoever asked, in milliseconds.
@@ -333,7 +333,7 @@ fn wait_for(shared: &Shared, region: usize) -> Result<()> {
         if Instant::now() > deadline {
             bail!("clients are not acknowledged in the document's region");
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 
@@ -372,7 +372,7 @@ fn report(
     args: &Args,
     cluster: &Cluster,
     shared: &Shared,
-    calls: Vec<f64>,
+    calls: &[f64],
     acknowledged: &[u32],
 ) -> Result<ExitCode> {
     let mut report = Report::new("moves", "Moving a document between two regions while clients write");
@@ -397,7 +397,7 @@ fn report(
         &["milliseconds", "number", "p50", "p99", "max"],
         [
             row("a client's pause: last acknowledgement there to first one here", of_clients),
-            row("the call that moves it", calls.clone()),
+            row("the call that moves it", calls.to_vec()),
         ],
     );
     report.raw(&json!({ "pauses_ms": pauses, "calls_ms": calls }));
