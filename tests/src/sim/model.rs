@@ -86,6 +86,11 @@ impl Model {
         record.updates.iter().for_each(|update| _ = record.replica.apply(update));
     }
 
+    /// Nothing of `runs` ever came to the store, be it lost there since or not.
+    pub(super) fn never_stored(&self, document: &DocumentId, runs: &Clocks) -> bool {
+        self.records.get(document).is_none_or(|record| runs.less(&record.stored) == *runs)
+    }
+
     /// The session ended and nothing of it is kept.
     pub(super) fn drop_session(&mut self, document: &DocumentId) {
         let now_ms = self.now_ms;

@@ -32,7 +32,7 @@ impl Visitor for Runs {
 }
 
 /// A set of clocks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Clocks(BTreeMap<(u64, bool), BTreeMap<u32, u32>>);
 
 impl Clocks {
@@ -59,6 +59,24 @@ impl Clocks {
         let before = known.and_then(|known| known.range(..=run.start).next_back());
         run.start == run.end || before.is_some_and(|(_, end)| *end >= run.end)
     }
+
+    /// Those that are not in `other`.
+    pub(super) fn less(&self, other: &Self) -> Self {
+        let mut rest = Self::default();
+        for run in self.runs() {
+            let mut start = run.start;
+            for (&from, &to) in other.0.get(&(run.client, run.is_deletion)).into_iter().flatten() {
+                if start < from.min(run.end) {
+                    rest.insert(&Run { start, end: from.min(run.end), ..run });
+                }
+                start = start.max(to);
+            }
+            if start < run.end {
+                rest.insert(&Run { start, ..run });
+            }
+        }
+        rest
+    }
 }
 
 #[cfg(test)]
@@ -77,5 +95,20 @@ mod tests {
             !clocks.contains(&run(8, 9)) && !clocks.contains(&run(7, 11)) && !clocks.contains(&run(29, 31))
         );
         assert!(!clocks.contains(&Run { is_deletion: true, ..run(0, 1) }));
+    }
+
+    #[test]
+    fn what_is_left_of_a_set_has_nothing_of_the_other() {
+        let run = |start, end| Run { client: 1, is_deletion: false, start, end };
+        let set = |runs: &[(u32, u32)]| {
+            let mut clocks = Clocks::default();
+            runs.iter().for_each(|(start, end)| clocks.insert(&run(*start, *end)));
+            clocks
+        };
+        let all = set(&[(0, 10), (20, 30)]);
+        assert_eq!(all.less(&set(&[(0, 1), (5, 6), (8, 22), (29, 40)])), set(&[(1, 5), (6, 8), (22, 29)]));
+        assert_eq!(all.less(&set(&[(10, 20), (30, 31)])), all);
+        assert_eq!(all.less(&all), Clocks::default());
+        assert_eq!(all.less(&Clocks::default()), all);
     }
 }

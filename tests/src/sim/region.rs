@@ -51,6 +51,8 @@ pub(super) struct Region {
     behind: BTreeSet<(usize, u32, u32)>,
     /// Who had each update of the store stored.
     writers: BTreeMap<DocumentId, Vec<Held>>,
+    /// Documents that a node lost, or died with: what it had not stored is gone, unless somebody who may write has it, too.
+    bereft: BTreeSet<DocumentId>,
     heals_until_ms: u64,
     adrift_until_ms: Vec<u64>,
 }
@@ -70,6 +72,7 @@ impl Region {
             heard: BTreeMap::new(),
             behind: BTreeSet::new(),
             writers: BTreeMap::new(),
+            bereft: BTreeSet::new(),
             heals_until_ms: 0,
             adrift_until_ms: vec![0; plan.nodes],
         }
@@ -83,6 +86,11 @@ impl Region {
 
     fn holds(&self, id: &DocumentId, held: Held) -> bool {
         self.holders.get(id).is_some_and(|holders| holders.contains(&held))
+    }
+
+    /// A node lost what it had of the document, be it stored or not.
+    pub(super) fn was_bereft(&self, id: &DocumentId) -> bool {
+        self.bereft.contains(id)
     }
 
     fn tag(&self, node: usize) -> NodeTag {
@@ -306,7 +314,10 @@ impl World {
                 self.set_adrift(node, true);
                 self.at(until_ms, Event::Ashore(node));
             }
-            (4..=5, Some((_, (thread, document)))) if !heals => self.input(thread, Input::Lost(document)),
+            (4..=5, Some((id, (thread, document)))) if !heals => {
+                self.region.bereft.insert(id);
+                self.input(thread, Input::Lost(document));
+            }
             (6.., Some((id, _))) if !heals => self.lose_updates(&id),
             _ => {}
         }
@@ -316,6 +327,7 @@ impl World {
         if !is_adrift && self.now_ms < self.region.adrift_until_ms[node] {
             return;
         }
+        self.tell_trace(&format!("node {node} adrift {is_adrift}"));
         for thread in 0..self.plan.threads {
             let thread = self.thread_of(node, thread);
             // What is known from before may come to the store once more.
@@ -353,8 +365,12 @@ impl World {
         self.region.closed.retain(|(of, ..)| !threads.contains(of));
         self.region.behind.retain(|(of, ..)| !threads.contains(of));
         let noticed = self.now_ms + self.rng.u64(0..LEASE_MS);
-        for holders in self.region.holders.values_mut() {
+        for (id, holders) in &mut self.region.holders {
+            let before = holders.len();
             holders.retain(|(of, _)| !threads.contains(of));
+            if holders.len() < before {
+                self.region.bereft.insert(id.clone());
+            }
         }
         self.region.writers.values_mut().flatten().for_each(|writer| {
             if threads.contains(&writer.0) {
