@@ -80,8 +80,18 @@ impl Model {
         self.moved += 1;
     }
 
-    pub(super) fn acknowledged(&mut self, document: &DocumentName, claim: Claim, update: Update) {
+    pub(super) fn acknowledged(
+        &mut self,
+        now_us: u64,
+        document: &DocumentName,
+        claim: Claim,
+        update: Update,
+    ) {
         self.acknowledgements += 1;
+        if now_us < self.store_lenient_us {
+            // It may be what a deposed server has, which the node cannot know yet.
+            return;
+        }
         self.acknowledged.entry((document.clone(), claim)).or_default().insert(update);
     }
 

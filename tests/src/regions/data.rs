@@ -470,7 +470,7 @@ impl World {
         let Some(claim) = document.claim else { return };
         for (_, conn, update) in due {
             self.serves(node, name, "acknowledges");
-            self.model.acknowledged(name, claim, update);
+            self.model.acknowledged(self.now_us, name, claim, update);
             self.nodes[node].data.outbox.push((conn, Down::Ack(update)));
         }
     }
