@@ -158,7 +158,7 @@ async fn a_pool_in_a_cluster_keeps_the_rules() {
 }
 
 #[tokio::test]
-async fn a_user_needs_no_more_than_is_documented() {
+async fn a_user_needs_these_rights_and_no_others() {
     let rule = "~pinwire:1:{pool}:* -@all +@connection +eval +evalsha +time +info +role +hgetall +hset +hsetnx +hdel";
     let server = ServerRig::start(&Options::default());
     let mut command = vec!["ACL", "SETUSER", "pool", "on", ">secret", "resetkeys", "resetchannels"];
