@@ -16,8 +16,6 @@ use crate::scenario::{Dialect, Kind};
 
 /// Clients renew their awareness state this often.
 const RENEW_EVERY: u64 = 15_000_000_000;
-/// y-websocket dials again after this.
-const REDIAL_AFTER: u64 = 100_000_000;
 /// From everybody's return to the next storm.
 const STORM_PAUSE: u64 = 1_000_000_000;
 /// Awareness ids begin here, so that none is a writer's.
@@ -133,7 +131,7 @@ impl Worker {
             let region = self.clients[client as usize].region;
             self.lost.insert(client, region);
             self.clients[client as usize].since = now;
-            self.redial_at(client, now + REDIAL_AFTER);
+            self.redial_after(client, 0, now);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::run::address::Endpoint;
 use crate::run::client::{Stage, Upgrading};
 use crate::run::counts::count;
 use crate::run::load::numbered;
+use crate::run::redial::wait_ns;
 use crate::run::schedule::Planned;
 use crate::run::worker::{Timer, Worker};
 use crate::scenario::{Dialect, Kind};
@@ -29,9 +30,6 @@ const DIALS_PER_TURN: u32 = 64;
 const REDIRECTS_MAX: u16 = 5;
 /// The code of a redirect.
 const WRONG_REGION: u16 = 4009;
-/// y-websocket waits 100 ms times two to the attempts, 2.5 s at most.
-const BACKOFF_UNIT_NS: u64 = 100_000_000;
-const BACKOFF_MAX_NS: u64 = 2_500_000_000;
 /// With `redial`, who has not been in yet gives up after this: a target that is not there at all has to be told.
 const FIRST_DIALS_MAX_NS: u64 = 60_000_000_000;
 
@@ -344,8 +342,8 @@ impl Worker {
         state.redirects = 0;
         self.counts.regions.count(state.region, |region| region.failed += 1);
         if is_trying || goes_on && (is_coming || self.lost.contains_key(&client)) {
-            let backoff = (BACKOFF_UNIT_NS << state.attempts.min(6)).min(BACKOFF_MAX_NS);
-            self.redial_at(client, now + backoff);
+            let failures = state.attempts;
+            self.redial_after(client, failures, now);
         } else {
             self.lost.remove(&client);
             state.stage = Stage::Away;
@@ -405,7 +403,7 @@ impl Worker {
                     let state = &mut self.clients[client as usize];
                     state.since = now;
                     self.lost.insert(client, state.region);
-                    self.redial_at(client, now + BACKOFF_UNIT_NS);
+                    self.redial_after(client, 0, now);
                 } else if self.is_visitor(client) {
                     self.away.push(client);
                 }
@@ -515,6 +513,17 @@ impl Worker {
         self.counts.regions.count(state.region, |region| region.sent_away += away);
         self.detours.insert(client, endpoint);
         self.redial_at(client, now);
+    }
+
+    /// A client dials again when the stock client would: after a connection was lost, or after so many dials that failed. Who
+    /// checks the end is nobody's client, and does not wait long.
+    pub(crate) fn redial_after(&mut self, client: u32, failures: u16, now: u64) {
+        let dialect = match self.given.scenario.target.dialect {
+            dialect if !self.is_auditor(client) => dialect,
+            _ => Dialect::YWebsocket,
+        };
+        let wait = wait_ns(dialect, failures, &mut self.random);
+        self.redial_at(client, now + wait);
     }
 
     /// A client dials again at a time.

@@ -12,6 +12,7 @@ pub(crate) mod layout;
 mod ledger;
 mod load;
 mod process;
+mod redial;
 mod regions;
 mod schedule;
 pub(crate) mod server;
