@@ -13,8 +13,8 @@
 //! | [`fleet`] | many y-websocket clients on one thread |
 //! | [`peers`] | other Yjs servers, installed from npm |
 //! | [`region`] | two servers of a region over one Redis |
+//! | [`cluster`] | a cluster of real processes that was started for the command |
 //! | [`sides`] | what is held against each other: the node and its peers |
-//! | [`fleet`] | many clients on one thread |
 //! | [`crowd`] | many idle clients of one node, how they come and leave |
 //! | [`load`] | load of `pinwire-loadgen`, with the server's processor time |
 //! | [`tokens`] | a token of its own for every client |
@@ -27,6 +27,7 @@
 
 pub mod bench_server;
 pub mod child;
+pub mod cluster;
 pub mod crowd;
 pub mod echo_client;
 pub mod edits;

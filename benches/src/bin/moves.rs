@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use pinwire_benches::cluster::{Cluster, Node};
 use pinwire_benches::edits::append_edit;
 use pinwire_benches::report::{RESULTS, Report};
 use pinwire_benches::tokens::Mint;
@@ -23,7 +24,7 @@ use pinwire_protocol::document::hocuspocus::{self, Body, Frame};
 use pinwire_protocol::document::sync::SyncMessage;
 use pinwire_protocol::document::varint::Reader;
 use pinwire_protocol::ws::{self, Decoder, Event, Limits, Opcode, Role, Scratch};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const DOCUMENT: &str = "moved";
 /// The longest wait for anything.
@@ -51,65 +52,6 @@ struct Args {
     out: PathBuf,
 }
 
-/// A node of the cluster.
-#[derive(Clone, Debug)]
-struct Node {
-    region: usize,
-    ws: String,
-    admin: String,
-}
-
-/// The cluster that this runs beside.
-struct Cluster {
-    regions: Vec<String>,
-    nodes: Vec<Node>,
-    secret: String,
-    admin_token: String,
-}
-
-impl Cluster {
-    fn from_environment() -> Result<Self> {
-        let line = std::env::var("PINWIRE_CLUSTER").context(
-            "PINWIRE_CLUSTER is missing: run this as `cargo xtask cluster --json -- cargo measure moves`",
-        )?;
-        let told: Value = serde_json::from_str(&line)?;
-        let text = |value: &Value, key: &str| -> Result<String> {
-            let text = value[key].as_str().with_context(|| format!("PINWIRE_CLUSTER has no {key}"))?;
-            Ok(text.to_owned())
-        };
-        let authority =
-            |url: String| url.split_once("://").map_or_else(String::new, |(_, rest)| rest.to_owned());
-        let (mut regions, mut nodes) = (Vec::new(), Vec::new());
-        for region in told["regions"].as_array().into_iter().flatten() {
-            regions.push(text(region, "region")?);
-            for node in region["nodes"].as_array().into_iter().flatten() {
-                let (ws, admin) = (authority(text(node, "ws_url")?), authority(text(node, "admin_url")?));
-                nodes.push(Node { region: regions.len() - 1, ws, admin });
-            }
-        }
-        ensure!(regions.len() > 1, "a document moves between two regions at least");
-        let (secret, admin_token) = (text(&told, "secret")?, text(&told, "admin_token")?);
-        Ok(Self { regions, nodes, secret, admin_token })
-    }
-
-    fn ask(&self, node: &Node, method: &str, path: &str, body: &str) -> Result<Value> {
-        let mut socket = TcpStream::connect(&node.admin)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            socket,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.admin_token,
-            body.len()
-        )?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        ensure!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {body}");
-        Ok(serde_json::from_str(body)?)
-    }
-}
-
 /// What clients share with whoever moves the document.
 #[derive(Default)]
 struct Shared {
@@ -135,7 +77,7 @@ impl Client {
         while !shared.is_over.load(Ordering::Relaxed) {
             match self.write(shared)? {
                 Some(url) => {
-                    let there = self.nodes.iter().find(|node| url.contains(&node.ws));
+                    let there = self.nodes.iter().find(|node| url.contains(&node.address));
                     self.at = there.with_context(|| format!("sent to {url}, which is nobody"))?.clone();
                 }
                 None => std::thread::park_timeout(AGAIN),
@@ -202,7 +144,7 @@ struct Socket {
 
 impl Socket {
     fn open(node: &Node) -> Result<Self> {
-        let mut stream = TcpStream::connect(&node.ws)?;
+        let mut stream = TcpStream::connect(&node.address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(
@@ -261,7 +203,8 @@ impl Socket {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let cluster = Cluster::from_environment()?;
+    let cluster = Cluster::told("cargo xtask cluster --json -- cargo measure moves")?;
+    ensure!(cluster.regions.len() > 1, "a document moves between two regions at least");
     let mint = Mint::new(&cluster.secret)?;
     let nodes: Arc<[Node]> = cluster.nodes.clone().into();
     let first: Vec<&Node> = nodes.iter().filter(|node| node.region == 0).collect();
@@ -363,7 +306,7 @@ fn check(cluster: &Cluster, mint: &Mint, region: usize, acknowledged: &[u32]) ->
             }
         }
         let is_whole = there.iter().zip(acknowledged).all(|(there, told)| *there >= u64::from(*told));
-        ensure!(is_whole, "{there:?} are at {}, and {acknowledged:?} were acknowledged", node.ws);
+        ensure!(is_whole, "{there:?} are at {}, and {acknowledged:?} were acknowledged", node.address);
     }
     Ok(())
 }

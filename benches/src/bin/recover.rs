@@ -1,16 +1,15 @@
 //! How long clients take to be redirected, and to be back when a node is killed: over a cluster of real processes, which
-//! `cargo xtask cluster -- cargo measure recover` starts.
+//! `cargo xtask cluster --json -- cargo measure recover` starts.
 #![allow(clippy::print_stdout, reason = "a measuring command reports on stdout")]
 
-use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
+use pinwire_benches::cluster::{Cluster, Node, Started, pause};
 use pinwire_benches::load::Unseen;
 use pinwire_benches::report::{RESULTS, Report};
 use pinwire_engine::allowed_cores;
@@ -24,12 +23,10 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Where `cargo xtask cluster` says what there is.
-const VARIABLE: &str = "PINWIRE_CLUSTER";
 /// What came last has this long to arrive everywhere.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Measures redirects and recoveries: `cargo xtask cluster -- cargo measure recover`
+/// Measures redirects and recoveries: `cargo xtask cluster --json -- cargo measure recover`
 #[derive(Parser, Debug)]
 #[command(name = "recover")]
 struct Args {
@@ -56,33 +53,19 @@ struct Args {
     out: PathBuf,
 }
 
-/// A node of the cluster.
-#[derive(Clone, Debug)]
-struct Node {
-    region: String,
-    name: String,
-    url: String,
-    pid: u32,
-    command: Vec<String>,
-}
-
 fn main() -> Result<()> {
     let args = Args::parse();
-    let line = std::env::var(VARIABLE).with_context(|| {
-        format!("{VARIABLE} is not set; run `cargo xtask cluster -- cargo measure recover`")
-    })?;
-    let cluster: Value = serde_json::from_str(&line).context(VARIABLE)?;
-    let secret = cluster["secret"].as_str().context("the cluster's secret")?.to_owned();
-    let mut nodes = nodes(&cluster)?;
+    let mut cluster = Cluster::told("cargo xtask cluster --json -- cargo measure recover")?;
+    ensure!(cluster.nodes.len() > 1, "a cluster of one node has nobody to take over");
     let mut report = Report::new("recover", "Redirects, and recoveries from the kill of a node");
     report.paragraph(&format!(
-        "`cargo xtask cluster -- cargo measure recover`: {} nodes in regions of two, a Redis with a replica for each region and \
+        "`cargo xtask cluster --json -- cargo measure recover`: {} nodes in regions of two, a Redis with a replica for each region and \
          for the registry, three sentinels, and the clients, all on the processors above. {} documents of {} members, which dial \
          the nodes of all regions in turn, so that half of them are sent to the other region; two members of each document \
          write, {} edits a second in all. Every {} s another node is killed (SIGKILL), {} times, and started again after {} s. \
          Clients redial as their stock clients do, the next URL where one does not answer: y-websocket after 100 ms, doubled to \
          2.5 s; Hocuspocus after 1 s, then after a random time of 1 s to what doubles to 30 s.",
-        nodes.len(),
+        cluster.nodes.len(),
         args.documents,
         args.members,
         args.rate,
@@ -93,7 +76,7 @@ fn main() -> Result<()> {
     let mut raw = Vec::new();
     let mut started = Vec::new();
     for dialect in [Dialect::YWebsocket, Dialect::Hocuspocus] {
-        let results = once(&args, dialect, &secret, &mut nodes, &mut started)?;
+        let results = once(&args, dialect, &mut cluster, &mut started)?;
         raw.push(write(&mut report, dialect, &results));
     }
     report.raw(&json!(raw));
@@ -102,32 +85,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn nodes(cluster: &Value) -> Result<Vec<Node>> {
-    let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
-    let mut nodes = Vec::new();
-    for region in cluster["regions"].as_array().context("regions")? {
-        for node in region["nodes"].as_array().context("nodes")? {
-            let command = node["command"].as_array().context("a node's command")?;
-            nodes.push(Node {
-                region: text(&region["region"])?,
-                name: text(&node["node"])?,
-                url: text(&node["ws_url"])?,
-                pid: u32::try_from(node["pid"].as_u64().context("a node's process")?)?,
-                command: command.iter().map(text).collect::<Result<_>>()?,
-            });
-        }
-    }
-    ensure!(nodes.len() > 1, "a cluster of one node has nobody to take over");
-    Ok(nodes)
-}
-
-fn once(
-    args: &Args,
-    dialect: Dialect,
-    secret: &str,
-    nodes: &mut Vec<Node>,
-    started: &mut Vec<Started>,
-) -> Result<Results> {
+fn once(args: &Args, dialect: Dialect, cluster: &mut Cluster, started: &mut Vec<Started>) -> Result<Results> {
     let time = Duration::from_secs(args.every * u64::from(args.kills + 1));
     let mut scenario: Scenario = preset("document").context("the scenario `document`")?;
     let Args { documents, members, rate, .. } = *args;
@@ -136,8 +94,8 @@ fn once(
         Kind::Document { documents, members, writers: 2, edit_bytes: 1, awareness_rate, awareness_bytes };
     let stages = vec![StagePlan { name: None, from: rate, to: rate, duration: time }];
     scenario.load = Load::Open { stages, arrivals: Arrivals::Constant };
-    scenario.target.urls = nodes.iter().map(|node| format!("{}={}", node.region, node.url)).collect();
-    scenario.target.auth = Auth::Secret(secret.to_owned());
+    scenario.target.urls = cluster.targets();
+    scenario.target.auth = Auth::Secret(cluster.secret.clone());
     scenario.target.dialect = dialect;
     scenario.clients.redial = true;
     scenario.clients.timeout = DRAIN;
@@ -147,7 +105,7 @@ fn once(
     scenario.generator.threads = 1;
     scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
     let plan = Plan {
-        nodes: std::mem::take(nodes),
+        nodes: std::mem::take(&mut cluster.nodes),
         kills: args.kills,
         every: Duration::from_secs(args.every),
         down: Duration::from_secs(args.down),
@@ -156,22 +114,11 @@ fn once(
     let results = run(&scenario, Seat::ALONE, &killer, &Unseen)?;
     let thread = killer.thread.into_inner().ok().flatten().context("nobody was killed")?;
     let (left, ours) = thread.join().map_err(|_| anyhow!("the killer panicked"))??;
-    *nodes = left;
+    cluster.nodes = left;
     started.extend(ours);
     let faults = &results.correctness;
     ensure!(faults.faults() == 0, "edits were lost, or the documents did not converge: {faults:?}");
     Ok(results)
-}
-
-/// A node that this process has started again; it ends with its handle.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // It may have been killed already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 struct Plan {
@@ -211,28 +158,12 @@ impl Plan {
             pause(self.every.saturating_sub(if kill == 0 { Duration::ZERO } else { self.down }));
             let count = self.nodes.len();
             let node = &mut self.nodes[count - 1 - kill % count];
-            let status = Command::new("kill").args(["-9", &node.pid.to_string()]).status()?;
-            ensure!(status.success(), "{} cannot be killed", node.name);
+            node.kill()?;
             pause(self.down);
-            let mut command = Command::new(&node.command[0]);
-            command.args(&node.command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let child = command.spawn().with_context(|| format!("{} does not start again", node.name))?;
-            node.pid = child.id();
-            started.push(Started(child));
-            let address = node.url.strip_prefix("ws://").context("a node without TLS")?.to_owned();
-            let asked = Instant::now();
-            while TcpStream::connect(&address).is_err() {
-                ensure!(asked.elapsed() < DRAIN, "{} does not listen again", node.name);
-                pause(Duration::from_millis(20));
-            }
+            started.push(node.start_again()?);
         }
         Ok((self.nodes, started))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the plan is a schedule")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }
 
 fn write(report: &mut Report, dialect: Dialect, results: &Results) -> Value {
