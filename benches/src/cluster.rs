@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::cgroup::Group;
+
 /// Where `cargo xtask cluster` says what there is.
 const VARIABLE: &str = "PINWIRE_CLUSTER";
 /// The longest wait for an answer, or for a node that was started.
@@ -135,8 +137,22 @@ impl Node {
     /// # Errors
     /// It does not start.
     pub fn start_again(&mut self) -> Result<Started> {
-        let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.start_as(&self.command.clone())
+    }
+
+    /// The same with settings of its own (`KEY=VALUE`), in a control group.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_in(&mut self, group: &Group, settings: &[String]) -> Result<Started> {
+        let more = settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]);
+        let command: Vec<String> = self.command.iter().cloned().chain(more).collect();
+        self.start_as(&group.wrap(&command))
+    }
+
+    fn start_as(&mut self, words: &[String]) -> Result<Started> {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().with_context(|| format!("{} does not start again", self.name))?;
         self.pid = child.id();
         let asked = Instant::now();

@@ -13,6 +13,7 @@
 //! | [`fleet`] | many y-websocket clients on one thread |
 //! | [`peers`] | other Yjs servers, installed from npm |
 //! | [`region`] | two servers of a region over one Redis |
+//! | [`cgroup`] | a control group for a server under pressure |
 //! | [`cluster`] | a cluster of real processes that was started for the command |
 //! | [`sides`] | what is held against each other: the node and its peers |
 //! | [`crowd`] | many idle clients of one node, how they come and leave |
@@ -26,6 +27,7 @@
 //! | [`instructions`] | what a piece of code takes, counted by valgrind |
 
 pub mod bench_server;
+pub mod cgroup;
 pub mod child;
 pub mod cluster;
 pub mod crowd;
