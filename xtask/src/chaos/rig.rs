@@ -392,7 +392,7 @@ impl<'a> Rig<'a> {
     /// When all clients have left, nothing is counted and, after the grace, nothing pinned.
     fn check_emptied(&mut self) -> Result<()> {
         let within = self.lease() + self.grace();
-        self.wait("no pin is left, and /usage says 0", within, |rig| {
+        let emptied = self.wait("no pin is left, and /usage says 0", within, |rig| {
             let pins = rig.pins()?;
             ensure!(pins.is_empty(), "{} pins are left, as {}", pins.len(), pins[0]);
             for name in rig.apps.keys() {
@@ -401,8 +401,25 @@ impl<'a> Rig<'a> {
                 }
             }
             Ok(true)
-        })?;
-        Ok(())
+        });
+        if emptied.is_err() {
+            self.keep_answers();
+        }
+        emptied.map(|_| ())
+    }
+
+    /// What nodes say of themselves, beside what they logged, for whoever looks for a cause.
+    fn keep_answers(&self) {
+        for at in self.present() {
+            let node = &self.cluster.nodes[at];
+            for what in ["documents", "connections", "threads"] {
+                let asked = Http::connect(&node.admin(), Some(&node.shared.admin_token))
+                    .and_then(|mut http| http.get(&format!("/v1/{what}")));
+                let said = asked.map_or_else(|error| format!("{error:#}"), |(_, said)| said);
+                // Without it the run is as good.
+                let _ = fs::write(self.cluster.folder().join(format!("{}-{what}.json", node.name)), said);
+            }
+        }
     }
 
     /// Every node ends well, and has not panicked in any of its lives.
