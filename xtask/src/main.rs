@@ -44,7 +44,7 @@ cargo xtask TASK [ARGUMENTS]
   autobahn  the Autobahn cases against the bench server, on both drivers
   clients   real Yjs clients: [--driver uring|epoll] [--threads N] [TEST FILE...]
   browser   the built-in page and the example editor in headless Chromium: [TEST FILE...]
-  chaos     nodes, servers and networks fail while clients write (not a stage): [--clients N] [--seconds N] [--json] [--page] [SCENARIO...]
+  chaos     nodes, servers and networks fail while clients write: [--clients N] [--seconds N] [--json] [--page] [SCENARIO...]
   fuzz      fuzz targets from the kept corpus: [--seconds N] [TARGET...]
   cluster   a cluster of real processes until a signal, or for a command (not a stage): [--regions N] [--nodes N] [--relay]
             [--silence MS] [--set KEY=VALUE] [--debug] [--json] [-- COMMAND]
@@ -68,6 +68,7 @@ const STAGES: &[(&str, Task)] = &[
     ("autobahn", autobahn::run),
     ("clients", clients::run),
     ("browser", browser::run),
+    ("chaos", chaos::run),
     ("fuzz", fuzz::run),
     ("defects", defects::run),
 ];
@@ -90,7 +91,6 @@ fn dispatch(task: &str, args: &[String]) -> (Tally, Result<()>) {
         "test" => run_stages(STAGES),
         "tidy" => run_stages(&[("tidy", tidy::run)]),
         "cluster" => (Tally::default(), cluster::run(args)),
-        "chaos" => run_stage("chaos", chaos::run, args),
         "deb" => run_stages(&[("deb", package::deb)]),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

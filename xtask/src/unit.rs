@@ -19,13 +19,26 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
     Ok(tally)
 }
 
+/// What is built together, whatever of it is needed: other packages would mean other features of what they depend on, and all of that
+/// anew.
+const PACKAGES: [&str; 6] = ["-p", "pinwire-node", "-p", "pinwire-loadgen", "-p", "pinwire-benches"];
+
 /// Release build of what the rigs run.
 pub(crate) fn build(_args: &[String]) -> Result<Tally> {
     // Not the measuring commands: nothing here runs them, and each takes a minute to link.
-    let packages = ["-p", "pinwire-node", "-p", "pinwire-loadgen", "-p", "pinwire-benches"];
     let binaries = ["--bin", "pinwire-node", "--bin", "pinwire-loadgen", "--bin", "pinwire-bench-server"];
-    run_command(cargo(["build", "--release", "--quiet"]).args(packages).args(binaries))?;
+    run_command(cargo(["build", "--release", "--quiet"]).args(PACKAGES).args(binaries))?;
     Ok(Tally::default())
+}
+
+/// Builds one of these programs, unless it is there: the same one.
+pub(crate) fn build_program(name: &str, is_release: bool) -> Result<PathBuf> {
+    let mut build = cargo(["build", "--quiet"]);
+    if is_release {
+        build.arg("--release");
+    }
+    run_command(build.args(PACKAGES).args(["--bin", name]))?;
+    Ok(target_dir().join(if is_release { "release" } else { "debug" }).join(name))
 }
 
 /// A program of the release build.

@@ -76,7 +76,7 @@ impl Document {
         if self.phase != Phase::Live || self.needs_load {
             return None;
         }
-        if self.is_rebase_due() {
+        if self.is_rebase_due() && !self.waits_to_rebase {
             return Some(Job::Rebase);
         }
         let has_something_to_say =
@@ -96,7 +96,7 @@ impl Document {
             Phase::Live if self.awaits_put_back || self.full.is_some_and(|full| full.until_us > now_us) => {
                 None
             }
-            Phase::Live if self.needs_load => Some(Job::Load),
+            Phase::Live if self.needs_load => (!self.waits_to_load).then_some(Job::Load),
             Phase::Live if !self.outgoing.is_empty() => Some(Job::Append),
             Phase::Live => None,
         }
@@ -165,11 +165,10 @@ impl Sessions {
             return;
         }
         while self.counts.documents < ASKS_MAX && self.counts.bytes < ASKED_BYTES_MAX {
-            let Some(id) = self.ready.pop_front() else { return };
+            let Some(id) = self.next_in_line() else { return };
             let now_us = self.now_us;
             let lapsed = self.lapsed;
             let Some(held) = self.get(id) else { continue };
-            held.is_queued = false;
             if held.is_of(lapsed) {
                 // Its lease puts it in line again.
                 continue;
@@ -180,6 +179,32 @@ impl Sessions {
                 return;
             }
         }
+    }
+
+    /// Whose turn it is. Who waits to be loaded or rebased comes as soon as there is room; and if it has nothing of that to ask any more
+    /// (it was closed, say), the next one does: no room is left while somebody waits for it.
+    fn next_in_line(&mut self) -> Option<Id> {
+        if self.counts.loads < LOADS_MAX
+            && let Some(id) = self.loads_waiting.pop_front()
+        {
+            if let Some(held) = self.get(id) {
+                held.waits_to_load = false;
+            }
+            return Some(id);
+        }
+        if self.counts.rebases < REBASES_MAX
+            && let Some(id) = self.rebases_waiting.pop_front()
+        {
+            if let Some(held) = self.get(id) {
+                held.waits_to_rebase = false;
+            }
+            return Some(id);
+        }
+        let id = self.ready.pop_front()?;
+        if let Some(held) = self.get(id) {
+            held.is_queued = false;
+        }
+        Some(id)
     }
 
     /// False: the document waits elsewhere, or was refused.
@@ -197,9 +222,9 @@ impl Sessions {
         } else if !self.lanes[lane].admits() {
             &mut self.lanes[lane].waiting
         } else if job == Job::Load && self.counts.loads >= LOADS_MAX {
-            &mut self.loads_waiting
+            return self.wait_to_load(id);
         } else if job == Job::Rebase && self.counts.rebases >= REBASES_MAX {
-            &mut self.rebases_waiting
+            return self.wait_to_rebase(id);
         } else {
             return true;
         };
@@ -207,6 +232,24 @@ impl Sessions {
         if let Some(held) = self.get(id) {
             held.is_queued = true;
         }
+        false
+    }
+
+    fn wait_to_load(&mut self, id: Id) -> bool {
+        self.loads_waiting.push_back(id);
+        if let Some(held) = self.get(id) {
+            held.waits_to_load = true;
+        }
+        false
+    }
+
+    /// What else it has to ask does not wait for that.
+    fn wait_to_rebase(&mut self, id: Id) -> bool {
+        self.rebases_waiting.push_back(id);
+        if let Some(held) = self.get(id) {
+            held.waits_to_rebase = true;
+        }
+        self.queue(id);
         false
     }
 
@@ -285,17 +328,9 @@ impl Sessions {
             What::Stray => self.counts.strays -= 1,
             _ => self.counts.documents -= 1,
         }
+        self.counts.loads -= usize::from(matches!(asked.what, What::Load(..)));
+        self.counts.rebases -= usize::from(matches!(asked.what, What::Rebase(_)));
         self.counts.bytes -= asked.bytes;
-        if matches!(asked.what, What::Load(..)) {
-            self.counts.loads -= 1;
-            let next = self.loads_waiting.pop_front();
-            self.requeue(next);
-        }
-        if matches!(asked.what, What::Rebase(_)) {
-            self.counts.rebases -= 1;
-            let next = self.rebases_waiting.pop_front();
-            self.requeue(next);
-        }
     }
 
     /// Puts a document in line to be compared with the store.

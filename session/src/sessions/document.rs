@@ -153,6 +153,10 @@ pub(super) struct Document {
     pub is_missed: bool,
     /// In a queue of documents that have something to ask.
     pub is_queued: bool,
+    /// In that of documents that wait until fewer sessions are being loaded.
+    pub waits_to_load: bool,
+    /// The same with compacted pasts.
+    pub waits_to_rebase: bool,
     /// In a lane's queue of documents to be compared.
     pub is_comparing: bool,
 
@@ -217,6 +221,8 @@ impl Document {
             is_heads_asked: false,
             is_missed: false,
             is_queued: false,
+            waits_to_load: false,
+            waits_to_rebase: false,
             is_comparing: false,
             known: Head::default(),
             trail: Trail::default(),

@@ -6,6 +6,7 @@
 //! | `options` | what is asked for, how large and how long it is |
 //! | `scenarios` | what goes wrong, one file each |
 //! | `rig` | a cluster with clients, and what has to hold when all is over |
+//! | `places` | which region has which documents, and what its store has of them |
 //! | `load` | the load generator, followed while it runs |
 //! | `http` | questions to nodes |
 //! | `flood` | many questions to nodes |
@@ -20,12 +21,13 @@ mod network;
 mod options;
 mod outcome;
 mod page;
+mod places;
 mod rig;
 mod scenarios;
 
 use crate::cluster::{Options as ClusterOptions, node_program};
 use crate::setup::as_root;
-use crate::shell::{cargo, command, run as run_command, stdout, target_dir};
+use crate::shell::{command, stdout, target_dir};
 use crate::tally::Tally;
 use crate::{pool, unit};
 use anyhow::{Context, Result};
@@ -37,15 +39,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
-/// Scenarios side by side: they mostly wait.
-const AT_ONCE: usize = 3;
-
-/// Runs scenarios, in a short form with few clients, or in a long one.
+/// Runs scenarios, in a short form with few clients (a stage of `cargo xtask test`), or in a long one.
 pub(crate) fn run(args: &[String]) -> Result<Tally> {
     let options = Options::parse(args)?;
     let programs = Programs { node: node_program(&ClusterOptions::default())?, loadgen: loadgen_program()? };
     let outcomes = Mutex::new(Vec::new());
-    let workers = if options.plan.is_long { 1 } else { AT_ONCE };
+    // Short ones all at the same time: they mostly wait.
+    let workers = if options.plan.is_long { 1 } else { options.scenarios.len() };
     let tally = pool::in_parallel(options.scenarios.iter().copied(), workers, |scenario| {
         let outcome = run_one(scenario, &options.plan, &programs);
         let is_good = outcome.problems.is_empty();
@@ -100,17 +100,8 @@ fn is_root() -> Result<bool> {
 }
 
 fn loadgen_program() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("PINWIRE_LOADGEN") {
-        return Ok(PathBuf::from(program));
+    match std::env::var_os("PINWIRE_LOADGEN") {
+        Some(program) => Ok(PathBuf::from(program)),
+        None => unit::build_program("pinwire-loadgen", true),
     }
-    run_command(&mut cargo([
-        "build",
-        "--release",
-        "--quiet",
-        "-p",
-        "pinwire-loadgen",
-        "--bin",
-        "pinwire-loadgen",
-    ]))?;
-    Ok(unit::release_binary("pinwire-loadgen"))
 }

@@ -25,7 +25,8 @@ pub(super) struct Programs {
     pub(super) loadgen: PathBuf,
 }
 
-/// What nodes go by, short or as it is in the field.
+/// What nodes go by, short or as it is in the field. No client is left without a word for so long that it would give up: not one that
+/// writes itself either, which is not pinged.
 struct Times {
     lease: Duration,
     grace: Duration,
@@ -41,12 +42,13 @@ const SHORT: Times = Times {
         "cluster.probe_interval=1s",
         "deadlines.grace=3s",
         "deadlines.ping=1s",
+        "deadlines.idle_frame=1s",
     ],
 };
 const USUAL: Times = Times {
     lease: Duration::from_secs(20),
     grace: Duration::from_secs(10),
-    settings: &["deadlines.ping=5s"],
+    settings: &["deadlines.ping=5s", "deadlines.idle_frame=5s"],
 };
 
 /// What is told lags behind: what holds for so long holds.
@@ -132,11 +134,6 @@ impl<'a> Rig<'a> {
         turns.map(|at| (nodes[at].region.clone(), nodes[at].url())).collect()
     }
 
-    /// A node that has documents alone: that of the first region which redirects name, since it registered last.
-    pub(super) fn lonely(&self) -> usize {
-        self.cluster.nodes.len() / 2 - 1
-    }
-
     /// Clients come to these nodes, and write from now on.
     pub(super) fn write(&mut self, shapes: Vec<Shape>, urls: &[(String, String)]) -> Result<()> {
         for shape in shapes {
@@ -204,25 +201,44 @@ impl<'a> Rig<'a> {
 
     /// Waits until every client is connected, and every node that answers says so of the whole system, exactly.
     pub(super) fn wait_until_all_are_back(&mut self, note: &str) -> Result<()> {
-        let within = self.lease() * 2 + self.grace() + STEADY;
+        let within = self.lease() * 2 + self.grace();
+        let what = "all clients are back, and /usage is exact";
+        let took = self.wait_steadily(what, within, Self::check_all_are_back)?;
+        self.outcome.note(format!("{note}: all back, and /usage exact, after {:.1} s", took.as_secs_f64()));
+        Ok(())
+    }
+
+    /// Waits until something holds, and goes on to do so; how long until it did.
+    pub(super) fn wait_steadily(
+        &mut self,
+        what: &str,
+        within: Duration,
+        check: impl Fn(&Self) -> Result<()>,
+    ) -> Result<Duration> {
         let mut since: Option<Instant> = None;
-        let took = self.wait("all clients are back, and /usage is exact", within, |rig| {
-            if let Err(error) = rig.check_all_are_back() {
+        let took = self.wait(what, within + STEADY, |rig| {
+            if let Err(error) = check(rig) {
                 since = None;
                 return Err(error);
             }
             Ok(since.get_or_insert_with(Instant::now).elapsed() >= STEADY)
         })?;
-        let took = took.saturating_sub(STEADY);
-        self.outcome.note(format!("{note}: all back, and /usage exact, after {:.1} s", took.as_secs_f64()));
+        Ok(took.saturating_sub(STEADY))
+    }
+
+    /// Every client is connected, wherever.
+    pub(super) fn check_all_are_connected(&self) -> Result<()> {
+        for load in &self.loads {
+            let (clients, open) = (u64::from(load.shape.clients), load.open());
+            ensure!(open == clients, "{}: {open} of {clients} clients are connected", load.shape.name);
+        }
         Ok(())
     }
 
     fn check_all_are_back(&self) -> Result<()> {
+        self.check_all_are_connected()?;
         for load in &self.loads {
             let (clients, documents) = (u64::from(load.shape.clients), u64::from(load.shape.documents()));
-            let open = load.open();
-            ensure!(open == clients, "{}: {open} of {clients} clients are connected", load.shape.name);
             for usage in self.usage(load.shape.name)? {
                 ensure!(usage == (clients, documents), "/usage says {usage:?}, not {clients}, {documents}");
             }
@@ -392,7 +408,7 @@ impl<'a> Rig<'a> {
     /// When all clients have left, nothing is counted and, after the grace, nothing pinned.
     fn check_emptied(&mut self) -> Result<()> {
         let within = self.lease() + self.grace();
-        self.wait("no pin is left, and /usage says 0", within, |rig| {
+        let emptied = self.wait("no pin is left, and /usage says 0", within, |rig| {
             let pins = rig.pins()?;
             ensure!(pins.is_empty(), "{} pins are left, as {}", pins.len(), pins[0]);
             for name in rig.apps.keys() {
@@ -401,8 +417,25 @@ impl<'a> Rig<'a> {
                 }
             }
             Ok(true)
-        })?;
-        Ok(())
+        });
+        if emptied.is_err() {
+            self.keep_answers();
+        }
+        emptied.map(|_| ())
+    }
+
+    /// What nodes say of themselves, beside what they logged, for whoever looks for a cause.
+    fn keep_answers(&self) {
+        for at in self.present() {
+            let node = &self.cluster.nodes[at];
+            for what in ["documents", "connections", "threads"] {
+                let asked = Http::connect(&node.admin(), Some(&node.shared.admin_token))
+                    .and_then(|mut http| http.get(&format!("/v1/{what}")));
+                let said = asked.map_or_else(|error| format!("{error:#}"), |(_, said)| said);
+                // Without it the run is as good.
+                let _ = fs::write(self.cluster.folder().join(format!("{}-{what}.json", node.name)), said);
+            }
+        }
     }
 
     /// Every node ends well, and has not panicked in any of its lives.

@@ -21,7 +21,7 @@ mod redis;
 mod site;
 mod stores;
 
-use crate::shell::{cargo, run as run_command, target_dir};
+use crate::unit;
 use anyhow::{Context, Result, bail};
 pub(crate) use nodes::Node;
 pub(crate) use options::{Layout, Options};
@@ -159,12 +159,7 @@ pub(crate) fn node_program(options: &Options) -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("PINWIRE_NODE") {
         return Ok(PathBuf::from(program));
     }
-    let mut build = cargo(["build", "--quiet", "-p", "pinwire-node", "--bin", "pinwire-node"]);
-    if !options.is_debug {
-        build.arg("--release");
-    }
-    run_command(&mut build)?;
-    Ok(target_dir().join(if options.is_debug { "debug" } else { "release" }).join("pinwire-node"))
+    unit::build_program("pinwire-node", !options.is_debug)
 }
 
 /// Until the command has ended, or was ended since a signal came.

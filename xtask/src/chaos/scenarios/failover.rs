@@ -10,12 +10,12 @@ pub(super) fn session(rig: &mut Rig) -> Result<()> {
     let urls = rig.urls();
     rig.write(Shape::both(rig.plan), &urls)?;
     rig.hold()?;
-    let region = rig.cluster.nodes[0].region.clone();
+    let (region, _) = rig.busiest()?;
     fail_over(rig, &region)?;
     rig.wait_until_all_are_back("fail-over")?;
     rig.hold()?;
     // What this node alone had is now in the new master, or nowhere.
-    let node = rig.lonely();
+    let node = rig.lonely(&region)?;
     rig.kill(node)?;
     rig.wait_until_all_are_back("a node killed")?;
     rig.restart(node)

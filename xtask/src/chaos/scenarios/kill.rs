@@ -2,15 +2,18 @@
 
 use crate::chaos::load::Shape;
 use crate::chaos::rig::Rig;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 pub(super) fn run(rig: &mut Rig) -> Result<()> {
     let urls = rig.urls();
     rig.write(Shape::both(rig.plan), &urls)?;
     rig.hold()?;
     let nodes = rig.cluster.nodes.len();
-    // One that its region's URL leads to, and one that it does not.
-    for at in [0, nodes - 1] {
+    // One that redirects name, of the region that has more to lose, and one that they do not.
+    let (region, _) = rig.busiest()?;
+    let lonely = rig.lonely(&region)?;
+    let other = (0..nodes).find(|at| rig.cluster.nodes[*at].region != region).context("another region")?;
+    for at in [lonely, other] {
         let name = rig.cluster.nodes[at].name.clone();
         rig.kill(at)?;
         rig.wait_until_all_are_back(&format!("{name} killed"))?;
@@ -23,5 +26,8 @@ pub(super) fn run(rig: &mut Rig) -> Result<()> {
         })?;
         rig.hold()?;
     }
+    rig.end_loads()?;
+    let lost = rig.outcome.lost;
+    rig.outcome.demand(lost > 0, || "nobody was on the nodes that were killed".to_owned());
     Ok(())
 }

@@ -10,12 +10,12 @@ pub(super) fn session(rig: &mut Rig) -> Result<()> {
     let urls = rig.urls();
     rig.write(Shape::both(rig.plan), &urls)?;
     rig.hold()?;
-    let region = rig.cluster.nodes[0].region.clone();
+    let (region, _) = rig.busiest()?;
     restart(rig, &region)?;
     rig.hold()?;
     rig.wait_until_all_are_back("restart")?;
     // What this node alone had was put back, or is lost.
-    let node = rig.lonely();
+    let node = rig.lonely(&region)?;
     rig.kill(node)?;
     rig.wait_until_all_are_back("a node killed")?;
     rig.restart(node)
@@ -25,9 +25,9 @@ pub(super) fn session(rig: &mut Rig) -> Result<()> {
 pub(super) fn region(rig: &mut Rig) -> Result<()> {
     let urls = rig.urls();
     rig.write(Shape::both(rig.plan), &urls)?;
-    rig.hold()?;
-    let region = rig.cluster.nodes[0].region.clone();
-    let nodes: Vec<usize> = (0..=rig.lonely()).collect();
+    let (region, documents) = rig.busiest()?;
+    rig.wait_until_acknowledged(&region, &documents)?;
+    let nodes = rig.nodes_of(&region);
     rig.is_taken_over = true;
     for &node in &nodes {
         rig.kill(node)?;
@@ -35,6 +35,8 @@ pub(super) fn region(rig: &mut Rig) -> Result<()> {
     let master = rig.cluster.stores.master(&region)?;
     master.kill_first()?;
     master.restart_first()?;
+    let keys = master.keys_of_first();
+    ensure!(keys == 0, "{region}: the server that is to have lost everything has {keys} keys");
     for &node in &nodes {
         rig.restart(node)?;
     }
@@ -50,24 +52,19 @@ pub(super) fn registry(rig: &mut Rig) -> Result<()> {
     let urls = rig.urls();
     rig.write(Shape::both(rig.plan), &urls)?;
     rig.hold()?;
-    let before = owners(rig)?;
+    let before = rig.owners("")?;
+    let documents = before.values().map(Vec::len).sum::<usize>();
     restart(rig, REGISTRY)?;
     let within = rig.lease();
     let took = rig.wait("every pin is there again", within, |rig| {
-        let now = owners(rig)?;
-        ensure!(now.len() == before.len(), "{} of {}", now.len(), before.len());
+        let now = rig.pins()?.len();
+        ensure!(now == documents, "{now} of {documents}");
         Ok(true)
     })?;
-    rig.outcome.note(format!("{} pins there again after {:.1} s", before.len(), took.as_secs_f64()));
-    let now = owners(rig)?;
+    rig.outcome.note(format!("{documents} pins there again after {:.1} s", took.as_secs_f64()));
+    let now = rig.owners("")?;
     rig.outcome.demand(now == before, || "documents have changed their regions".to_owned());
     rig.wait_until_all_are_back("restart")
-}
-
-/// Documents with their regions, in the order of their names.
-fn owners(rig: &Rig) -> Result<Vec<(String, String)>> {
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(rig.pins()?.iter().map(|pin| (text(&pin["name"]), text(&pin["region"]))).collect())
 }
 
 fn restart(rig: &mut Rig, name: &str) -> Result<()> {
