@@ -71,6 +71,8 @@ pub struct Shard {
     /// See [`Self::adrift`] and [`Self::store_away`].
     pub(crate) adrift: u64,
     pub(crate) is_store_away: bool,
+    /// See [`Self::keep_documents`].
+    pub(crate) keeps_documents: bool,
     /// Joins of other threads' sockets that are to be tried again.
     pub(crate) postponed: std::collections::VecDeque<crate::postponed::Postponed>,
     /// Frames that were taken before their session was authorised are being handled.
@@ -142,6 +144,7 @@ impl Shard {
             next_tag: 1,
             adrift: 0,
             is_store_away: false,
+            keeps_documents: false,
             postponed: std::collections::VecDeque::new(),
             is_replaying: false,
             next_serial: settings.thread.into(),

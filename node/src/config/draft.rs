@@ -8,8 +8,8 @@ use pinwire_token::{Limits, Policy};
 use super::cluster::{LEASE, PROBE_INTERVAL, RENEW};
 use super::sources::Origin;
 use super::{
-    AddressLimits, Buffers, DEFAULT_MAX_CONNECTIONS, Deadlines, Deflate, HttpLimits, KNOWN_DB_CODES,
-    WebSocketLimits,
+    AddressLimits, Buffers, DEFAULT_MAX_CONNECTIONS, Deadlines, Deflate, DrainTimes, HttpLimits,
+    KNOWN_DB_CODES, WebSocketLimits,
 };
 use crate::jwks::JwksSources;
 
@@ -44,6 +44,8 @@ pub(super) struct Draft {
     pub(super) buffers: Buffers,
     pub(super) cluster: ClusterKeys,
     pub(super) store: Store,
+    pub(super) drain: DrainTimes,
+    pub(super) dns: DnsKeys,
     pub(super) http: HttpLimits,
     pub(super) admin: AdminFiles,
     pub(super) traces: TraceKeys,
@@ -115,6 +117,63 @@ pub(super) struct Store {
     pub(super) fsync_interval: Duration,
     pub(super) retention: Duration,
     pub(super) unclaimed: Duration,
+}
+
+/// The table `dns`.
+#[derive(Clone, Debug)]
+pub(super) struct DnsKeys {
+    pub(super) provider: String,
+    /// Empty: the host that clients are sent to.
+    pub(super) name: String,
+    /// Empty: what the name is in.
+    pub(super) zone: String,
+    pub(super) ttl: Duration,
+    pub(super) addresses: Vec<String>,
+    /// 0: as fits the provider.
+    pub(super) check: Duration,
+    pub(super) timeout: Duration,
+    pub(super) server: String,
+    pub(super) key_name: String,
+    pub(super) key_file: String,
+    pub(super) key_algorithm: String,
+    pub(super) hosted_zone: String,
+    pub(super) access_key: String,
+    pub(super) secret_key_file: String,
+    pub(super) zone_id: String,
+    pub(super) token_file: String,
+    pub(super) api_url: String,
+    pub(super) program: String,
+    pub(super) arguments: Vec<String>,
+    pub(super) listen: Vec<String>,
+    pub(super) servers: Vec<String>,
+}
+
+impl Default for DnsKeys {
+    fn default() -> Self {
+        Self {
+            provider: "none".to_owned(),
+            name: String::new(),
+            zone: String::new(),
+            ttl: Duration::from_secs(30),
+            addresses: Vec::new(),
+            check: Duration::ZERO,
+            timeout: Duration::from_secs(5),
+            server: String::new(),
+            key_name: String::new(),
+            key_file: String::new(),
+            key_algorithm: "hmac-sha256".to_owned(),
+            hosted_zone: String::new(),
+            access_key: String::new(),
+            secret_key_file: String::new(),
+            zone_id: String::new(),
+            token_file: String::new(),
+            api_url: String::new(),
+            program: String::new(),
+            arguments: Vec::new(),
+            listen: Vec::new(),
+            servers: Vec::new(),
+        }
+    }
 }
 
 /// The table `traces`.
@@ -251,6 +310,8 @@ impl Default for Draft {
                 retention: Duration::ZERO,
                 unclaimed: Duration::from_secs(3600),
             },
+            drain: DrainTimes { leave: Duration::ZERO, window: Duration::from_secs(30) },
+            dns: DnsKeys::default(),
             http: HttpLimits::default(),
             admin: AdminFiles { listen: vec!["127.0.0.1:9180".to_owned()], ..AdminFiles::default() },
             traces: TraceKeys::default(),

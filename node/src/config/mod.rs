@@ -11,12 +11,13 @@
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
 //! | `tls` | certificates in files, and what is doubtful about them |
-//! | `resolve`, `admin`, `cluster` | from what is written to a [`Config`] |
+//! | `resolve`, `admin`, `cluster`, `dns` | from what is written to a [`Config`] |
 //! | `summary` | what a good one comes to |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
 mod admin;
 mod cluster;
+mod dns;
 mod draft;
 mod keys;
 mod pages;
@@ -48,6 +49,7 @@ pub use cluster::{
     Cluster, LICENSES_MAX, License, Peer, PeerSecret, RedisUrl, RegionEntry, RegionStatus, RegistryKind,
     WrongRegion,
 };
+pub use dns::{Dns, DnsWay, DrainTimes};
 pub use pages::{markdown, schema, template};
 pub use resolve::secret_of;
 pub(crate) use sources::read_file;
@@ -117,6 +119,10 @@ pub struct Config {
     pub deflate: Option<Deflate>,
     /// Where sessions are kept.
     pub store: StoreConfig,
+    /// Who keeps the region's name in DNS, if the nodes do.
+    pub dns: Option<Dns>,
+    /// How the node leaves.
+    pub drain: DrainTimes,
     /// Plain HTTP on the same port.
     pub http: HttpLimits,
     /// The built-in page, which only `dev` serves.
@@ -166,6 +172,8 @@ impl Config {
             buffers: Buffers::default(),
             deflate: Some(Deflate::default()),
             store: StoreConfig::Memory,
+            dns: None,
+            drain: DrainTimes::default(),
             http: HttpLimits::default(),
             page: None,
             admin: None,

@@ -16,6 +16,7 @@ use pinwire_shard::{DocumentRef, FIRST_LINK, Mail, RemoteSession, Route, Travell
 use tokio::sync::oneshot;
 
 use super::inspect::Ask;
+use super::leaving::Leave;
 use crate::metrics::Report;
 use crate::peer::Relay;
 use crate::store::StoreEvent;
@@ -48,6 +49,8 @@ pub(crate) enum Envelope {
     Found { document: DocumentRef, route: Result<Route, Close> },
     /// A link to another node is gone.
     LinkLost(u16),
+    /// The node drains, or does not any more.
+    Leave(Leave),
     /// Close everything and end.
     Stop,
 }

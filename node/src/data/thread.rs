@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,7 @@ use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Pinned, Segment, Shard
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
 use super::inspect;
+use super::leaving::{Leave, Leaving};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::worker::{Job, Worker};
 use crate::admin::Events;
@@ -54,6 +55,14 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<AtomicU32>,
     /// What happens is told here, where somebody may ask.
     pub(crate) events: Option<Arc<Events>>,
+}
+
+/// Listeners of a data thread.
+#[derive(Debug, Default)]
+pub(crate) struct Listening {
+    pub(crate) listeners: Vec<TcpListener>,
+    /// Which of them speak TLS.
+    pub(crate) tls: Vec<bool>,
 }
 
 /// How long a turn may wait when another thread's mailbox is full or the worker is busy.
@@ -100,6 +109,9 @@ pub(crate) struct DataThread {
     detaching: HashMap<Slot, (SocketAddr, Vec<u8>)>,
     random: u32,
     stopping_since: Option<Instant>,
+    leaving: Leaving,
+    /// Which listeners speak TLS.
+    tls_listeners: Vec<bool>,
     times: Times,
     refusals: Refusals,
     tls: TlsHandshakes,
@@ -138,12 +150,15 @@ pub(crate) struct Parts {
     pub(crate) worker: Worker,
     pub(crate) http: HttpDoor,
     pub(crate) random: u32,
+    /// Which listeners speak TLS, in their order.
+    pub(crate) tls_listeners: Vec<bool>,
 }
 
 impl DataThread {
     /// `None` if there is no mailbox of this number.
     pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Option<Self> {
-        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random } = parts;
+        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random, tls_listeners } =
+            parts;
         Some(Self {
             number,
             mailbox: mailboxes.get(usize::from(number))?.clone(),
@@ -166,6 +181,8 @@ impl DataThread {
             detaching: HashMap::new(),
             random: random | 1,
             stopping_since: None,
+            leaving: Leaving::new(),
+            tls_listeners,
             times: Times::default(),
             refusals: Refusals::default(),
             tls: TlsHandshakes::default(),
@@ -239,6 +256,7 @@ impl DataThread {
         while let Some(envelope) = self.mailbox.pop() {
             self.receive(engine, envelope, now);
         }
+        self.leave(engine, now_us);
         // 5. What the inputs caused, and the end of the turn.
         self.run_effects(engine, now_unix);
         self.shard.settle();
@@ -293,9 +311,10 @@ impl DataThread {
         let retry = (is_left || !self.jobs.is_empty()).then(|| now + RETRY);
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
+        let leave = self.leaving.deadline(self.shared.epoch);
         let give_back = self.left.map(|(left, _)| left + GIVE_BACK_AFTER);
         let others = [self.authority.deadline(), self.guests.next_deadline(), self.refusals.next_deadline()];
-        [retry, shard, stop, give_back].into_iter().chain(others).flatten().min()
+        [retry, shard, stop, leave, give_back].into_iter().chain(others).flatten().min()
     }
 
     fn is_done(&mut self) -> bool {
@@ -314,11 +333,11 @@ impl DataThread {
     fn event(&mut self, engine: &mut Engine, event: Event, now: Instant) {
         match event {
             Event::Accepted { slot, peer, listener } => {
-                if (listener as usize) < self.shared.config.tls_addresses() {
+                if self.tls_listeners.get(listener as usize).is_some_and(|is_tls| *is_tls) {
                     // Some who are refused anyway are told why; more than that are refused before their handshake costs
                     // anything.
                     let is_short = self.shared.shortage.is_now();
-                    let is_refused = is_short || self.is_full() || self.stopping_since.is_some();
+                    let is_refused = is_short || self.is_full() || self.takes_nobody(now);
                     if is_refused && self.guests.len() >= GUESTS_TOLD_WHY {
                         self.refusals.tls(Stage::Opening, handshake::FULL, peer.ip());
                         return engine.close(slot);
@@ -547,7 +566,7 @@ impl DataThread {
         let is_overrun =
             self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
         let reasons = [
-            (self.stopping_since.is_some(), handshake::STOPPING),
+            (self.takes_nobody(now), handshake::STOPPING),
             (self.is_full(), handshake::FULL),
             (self.shared.shortage.is_now(), handshake::MEMORY),
             (is_overrun, handshake::PACED),
@@ -637,6 +656,8 @@ impl DataThread {
                 }
             }
             Envelope::LinkLost(link) => self.shard.link_lost(link),
+            Envelope::Leave(Leave::Begin { windows, began_us }) => self.leaving.begin(windows, began_us),
+            Envelope::Leave(Leave::Cancel(listeners)) => self.stay(engine, listeners),
             Envelope::Stop => self.stop(engine, now),
         }
     }
@@ -679,6 +700,42 @@ impl DataThread {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
+    fn takes_nobody(&self, now: Instant) -> bool {
+        let now_us = now.saturating_duration_since(self.shared.epoch).as_micros() as u64;
+        self.stopping_since.is_some() || self.leaving.is_closing(now_us)
+    }
+
+    /// A drain goes on: who is due is told to come again, which leads elsewhere.
+    fn leave(&mut self, engine: &mut Engine, now_us: u64) {
+        if !self.leaving.is_closing(now_us) {
+            return;
+        }
+        if self.leaving.should_stop_listening(now_us, engine.has_waiting()) {
+            engine.stop_listening();
+            self.leaving.listens = false;
+        }
+        self.shard.keep_documents(true);
+        let random = &mut self.random;
+        let due = self.leaving.due(now_us, self.shard.slots(), || xorshift(random));
+        for slot in due {
+            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node restarts"));
+        }
+    }
+
+    /// The node does not drain after all.
+    fn stay(&mut self, engine: &mut Engine, listeners: Vec<TcpListener>) {
+        self.leaving.cancel();
+        self.shard.keep_documents(false);
+        if !self.leaving.listens {
+            for listener in listeners {
+                if let Err(error) = engine.listen(listener) {
+                    tracing::error!(%error, number = self.number, "a data thread cannot listen again");
+                }
+            }
+            self.leaving.listens = true;
+        }
+    }
+
     fn stop(&mut self, engine: &mut Engine, now: Instant) {
         if self.stopping_since.is_some() {
             return;
@@ -691,7 +748,7 @@ impl DataThread {
         }
         let slots: Vec<u32> = self.shard.slots().collect();
         for slot in slots {
-            self.shard.close(slot, &Close::new(CloseCode::GoingAway, "the node stops"));
+            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node stops"));
         }
     }
 
@@ -890,12 +947,16 @@ impl DataThread {
     }
 
     fn random(&mut self) -> u32 {
-        // xorshift32: jitter needs no more.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 17;
-        self.random ^= self.random << 5;
-        self.random
+        xorshift(&mut self.random)
     }
+}
+
+/// xorshift32: jitter needs no more.
+fn xorshift(state: &mut u32) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    *state
 }
 
 /// A move's token: where to, from where, which. Below 2^60, as the engine asks.
