@@ -20,6 +20,7 @@ mod node;
 mod overload;
 mod peer;
 pub mod regions;
+pub mod shedding;
 pub mod signals;
 pub mod store;
 pub mod traces;

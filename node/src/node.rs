@@ -26,7 +26,7 @@ use crate::cluster::{
 };
 use crate::config::{Config, Driver, RegistryKind, WrongRegion};
 use crate::control::{
-    self, Control, Health, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
+    self, Control, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
 };
 use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
 use crate::jwks::{self, Fetching};
@@ -36,6 +36,7 @@ use crate::metrics::Threads;
 use crate::overload::{self, Watch};
 use crate::peer::{self, Movable, Peers, Relay};
 use crate::regions::{self, Catalogue, Own, Prober};
+use crate::shedding::Health;
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
 
@@ -399,7 +400,7 @@ impl Node {
 
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
     pub fn stop(mut self) {
-        self.health.set(control::Status::Draining);
+        self.health.drain();
         if let Some(admin) = &self.admin {
             admin.events().note(What::Stopping);
         }

@@ -30,7 +30,7 @@ mod water;
 pub use budget::{Budget, Demand, allot};
 pub use cpu::CpuMeter;
 pub use drain::{Drain, Phase, Windows};
-pub use judge::{Change, Duty, Judge, Marks, Rung, State, Verdict, Why};
+pub use judge::{Change, Duty, Judge, Leave, Marks, Rung, State, Verdict, Why};
 pub use load::{Load, Occupancy, Part, Resource};
 pub use pacing::Pacing;
 pub use water::{Mark, Water};

@@ -54,10 +54,11 @@ use tokio::sync::watch;
 
 use crate::apps::{Apps, Records};
 use crate::config::Cluster;
-use crate::control::{Health, Lookup};
+use crate::control::Lookup;
 use crate::log::Log;
 use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
+use crate::shedding::Health;
 use crate::store::Way;
 
 pub use access::AdminToken;

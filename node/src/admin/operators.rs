@@ -9,10 +9,11 @@ use super::thread::{self, Admin};
 use super::{Access, AdminAddress, Audit, Clock, Events, Listeners, Plane, Services};
 use crate::apps::{Apps, Records};
 use crate::config::{self, Cluster};
-use crate::control::{Health, Lookup};
+use crate::control::Lookup;
 use crate::metrics::Threads;
 use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
+use crate::shedding::Health;
 use crate::store::Way;
 use crate::{Start, StartError};
 

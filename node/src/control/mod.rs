@@ -59,7 +59,6 @@ use crate::store::StoreStats;
 use crate::traces::Queue;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
-pub use health::{Cause, Health, Status};
 pub use lookup::{Lookup, Open};
 pub use page::Page;
 pub use pins::{Located, Pins, RegistryPins, Wanted};

@@ -145,8 +145,8 @@ mod tests {
     use super::*;
     use crate::cluster::ClusterStats;
     use crate::config::{RegionEntry, RegionStatus};
-    use crate::control::Health;
     use crate::regions::Sight;
+    use crate::shedding::Health;
 
     /// Counts what it is asked.
     #[derive(Clone, Debug)]
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(best(Wanted { record: Some(&record), ..WANTED }).await, "us-east-2");
         let nowhere = Wanted { regions: Some(&eu), record: Some(&record), ..WANTED };
         assert_eq!(best(nowhere).await, "eu-central-1", "for which it is refused");
-        place.pins.own.health.set(crate::control::Status::Draining);
+        place.pins.own.health.drain();
         assert_eq!(best(WANTED).await, "us-east-2");
     }
 }

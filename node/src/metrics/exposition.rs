@@ -7,10 +7,10 @@ use prometheus::{Encoder, TextEncoder};
 
 use super::process::Process;
 use super::{Histogram, Report};
-use crate::control::Status;
 use crate::jwks;
 use crate::store;
 use crate::traces::Counted;
+use pinwire_shed::State;
 
 /// What the text is served as.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,7 +19,7 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) region: String,
-    pub(crate) status: Status,
+    pub(crate) status: State,
     pub(crate) max_connections: u32,
     /// Keys of the configuration, and all.
     pub(crate) keys: (usize, usize),
@@ -89,9 +89,9 @@ pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&store
 }
 
 fn node_families(node: &Node) -> Vec<MetricFamily> {
-    let statuses = [Status::Healthy, Status::Degraded, Status::Overloaded, Status::Draining].map(|status| {
-        let name = format!("{status:?}").to_lowercase();
-        gauge(vec![label("status", &name)], f64::from(u8::from(status == node.status)))
+    let statuses = State::ALL.map(|status| {
+        let name = status.name();
+        gauge(vec![label("status", name)], f64::from(u8::from(status == node.status)))
     });
     let build = vec![label("region", &node.region), label("version", env!("CARGO_PKG_VERSION"))];
     let ends =
@@ -400,7 +400,7 @@ mod tests {
         let certificates = vec![("eu.example.net".to_owned(), 1_800_000_000)];
         Node {
             region: "eu-central-1".to_owned(),
-            status: Status::Degraded,
+            status: State::Degraded,
             max_connections: 7,
             keys: (1, 3),
             jwks: jwks::Snapshot { fetches: [1, 2, 3], urls: 2, age_seconds: f64::INFINITY },

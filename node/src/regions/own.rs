@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{Condition, Sight};
-use crate::control::Health;
 use crate::overload::Shortage;
+use crate::shedding::Health;
 
 /// What other nodes are told of this one.
 #[derive(Clone, Debug)]
