@@ -151,6 +151,47 @@ pub enum What {
         /// What.
         filter: String,
     },
+    /// The node leaves: its clients go elsewhere, by and by.
+    Draining {
+        /// Who wants it to, and why.
+        why: String,
+        /// Connections that it has.
+        connections: u64,
+    },
+    /// It does not leave after all.
+    DrainCancelled,
+    /// All of its clients are gone, or the time for that is over.
+    Drained {
+        /// Connections that are left.
+        connections: u64,
+    },
+    /// Another process has been started, and takes the node's connections from now on.
+    Succeeded {
+        /// Its process id.
+        pid: u32,
+    },
+    /// Another process was started to take over, and does not: this one goes on.
+    SuccessionFailed {
+        /// Why.
+        error: String,
+    },
+    /// The node's addresses are in its region's name.
+    DnsJoined {
+        /// Why.
+        why: String,
+    },
+    /// They are not in it any more.
+    DnsLeft {
+        /// Why.
+        why: String,
+    },
+    /// The region's name cannot be kept.
+    DnsFailing {
+        /// What was said.
+        error: String,
+    },
+    /// It can be kept again.
+    DnsWorks,
     /// The node is about to stop.
     Stopping,
 }

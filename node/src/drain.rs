@@ -15,9 +15,9 @@ use pinwire_shed::Windows;
 
 use crate::admin::Events;
 use crate::config::DrainTimes;
-use crate::control::{Health, Status};
 use crate::data::{Envelope, Leave, Mailbox};
 use crate::dns::Dns;
+use crate::shedding::Health;
 
 /// A provider may take so long to take the node's addresses out before nobody waits for it any more.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
@@ -178,7 +178,7 @@ impl Drains {
         (state.connections_before, state.since, state.deadline) = (connections, Some(Instant::now()), None);
         state.is_succeeded = is_succeeded;
         drop(state);
-        self.0.health.set(Status::Draining);
+        self.0.health.drain();
         if let Some(dns) = self.0.dns.as_ref() {
             if is_succeeded { dns.end() } else { dns.drain(why) }
         }
@@ -213,7 +213,7 @@ impl Drains {
         (state.stage, state.since, state.deadline) = (Stage::Serving, None, None);
         drop(state);
         self.0.changed.notify_all();
-        self.0.health.set(Status::Healthy);
+        self.0.health.cancel_drain();
         if let Some(dns) = &self.0.dns {
             dns.serve();
         }

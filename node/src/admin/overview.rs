@@ -1,14 +1,23 @@
 //! `/v1/node` and `/v1/threads`: numbers.
 
+use std::net::IpAddr;
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract;
-use pinwire_admin_api::node::{Counts, Driver, Node, Process, Status, Thread, Threads, Times};
+use pinwire_admin_api::node::{
+    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Status, Thread, Threads, Times,
+};
+use pinwire_dns::Wanted;
 use pinwire_engine::DriverInUse;
 use pinwire_shed::State;
+use time::OffsetDateTime;
 
 use super::problem::Problem;
 use super::routes::{Errors, Shared};
 use super::{Services, rfc3339};
+use crate::dns::Status as DnsStatus;
+use crate::drain::{Progress, Stage};
 use crate::metrics::{Histogram, Process as Measured, Report};
 
 /// The node in numbers.
@@ -59,9 +68,54 @@ pub(super) fn of_node(services: &Services, reports: &[Option<Report>]) -> Node {
         max_connections: services.max_connections,
         threads: u32::try_from(services.plane.threads()).unwrap_or(u32::MAX),
         totals,
+        drain: drain(&services.drains.progress()),
+        dns: services.dns.as_ref().map(|dns| of_dns(&dns.status())),
         process: process(&Measured::read()),
         is_partial: reports.iter().any(Option::is_none),
     }
+}
+
+pub(super) fn drain(progress: &Progress) -> Option<Drain> {
+    let stage = match progress.stage {
+        Stage::Serving => return None,
+        Stage::LeavingDns => DrainStage::LeavingDns,
+        Stage::Leaving => DrainStage::Leaving,
+        Stage::Closing => DrainStage::Closing,
+        Stage::Over => DrainStage::Drained,
+    };
+    Some(Drain {
+        stage,
+        since: progress.since.map(at).unwrap_or_default(),
+        connections_before: progress.connections_before.into(),
+        deadline: progress.deadline.map(at),
+    })
+}
+
+fn of_dns(status: &DnsStatus) -> Dns {
+    let texts = |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect();
+    Dns {
+        name: status.name.clone(),
+        provider: status.provider.to_owned(),
+        addresses: texts(&status.addresses),
+        wants_in: status.wanted == Wanted::In,
+        why: status.cause.to_string(),
+        since: at(status.since),
+        is_in: status.is_in,
+        is_kept: status.is_kept,
+        has: texts(&status.zone),
+        seen: status.looked.map(at),
+        failing: status.trouble.as_ref().map(|trouble| DnsTrouble {
+            since: trouble.since.map(at),
+            attempts: trouble.attempts,
+            error: trouble.last.clone(),
+        }),
+    }
+}
+
+/// A moment of the monotonic clock as RFC 3339.
+fn at(moment: Instant) -> String {
+    let (now, now_utc) = (Instant::now(), OffsetDateTime::now_utc());
+    rfc3339(now_utc + moment.saturating_duration_since(now) - now.saturating_duration_since(moment))
 }
 
 pub(super) fn of_threads(reports: &[Option<Report>]) -> Vec<Thread> {

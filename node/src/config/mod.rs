@@ -228,6 +228,11 @@ impl Resolved {
         crate::admin::hex_digest(pages::values(&self.written).as_bytes())
     }
 
+    /// The file with the token of the admin API.
+    pub(crate) fn admin_token_file(&self) -> std::path::PathBuf {
+        (&self.written.draft.admin.token_file).into()
+    }
+
     /// What differs from `before`.
     #[must_use]
     pub fn changes(&self, before: &Self) -> Vec<Change> {
