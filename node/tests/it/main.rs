@@ -5,6 +5,7 @@ mod clock;
 mod doctor;
 mod exhaustion;
 mod keys;
+mod leaving;
 mod links;
 mod member;
 mod moves;

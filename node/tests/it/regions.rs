@@ -50,6 +50,21 @@ impl System {
         self.node_for(name, region, "3s", more, "")
     }
 
+    /// One that another process can take over from: two threads, links to other nodes.
+    pub fn node_for_upgrade(&self, name: &str) -> Serving {
+        fs::write(self.folder.path().join("peer.secret"), SECRET).unwrap();
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.folder.path().join("peer.secret"), mode).unwrap();
+        let more = "peer_listen = \"127.0.0.1:0\"\npeer_secret_file = \"peer.secret\"\n";
+        let tables = "[address_limits]\nenabled = false\n";
+        self.node_for(name, "here-1", "3s", more, tables)
+    }
+
+    /// The configuration of a node.
+    pub fn config(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.toml"))
+    }
+
     /// With leases of so long, more settings of the cluster, and more registries.
     fn node_for(&self, name: &str, region: &str, lease: &str, more: &str, registries: &str) -> Serving {
         let session = if region == "here-1" { &self.here } else { &self.there };
