@@ -116,7 +116,6 @@ fn services() -> (Services, Embedded) {
         health: Arc::new(Health::default()),
         connections: Arc::new(AtomicU32::new(25)),
         max_connections: 100,
-        shortage: crate::overload::Shortage::default(),
     };
     let lookup = lookup(registry.clone());
     let services = Services {

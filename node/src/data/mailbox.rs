@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::inspect::Ask;
 use crate::metrics::Report;
 use crate::peer::Relay;
+use crate::shedding::Pulse;
 use crate::store::StoreEvent;
 
 /// Envelopes that wait for one thread.
@@ -48,6 +49,8 @@ pub(crate) enum Envelope {
     Found { document: DocumentRef, route: Result<Route, Close> },
     /// A link to another node is gone.
     LinkLost(u16),
+    /// A sign of life is asked for.
+    Pulse(Arc<Pulse>),
     /// Close everything and end.
     Stop,
 }
