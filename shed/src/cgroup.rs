@@ -116,12 +116,10 @@ pub fn host_memory(meminfo: &str) -> Option<(u64, u64)> {
     Some((kib("MemTotal")? << 10, kib("MemAvailable")? << 10))
 }
 
-/// Bytes that the kernel holds for TCP sockets of this network namespace: `/proc/net/sockstat`, which has pages.
+/// Bytes that the kernel holds for sockets of a group: of `memory.stat` (v2).
 #[must_use]
-pub fn socket_memory(sockstat: &str, page: u64) -> Option<u64> {
-    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
-    let mut words = line.split_whitespace().skip_while(|word| *word != "mem");
-    words.nth(1)?.parse::<u64>().ok().map(|pages| pages * page)
+pub fn socket_memory(stat: &str) -> Option<u64> {
+    field(stat, "sock")
 }
 
 /// A `NAME NUMBER` line.
@@ -176,8 +174,7 @@ mod tests {
         let meminfo = "MemTotal:       2000 kB\nMemFree:  1 kB\nMemAvailable:   500 kB\n";
         assert_eq!(host_memory(meminfo), Some((2_000 << 10, 500 << 10)));
         assert_eq!(host_memory("MemTotal: 1 kB\n"), None);
-        let sockstat = "sockets: used 5\nTCP: inuse 4 orphan 0 tw 0 alloc 9 mem 3\nUDP: inuse 0 mem 7\n";
-        assert_eq!(socket_memory(sockstat, 4096), Some(3 * 4096));
+        assert_eq!((socket_memory("anon 1\nsock 40\n"), socket_memory("anon 1\n")), (Some(40), None));
         assert_eq!(
             (memory_of_process("90 50 20 1 0 1 0", 4096), memory_of_process("90", 1)),
             (Some(30 * 4096), None)

@@ -110,11 +110,22 @@ impl Sources {
         Some(Part { used: total.saturating_sub(available), limit: total })
     }
 
-    /// Its own, and what the kernel holds for TCP sockets of its network namespace, where it is told.
+    /// Its own, and what the kernel holds for sockets of its group, where it has one to itself.
     fn memory_of_process(&self) -> Option<u64> {
         let own = cgroup::memory_of_process(&self.read("proc/self/statm")?, self.page)?;
-        let sockstat = self.read("proc/self/net/sockstat").unwrap_or_default();
-        Some(own + cgroup::socket_memory(&sockstat, self.page).unwrap_or(0))
+        Some(own.saturating_add(self.sockets_of_group().unwrap_or(0)))
+    }
+
+    fn sockets_of_group(&self) -> Option<u64> {
+        // The last of a group's folders is the mount point: that of everybody.
+        let nearest =
+            |controller, mount| self.groups(controller, mount).into_iter().rev().skip(1).next_back();
+        let v2 = || {
+            let group = nearest("", "sys/fs/cgroup")?;
+            cgroup::socket_memory(&self.read(&format!("{group}/memory.stat"))?)
+        };
+        let group = nearest("memory", "sys/fs/cgroup/memory");
+        v2().or_else(|| self.number(&format!("{}/memory.kmem.tcp.usage_in_bytes", group?)))
     }
 
     fn cpu_of_groups(&self) -> Vec<Cpu> {
@@ -236,12 +247,13 @@ mod tests {
             ("proc/meminfo", MEMINFO),
             ("proc/stat", STAT),
             ("proc/self/statm", "90 30 10 1 0 1 0"),
-            ("proc/self/net/sockstat", "TCP: inuse 4 orphan 0 tw 0 alloc 9 mem 5\n"),
+            ("proc/self/cgroup", "0::/pinwire.service\n"),
+            ("sys/fs/cgroup/pinwire.service/memory.stat", "anon 1\nsock 5\n"),
             ("proc/self/stat", "7 (node) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20"),
         ]);
         let page = sources.page;
-        let own = Wanted { max_memory: 26 * page, max_cpu: 50, ..WANTED };
-        assert_eq!(sources.memory(&own), part(25 * page, 26 * page));
+        let own = Wanted { max_memory: 21 * page, max_cpu: 50, ..WANTED };
+        assert_eq!(sources.memory(&own), part(20 * page + 5, 21 * page));
         let plenty = Wanted { max_memory: 1 << 40, ..WANTED };
         assert_eq!(sources.memory(&plenty), part(600 << 10, 1000 << 10), "the host is fuller");
         sources.cpu(0, &own);

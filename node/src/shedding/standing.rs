@@ -40,6 +40,8 @@ pub struct Standing {
     pub marks: (f64, f64),
     /// Handshakes that are let in in a second.
     pub budget: f64,
+    /// Documents that were not opened since they are for other nodes.
+    pub documents_refused: u64,
     /// How often it came to each state.
     pub changes: [u64; 4],
     /// What the node's checks measured last.

@@ -216,6 +216,7 @@ impl Work {
             load,
             marks: (config.high, config.low),
             budget,
+            documents_refused: admission.documents_refused.load(Ordering::Relaxed),
             changes: self.changes,
             measures: self.checks.measures,
             pool: self.beats.view().clone(),
