@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::node::Status;
+use crate::standing::Rung;
+
 /// Some events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventPage {
@@ -52,6 +55,29 @@ pub enum What {
     ReloadRefused {
         /// What is wrong with it.
         problems: Vec<String>,
+    },
+    /// The node takes fewer clients than before, or more again.
+    StandingChanged {
+        /// Names this change; answers to clients that are refused for it have it, too.
+        change: String,
+        /// The status before.
+        before: Status,
+        /// The status from now on.
+        status: Status,
+        /// What the node still does.
+        rung: Rung,
+        /// Whether the region's name is to resolve to the node.
+        in_dns: bool,
+        /// Why, with numbers.
+        cause: String,
+        /// How full it was: of connections.
+        connections_percent: u32,
+        /// Of memory, where that is known and counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_percent: Option<u32>,
+        /// Of processor time, where that is known and counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu_percent: Option<u32>,
     },
     /// A data thread takes no more connections for now. Told once in a while, however often it happens.
     Pressure {

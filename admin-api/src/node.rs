@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::standing::Standing;
+
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
@@ -17,6 +19,9 @@ pub struct Node {
     pub uptime_seconds: u64,
     /// Whether new clients may come.
     pub status: Status,
+    /// How full it is, and what comes of that. Missing from nodes that do not tell it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
     /// How its data threads talk to the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<Driver>,

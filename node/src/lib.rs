@@ -20,7 +20,6 @@ pub mod log;
 pub mod memory;
 mod metrics;
 mod node;
-mod overload;
 mod peer;
 pub mod regions;
 pub mod shedding;

@@ -25,7 +25,7 @@ use crate::cluster::{
     self, Claimed, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay, SharedRegistry,
     SharedStore, Trays, UrlError,
 };
-use crate::config::{Config, Driver, RegistryKind, WrongRegion};
+use crate::config::{BUDGET_PER_THREAD, Config, Driver, RegistryKind, WrongRegion};
 use crate::control::{
     self, Control, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
 };
@@ -39,10 +39,9 @@ use crate::listening::Listeners;
 use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
-use crate::overload::{self, Watch};
 use crate::peer::{self, Movable, Peers, Relay};
 use crate::regions::{self, Catalogue, Own, Prober};
-use crate::shedding::Health;
+use crate::shedding::{self, Admission, Health, SheddingWay};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
 use crate::upgrade::{Handed, Upgrade, UpgradeError, Upgrades};
@@ -70,7 +69,7 @@ pub struct Node {
     prober: Option<Prober>,
     store: Option<StoreThreads>,
     fetching: Fetching,
-    memory: Watch,
+    shedding: Running<SheddingWay>,
     traces: Option<Exporter>,
     asked: Arc<Threads>,
     drains: Drains,
@@ -195,7 +194,6 @@ impl Node {
         let gates = Arc::new(Gates::new(registries.count(), epoch));
         let trays = Trays::new(config.threads.max(1));
         let health = Arc::new(Health::default());
-        let (shortage, memory) = overload::watch(config.max_memory as u64, Arc::clone(&health))?;
         let live = Arc::new(Live::new(&config, epoch)?);
         let asked = Arc::new(Threads::default());
         let store = match &config.store {
@@ -219,7 +217,6 @@ impl Node {
             health: Arc::clone(&health),
             connections: Arc::clone(&connections),
             max_connections: config.max_connections,
-            shortage: shortage.clone(),
         };
         let ws_url = config.region.ws_url(address);
         let catalogue = Arc::new(Catalogue::new(&config.region.name, &ws_url, &config.regions));
@@ -326,6 +323,24 @@ impl Node {
             stats: Arc::clone(&stats),
         })?;
         let mut session = start_session(&config, &gates, &health, &stats, events.as_ref())?;
+        let admission = Arc::new(Admission::new(random_u64()? as u32, f64::from(BUDGET_PER_THREAD)));
+        let mut shedding = shedding::start(shedding::Around {
+            config: config.shedding.clone(),
+            region: config.region.name.clone(),
+            node: config.cluster.node.clone(),
+            redis: config.cluster.session.clone(),
+            threads: config.threads.max(1),
+            store: match &config.store {
+                StoreConfig::Memory => None,
+                StoreConfig::File(file) => Some(file.folder.clone()),
+            },
+            connections: Arc::clone(&connections),
+            max_connections: config.max_connections,
+            health: Arc::clone(&health),
+            admission: Arc::clone(&admission),
+            events: events.clone(),
+            epoch,
+        })?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -338,7 +353,7 @@ impl Node {
             config,
             slots_per_thread: capacity.slots,
             traces: queue,
-            shortage,
+            admission,
             epoch,
             live: Arc::clone(&live),
             gates,
@@ -369,6 +384,7 @@ impl Node {
         if let Some(session) = &mut session {
             session.started(&mailboxes);
         }
+        shedding.started(&mailboxes);
         records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
@@ -394,7 +410,7 @@ impl Node {
             prober,
             store,
             fetching,
-            memory,
+            shedding,
             traces,
             asked,
             drains,
@@ -491,6 +507,7 @@ impl Node {
             operators.update(admin, digest);
         }
         self.fetching.update(&config.jwks);
+        self.shedding.way.update(&config.shedding);
     }
 
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
@@ -516,6 +533,7 @@ impl Node {
         // Everything is stored, as far as that can be: what this node held is left, and waits for its clients.
         drop(self.session);
         drop(self.pins);
+        drop(self.shedding);
         drop((self.lookups, self.prober));
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
@@ -527,7 +545,6 @@ impl Node {
         if let Some(store) = self.store.take() {
             store.stop();
         }
-        drop(self.memory);
         // Last, since the others record until they end.
         drop(self.traces);
     }

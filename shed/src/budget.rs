@@ -113,7 +113,8 @@ mod tests {
     fn a_herd_of_all_threads_comes_in_no_faster_than_it_may() {
         let budget = Budget::new(5_000.0);
         // 2 s of time that all threads have together, each asking at each step.
-        let of_thread = || (0..2_000_u64).map(|ms| (0..5).filter(|_| budget.take(ms * 1_000)).count()).sum();
+        let of_thread =
+            || (0..2_000_u64).map(|ms| (0..5).filter(|_| budget.take(ms * 1_000)).count()).sum::<usize>();
         let taken: usize = std::thread::scope(|scope| {
             let threads = [(); 4].map(|()| scope.spawn(of_thread));
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()

@@ -91,6 +91,8 @@ pub struct Marks {
     pub rungs: [Mark; 3],
     /// Of memory, where nobody else can serve.
     pub panic_memory: Mark,
+    /// Of connections, likewise.
+    pub panic_connections: Mark,
 }
 
 impl Marks {
@@ -103,6 +105,7 @@ impl Marks {
         Self {
             rungs: [rung(2.0), rung(1.0), rung(0.0)],
             panic_memory: Mark { high: 0.95, low: 0.9, dwell_us },
+            panic_connections: Mark { high: 1.0, low: 0.95, dwell_us },
         }
     }
 }
@@ -210,6 +213,7 @@ pub struct Judge {
     marks: Marks,
     rungs: [Water; 3],
     panic_memory: Water,
+    panic_connections: Water,
     verdict: Verdict,
     why: Why,
     changes: u64,
@@ -223,6 +227,7 @@ impl Judge {
             marks,
             rungs: [Water::default(); 3],
             panic_memory: Water::default(),
+            panic_connections: Water::default(),
             verdict: Verdict::default(),
             why: Why::Well,
             changes: 0,
@@ -254,7 +259,8 @@ impl Judge {
         }
         let memory = load.share_of(Resource::Memory).unwrap_or(0.0);
         self.panic_memory.note(&self.marks.panic_memory, memory, now_us);
-        let (verdict, why) = self.verdict_of(load, full, duty);
+        self.panic_connections.note(&self.marks.panic_connections, load.connections.share(), now_us);
+        let (verdict, why) = self.verdict_of(full, duty);
         let from = std::mem::replace(&mut self.verdict, verdict);
         let before = std::mem::replace(&mut self.why, why);
         if from == verdict && before.is_like(&why) {
@@ -265,7 +271,7 @@ impl Judge {
     }
 
     /// The decision itself.
-    fn verdict_of(&self, load: &Load, full: Occupancy, duty: &Duty) -> (Verdict, Why) {
+    fn verdict_of(&self, full: Occupancy, duty: &Duty) -> (Verdict, Why) {
         let above = self.rungs.iter().filter(|water| water.is_above()).count();
         let rung = Rung::ALL[above];
         let refuses =
@@ -287,11 +293,12 @@ impl Judge {
             return (verdict, duty.ill.map_or(Why::Full(full), Why::Told));
         }
         if wants_out {
-            let is_at_its_end = self.panic_memory.is_above() || load.connections.share() >= 1.0;
-            // Who could not stay is still the only one there is: it stays in DNS, and new clients wait.
-            let (state, rung) = match is_at_its_end {
-                true => (State::Overloaded, Rung::NoNewConnections),
-                false => (State::Degraded, Rung::Thrifty),
+            // Who could not stay is still the only one there is: it stays in DNS, and new clients wait. A connection that ends makes
+            // room for one: that is not decided here, look by look.
+            let (state, rung) = match (self.panic_memory.is_above(), self.panic_connections.is_above()) {
+                (true, _) => (State::Overloaded, Rung::NoNewConnections),
+                (false, true) => (State::Overloaded, Rung::Thrifty),
+                (false, false) => (State::Degraded, Rung::Thrifty),
             };
             let why = duty.ill.map_or(Why::Last(full), Why::Told);
             return (Verdict { state, rung, wants_out, is_in_dns: true }, why);
@@ -376,14 +383,10 @@ mod tests {
         let busy = Load { cpu: Some(1.0), ..connections(99) };
         judge.look(SECOND, &busy, &ALONE);
         assert_eq!(judge.verdict(), stays, "a busy processor alone is no end");
-        for load in [connections(100), memory(95)] {
+        for (load, expected) in [(connections(100), Rung::Thrifty), (memory(95), Rung::NoNewConnections)] {
             judge.look(2 * SECOND, &load, &ALONE);
             let Verdict { state, rung, is_in_dns, .. } = judge.verdict();
-            assert_eq!(
-                (state, rung, is_in_dns),
-                (State::Overloaded, Rung::NoNewConnections, true),
-                "{load:?}"
-            );
+            assert_eq!((state, rung, is_in_dns), (State::Overloaded, expected, true), "{load:?}");
         }
         // Somebody else came.
         judge.look(3 * SECOND, &memory(94), &OTHERS);

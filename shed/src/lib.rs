@@ -33,4 +33,4 @@ pub use drain::{Drain, Phase, Windows};
 pub use judge::{Change, Duty, Judge, Leave, Marks, Rung, State, Verdict, Why};
 pub use load::{Load, Occupancy, Part, Resource};
 pub use pacing::Pacing;
-pub use water::{Mark, Water};
+pub use water::{Lasting, Mark, Water};

@@ -41,6 +41,7 @@ mod problem;
 mod records;
 mod request;
 mod routes;
+mod standing;
 mod store;
 mod stream;
 mod thread;
@@ -75,6 +76,7 @@ pub(crate) use listener::Listeners;
 pub(crate) use operators::{Around, Doorway, Operators};
 pub(crate) use plane::Plane;
 pub use routes::description;
+pub(crate) use standing::{rung_of, status_of};
 
 /// What answers are made from.
 #[derive(Debug)]

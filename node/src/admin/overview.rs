@@ -4,17 +4,17 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract;
+use axum::extract::State;
 use pinwire_admin_api::node::{
-    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Status, Thread, Threads, Times,
+    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Thread, Threads, Times,
 };
 use pinwire_dns::Wanted;
 use pinwire_engine::DriverInUse;
-use pinwire_shed::State;
 use time::OffsetDateTime;
 
 use super::problem::Problem;
 use super::routes::{Errors, Shared};
+use super::standing::{standing_of, status_of};
 use super::{Services, rfc3339};
 use crate::dns::Status as DnsStatus;
 use crate::drain::{Progress, Stage};
@@ -28,7 +28,7 @@ use crate::metrics::{Histogram, Process as Measured, Report};
     tag = "node",
     responses((status = 200, body = Node, description = "The node."), Errors)
 )]
-pub(super) async fn node(extract::State(services): Shared) -> Json<Node> {
+pub(super) async fn node(State(services): Shared) -> Json<Node> {
     let reports = services.plane.reports().await;
     Json(of_node(&services, &reports))
 }
@@ -41,7 +41,7 @@ pub(super) async fn node(extract::State(services): Shared) -> Json<Node> {
     tag = "node",
     responses((status = 200, body = Threads, description = "The threads."), Errors)
 )]
-pub(super) async fn threads(extract::State(services): Shared) -> Json<Threads> {
+pub(super) async fn threads(State(services): Shared) -> Json<Threads> {
     let reports = services.plane.reports().await;
     let is_partial = reports.iter().any(Option::is_none);
     Json(Threads { threads: of_threads(&reports), is_partial })
@@ -56,12 +56,8 @@ pub(super) fn of_node(services: &Services, reports: &[Option<Report>]) -> Node {
         region: services.region.clone(),
         started: rfc3339(services.clock.started),
         uptime_seconds: services.clock.uptime().as_secs(),
-        status: match services.health.status() {
-            State::Healthy => Status::Healthy,
-            State::Degraded => Status::Degraded,
-            State::Overloaded => Status::Overloaded,
-            State::Draining => Status::Draining,
-        },
+        status: status_of(services.health.status()),
+        standing: Some(standing_of(&services.health.standing())),
         // Threads fall back one by one: the lesser is the node's.
         driver: drivers.map(driver).max_by_key(|driver| *driver == Driver::Epoll),
         config_digest: services.digest.load().as_deref().cloned(),

@@ -252,12 +252,7 @@ mod tests {
             cluster: Cluster::alone(),
             known_db_codes: Vec::new(),
             catalogue: Arc::new(Catalogue::new("eu-central-1", "ws://127.0.0.1:1", &[])),
-            own: Own {
-                health: Arc::default(),
-                connections: Arc::default(),
-                max_connections: 1,
-                shortage: crate::overload::Shortage::default(),
-            },
+            own: Own { health: Arc::default(), connections: Arc::default(), max_connections: 1 },
             lookup: Lookup::new(Box::new(Vec::new), Arc::default()),
             relay: None,
             plane: Plane::new(Arc::default()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pinwire_token::{Limits, Policy};
 
 use super::cluster::{LEASE, PROBE_INTERVAL, RENEW};
+use super::shedding::SheddingKeys;
 use super::sources::Origin;
 use super::{
     AddressLimits, Buffers, DEFAULT_MAX_CONNECTIONS, Deadlines, Deflate, DrainTimes, HttpLimits,
@@ -25,7 +26,6 @@ pub(super) struct Draft {
     pub(super) threads: u32,
     pub(super) driver: String,
     pub(super) max_connections: u32,
-    pub(super) max_memory: usize,
     pub(super) rings_per_thread: u32,
     pub(super) trusted_proxies: Vec<String>,
     pub(super) license_regions: Vec<String>,
@@ -42,6 +42,7 @@ pub(super) struct Draft {
     pub(super) deflate: Deflate,
     pub(super) deadlines: Deadlines,
     pub(super) buffers: Buffers,
+    pub(super) shedding: SheddingKeys,
     pub(super) cluster: ClusterKeys,
     pub(super) store: Store,
     pub(super) drain: DrainTimes,
@@ -276,7 +277,6 @@ impl Default for Draft {
             threads: 0,
             driver: "auto".to_owned(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
-            max_memory: 0,
             rings_per_thread: 1,
             trusted_proxies: Vec::new(),
             license_regions: KNOWN_DB_CODES.map(str::to_owned).to_vec(),
@@ -302,6 +302,7 @@ impl Default for Draft {
             deflate: Deflate::default(),
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
+            shedding: SheddingKeys::default(),
             cluster: ClusterKeys::default(),
             store: Store {
                 path: String::new(),

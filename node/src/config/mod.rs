@@ -11,7 +11,7 @@
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
 //! | `tls` | certificates in files, and what is doubtful about them |
-//! | `resolve`, `admin`, `cluster`, `dns` | from what is written to a [`Config`] |
+//! | `resolve`, `admin`, `cluster`, `dns`, `shedding` | from what is written to a [`Config`] |
 //! | `summary` | what a good one comes to |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
@@ -22,6 +22,7 @@ mod draft;
 mod keys;
 mod pages;
 mod resolve;
+mod shedding;
 mod sources;
 mod summary;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use cluster::{
 pub use dns::{Dns, DnsWay, DrainTimes};
 pub use pages::{markdown, schema, template};
 pub use resolve::secret_of;
+pub use shedding::{BUDGET_PER_THREAD, Measured, Shedding};
 pub(crate) use sources::read_file;
 pub use sources::{Origin, Problem, Sources};
 pub(crate) use tls::{date, doubts, host_of};
@@ -104,8 +106,8 @@ pub struct Config {
     pub address_limits: Option<AddressLimits>,
     /// Most upgraded connections of the node, and most sockets of one data thread.
     pub max_connections: u32,
-    /// Memory from which on new clients are refused; 0: a part of what there is.
-    pub max_memory: usize,
+    /// When new clients are refused.
+    pub shedding: Shedding,
     /// io_uring: rings that one data thread may have. Each holds as many connections as the process may have descriptors;
     /// a thread makes as many as `max_connections` needs.
     pub rings_per_thread: u32,
@@ -165,7 +167,8 @@ impl Config {
             trusted_proxies: Vec::new(),
             address_limits: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
-            max_memory: 0,
+            // On a host where people work, its load says nothing of the node's.
+            shedding: Shedding { measured: Measured { memory: true, cpu: false }, ..Shedding::default() },
             rings_per_thread: 1,
             websocket: WebSocketLimits::default(),
             deadlines: Deadlines::default(),

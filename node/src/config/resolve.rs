@@ -17,7 +17,7 @@ use super::draft::{Store, TraceKeys};
 use super::sources::{Problem, Sources, Written, read_file};
 use super::tls::tls;
 use super::{Advertised, Change, Config, Driver, Region, RegionEntry, Resolved, Traces};
-use super::{admin, cluster, dns};
+use super::{admin, cluster, dns, shedding};
 use crate::jwks::{JwksSources, check_url, shown};
 use crate::log::{self, LogFormat};
 use crate::store::{FileStoreConfig, StoreConfig};
@@ -105,7 +105,7 @@ fn config(written: &mut Written) -> Config {
         trusted_proxies: trusted_proxies(written),
         address_limits: draft.limit_addresses.then_some(draft.address_limits),
         max_connections: draft.max_connections,
-        max_memory: draft.max_memory,
+        shedding: shedding::resolve(written),
         rings_per_thread: draft.rings_per_thread,
         websocket: draft.websocket,
         deadlines: draft.deadlines,

@@ -16,6 +16,7 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         region: services.region.clone(),
         status: services.own.health.status(),
         max_connections: services.max_connections,
+        standing: services.own.health.standing(),
         cluster: cluster_families(&services.stats, &services.cluster, &services.catalogue),
         keys: services.live.key_counts(),
         jwks: services.key_numbers.snapshot(Instant::now()),

@@ -179,7 +179,6 @@ mod tests {
             health: Arc::new(Health::default()),
             connections: Arc::new(AtomicU32::new(0)),
             max_connections: 10,
-            shortage: crate::overload::Shortage::default(),
         };
         let links = registries.clone();
         let open = move || links.iter().map(|link| Arc::new(link.clone()) as Arc<dyn Registry>).collect();

@@ -19,6 +19,7 @@ use super::inspect::Ask;
 use super::leaving::Leave;
 use crate::metrics::Report;
 use crate::peer::Relay;
+use crate::shedding::Pulse;
 use crate::store::StoreEvent;
 
 /// Envelopes that wait for one thread.
@@ -51,6 +52,8 @@ pub(crate) enum Envelope {
     LinkLost(u16),
     /// The node drains, or does not any more.
     Leave(Leave),
+    /// A sign of life is asked for.
+    Pulse(Arc<Pulse>),
     /// Close everything and end.
     Stop,
 }

@@ -1,13 +1,17 @@
 //! Prometheus' text. Names, units and labels follow its conventions; no label takes values that clients choose.
 
+use std::sync::Arc;
+
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram as Buckets, LabelPair, Metric, MetricFamily, MetricType,
 };
 use prometheus::{Encoder, TextEncoder};
 
 use super::process::Process;
+use super::standing::standing_families;
 use super::{Histogram, Report};
 use crate::jwks;
+use crate::shedding::Standing;
 use crate::store;
 use crate::traces::Counted;
 use pinwire_shed::State;
@@ -21,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) region: String,
     pub(crate) status: State,
     pub(crate) max_connections: u32,
+    pub(crate) standing: Arc<Standing>,
     /// Keys of the configuration, and all.
     pub(crate) keys: (usize, usize),
     pub(crate) jwks: jwks::Snapshot,
@@ -75,6 +80,7 @@ const REDIRECTS: &[Reason] =
 pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&store::Snapshot>) -> String {
     let mut families = node_families(node);
     families.extend(key_families(node));
+    families.extend(standing_families(&node.standing));
     families.extend(thread_families(threads));
     families.extend(time_families(threads));
     families.extend(store.into_iter().flat_map(store_families));
@@ -402,6 +408,7 @@ mod tests {
             region: "eu-central-1".to_owned(),
             status: State::Degraded,
             max_connections: 7,
+            standing: Arc::default(),
             keys: (1, 3),
             jwks: jwks::Snapshot { fetches: [1, 2, 3], urls: 2, age_seconds: f64::INFINITY },
             certificates,
@@ -452,7 +459,9 @@ mod tests {
             assert_eq!(
                 kind == "histogram",
                 name.ends_with("_seconds")
-                    && !name.ends_with("_age_seconds")
+                    && !["_age_seconds", "_lag_seconds", "_skew_seconds"]
+                        .iter()
+                        .any(|end| name.ends_with(end))
                     && !name.ends_with("_timestamp_seconds")
                     && !name.starts_with("process_"),
                 "{line}"
@@ -474,6 +483,8 @@ mod tests {
                 "outcome",
                 "reason",
                 "region",
+                "resource",
+                "rung",
                 "source",
                 "status",
                 "thread",

@@ -7,6 +7,7 @@
 //! | `report` | what a data thread hands over, and how it is asked |
 //! | `process` | what the kernel knows of the process |
 //! | `cluster` | a node's part in the system of many |
+//! | `standing` | how the node stands |
 //! | `exposition` | Prometheus' text |
 
 mod cluster;
@@ -15,6 +16,7 @@ mod histogram;
 mod process;
 mod refused;
 mod report;
+mod standing;
 
 pub(crate) use cluster::families as cluster_families;
 pub(crate) use exposition::{CONTENT_TYPE, Node, text};

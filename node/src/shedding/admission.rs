@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pinwire_shed::{Budget, Rung};
 
 use super::ChangeId;
+use super::names::OpenNames;
 
 /// Below the change's number.
 const RUNG_BITS: u32 = 8;
@@ -17,12 +18,27 @@ pub(crate) struct Admission {
     word: AtomicU64,
     /// Handshakes.
     pub(crate) budget: Budget,
+    /// Names of documents that are open on some thread.
+    pub(crate) names: OpenNames,
+    /// Documents that were not opened for [`Rung::NoNewDocuments`].
+    pub(crate) documents_refused: AtomicU64,
 }
 
 impl Admission {
     /// Everybody may, so many in a second.
     pub(crate) fn new(life: u32, per_second: f64) -> Self {
-        Self { life, word: AtomicU64::new(0), budget: Budget::new(per_second) }
+        Self {
+            life,
+            word: AtomicU64::new(0),
+            budget: Budget::new(per_second),
+            names: OpenNames::default(),
+            documents_refused: AtomicU64::new(0),
+        }
+    }
+
+    /// See [`ChangeId::life`].
+    pub(crate) fn life(&self) -> u32 {
+        self.life
     }
 
     pub(crate) fn publish(&self, rung: Rung, change: u64) {

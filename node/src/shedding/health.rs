@@ -1,7 +1,8 @@
 //! What goes into a node's standing from other threads, and the standing as they read it.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pinwire_shed::State;
 use tokio::sync::{Notify, watch};
@@ -61,6 +62,8 @@ pub struct Health {
     /// A bit for each [`Cause`] that is away.
     away: AtomicU8,
     is_draining: AtomicBool,
+    /// What the region's name is to resolve to, on this node's account.
+    addresses: Mutex<Vec<IpAddr>>,
     /// Something of the above changed.
     changed: Notify,
     standing: watch::Sender<Arc<Standing>>,
@@ -71,6 +74,7 @@ impl Default for Health {
         Self {
             away: AtomicU8::new(0),
             is_draining: AtomicBool::new(false),
+            addresses: Mutex::default(),
             changed: Notify::new(),
             standing: watch::Sender::new(Arc::default()),
         }
@@ -115,6 +119,16 @@ impl Health {
     /// Whether it is to end.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// The region's name is to resolve to these as long as the node serves.
+    pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Something that the node needs is away; true if that is news. Healthy nodes are not until it is back.

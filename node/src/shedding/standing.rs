@@ -7,6 +7,8 @@ use std::time::Instant;
 use pinwire_pool::Heard;
 use pinwire_shed::{Load, Rung, State, Verdict};
 
+use super::Measures;
+
 /// Names a change of a node's standing: in the log, among its events, in answers to whom it refuses. Written as a life of the node
 /// in hexadecimal, and how many changes there were in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,16 @@ pub struct Standing {
     pub cause: Arc<str>,
     /// What was measured last.
     pub load: Load,
+    /// The high and the low mark of occupancy.
+    pub marks: (f64, f64),
+    /// Handshakes that are let in in a second.
+    pub budget: f64,
+    /// Documents that were not opened since they are for other nodes.
+    pub documents_refused: u64,
+    /// How often it came to each state.
+    pub changes: [u64; 4],
+    /// What the node's checks measured last.
+    pub(crate) measures: Measures,
     /// The nodes of the region.
     pub pool: Pool,
 }
