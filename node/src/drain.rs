@@ -144,6 +144,19 @@ impl Drains {
         }))
     }
 
+    /// Of a node that does not run.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        Self::new(Around {
+            times: DrainTimes::default(),
+            epoch: Instant::now(),
+            health: Arc::default(),
+            events: None,
+            connections: Arc::default(),
+            dns: None,
+        })
+    }
+
     /// The data threads run. `copies` are their listeners once more.
     pub(crate) fn started(&self, mailboxes: &Arc<[Mailbox]>, listen: Listen, copies: Vec<OwnedFd>) {
         let _ = self.0.running.set(Running { mailboxes: Arc::clone(mailboxes), listen });

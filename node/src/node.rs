@@ -230,7 +230,19 @@ impl Node {
             false => Arc::new(RegistryUsage(Arc::clone(&lookup))),
         };
         let (records, lookups) = apps::start_lookups(opener(&registries))?;
+        let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
+        let (dns, dns_thread) = start_dns(&config, &health, events.as_ref())?.unzip();
+        let drains = Drains::new(drain::Around {
+            times: config.drain,
+            epoch,
+            health: Arc::clone(&health),
+            events: events.clone(),
+            connections: Arc::clone(&connections),
+            dns: dns.clone(),
+        });
         let services = Services {
+            dns: dns.clone(),
+            drains: Some(drains.clone()),
             region: config.region.name.clone(),
             live: Arc::clone(&live),
             known_db_codes: config.known_db_codes.clone(),
@@ -252,16 +264,6 @@ impl Node {
             traces: queue.clone(),
         };
         let (http, control) = control::start(services, config.http)?;
-        let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
-        let (dns, dns_thread) = start_dns(&config, &health, events.as_ref())?.unzip();
-        let drains = Drains::new(drain::Around {
-            times: config.drain,
-            epoch,
-            health: Arc::clone(&health),
-            events: events.clone(),
-            connections: Arc::clone(&connections),
-            dns: dns.clone(),
-        });
         let placement_seed = random_u64()?;
         let mut peers = config
             .cluster
@@ -388,7 +390,8 @@ impl Node {
         records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
-        if let Some(dns) = &dns {
+        if let (Some(dns), Some(of_config)) = (&dns, &shared.config.dns) {
+            health.set_addresses(of_config.addresses.iter().copied().collect());
             dns.serve();
         }
         if let Some(admin) = &admin {

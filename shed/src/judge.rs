@@ -151,9 +151,10 @@ pub struct Verdict {
 }
 
 /// Why a verdict is as it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Why {
     /// Nothing is wrong.
+    #[default]
     Well,
     /// So full.
     Full(Occupancy),
@@ -243,6 +244,12 @@ impl Judge {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// Its reason.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        self.why
     }
 
     /// Of how many changes it is the result.

@@ -125,6 +125,8 @@ fn services() -> (Services, Embedded) {
         live: Arc::new(Live::new(&config(keys), Instant::now()).unwrap()),
         known_db_codes: vec!["aws-eu-west-1".to_owned()],
         cluster: Cluster::alone(),
+        dns: None,
+        drains: None,
         apps: Arc::clone(&apps),
         records: Arc::default(),
         pins: Arc::new(RegistryPins::new(lookup, Arc::clone(&catalogue), own.clone())),

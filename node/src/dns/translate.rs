@@ -7,7 +7,7 @@ use pinwire_dns::{
     Addresses, Member, NameServer, PoolMember, Reason, Standing as Place, Wanted, Wish, ZoneName, ZoneView,
 };
 use pinwire_pool::Heard;
-use pinwire_shed::{Rung, State};
+use pinwire_shed::Why;
 
 use super::Demand;
 use crate::shedding::{Pool, Reach, Standing};
@@ -51,10 +51,10 @@ pub(super) fn wish(standing: &Standing, demand: &Demand) -> Wish {
 }
 
 fn reason(standing: &Standing) -> Reason {
-    match (standing.state(), standing.rung()) {
-        (State::Draining, _) => Reason::Draining,
-        (_, Rung::NoNewConnections) => Reason::HighWater,
-        _ => Reason::SelfCheck,
+    match standing.why {
+        Why::Draining => Reason::Draining,
+        Why::Full(_) | Why::Last(_) => Reason::HighWater,
+        Why::Well | Why::Told(_) => Reason::SelfCheck,
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     use std::time::Instant;
 
     use pinwire_pool::{Gone, Seen};
-    use pinwire_shed::Verdict;
+    use pinwire_shed::{Occupancy, Resource, State, Verdict};
 
     use super::*;
     use crate::shedding::ChangeId;
@@ -169,18 +169,18 @@ mod tests {
     #[test]
     fn a_node_is_in_as_it_stands_and_out_once_it_drains() {
         let well = Verdict { is_in_dns: true, ..Verdict::default() };
-        let full = Verdict { state: State::Overloaded, rung: Rung::NoNewConnections, ..Verdict::default() };
-        let ill = Verdict { state: State::Degraded, wants_out: true, ..Verdict::default() };
-        let of = |verdict| wish(&standing(verdict), &Demand::Serve).wanted;
-        assert_eq!(of(well), Wanted::In);
-        assert_eq!(of(full), Wanted::Out(Reason::HighWater));
-        assert_eq!(of(ill), Wanted::Out(Reason::SelfCheck));
+        let refuses = Verdict { state: State::Overloaded, wants_out: true, ..Verdict::default() };
+        let of = |verdict, why| wish(&Standing { why, ..standing(verdict) }, &Demand::Serve).wanted;
+        let full = Occupancy { of: Resource::Memory, share: 0.9 };
+        assert_eq!(of(well, Why::Well), Wanted::In);
+        assert_eq!(of(refuses, Why::Full(full)), Wanted::Out(Reason::HighWater));
+        assert_eq!(of(refuses, Why::Told("the disk is full")), Wanted::Out(Reason::SelfCheck));
+        // Nobody could stand in for it.
+        assert_eq!(of(Verdict { is_in_dns: true, ..refuses }, Why::Last(full)), Wanted::In);
+        assert_eq!(wish(&standing(well), &Demand::Start).wanted, Wanted::Out(Reason::Starting));
         assert_eq!(wish(&Standing::default(), &Demand::Serve).wanted, Wanted::Out(Reason::Starting));
         let drained = wish(&standing(well), &Demand::Drain("SIGTERM".into()));
         assert_eq!((drained.wanted, &*drained.cause), (Wanted::Out(Reason::Draining), "SIGTERM"));
-        // Nobody could stand in for it.
-        let last = Verdict { wants_out: true, is_in_dns: true, ..full };
-        assert_eq!(of(last), Wanted::In);
     }
 
     #[test]

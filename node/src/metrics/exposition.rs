@@ -7,9 +7,11 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, TextEncoder};
 
+use super::leaving::{dns_families, drain_family};
 use super::process::Process;
 use super::standing::standing_families;
 use super::{Histogram, Report};
+use crate::drain::Stage;
 use crate::jwks;
 use crate::shedding::Standing;
 use crate::store;
@@ -26,6 +28,9 @@ pub(crate) struct Node {
     pub(crate) status: State,
     pub(crate) max_connections: u32,
     pub(crate) standing: Arc<Standing>,
+    pub(crate) drain: Stage,
+    /// The region's name, if the nodes keep it.
+    pub(crate) dns: Option<crate::dns::Status>,
     /// Keys of the configuration, and all.
     pub(crate) keys: (usize, usize),
     pub(crate) jwks: jwks::Snapshot,
@@ -81,6 +86,8 @@ pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&store
     let mut families = node_families(node);
     families.extend(key_families(node));
     families.extend(standing_families(&node.standing));
+    families.push(drain_family(node.drain));
+    families.extend(node.dns.iter().flat_map(dns_families));
     families.extend(thread_families(threads));
     families.extend(time_families(threads));
     families.extend(store.into_iter().flat_map(store_families));
@@ -409,6 +416,8 @@ mod tests {
             status: State::Degraded,
             max_connections: 7,
             standing: Arc::default(),
+            drain: Stage::Serving,
+            dns: None,
             keys: (1, 3),
             jwks: jwks::Snapshot { fetches: [1, 2, 3], urls: 2, age_seconds: f64::INFINITY },
             certificates,

@@ -8,11 +8,13 @@
 //! | `process` | what the kernel knows of the process |
 //! | `cluster` | a node's part in the system of many |
 //! | `standing` | how the node stands |
+//! | `leaving` | its drain, and its region's name |
 //! | `exposition` | Prometheus' text |
 
 mod cluster;
 mod exposition;
 mod histogram;
+mod leaving;
 mod process;
 mod refused;
 mod report;

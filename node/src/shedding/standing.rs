@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinwire_pool::Heard;
-use pinwire_shed::{Load, Rung, State, Verdict};
+use pinwire_shed::{Load, Rung, State, Verdict, Why};
 
 use super::Measures;
 
@@ -34,6 +34,8 @@ pub struct Standing {
     pub change: ChangeId,
     /// Why, in words with numbers as of that change.
     pub cause: Arc<str>,
+    /// The same as a value, with numbers of now.
+    pub why: Why,
     /// What was measured last.
     pub load: Load,
     /// The high and the low mark of occupancy.

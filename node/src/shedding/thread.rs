@@ -213,6 +213,7 @@ impl Work {
             verdict,
             change: self.id(),
             cause: Arc::clone(&self.cause),
+            why: self.judge.why(),
             load,
             marks: (config.high, config.low),
             budget,
