@@ -21,6 +21,8 @@ use crate::shedding::Health;
 
 /// A provider may take so long to take the node's addresses out before nobody waits for it any more.
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
+/// Operators may ask before the data threads run.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what tells nobody of a change.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -291,7 +293,15 @@ impl Inner {
 
     /// The thread of the drain of this number.
     fn run(&self, number: u64) {
-        let Some(running) = self.running.get() else { return };
+        let has_started = || self.running.get().is_some();
+        if !self.wait_until(number, Instant::now() + START_PATIENCE, has_started) {
+            return;
+        }
+        let Some(running) = self.running.get() else {
+            tracing::error!("the node's threads do not start: it cannot drain");
+            self.enter(number, Stage::Over, None);
+            return;
+        };
         let is_succeeded = self.lock().is_succeeded;
         let patience = Instant::now() + DNS_PATIENCE;
         let is_out = || is_succeeded || self.dns.as_ref().is_none_or(Dns::is_out);

@@ -802,8 +802,8 @@ fn start_dns(
     events: Option<&Arc<Events>>,
 ) -> Result<Option<(dns::Dns, dns::Thread)>, StartError> {
     let Some(dns) = &config.dns else { return Ok(None) };
-    let node = config.cluster.node.as_str();
-    Ok(Some(dns::start(dns.clone(), node, health, events.cloned(), random_u64()?)?))
+    let own = dns::Own { node: config.cluster.node.clone(), keep_percent: config.shedding.keep.div_ceil(10) };
+    Ok(Some(dns::start(dns.clone(), own, health, events.cloned(), random_u64()?)?))
 }
 
 /// Opens links to them for a thread that looks things up.

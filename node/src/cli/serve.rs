@@ -87,15 +87,29 @@ impl ServeArgs {
         match before {
             // Whoever reads stdout reads that of the process before.
             Some(before) => before.is_succeeded().context("the process before")?,
-            None => announced?,
+            None => {
+                announced?;
+                systemd::tell_ready(&serving.resolved.config.region.name);
+            }
         }
-        systemd::tell_ready(&serving.resolved.config.region.name);
-        systemd::start_watchdog(&serving.node).context("the watchdog")?;
-        let spared = serving.until_end();
+        let watchdog = systemd::start_watchdog(&serving.node).context("the watchdog")?;
+        let end = serving.until_end();
         let Serving { node, signals, .. } = serving;
-        signals.end_after(spared).context("signals")?;
-        node.drains().wait(systemd::TELL_EVERY, systemd::tell_progress);
-        systemd::tell(&[NotifyState::Stopping]);
+        // systemd listens to the process that has taken over, and tells both when the service is to stop.
+        let (is_main, watchdog) = match end {
+            End::Signal => (true, watchdog),
+            End::Succeeded => (false, None),
+        };
+        signals.end_after(u32::from(!is_main)).context("signals")?;
+        node.drains().wait(systemd::TELL_EVERY, |progress| {
+            if is_main {
+                systemd::tell_progress(progress);
+            }
+        });
+        if is_main {
+            systemd::tell(&[NotifyState::Stopping]);
+        }
+        drop(watchdog);
         node.stop();
         tracing::info!("stopped");
         Ok(())
@@ -172,9 +186,17 @@ struct Serving {
     generation: u32,
 }
 
+/// Why a node does not serve any more.
+enum End {
+    /// Somebody wants it to end.
+    Signal,
+    /// Another process has taken over.
+    Succeeded,
+}
+
 impl Serving {
-    /// Serves until it is to end. Returns how many more signals do not end it at once.
-    fn until_end(&mut self) -> u32 {
+    /// Serves until it is to end.
+    fn until_end(&mut self) -> End {
         loop {
             match self.signals.wait() {
                 Wish::End(signal) => {
@@ -182,7 +204,7 @@ impl Serving {
                     if let Err(error) = self.node.drains().begin(signal) {
                         tracing::error!(%error, "the node cannot drain, and ends at once");
                     }
-                    return 0;
+                    return End::Signal;
                 }
                 Wish::Reload => {
                     systemd::tell_reloading();
@@ -190,7 +212,7 @@ impl Serving {
                     systemd::tell(&[NotifyState::Status(status), NotifyState::Ready]);
                 }
                 Wish::Upgrade(asked) => match self.upgrade(asked) {
-                    Ok(()) => return 1,
+                    Ok(()) => return End::Succeeded,
                     Err(error) => tracing::error!("the node goes on as it was: {error:#}"),
                 },
             }

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::sync::oneshot;
 
 use crate::Node;
 use crate::drain::{Progress, Stage};
@@ -48,12 +49,16 @@ pub(super) fn tell_progress(progress: &Progress) {
     tell(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extension)]);
 }
 
+/// Ends with this.
+pub(super) type Watchdog = Option<oneshot::Sender<()>>;
+
 /// Tells the watchdog, if there is one, twice as often as it wants to hear, as long as every data thread answers.
 ///
 /// # Errors
 /// The system gives no thread.
-pub(super) fn start_watchdog(node: &Node) -> io::Result<()> {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return Ok(()) };
+pub(super) fn start_watchdog(node: &Node) -> io::Result<Watchdog> {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return Ok(None) };
+    let (end, ended) = oneshot::channel();
     let threads = node.threads();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let watch = async move {
@@ -67,6 +72,12 @@ pub(super) fn start_watchdog(node: &Node) -> io::Result<()> {
             }
         }
     };
-    // It ends with the process.
-    std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || runtime.block_on(watch)).map(drop)
+    let until_end = async move {
+        tokio::select! {
+            () = watch => {}
+            _ = ended => {}
+        }
+    };
+    std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || runtime.block_on(until_end))?;
+    Ok(Some(end))
 }

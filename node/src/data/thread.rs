@@ -781,7 +781,7 @@ impl DataThread {
         let random = &mut self.random;
         let due = self.leaving.due(now_us, self.shard.slots(), || xorshift(random));
         for slot in due {
-            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node restarts"));
+            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node stops"));
         }
     }
 

@@ -194,13 +194,22 @@ impl Drop for Thread {
     }
 }
 
-/// Starts the thread of the node of this name.
+/// What the thread knows of its node.
+#[derive(Debug)]
+pub(crate) struct Own {
+    /// Its name in the pool.
+    pub(crate) node: String,
+    /// As much of the pool stays in the name, whoever wants out.
+    pub(crate) keep_percent: u32,
+}
+
+/// Starts the thread of a node.
 ///
 /// # Errors
 /// The system gives no thread, or the provider cannot be used.
 pub(crate) fn start(
     config: config::Dns,
-    node: &str,
+    own: Own,
     health: &Arc<Health>,
     events: Option<Arc<Events>>,
     seed: u64,
@@ -222,13 +231,14 @@ pub(crate) fn start(
         seen: Mutex::new(seen),
     }));
     let inner = Arc::clone(&dns.0);
-    let around = Around { inner, node: node.to_owned(), standing, demands, events };
+    let around = Around { inner, node: own.node.clone(), standing, demands, events };
     let task: Task = match way {
         DnsWay::Kept { provider, check } => {
             let provider = provider.provider(name).map_err(io::Error::other)?;
             let provider = provider.ok_or_else(|| io::Error::other("there is no DNS provider"))?;
             let check_us = u64::try_from(check.as_micros()).unwrap_or(u64::MAX);
-            let settings = KeeperSettings::new(node, addresses, check_us).map_err(io::Error::other)?;
+            let settings = KeeperSettings::new(own.node, addresses, check_us).map_err(io::Error::other)?;
+            let settings = KeeperSettings { floor_percent: own.keep_percent, ..settings };
             let (wishes, wish) = watch::channel(around.inner.lock().wish.clone());
             let (pools, pool) = watch::channel(None);
             let inputs = Inputs { wish, pool, state: shown };

@@ -61,7 +61,7 @@ fn a_node_that_drains_takes_who_still_comes_and_closes_all_by_and_by() {
     until(|| TcpStream::connect(address(&serving)).is_err());
     // Who is still there is served until its turn comes.
     let closes: Vec<_> = there.iter_mut().map(Member::end).collect();
-    assert!(closes.iter().all(|close| *close == (1012, "the node restarts".to_owned())), "{closes:?}");
+    assert!(closes.iter().all(|close| *close == (1012, "the node stops".to_owned())), "{closes:?}");
     drop((there, late));
     let mut serving = serving;
     assert_eq!(serving.child.wait().unwrap().code(), Some(0));
@@ -160,7 +160,7 @@ fn another_process_takes_over_and_nobody_who_connects_is_refused() {
     let next = Killed(pid);
     assert_ne!(pid, serving.child.id());
     // A client of the one before is sent away, and finds the document where it comes next.
-    assert_eq!(there.end(), (1012, "the node restarts".to_owned()));
+    assert_eq!(there.end(), (1012, "the node stops".to_owned()));
     let before = done.load(Ordering::Relaxed);
     until(|| done.load(Ordering::Relaxed) > before + 20);
     stop.store(true, Ordering::Relaxed);

@@ -67,6 +67,11 @@ impl System {
 
     /// With leases of so long, more settings of the cluster, and more registries.
     fn node_for(&self, name: &str, region: &str, lease: &str, more: &str, registries: &str) -> Serving {
+        Serving::start(&self.file_for(name, region, lease, more, registries))
+    }
+
+    /// A configuration of such a node. What comes after the registries may be other tables.
+    pub fn file_for(&self, name: &str, region: &str, lease: &str, more: &str, registries: &str) -> PathBuf {
         let session = if region == "here-1" { &self.here } else { &self.there };
         let config = format!(
             "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[admin]\nlisten = [\"127.0.0.1:0\"]\n\
@@ -77,7 +82,7 @@ impl System {
         );
         let file: PathBuf = self.folder.path().join(format!("{name}.toml"));
         fs::write(&file, config).unwrap();
-        Serving::start(&file)
+        file
     }
 
     pub fn join(&self, node: &Serving) -> Member {
