@@ -237,6 +237,12 @@ pub enum Action {
         /// Where to.
         region: String,
     },
+    /// Have the node leave, its clients by and by.
+    Drain,
+    /// Have it stay after all.
+    CancelDrain,
+    /// Have another process take over.
+    Upgrade,
     /// Log something else.
     SetLog {
         /// What; missing: what is configured.
@@ -246,6 +252,13 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_seconds: Option<u32>,
     },
+}
+
+/// Another process has taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Upgraded {
+    /// Which.
+    pub pid: u32,
 }
 
 /// How an action ended.

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::node::Status;
+use crate::standing::Rung;
+
 /// Some events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventPage {
@@ -52,6 +55,29 @@ pub enum What {
     ReloadRefused {
         /// What is wrong with it.
         problems: Vec<String>,
+    },
+    /// The node takes fewer clients than before, or more again.
+    StandingChanged {
+        /// Names this change; answers to clients that are refused for it have it, too.
+        change: String,
+        /// The status before.
+        before: Status,
+        /// The status from now on.
+        status: Status,
+        /// What the node still does.
+        rung: Rung,
+        /// Whether the region's name is to resolve to the node.
+        in_dns: bool,
+        /// Why, with numbers.
+        cause: String,
+        /// How full it was: of connections.
+        connections_percent: u32,
+        /// Of memory, where that is known and counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_percent: Option<u32>,
+        /// Of processor time, where that is known and counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu_percent: Option<u32>,
     },
     /// A data thread takes no more connections for now. Told once in a while, however often it happens.
     Pressure {
@@ -151,6 +177,47 @@ pub enum What {
         /// What.
         filter: String,
     },
+    /// The node leaves: its clients go elsewhere, by and by.
+    Draining {
+        /// Who wants it to, and why.
+        why: String,
+        /// Connections that it has.
+        connections: u64,
+    },
+    /// It does not leave after all.
+    DrainCancelled,
+    /// All of its clients are gone, or the time for that is over.
+    Drained {
+        /// Connections that are left.
+        connections: u64,
+    },
+    /// Another process has been started, and takes the node's connections from now on.
+    Succeeded {
+        /// Its process id.
+        pid: u32,
+    },
+    /// Another process was started to take over, and does not: this one goes on.
+    SuccessionFailed {
+        /// Why.
+        error: String,
+    },
+    /// The node's addresses are in its region's name.
+    DnsJoined {
+        /// Why.
+        why: String,
+    },
+    /// They are not in it any more.
+    DnsLeft {
+        /// Why.
+        why: String,
+    },
+    /// The region's name cannot be kept.
+    DnsFailing {
+        /// What was said.
+        error: String,
+    },
+    /// It can be kept again.
+    DnsWorks,
     /// The node is about to stop.
     Stopping,
 }

@@ -3,6 +3,7 @@
 //! | module | concern |
 //! | --- | --- |
 //! | [`node`] | the node and its data threads in numbers |
+//! | [`standing`] | how full the node is, what it still does, and the pool of its region's nodes |
 //! | [`documents`], [`connections`], [`apps`] | what is there, a page at a time |
 //! | [`cluster`] | other nodes, other regions, and who has which document |
 //! | [`actions`] | what an operator can have done, and the records of that |
@@ -21,7 +22,8 @@ pub mod documents;
 pub mod events;
 pub mod node;
 pub mod problem;
+pub mod standing;
 pub mod stream;
 
 /// Version of the API, that of its description in OpenAPI. The first number stands in every path.
-pub const VERSION: &str = "1.1.0";
+pub const VERSION: &str = "1.2.0";

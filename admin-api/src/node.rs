@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::standing::Standing;
+
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
@@ -17,6 +19,9 @@ pub struct Node {
     pub uptime_seconds: u64,
     /// Whether new clients may come.
     pub status: Status,
+    /// How full it is, and what comes of that. Missing from nodes that do not tell it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
     /// How its data threads talk to the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<Driver>,
@@ -30,6 +35,12 @@ pub struct Node {
     pub threads: u32,
     /// Sums over all data threads that answered.
     pub totals: Counts,
+    /// How far it is on its way out; missing while it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// How it stands with its region's name; missing where the nodes do not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
     /// What the kernel knows of the process.
     pub process: Process,
     /// A data thread did not answer in time: what is told lacks its part.
@@ -48,6 +59,81 @@ pub enum Status {
     Overloaded,
     /// Takes no new clients any more.
     Draining,
+}
+
+/// How far a node is on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Drain {
+    /// Where.
+    pub stage: DrainStage,
+    /// Since when.
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// Connections that it had then.
+    pub connections_before: u64,
+    /// When it is over at the latest; missing until its addresses are out of DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub deadline: Option<String>,
+}
+
+/// Where a node is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainStage {
+    /// Its addresses are being taken out of DNS; it takes who comes.
+    LeavingDns,
+    /// They are out, and it still takes who comes.
+    Leaving,
+    /// It takes nobody, and closes its clients by and by.
+    Closing,
+    /// All are gone, or the time for it is over.
+    Drained,
+}
+
+/// How a node stands with its region's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Dns {
+    /// The name.
+    pub name: String,
+    /// Who keeps it: `dns.provider`.
+    pub provider: String,
+    /// The node's addresses.
+    pub addresses: Vec<String>,
+    /// Whether it wants them in the name.
+    pub wants_in: bool,
+    /// Why, or why not.
+    pub why: String,
+    /// Since when.
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// Whether they are in it; missing while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_in: Option<bool>,
+    /// It wants out, and stays, since too few other nodes are in.
+    pub is_kept: bool,
+    /// All addresses of the name, as they were seen last. Empty with `embedded`.
+    pub has: Vec<String>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub seen: Option<String>,
+    /// What does not work; missing if all does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<DnsTrouble>,
+}
+
+/// What does not work with a region's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DnsTrouble {
+    /// Since when, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub since: Option<String>,
+    /// How often it was tried since.
+    pub attempts: u32,
+    /// What was said last.
+    pub error: String,
 }
 
 /// How data threads talk to the kernel.

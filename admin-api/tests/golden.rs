@@ -12,6 +12,7 @@ use pinwire_admin_api::documents::*;
 use pinwire_admin_api::events::*;
 use pinwire_admin_api::node::*;
 use pinwire_admin_api::problem::Problem;
+use pinwire_admin_api::standing::*;
 use pinwire_admin_api::stream::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,6 +71,7 @@ fn node(status: Status) -> Node {
         started: text(AT),
         uptime_seconds: 3600,
         status,
+        standing: Some(standing(Reach::Reached)),
         driver: Some(Driver::IoUring),
         config_digest: Some("0f".repeat(32)),
         max_connections: 100_000,
@@ -82,6 +84,35 @@ fn node(status: Status) -> Node {
             max_files: Some(20_000),
         },
         is_partial: false,
+    }
+}
+
+fn standing(reach: Reach) -> Standing {
+    let part = |resource: &str, share, used, limit| Part { resource: text(resource), share, used, limit };
+    let member = PoolMember {
+        name: text("eu-1a"),
+        in_dns: true,
+        wants_out: false,
+        occupancy: 0.5,
+        addresses: vec![text("192.0.2.1"), text("2001:db8::1")],
+    };
+    Standing {
+        change: text("3f2a9c1d-12"),
+        cause: text("memory at 81 %"),
+        rung: Rung::NoNewConnections,
+        in_dns: false,
+        is_last: false,
+        occupancy: 0.81,
+        parts: vec![part("memory", 0.81, Some(81), Some(100)), part("cpu", 0.25, None, None)],
+        high_water: 0.8,
+        low_water: 0.7,
+        handshakes_per_second: 12_000.0,
+        pool: Pool {
+            reach,
+            error: (reach == Reach::Lost).then(|| text("the server does not answer")),
+            age_seconds: (reach != Reach::Alone).then_some(1.5),
+            members: if reach == Reach::Alone { Vec::new() } else { vec![member] },
+        },
     }
 }
 
@@ -119,6 +150,7 @@ fn name() -> DocumentName {
 #[test]
 fn the_node_and_its_threads() {
     let bare = Node {
+        standing: None,
         driver: None,
         config_digest: None,
         process: Process::default(),
@@ -126,6 +158,8 @@ fn the_node_and_its_threads() {
         ..node(Status::Draining)
     };
     check("node", &[node(Status::Healthy), node(Status::Degraded), node(Status::Overloaded), bare]);
+    check("standing", &[standing(Reach::Alone), standing(Reach::Lost)]);
+    check("rung", &[Rung::Serving, Rung::Thrifty, Rung::NoNewDocuments, Rung::NoNewConnections]);
     check("threads", &[Threads { threads: vec![thread(), silent()], is_partial: true }]);
 }
 
@@ -226,6 +260,17 @@ fn events() {
         What::Started { version: text("0.1.0") },
         What::Reloaded { changed: vec![text("log"), text("threads")], needs_restart: vec![text("threads")] },
         What::ReloadRefused { problems: vec![text("node.toml:1:1: colour: there is no such key")] },
+        What::StandingChanged {
+            change: text("3f2a9c1d-12"),
+            before: Status::Degraded,
+            status: Status::Overloaded,
+            rung: Rung::NoNewConnections,
+            in_dns: false,
+            cause: text("memory at 81 %"),
+            connections_percent: 12,
+            memory_percent: Some(81),
+            cpu_percent: None,
+        },
         What::Pressure { thread: 1, of: text("descriptors") },
         What::Unauthenticated { address: text("192.0.2.1:5") },
         message(Some(text("ann")), Some(text("hello"))),

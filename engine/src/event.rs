@@ -17,7 +17,7 @@ pub enum Event {
         slot: Slot,
         /// The peer's address.
         peer: SocketAddr,
-        /// Which listener, in the order of the calls of `listen`, from 0.
+        /// Which listener, in the order of the calls of `listen` since the last of `stop_listening`, from 0.
         listener: u32,
     },
     /// Bytes were received, in order. Give the buffer back soon: while all are out, nothing is read.

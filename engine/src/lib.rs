@@ -156,7 +156,13 @@ impl Engine {
         self.backend.listen(&mut self.core, fd)
     }
 
-    /// Closes the listeners.
+    /// Whether connections may wait to be accepted: closing the listeners now would cut them off.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.backend.can_accept()
+    }
+
+    /// Closes the listeners. There may be others later.
     pub fn stop_listening(&mut self) {
         self.backend.stop_listening(&mut self.core);
         self.backend.commit(&mut self.core);

@@ -55,7 +55,10 @@ const ACCEPT_DONTWAIT: u16 = 1 << 1;
 const INDEX_ALLOC: i32 = -1;
 
 struct Listener {
+    /// Never used twice: polls of one that was closed may still be told of.
     id: u32,
+    /// Its place in the order of the calls of `listen`.
+    number: u32,
     fd: OwnedFd,
     ready: bool,
 }
@@ -243,9 +246,7 @@ impl Uring {
             }
             Kind::Accept => {
                 self.rings[ring].borrowed -= 1;
-                // Listeners are numbered from 1 here.
-                let listener = tag.handle().index - 1;
-                self.accepted(core, (ring, tag.buffer()), listener, result);
+                self.accepted(core, (ring, tag.buffer()), tag.handle().index, result);
             }
             Kind::Listen => self.listener_ready(tag.handle().index, cqueue::more(flags)),
             Kind::Timer if tag.handle().index == self.timer_id => self.timer_at = None,
@@ -508,7 +509,8 @@ impl Backend for Uring {
         self.last_listener += 1;
         let id = self.last_listener;
         self.watch_listener(fd.as_raw_fd(), id);
-        self.listeners.push(Listener { id, fd, ready: true });
+        let number = self.listeners.len() as u32;
+        self.listeners.push(Listener { id, number, fd, ready: true });
         self.commit(core);
         Ok(())
     }

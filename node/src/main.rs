@@ -43,6 +43,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             dev(args, &log)
         }
         Command::Serve(args) => args.run(cli.log_format),
+        Command::Upgrade(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Completions(args) => {
             args.run();
@@ -63,13 +64,18 @@ fn dev(args: &DevArgs, log: &log::Log) -> anyhow::Result<()> {
     let mut signals = Signals::catch().context("signals")?;
     let running = dev.start(log)?;
     dev.announce(&running).context("stdout")?;
-    let signal = match signals.wait() {
-        Wish::End(signal) => signal,
-        // There is nothing to reload, and the terminal is gone.
-        Wish::Reload => "SIGHUP",
+    let signal = loop {
+        match signals.wait() {
+            Wish::End(signal) => break signal,
+            // There is nothing to reload, and the terminal is gone.
+            Wish::Reload => break "SIGHUP",
+            Wish::Upgrade(_) => {
+                tracing::warn!("nobody can take over: documents are in this process's memory")
+            }
+        }
     };
     tracing::info!(signal, "stopping");
-    signals.end_on_next().context("signals")?;
+    signals.end_after(0).context("signals")?;
     running.stop();
     tracing::info!("stopped");
     Ok(())

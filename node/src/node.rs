@@ -1,8 +1,10 @@
 //! A running node: listeners, data threads, the HTTP thread, and their end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::TryFromIntError;
+use std::os::fd::OwnedFd;
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,7 +17,6 @@ use pinwire_engine::{Engine, allowed_cores, pin_to_core};
 use pinwire_protocol::ws;
 use pinwire_registry::NodeView;
 use pinwire_shard::{Settings, Shard, ticks};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
 use crate::apps::{self, Apps, Lookups};
@@ -24,31 +25,31 @@ use crate::cluster::{
     self, Claimed, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay, SharedRegistry,
     SharedStore, Trays, UrlError,
 };
-use crate::config::{Config, Driver, RegistryKind, WrongRegion};
+use crate::config::{BUDGET_PER_THREAD, Config, Driver, RegistryKind, WrongRegion};
 use crate::control::{
-    self, Control, Health, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
+    self, Control, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
 };
-use crate::data::{Authority, DataThread, Envelope, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker};
+use crate::data::{
+    Authority, DataThread, Envelope, Listening, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker,
+};
+use crate::dns;
+use crate::drain::{self, Drains, Stage};
 use crate::jwks::{self, Fetching};
+use crate::listening::Listeners;
 use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
-use crate::overload::{self, Watch};
 use crate::peer::{self, Movable, Peers, Relay};
 use crate::regions::{self, Catalogue, Own, Prober};
+use crate::shedding::{self, Admission, Health, SheddingWay};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
+use crate::upgrade::{Handed, Upgrade, UpgradeError, Upgrades};
 
 /// How long HTTP requests that run may take when the node stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
 /// Microseconds between two fan-outs of a busy document, for each member: twice what a send takes.
 const GATHER_US_PER_MEMBER: u32 = 8;
-/// How long a port may be taken: the rings of a process that was killed keep its sockets for a moment.
-const PORT_PATIENCE: Duration = Duration::from_secs(2);
-const PORT_RETRY: Duration = Duration::from_millis(20);
-/// Connections the kernel keeps for us between two accepts.
-const BACKLOG: i32 = 4096;
-
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -68,8 +69,15 @@ pub struct Node {
     prober: Option<Prober>,
     store: Option<StoreThreads>,
     fetching: Fetching,
-    memory: Watch,
+    shedding: Running<SheddingWay>,
     traces: Option<Exporter>,
+    asked: Arc<Threads>,
+    drains: Drains,
+    dns: Option<dns::Thread>,
+    /// Listeners besides those of data threads once more, for a process that takes over.
+    copies: Vec<OwnedFd>,
+    /// Where documents are, if no other process can have them.
+    alone: Option<&'static str>,
 }
 
 /// What a node is started with besides its configuration: what operators are shown and may change.
@@ -84,6 +92,10 @@ pub struct Start {
     /// Data threads of this process's other nodes, which have cores of their own where there are enough: of those that started
     /// before, and of all.
     pub other_threads: OtherThreads,
+    /// Listening sockets of the process before.
+    pub handed: Handed,
+    /// How operators have another process take over.
+    pub upgrades: Option<Upgrades>,
 }
 
 /// See [`Start::other_threads`].
@@ -163,17 +175,18 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
-    pub fn start_with(mut config: Config, start: Start) -> Result<Self, StartError> {
+    pub fn start_with(mut config: Config, mut start: Start) -> Result<Self, StartError> {
         if config.threads > THREADS_MAX {
             return Err(StartError::TooManyThreads(config.threads));
         }
         let capacity = Capacity::here(&config);
         config.max_connections = capacity.connections;
         config.http.max_connections = capacity.http;
-        let listeners = listen(&config)?;
-        let addresses = bound_addresses(&listeners)?;
+        let listeners = Listeners::open(&config, &mut start.handed)?;
+        let addresses = listeners.addresses.clone();
         let address = addresses.first().copied().ok_or(StartError::NoAddress)?;
-        let doorway = config.admin.as_ref().map(Doorway::open).transpose()?;
+        let open = |admin| Doorway::open(admin, &mut start.handed);
+        let doorway = config.admin.as_ref().map(open).transpose()?;
         let epoch = Instant::now();
         let apps = Arc::new(Apps::new());
         let registries = Registries::new(&config.cluster, start.registry.clone())
@@ -181,7 +194,6 @@ impl Node {
         let gates = Arc::new(Gates::new(registries.count(), epoch));
         let trays = Trays::new(config.threads.max(1));
         let health = Arc::new(Health::default());
-        let (shortage, memory) = overload::watch(config.max_memory as u64, Arc::clone(&health))?;
         let live = Arc::new(Live::new(&config, epoch)?);
         let asked = Arc::new(Threads::default());
         let store = match &config.store {
@@ -205,7 +217,6 @@ impl Node {
             health: Arc::clone(&health),
             connections: Arc::clone(&connections),
             max_connections: config.max_connections,
-            shortage: shortage.clone(),
         };
         let ws_url = config.region.ws_url(address);
         let catalogue = Arc::new(Catalogue::new(&config.region.name, &ws_url, &config.regions));
@@ -219,7 +230,19 @@ impl Node {
             false => Arc::new(RegistryUsage(Arc::clone(&lookup))),
         };
         let (records, lookups) = apps::start_lookups(opener(&registries))?;
+        let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
+        let (dns, dns_thread) = start_dns(&config, &health, events.as_ref())?.unzip();
+        let drains = Drains::new(drain::Around {
+            times: config.drain,
+            epoch,
+            health: Arc::clone(&health),
+            events: events.clone(),
+            connections: Arc::clone(&connections),
+            dns: dns.clone(),
+        });
         let services = Services {
+            dns: dns.clone(),
+            drains: Some(drains.clone()),
             region: config.region.name.clone(),
             live: Arc::clone(&live),
             known_db_codes: config.known_db_codes.clone(),
@@ -241,25 +264,30 @@ impl Node {
             traces: queue.clone(),
         };
         let (http, control) = control::start(services, config.http)?;
-        let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
         let placement_seed = random_u64()?;
         let mut peers = config
             .cluster
             .peer
             .clone()
             .map(|peer| {
-                peer::start(peer::Around {
-                    config: peer,
-                    name: format!("{}/{}", config.region.name, config.cluster.node),
-                    licenses: config.cluster.registry.clone(),
-                    registries: registries.clone(),
-                    apps: Arc::clone(&apps),
-                    threads: config.threads.max(1),
-                    placement_seed,
-                    stats: Arc::clone(&stats),
-                })
+                let listener = start.handed.listener(peer.listen);
+                peer::start(
+                    listener,
+                    peer::Around {
+                        config: peer,
+                        name: format!("{}/{}", config.region.name, config.cluster.node),
+                        licenses: config.cluster.registry.clone(),
+                        registries: registries.clone(),
+                        apps: Arc::clone(&apps),
+                        threads: config.threads.max(1),
+                        placement_seed,
+                        stats: Arc::clone(&stats),
+                    },
+                )
             })
             .transpose()?;
+        let mut copies = doorway.as_ref().map(Doorway::copies).transpose()?.unwrap_or_default();
+        copies.extend(peers.as_mut().and_then(|peers| peers.copy.take()));
         let admin = doorway.map(|doorway| {
             doorway.serve(
                 start,
@@ -278,6 +306,8 @@ impl Node {
                     lookup: Lookup::new(opener(&registries), Arc::clone(&stats)),
                     threads: Arc::clone(&asked),
                     store: store.as_ref().map(StoreThreads::way),
+                    drains: drains.clone(),
+                    dns: dns.clone(),
                 },
             )
         });
@@ -295,6 +325,24 @@ impl Node {
             stats: Arc::clone(&stats),
         })?;
         let mut session = start_session(&config, &gates, &health, &stats, events.as_ref())?;
+        let admission = Arc::new(Admission::new(random_u64()? as u32, f64::from(BUDGET_PER_THREAD)));
+        let mut shedding = shedding::start(shedding::Around {
+            config: config.shedding.clone(),
+            region: config.region.name.clone(),
+            node: config.cluster.node.clone(),
+            redis: config.cluster.session.clone(),
+            threads: config.threads.max(1),
+            store: match &config.store {
+                StoreConfig::Memory => None,
+                StoreConfig::File(file) => Some(file.folder.clone()),
+            },
+            connections: Arc::clone(&connections),
+            max_connections: config.max_connections,
+            health: Arc::clone(&health),
+            admission: Arc::clone(&admission),
+            events: events.clone(),
+            epoch,
+        })?;
         let rules = Arc::new(Rules {
             live: Arc::clone(&live),
             region: config.region.name.clone(),
@@ -307,7 +355,7 @@ impl Node {
             config,
             slots_per_thread: capacity.slots,
             traces: queue,
-            shortage,
+            admission,
             epoch,
             live: Arc::clone(&live),
             gates,
@@ -326,7 +374,9 @@ impl Node {
             placement_seed,
             session: session.as_ref().map(|session| session.way.clone()),
         };
-        let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners)?;
+        let (again, of_threads) = (listeners.again(), listeners.copies()?);
+        let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners.threads)?;
+        drains.started(&mailboxes, Box::new(again), of_threads);
         pins.started(&mailboxes);
         if let Some(peers) = &mut peers {
             let (pins, session) = (ways.pins.clone(), ways.session.clone());
@@ -336,9 +386,14 @@ impl Node {
         if let Some(session) = &mut session {
             session.started(&mailboxes);
         }
+        shedding.started(&mailboxes);
         records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
+        if let (Some(dns), Some(of_config)) = (&dns, &shared.config.dns) {
+            health.set_addresses(of_config.addresses.iter().copied().collect());
+            dns.serve();
+        }
         if let Some(admin) = &admin {
             admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         }
@@ -358,9 +413,69 @@ impl Node {
             prober,
             store,
             fetching,
-            memory,
+            shedding,
             traces,
+            asked,
+            drains,
+            dns: dns_thread,
+            copies,
+            alone: alone(&shared.config),
         })
+    }
+
+    /// Its data threads, for a watchdog.
+    pub(crate) fn threads(&self) -> Arc<Threads> {
+        Arc::clone(&self.asked)
+    }
+
+    /// How the node leaves.
+    #[must_use]
+    pub fn drains(&self) -> &Drains {
+        &self.drains
+    }
+
+    /// Starts the process that is to take over, which accepts when this returns. This one goes on until [`Self::succeeded`].
+    ///
+    /// # Errors
+    /// None takes over; nothing has changed then.
+    pub fn start_successor(&self, upgrade: &Upgrade) -> Result<Child, UpgradeError> {
+        let started = match self.alone {
+            Some(place) => Err(UpgradeError::Alone(place)),
+            None if self.drains.progress().stage != Stage::Serving => Err(UpgradeError::Draining),
+            None => self.sockets().map_err(UpgradeError::Start).and_then(|sockets| upgrade.run(&sockets)),
+        };
+        if let Some(events) = self.events() {
+            events.note(match &started {
+                Ok(child) => What::Succeeded { pid: child.id() },
+                Err(error) => What::SuccessionFailed { error: error.to_string() },
+            });
+        }
+        started
+    }
+
+    fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut sockets = self.drains.copies()?;
+        for copy in &self.copies {
+            sockets.push(copy.try_clone()?);
+        }
+        Ok(sockets)
+    }
+
+    /// Another process has the addresses: this one takes nobody any more, and its clients are closed by and by.
+    ///
+    /// # Errors
+    /// The system gives no thread; then it goes on.
+    pub fn succeeded(&mut self) -> io::Result<()> {
+        self.drains.succeeded()?;
+        self.copies.clear();
+        if let Some(peers) = &mut self.peers {
+            peers.stop_serving();
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.disown();
+            admin.stop(HTTP_PATIENCE);
+        }
+        Ok(())
     }
 
     /// Where the first listener listens.
@@ -395,11 +510,12 @@ impl Node {
             operators.update(admin, digest);
         }
         self.fetching.update(&config.jwks);
+        self.shedding.way.update(&config.shedding);
     }
 
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
     pub fn stop(mut self) {
-        self.health.set(control::Status::Draining);
+        self.health.drain();
         if let Some(admin) = &self.admin {
             admin.events().note(What::Stopping);
         }
@@ -415,10 +531,12 @@ impl Node {
             // A data thread that panicked has ended the process already.
             let _ = thread.join();
         }
+        drop(self.dns);
         drop(self.peers);
         // Everything is stored, as far as that can be: what this node held is left, and waits for its clients.
         drop(self.session);
         drop(self.pins);
+        drop(self.shedding);
         drop((self.lookups, self.prober));
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
@@ -430,58 +548,9 @@ impl Node {
         if let Some(store) = self.store.take() {
             store.stop();
         }
-        drop(self.memory);
         // Last, since the others record until they end.
         drop(self.traces);
     }
-}
-
-/// A listener per address and data thread, all of one address sharing its port: the kernel spreads connections over them.
-fn listen(config: &Config) -> Result<Vec<Vec<TcpListener>>, StartError> {
-    let mut per_thread: Vec<Vec<TcpListener>> = (0..config.threads.max(1)).map(|_| Vec::new()).collect();
-    for wanted in config.addresses() {
-        let mut address = wanted;
-        check_free(address).map_err(|error| StartError::Listen(address, error))?;
-        for listeners in &mut per_thread {
-            let listener = bind(address).map_err(|error| StartError::Listen(address, error))?;
-            // Port 0: the first gets a free port, the others share it.
-            address = listener.local_addr()?;
-            listeners.push(listener);
-        }
-    }
-    Ok(per_thread)
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket(address)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Fails if another process listens there: sharing the port would otherwise give it half of our connections.
-fn check_free(address: SocketAddr) -> io::Result<()> {
-    let deadline = Instant::now() + PORT_PATIENCE;
-    loop {
-        match socket(address)?.bind(&address.into()) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                std::thread::park_timeout(PORT_RETRY);
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    Ok(socket)
-}
-
-/// Where the node listens, each address once.
-fn bound_addresses(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<SocketAddr>> {
-    listeners.first().into_iter().flatten().map(TcpListener::local_addr).collect()
 }
 
 /// From a data thread to the others.
@@ -509,7 +578,7 @@ fn start_data_threads(
     shared: &Arc<Shared>,
     rules: &Arc<Rules>,
     ways: &Ways,
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Listening>,
 ) -> Result<DataPlane, StartError> {
     let cores = allowed_cores()?;
     let count = listeners.len();
@@ -572,7 +641,7 @@ struct Starting {
     rules: Arc<Rules>,
     ways: Ways,
     worker: Worker,
-    listeners: Vec<TcpListener>,
+    listeners: Listening,
 }
 
 impl Starting {
@@ -608,7 +677,8 @@ impl Starting {
             core = ?self.core,
             "data thread"
         );
-        for listener in self.listeners {
+        let Listening { listeners, tls } = self.listeners;
+        for listener in listeners {
             if let Err(error) = engine.listen(listener) {
                 let _ = ready.send((number, Err(error)));
                 return;
@@ -646,6 +716,7 @@ impl Starting {
             worker: self.worker,
             http,
             random,
+            tls_listeners: tls,
         };
         if let Some(thread) = DataThread::new(self.shared, parts) {
             thread.run(engine).await;
@@ -713,6 +784,26 @@ fn settings(
         end_on_expiry: config.end_sessions,
         is_shared: config.cluster.session.is_some(),
     })
+}
+
+/// Where documents are that no other process can have: `None` where nodes share them.
+fn alone(config: &Config) -> Option<&'static str> {
+    match (&config.cluster.session, &config.store) {
+        (Some(_), _) => None,
+        (None, StoreConfig::File(_)) => Some("store on disk (store.path)"),
+        (None, StoreConfig::Memory) => Some("memory"),
+    }
+}
+
+/// The thread that has the region's name kept, where the nodes do so.
+fn start_dns(
+    config: &Config,
+    health: &Arc<Health>,
+    events: Option<&Arc<Events>>,
+) -> Result<Option<(dns::Dns, dns::Thread)>, StartError> {
+    let Some(dns) = &config.dns else { return Ok(None) };
+    let own = dns::Own { node: config.cluster.node.clone(), keep_percent: config.shedding.keep.div_ceil(10) };
+    Ok(Some(dns::start(dns.clone(), own, health, events.cloned(), random_u64()?)?))
 }
 
 /// Opens links to them for a thread that looks things up.

@@ -1,10 +1,13 @@
 //! SIGTERM and SIGINT: the first asks for a clean end, a second one ends the process at once. SIGHUP: read the
-//! configuration again.
+//! configuration again. SIGUSR2: have another process take over.
 
 use std::io;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::upgrade::{Upgrades, Wanted};
 
 /// The signals, caught from construction on.
 #[derive(Debug)]
@@ -13,15 +16,21 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    upgrade: Signal,
+    /// Operators ask for that, too.
+    wanted: mpsc::Receiver<Wanted>,
+    upgrades: Upgrades,
 }
 
 /// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Wish {
     /// A clean end; by the signal of this name.
     End(&'static str),
     /// SIGHUP.
     Reload,
+    /// SIGUSR2, or an operator, who is answered.
+    Upgrade(Option<Wanted>),
 }
 
 impl Signals {
@@ -31,42 +40,56 @@ impl Signals {
     /// The system refuses.
     pub fn catch() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (terminate, interrupt, hang_up) = {
+        let (terminate, interrupt, hang_up, upgrade) = {
             let _inside = runtime.enter();
             (
                 signal(SignalKind::terminate())?,
                 signal(SignalKind::interrupt())?,
                 signal(SignalKind::hangup())?,
+                signal(SignalKind::user_defined2())?,
             )
         };
-        Ok(Self { runtime, terminate, interrupt, hang_up })
+        let (upgrades, wanted) = mpsc::channel(1);
+        Ok(Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, upgrades })
     }
 
     /// Waits for the next one.
     pub fn wait(&mut self) -> Wish {
-        let Self { runtime, terminate, interrupt, hang_up } = self;
+        let Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, .. } = self;
         runtime.block_on(async {
             tokio::select! {
                 _ = terminate.recv() => Wish::End("SIGTERM"),
                 _ = interrupt.recv() => Wish::End("SIGINT"),
                 _ = hang_up.recv() => Wish::Reload,
+                _ = upgrade.recv() => Wish::Upgrade(None),
+                Some(wanted) = wanted.recv() => Wish::Upgrade(Some(wanted)),
             }
         })
     }
 
-    /// From here on the next signal ends the process at once, with status 1.
+    /// Where operators ask for another process to take over.
+    #[must_use]
+    pub fn upgrades(&self) -> Upgrades {
+        self.upgrades.clone()
+    }
+
+    /// From here on, after so many more, the next signal ends the process at once, with status 1.
     ///
     /// # Errors
     /// The system gives no thread; then the next signal is ignored.
-    pub fn end_on_next(mut self) -> io::Result<()> {
+    pub fn end_after(mut self, more: u32) -> io::Result<()> {
         #[allow(clippy::disallowed_methods, reason = "whoever signals twice wants no clean end")]
         let wait = move || {
+            let mut more = more;
             let name = loop {
-                if let Wish::End(name) = self.wait() {
-                    break name;
+                match self.wait() {
+                    Wish::End(_) if more > 0 => more -= 1,
+                    Wish::End(name) => break name,
+                    // Whoever asked sees that it is not answered.
+                    Wish::Reload | Wish::Upgrade(_) => {}
                 }
             };
-            tracing::warn!(signal = name, "second signal, ending now");
+            tracing::warn!(signal = name, "another signal, ending now");
             std::process::exit(1)
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)

@@ -24,6 +24,8 @@ pub struct Member {
     pub asked: u32,
     /// Handshakes that it can serve in a second.
     pub most: u32,
+    /// By how much its clock is ahead of the pool's, in milliseconds; negative if it is behind.
+    pub ahead_ms: i64,
 }
 
 /// A node tells the pool.

@@ -87,13 +87,18 @@ impl Shard {
             document.dirty = false;
             let is_adrift = self.apps.is_of(document.app, self.adrift);
             let mut behind = Vec::new();
-            let wait = document.gathers_for(self.now_us, self.out.settings.gather_us_per_member);
+            let us_per_member = self.out.settings.gather_us_per_member;
+            let mut wait = document.gathers_for(self.now_us, us_per_member);
             if wait == 0 {
                 if document.flushed != document.log.head() {
                     document.fanned_out_us = self.now_us as u32;
                     document.is_busy = broadcast_updates(&mut self.out, document, &mut behind) > 1;
                 }
-                if document.awareness_flushed != document.awareness.version() {
+                if self.is_thrifty {
+                    wait = document.gathers_presence_for(self.now_us, us_per_member);
+                }
+                if wait == 0 && document.awareness_flushed != document.awareness.version() {
+                    document.presence_us = self.now_us as u32;
                     broadcast_awareness(&mut self.out, document, &mut behind);
                 }
                 if !is_adrift {

@@ -83,6 +83,8 @@ pub(crate) const COMPRESS_MAX: usize = 64 << 10;
 
 /// The most that an edit waits for others, in microseconds.
 pub(crate) const GATHER_US_MAX: u64 = 10_000;
+/// So many times as long presence waits on a node that is to do with less.
+pub(crate) const THRIFTY_TIMES: u64 = 4;
 /// Documents of fewer members wait as those of so many: their clients' own turns are what edits are to be gathered over.
 pub(crate) const GATHER_MEMBERS_MIN: usize = 20;
 /// Log bytes that wait for others: with more, calls are no longer what a fan-out costs.

@@ -55,6 +55,8 @@ pub struct Shard {
     /// Dirty documents whose news waits for more to leave with, between turns; and when the first of them is due.
     pub(crate) gathering: Vec<u32>,
     pub(crate) gathered_at_us: u64,
+    /// Presence is gathered for longer than it would be.
+    pub(crate) is_thrifty: bool,
     /// Microseconds on the monotonic clock.
     pub(crate) now_us: u64,
     /// Sessions that have to catch up.
@@ -71,6 +73,8 @@ pub struct Shard {
     /// See [`Self::adrift`] and [`Self::store_away`].
     pub(crate) adrift: u64,
     pub(crate) is_store_away: bool,
+    /// See [`Self::keep_documents`].
+    pub(crate) keeps_documents: bool,
     /// Joins of other threads' sockets that are to be tried again.
     pub(crate) postponed: std::collections::VecDeque<crate::postponed::Postponed>,
     /// Frames that were taken before their session was authorised are being handled.
@@ -133,6 +137,7 @@ impl Shard {
             dirty: Vec::new(),
             gathering: Vec::new(),
             gathered_at_us: u64::MAX,
+            is_thrifty: false,
             now_us: now_ms * 1000,
             lagging: std::collections::VecDeque::new(),
             throttled: Vec::new(),
@@ -142,6 +147,7 @@ impl Shard {
             next_tag: 1,
             adrift: 0,
             is_store_away: false,
+            keeps_documents: false,
             postponed: std::collections::VecDeque::new(),
             is_replaying: false,
             next_serial: settings.thread.into(),
@@ -157,6 +163,11 @@ impl Shard {
         self.now_us = now_us;
         self.out.now_ms = now_us / 1000;
         self.out.now_unix = now_unix;
+    }
+
+    /// Whether presence is to be gathered for longer before it goes out, since the node is to do with less.
+    pub fn set_thrifty(&mut self, is_thrifty: bool) {
+        self.is_thrifty = is_thrifty;
     }
 
     /// Starts a turn: sets the time, lets connections go on that had their share of the last, and fires deadlines.

@@ -1,51 +1,66 @@
 //! How many may come in at a time: a node that lost a neighbour is not to be overrun by that one's clients, nor is the region's
 //! Redis by all nodes that open their documents at once.
 
-/// A bucket of handshakes.
-#[derive(Clone, Copy, Debug)]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What may come at once: that of so long.
+const BURST_NS: u64 = 100_000_000;
+const SECOND_NS: f64 = 1e9;
+
+/// A bucket of handshakes. Threads share it without a lock: it is one word, the moment at which it will be full again.
+#[derive(Debug)]
 pub struct Budget {
-    per_second: f64,
-    /// What there is now, at most [`Self::most`].
-    left: f64,
-    at_us: u64,
+    /// Nanoseconds from one handshake to the next.
+    gap_ns: AtomicU64,
+    full_at_ns: AtomicU64,
     /// Asked for since [`Self::demand`] was last asked.
-    asked: u64,
+    asked: AtomicU64,
 }
 
 impl Budget {
     /// A full one.
     #[must_use]
     pub fn new(per_second: f64) -> Self {
-        Self { per_second, left: per_second.max(1.0), at_us: 0, asked: 0 }
-    }
-
-    /// What may come at once: that of a second, at least one.
-    fn most(&self) -> f64 {
-        self.per_second.max(1.0)
+        let budget = Self { gap_ns: 0.into(), full_at_ns: 0.into(), asked: 0.into() };
+        budget.resize(per_second);
+        budget
     }
 
     /// It is so large from now on.
-    pub fn resize(&mut self, per_second: f64) {
-        self.per_second = per_second;
-        self.left = self.left.min(self.most());
+    pub fn resize(&self, per_second: f64) {
+        let gap_ns = SECOND_NS / per_second.max(1e-3);
+        self.gap_ns.store(gap_ns as u64, Ordering::Relaxed);
+    }
+
+    /// Handshakes a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        SECOND_NS / self.gap_ns.load(Ordering::Relaxed).max(1) as f64
+    }
+
+    /// When it will be full again, should one more be taken out that is full at `full_at_ns`; `None` if there is not one more.
+    fn after(&self, now_us: u64, full_at_ns: u64) -> Option<u64> {
+        let (now_ns, gap_ns) = (now_us.saturating_mul(1_000), self.gap_ns.load(Ordering::Relaxed));
+        let after_ns = full_at_ns.max(now_ns).saturating_add(gap_ns);
+        (after_ns <= now_ns.saturating_add(gap_ns.max(BURST_NS))).then_some(after_ns)
     }
 
     /// One more wants to come in at `now_us`; whether it may.
-    pub fn take(&mut self, now_us: u64) -> bool {
-        self.asked += 1;
-        let passed_us = now_us.saturating_sub(self.at_us);
-        self.at_us = self.at_us.max(now_us);
-        self.left = (self.left + self.per_second * passed_us as f64 / 1e6).min(self.most());
-        let may = self.left >= 1.0;
-        if may {
-            self.left -= 1.0;
-        }
-        may
+    pub fn take(&self, now_us: u64) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let take = |full_at_ns| self.after(now_us, full_at_ns);
+        self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// Nothing is left at `now_us`.
+    #[must_use]
+    pub fn is_spent(&self, now_us: u64) -> bool {
+        self.after(now_us, self.full_at_ns.load(Ordering::Relaxed)).is_none()
     }
 
     /// How many asked since this was last asked.
-    pub fn demand(&mut self) -> u64 {
-        std::mem::take(&mut self.asked)
+    pub fn demand(&self) -> u64 {
+        self.asked.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -83,14 +98,29 @@ mod tests {
     const SECOND: u64 = 1_000_000;
 
     #[test]
-    fn a_second_is_let_in_at_once_and_the_rest_by_and_by() {
-        let mut budget = Budget::new(10.0);
-        let mut taken = |now_us| (0..100).filter(|_| budget.take(now_us)).count();
-        assert_eq!((taken(0), taken(SECOND / 2), taken(60 * SECOND)), (10, 5, 10));
+    fn a_few_are_let_in_at_once_and_the_rest_by_and_by() {
+        let budget = Budget::new(100.0);
+        let taken = |now_us| (0..100).filter(|_| budget.take(now_us)).count();
+        assert_eq!((taken(SECOND), taken(SECOND + SECOND / 20), taken(60 * SECOND)), (10, 5, 10));
+        assert!(budget.is_spent(60 * SECOND) && !budget.is_spent(61 * SECOND));
         assert_eq!(budget.demand(), 300);
         budget.resize(0.1);
         assert!(budget.take(100 * SECOND) && !budget.take(105 * SECOND) && budget.take(111 * SECOND));
         assert_eq!(budget.demand(), 3);
+    }
+
+    #[test]
+    fn a_herd_of_all_threads_comes_in_no_faster_than_it_may() {
+        let budget = Budget::new(5_000.0);
+        // 2 s of time that all threads have together, each asking at each step.
+        let of_thread =
+            || (0..2_000_u64).map(|ms| (0..5).filter(|_| budget.take(ms * 1_000)).count()).sum::<usize>();
+        let taken: usize = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(of_thread));
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        // A thread that runs ahead gets what is due then, and one behind it nothing more.
+        assert!((9_000..=10_500).contains(&taken), "{taken}");
     }
 
     #[test]

@@ -81,6 +81,31 @@ pub fn cpu_used_host(stat: &str) -> Option<u64> {
     Some((user + nice + system + irq + softirq + steal) * TICK_US)
 }
 
+/// Cores of the host: `/proc/stat`.
+#[must_use]
+pub fn host_cores(stat: &str) -> usize {
+    let is_core = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    stat.lines().filter(is_core).count()
+}
+
+/// Microseconds of processor time of one process: `/proc/PID/stat`.
+#[must_use]
+pub fn cpu_used_process(stat: &str) -> Option<u64> {
+    // The name, in parentheses, may have anything in it. Behind it stands the third field; these are the 14th and the 15th.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut ticks = rest.split_whitespace().skip(11).map_while(|number| number.parse::<u64>().ok());
+    Some((ticks.next()? + ticks.next()?) * TICK_US)
+}
+
+/// Bytes of one process's own memory, heap and stacks: `/proc/PID/statm`, which has pages of all, resident, of that shared.
+#[must_use]
+pub fn memory_of_process(statm: &str, page: u64) -> Option<u64> {
+    let pages: Vec<u64> = statm.split_whitespace().map_while(|number| number.parse().ok()).collect();
+    Some(pages.get(1)?.saturating_sub(*pages.get(2)?) * page)
+}
+
 /// Bytes of all memory, and of what can still be had: `/proc/meminfo`.
 #[must_use]
 pub fn host_memory(meminfo: &str) -> Option<(u64, u64)> {
@@ -91,12 +116,10 @@ pub fn host_memory(meminfo: &str) -> Option<(u64, u64)> {
     Some((kib("MemTotal")? << 10, kib("MemAvailable")? << 10))
 }
 
-/// Bytes that the kernel holds for TCP sockets of this network namespace: `/proc/net/sockstat`, which has pages.
+/// Bytes that the kernel holds for sockets of a group: of `memory.stat` (v2).
 #[must_use]
-pub fn socket_memory(sockstat: &str, page: u64) -> Option<u64> {
-    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
-    let mut words = line.split_whitespace().skip_while(|word| *word != "mem");
-    words.nth(1)?.parse::<u64>().ok().map(|pages| pages * page)
+pub fn socket_memory(stat: &str) -> Option<u64> {
+    field(stat, "sock")
 }
 
 /// A `NAME NUMBER` line.
@@ -141,7 +164,9 @@ mod tests {
         assert_eq!(cpu_used_v1("5000000\n"), Some(5_000));
         let stat = "cpu  10 1 5 1000 50 2 3 1 7 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
         assert_eq!(cpu_used_host(stat), Some((10 + 1 + 5 + 2 + 3 + 1) * 10_000));
-        assert_eq!(cpu_used_host("cpu  10 1\n"), None);
+        assert_eq!((cpu_used_host("cpu  10 1\n"), host_cores(stat), host_cores("")), (None, 1, 0));
+        let process = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 25 17 0 0 20 0 4 0 1 1 1";
+        assert_eq!((cpu_used_process(process), cpu_used_process("7 (x) S 1")), (Some(42 * 10_000), None));
     }
 
     #[test]
@@ -149,7 +174,10 @@ mod tests {
         let meminfo = "MemTotal:       2000 kB\nMemFree:  1 kB\nMemAvailable:   500 kB\n";
         assert_eq!(host_memory(meminfo), Some((2_000 << 10, 500 << 10)));
         assert_eq!(host_memory("MemTotal: 1 kB\n"), None);
-        let sockstat = "sockets: used 5\nTCP: inuse 4 orphan 0 tw 0 alloc 9 mem 3\nUDP: inuse 0 mem 7\n";
-        assert_eq!(socket_memory(sockstat, 4096), Some(3 * 4096));
+        assert_eq!((socket_memory("anon 1\nsock 40\n"), socket_memory("anon 1\n")), (Some(40), None));
+        assert_eq!(
+            (memory_of_process("90 50 20 1 0 1 0", 4096), memory_of_process("90", 1)),
+            (Some(30 * 4096), None)
+        );
     }
 }

@@ -12,10 +12,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Load, Mark, Occupancy, Resource, Water};
 
 /// The state of a node, as `/health` and operators see it. Ordered: the later one is the worse.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// Everything works.
     #[default]
@@ -24,12 +27,35 @@ pub enum State {
     Degraded,
     /// Takes no new clients for now.
     Overloaded,
-    /// Takes no new clients any more.
+    /// About to end: out of DNS, and soon without clients.
     Draining,
+}
+
+impl State {
+    /// All, the best first.
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Degraded, Self::Overloaded, Self::Draining];
+
+    /// Whether new clients may come.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Healthy | Self::Degraded)
+    }
+
+    /// As configuration, metrics and logs call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// What a node still does, from everything to the least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Rung {
     /// Everything.
     #[default]
@@ -43,8 +69,19 @@ pub enum Rung {
 }
 
 impl Rung {
-    /// The one that a node is on which is above so many marks.
-    const ALL: [Self; 4] = [Self::Serving, Self::Thrifty, Self::NoNewDocuments, Self::NoNewConnections];
+    /// All, by how many marks a node is above.
+    pub const ALL: [Self; 4] = [Self::Serving, Self::Thrifty, Self::NoNewDocuments, Self::NoNewConnections];
+
+    /// As metrics and logs call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Thrifty => "thrifty",
+            Self::NoNewDocuments => "no_new_documents",
+            Self::NoNewConnections => "no_new_connections",
+        }
+    }
 }
 
 /// Where the rungs are, in shares of occupancy.
@@ -54,6 +91,8 @@ pub struct Marks {
     pub rungs: [Mark; 3],
     /// Of memory, where nobody else can serve.
     pub panic_memory: Mark,
+    /// Of connections, likewise.
+    pub panic_connections: Mark,
 }
 
 impl Marks {
@@ -66,6 +105,7 @@ impl Marks {
         Self {
             rungs: [rung(2.0), rung(1.0), rung(0.0)],
             panic_memory: Mark { high: 0.95, low: 0.9, dwell_us },
+            panic_connections: Mark { high: 1.0, low: 0.95, dwell_us },
         }
     }
 }
@@ -81,8 +121,20 @@ pub struct Duty {
     pub ill: Option<&'static str>,
     /// Something is away without which it serves on: in words.
     pub lacks: Option<&'static str>,
-    /// The pool of the region's nodes lets this one go: enough others serve.
-    pub may_leave: bool,
+    /// Whether the pool of the region's nodes lets this one go.
+    pub leave: Leave,
+}
+
+/// What the pool of the region's nodes says to one that wants out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leave {
+    /// Nothing yet.
+    #[default]
+    Unasked,
+    /// It stays: too few others serve.
+    Stay,
+    /// It may leave: enough others serve.
+    May,
 }
 
 /// What a node does from now on.
@@ -99,9 +151,10 @@ pub struct Verdict {
 }
 
 /// Why a verdict is as it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Why {
     /// Nothing is wrong.
+    #[default]
     Well,
     /// So full.
     Full(Occupancy),
@@ -128,7 +181,17 @@ impl fmt::Display for Why {
     }
 }
 
-/// A verdict that differs from the one before.
+impl Why {
+    /// It says the same, but for numbers.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Told(one), Self::Told(another)) => one == another,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+/// A verdict, or its reason, that differs from the one before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
     /// Counts changes of this node since its start, from 1: a refusal names the one that it is due to.
@@ -151,7 +214,9 @@ pub struct Judge {
     marks: Marks,
     rungs: [Water; 3],
     panic_memory: Water,
+    panic_connections: Water,
     verdict: Verdict,
+    why: Why,
     changes: u64,
 }
 
@@ -163,15 +228,28 @@ impl Judge {
             marks,
             rungs: [Water::default(); 3],
             panic_memory: Water::default(),
+            panic_connections: Water::default(),
             verdict: Verdict::default(),
+            why: Why::Well,
             changes: 0,
         }
+    }
+
+    /// Other marks hold from now on. Who is above one stays so until it is below the new low mark.
+    pub fn set_marks(&mut self, marks: Marks) {
+        self.marks = marks;
     }
 
     /// The last verdict.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// Its reason.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        self.why
     }
 
     /// Of how many changes it is the result.
@@ -188,9 +266,11 @@ impl Judge {
         }
         let memory = load.share_of(Resource::Memory).unwrap_or(0.0);
         self.panic_memory.note(&self.marks.panic_memory, memory, now_us);
-        let (verdict, why) = self.verdict_of(load, full, duty);
+        self.panic_connections.note(&self.marks.panic_connections, load.connections.share(), now_us);
+        let (verdict, why) = self.verdict_of(full, duty);
         let from = std::mem::replace(&mut self.verdict, verdict);
-        if from == verdict {
+        let before = std::mem::replace(&mut self.why, why);
+        if from == verdict && before.is_like(&why) {
             return None;
         }
         self.changes += 1;
@@ -198,27 +278,34 @@ impl Judge {
     }
 
     /// The decision itself.
-    fn verdict_of(&self, load: &Load, full: Occupancy, duty: &Duty) -> (Verdict, Why) {
+    fn verdict_of(&self, full: Occupancy, duty: &Duty) -> (Verdict, Why) {
         let above = self.rungs.iter().filter(|water| water.is_above()).count();
         let rung = Rung::ALL[above];
         let refuses =
             |state| Verdict { state, rung: Rung::NoNewConnections, wants_out: true, is_in_dns: false };
         if duty.is_draining {
-            return (refuses(State::Draining), Why::Draining);
+            // Resolvers know its address for a while: who comes by it is served as long as there is room.
+            return (Verdict { rung, ..refuses(State::Draining) }, Why::Draining);
         }
         if let Some(words) = duty.unable {
             return (refuses(State::Overloaded), Why::Told(words));
         }
         let wants_out = duty.ill.is_some() || rung == Rung::NoNewConnections;
-        if wants_out && duty.may_leave {
+        if wants_out && duty.leave == Leave::May {
             return (refuses(State::Overloaded), duty.ill.map_or(Why::Full(full), Why::Told));
         }
+        if wants_out && duty.leave == Leave::Unasked {
+            let rung = rung.min(Rung::NoNewDocuments);
+            let verdict = Verdict { state: State::Degraded, rung, wants_out, is_in_dns: true };
+            return (verdict, duty.ill.map_or(Why::Full(full), Why::Told));
+        }
         if wants_out {
-            let is_at_its_end = self.panic_memory.is_above() || load.connections.share() >= 1.0;
-            // Who could not stay is still the only one there is: it stays in DNS, and new clients wait.
-            let (state, rung) = match is_at_its_end {
-                true => (State::Overloaded, Rung::NoNewConnections),
-                false => (State::Degraded, Rung::Thrifty),
+            // Who could not stay is still the only one there is: it stays in DNS, and new clients wait. A connection that ends makes
+            // room for one: that is not decided here, look by look.
+            let (state, rung) = match (self.panic_memory.is_above(), self.panic_connections.is_above()) {
+                (true, _) => (State::Overloaded, Rung::NoNewConnections),
+                (false, true) => (State::Overloaded, Rung::Thrifty),
+                (false, false) => (State::Degraded, Rung::Thrifty),
             };
             let why = duty.ill.map_or(Why::Last(full), Why::Told);
             return (Verdict { state, rung, wants_out, is_in_dns: true }, why);
@@ -258,8 +345,8 @@ mod tests {
         Load { memory: Some(Part { used: percent, limit: 100 }), ..connections(10) }
     }
 
-    const OTHERS: Duty = Duty { is_draining: false, unable: None, ill: None, lacks: None, may_leave: true };
-    const ALONE: Duty = Duty { may_leave: false, ..OTHERS };
+    const OTHERS: Duty = Duty { is_draining: false, unable: None, ill: None, lacks: None, leave: Leave::May };
+    const ALONE: Duty = Duty { leave: Leave::Stay, ..OTHERS };
 
     #[test]
     fn a_node_that_fills_gives_up_more_and_more_and_takes_it_back() {
@@ -303,14 +390,10 @@ mod tests {
         let busy = Load { cpu: Some(1.0), ..connections(99) };
         judge.look(SECOND, &busy, &ALONE);
         assert_eq!(judge.verdict(), stays, "a busy processor alone is no end");
-        for load in [connections(100), memory(95)] {
+        for (load, expected) in [(connections(100), Rung::Thrifty), (memory(95), Rung::NoNewConnections)] {
             judge.look(2 * SECOND, &load, &ALONE);
             let Verdict { state, rung, is_in_dns, .. } = judge.verdict();
-            assert_eq!(
-                (state, rung, is_in_dns),
-                (State::Overloaded, Rung::NoNewConnections, true),
-                "{load:?}"
-            );
+            assert_eq!((state, rung, is_in_dns), (State::Overloaded, expected, true), "{load:?}");
         }
         // Somebody else came.
         judge.look(3 * SECOND, &memory(94), &OTHERS);
@@ -324,7 +407,7 @@ mod tests {
         let change = judge.look(0, &connections(1), &ill).unwrap();
         assert_eq!((change.to.state, change.to.is_in_dns), (State::Overloaded, false));
         assert_eq!(change.why.to_string(), "data-1 is 3 s behind");
-        judge.look(1, &connections(1), &Duty { may_leave: false, ..ill });
+        judge.look(1, &connections(1), &Duty { leave: Leave::Stay, ..ill });
         assert_eq!((judge.verdict().state, judge.verdict().is_in_dns), (State::Degraded, true));
     }
 
@@ -332,12 +415,44 @@ mod tests {
     fn who_cannot_serve_or_ends_is_out_whatever_the_pool_says() {
         let unable = Duty { unable: Some("no key to check tokens with"), ..ALONE };
         let draining = Duty { is_draining: true, ..unable };
-        for (duty, state) in [(unable, State::Overloaded), (draining, State::Draining)] {
+        for (duty, percent, state, rung) in [
+            (unable, 1, State::Overloaded, Rung::NoNewConnections),
+            (draining, 1, State::Draining, Rung::Serving),
+            (draining, 80, State::Draining, Rung::NoNewConnections),
+        ] {
             let mut judge = judge();
-            judge.look(0, &connections(1), &duty);
-            let out = Verdict { state, rung: Rung::NoNewConnections, wants_out: true, is_in_dns: false };
-            assert_eq!(judge.verdict(), out);
+            judge.look(0, &connections(percent), &duty);
+            assert_eq!(judge.verdict(), Verdict { state, rung, wants_out: true, is_in_dns: false });
         }
+    }
+
+    #[test]
+    fn who_waits_for_the_pools_word_takes_no_new_documents_meanwhile() {
+        let mut judge = judge();
+        let unasked = Duty { leave: Leave::Unasked, ..OTHERS };
+        for percent in [79, 80, 100] {
+            judge.look(0, &connections(percent), &unasked);
+            let asks = Verdict {
+                state: State::Degraded,
+                rung: Rung::NoNewDocuments,
+                wants_out: percent > 79,
+                is_in_dns: true,
+            };
+            assert_eq!(judge.verdict(), asks);
+        }
+        assert_eq!(judge.changes(), 2);
+        judge.look(0, &connections(80), &OTHERS);
+        assert_eq!(judge.verdict().rung, Rung::NoNewConnections);
+    }
+
+    #[test]
+    fn another_reason_is_a_change_and_another_number_is_none() {
+        let mut judge = judge();
+        let lacks = |words| Duty { lacks: Some(words), ..OTHERS };
+        assert!(judge.look(0, &connections(1), &lacks("one thing")).is_some());
+        assert_eq!(judge.look(1, &connections(2), &lacks("one thing")), None);
+        let change = judge.look(2, &connections(2), &lacks("another")).unwrap();
+        assert_eq!((change.from, change.why), (change.to, Why::Told("another")));
     }
 
     #[test]

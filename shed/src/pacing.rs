@@ -25,6 +25,11 @@ impl Pacing {
         Self { per_second: per_second.max(f64::MIN_POSITIVE), waiting: 0.0, at_us: 0 }
     }
 
+    /// They may make so many from now on.
+    pub fn resize(&mut self, per_second: f64) {
+        self.per_second = per_second.max(f64::MIN_POSITIVE);
+    }
+
     /// The window now, in microseconds.
     #[must_use]
     pub fn window_us(&self) -> u64 {

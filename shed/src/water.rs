@@ -42,6 +42,39 @@ impl Water {
     }
 }
 
+/// Whether something has lasted: true once it was so for a while without a break, until it was not for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting {
+    begins_us: u64,
+    ends_us: u64,
+    is_so: bool,
+    /// The contrary of `is_so` without a break since then.
+    other_since_us: Option<u64>,
+}
+
+impl Lasting {
+    /// It counts after `begins_us`, and no longer after `ends_us` without it.
+    #[must_use]
+    pub fn new(begins_us: u64, ends_us: u64) -> Self {
+        Self { begins_us, ends_us, is_so: false, other_since_us: None }
+    }
+
+    /// Whether it is so at `now_us`; answers whether it has lasted.
+    pub fn note(&mut self, is_so: bool, now_us: u64) -> bool {
+        if is_so == self.is_so {
+            self.other_since_us = None;
+            return self.is_so;
+        }
+        let since_us = *self.other_since_us.get_or_insert(now_us);
+        let patience_us = if is_so { self.begins_us } else { self.ends_us };
+        if now_us.saturating_sub(since_us) >= patience_us {
+            self.is_so = is_so;
+            self.other_since_us = None;
+        }
+        self.is_so
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +108,16 @@ mod tests {
             changes += usize::from(water.note(&MARK, share, tick * SECOND / 4) != before);
         }
         assert_eq!((changes, water.is_above()), (1, true));
+    }
+
+    #[test]
+    fn what_comes_and_goes_does_not_last() {
+        let mut lasting = Lasting::new(3 * SECOND, 5 * SECOND);
+        let mut at = |seconds: u64, is_so| lasting.note(is_so, seconds * SECOND);
+        assert!(!at(0, true) && !at(2, true) && !at(3, false) && !at(4, true), "a break");
+        assert!(!at(6, true) && at(7, true));
+        assert!(at(8, false) && at(12, false) && at(12, true), "a break");
+        assert!(at(13, false) && !at(18, false));
     }
 
     proptest! {

@@ -52,18 +52,14 @@ impl Uring {
     }
 
     /// An accept into `ring`, the `number`th of its call, is through.
-    pub(super) fn accepted(
-        &mut self,
-        core: &mut Core,
-        (ring, number): (usize, usize),
-        listener: u32,
-        result: i32,
-    ) {
+    pub(super) fn accepted(&mut self, core: &mut Core, (ring, number): (usize, usize), id: u32, result: i32) {
         match outcome(result) {
             Ok(index) => {
                 let index = self.slot_index(ring, index);
                 let peer = sys::socket_address(&self.addresses[number].storage);
                 self.accept_outcome.0 += 1;
+                let listener = self.listeners.iter().find(|listener| listener.id == id);
+                let listener = listener.map_or(0, |listener| listener.number);
                 match self.occupy(core, index) {
                     Some(handle) => core.accepted(handle, peer, listener),
                     None => core.door.release(ring as u32),

@@ -4,9 +4,14 @@ use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::upgrade::Handed;
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
@@ -75,16 +80,23 @@ impl Listeners {
         addresses: &[SocketAddr],
         socket: Option<&Path>,
         is_tls: bool,
+        handed: &mut Handed,
     ) -> Result<Self, ListenError> {
         let tcp = addresses.iter().map(|address| {
-            let listener = std::net::TcpListener::bind(address);
+            let taken = handed.listener(*address);
+            let listener = taken.map_or_else(|| std::net::TcpListener::bind(address), Ok);
             let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
             listener.map_err(|error| ListenError::Tcp(*address, error))
         });
+        let tcp = tcp.collect::<Result<_, _>>()?;
         let unix = socket.map(|path| {
-            Door::open(path).map_err(|error| ListenError::Unix { socket: path.to_owned(), error })
+            let door = match handed.unix(path) {
+                Some(listener) => Door::take_over(listener, path),
+                None => Door::open(path),
+            };
+            door.map_err(|error| ListenError::Unix { socket: path.to_owned(), error })
         });
-        Ok(Self { tcp: tcp.collect::<Result<_, _>>()?, unix: unix.transpose()?, is_tls })
+        Ok(Self { tcp, unix: unix.transpose()?, is_tls })
     }
 
     /// Where they listen, TCP first.
@@ -95,14 +107,35 @@ impl Listeners {
     }
 }
 
-/// A Unix socket in the file system, which goes when this does.
+impl Listeners {
+    /// Each of them once more, for a process that takes over.
+    pub(crate) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        let tcp = self.tcp.iter().map(|listener| listener.try_clone().map(OwnedFd::from));
+        let unix = self.unix.iter().map(|door| door.listener.try_clone().map(OwnedFd::from));
+        tcp.chain(unix).collect()
+    }
+
+    /// Set once another process has the name in the file system.
+    pub(crate) fn disowned(&self) -> Arc<AtomicBool> {
+        self.unix.as_ref().map(|door| Arc::clone(&door.is_disowned)).unwrap_or_default()
+    }
+}
+
+/// A Unix socket in the file system, which goes when this does, unless another process has it then.
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) listener: StdUnixListener,
     path: PathBuf,
+    is_disowned: Arc<AtomicBool>,
 }
 
 impl Door {
+    /// The one that the process before had.
+    fn take_over(listener: StdUnixListener, path: &Path) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, path: path.to_owned(), is_disowned: Arc::default() })
+    }
+
     /// Makes a socket that only the node's user can connect to. One that another process left behind is replaced; one that
     /// somebody listens on is not, nor is any other kind of file.
     fn open(path: &Path) -> io::Result<Self> {
@@ -126,7 +159,7 @@ impl Door {
             let _ = fs::remove_file(&made);
             return Err(error);
         }
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), is_disowned: Arc::default() })
     }
 }
 
@@ -140,7 +173,9 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if !self.is_disowned.load(Ordering::Relaxed) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod cluster;
 mod connections;
 mod documents;
 mod events;
+mod leaving;
 mod listener;
 mod moves;
 mod operators;
@@ -40,6 +41,7 @@ mod problem;
 mod records;
 mod request;
 mod routes;
+mod standing;
 mod store;
 mod stream;
 mod thread;
@@ -54,11 +56,15 @@ use tokio::sync::watch;
 
 use crate::apps::{Apps, Records};
 use crate::config::Cluster;
-use crate::control::{Health, Lookup};
+use crate::control::Lookup;
+use crate::dns::Dns;
+use crate::drain::Drains;
 use crate::log::Log;
 use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
+use crate::shedding::Health;
 use crate::store::Way;
+use crate::upgrade::Upgrades;
 
 pub use access::AdminToken;
 pub(crate) use access::{Access, hex_digest};
@@ -70,6 +76,7 @@ pub(crate) use listener::Listeners;
 pub(crate) use operators::{Around, Doorway, Operators};
 pub(crate) use plane::Plane;
 pub use routes::description;
+pub(crate) use standing::{rung_of, status_of};
 
 /// What answers are made from.
 #[derive(Debug)]
@@ -96,6 +103,11 @@ pub(crate) struct Services {
     pub(crate) log: Option<Log>,
     /// To the store on disk, if there is one.
     pub(crate) store: Option<Way>,
+    pub(crate) drains: Drains,
+    /// The region's name, if the nodes keep it.
+    pub(crate) dns: Option<Dns>,
+    /// How another process is had take over, where that can be.
+    pub(crate) upgrades: Option<Upgrades>,
     /// Of the configuration in force.
     pub(crate) digest: Arc<ArcSwapOption<String>>,
     /// Something is in there once the node stops.

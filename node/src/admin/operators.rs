@@ -1,6 +1,9 @@
 //! The admin API as the rest of the node sees it: opened before anything runs, served when it does, stopped at the end.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -9,11 +12,15 @@ use super::thread::{self, Admin};
 use super::{Access, AdminAddress, Audit, Clock, Events, Listeners, Plane, Services};
 use crate::apps::{Apps, Records};
 use crate::config::{self, Cluster};
-use crate::control::{Health, Lookup};
+use crate::control::Lookup;
+use crate::dns::Dns;
+use crate::drain::Drains;
 use crate::metrics::Threads;
 use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
+use crate::shedding::Health;
 use crate::store::Way;
+use crate::upgrade::Handed;
 use crate::{Start, StartError};
 
 /// Sockets that are listened on and not served yet.
@@ -49,14 +56,17 @@ pub(crate) struct Around {
     pub(crate) relay: Option<Relay>,
     pub(crate) threads: Arc<Threads>,
     pub(crate) store: Option<Way>,
+    pub(crate) drains: Drains,
+    pub(crate) dns: Option<Dns>,
 }
 
 impl Doorway {
     /// # Errors
     /// Nobody can listen there, or not in TLS.
-    pub(crate) fn open(config: &config::Admin) -> Result<Self, StartError> {
+    pub(crate) fn open(config: &config::Admin, handed: &mut Handed) -> Result<Self, StartError> {
         let access = Arc::new(Access::new(config)?);
-        let listeners = Listeners::bind(&config.listen, config.socket.as_deref(), config.tls.is_some())?;
+        let listeners =
+            Listeners::bind(&config.listen, config.socket.as_deref(), config.tls.is_some(), handed)?;
         let shared = Shared {
             access,
             audit: Arc::new(Audit::new(config.audit_log.as_deref())),
@@ -71,6 +81,11 @@ impl Doorway {
         &self.shared.events
     }
 
+    /// Its sockets once more, for a process that takes over.
+    pub(crate) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        self.listeners.copies()
+    }
+
     /// Starts the thread.
     ///
     /// # Errors
@@ -79,6 +94,7 @@ impl Doorway {
         let Self { listeners, shared } = self;
         shared.digest.store(start.digest.map(Arc::new));
         let addresses = listeners.addresses();
+        let disowned = listeners.disowned();
         let of_thread = shared.clone();
         let services = |stopping| Services {
             region: around.region,
@@ -99,11 +115,14 @@ impl Doorway {
             access: of_thread.access,
             log: start.log,
             store: around.store,
+            drains: around.drains,
+            dns: around.dns,
+            upgrades: start.upgrades,
             digest: of_thread.digest,
             stopping,
             streams: super::stream::Streams::default(),
         };
-        Ok(Operators { thread: thread::start(listeners, services)?, addresses, shared })
+        Ok(Operators { thread: thread::start(listeners, services)?, addresses, shared, disowned })
     }
 }
 
@@ -113,6 +132,7 @@ pub(crate) struct Operators {
     thread: Admin,
     addresses: Vec<AdminAddress>,
     shared: Shared,
+    disowned: Arc<AtomicBool>,
 }
 
 impl Operators {
@@ -134,6 +154,11 @@ impl Operators {
         }
         audit.write_to(config.audit_log.as_deref());
         shown.store(Some(Arc::new(digest)));
+    }
+
+    /// Another process has its Unix socket: the file stays.
+    pub(crate) fn disown(&self) {
+        self.disowned.store(true, Ordering::Relaxed);
     }
 
     /// Ends it; requests that run have this long.

@@ -1,14 +1,23 @@
 //! `/v1/node` and `/v1/threads`: numbers.
 
+use std::net::IpAddr;
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract::State;
-use pinwire_admin_api::node::{Counts, Driver, Node, Process, Status, Thread, Threads, Times};
+use pinwire_admin_api::node::{
+    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Thread, Threads, Times,
+};
+use pinwire_dns::Wanted;
 use pinwire_engine::DriverInUse;
+use time::OffsetDateTime;
 
 use super::problem::Problem;
 use super::routes::{Errors, Shared};
+use super::standing::{standing_of, status_of};
 use super::{Services, rfc3339};
-use crate::control;
+use crate::dns::Status as DnsStatus;
+use crate::drain::{Progress, Stage};
 use crate::metrics::{Histogram, Process as Measured, Report};
 
 /// The node in numbers.
@@ -47,21 +56,62 @@ pub(super) fn of_node(services: &Services, reports: &[Option<Report>]) -> Node {
         region: services.region.clone(),
         started: rfc3339(services.clock.started),
         uptime_seconds: services.clock.uptime().as_secs(),
-        status: match services.health.status() {
-            control::Status::Healthy => Status::Healthy,
-            control::Status::Degraded => Status::Degraded,
-            control::Status::Overloaded => Status::Overloaded,
-            control::Status::Draining => Status::Draining,
-        },
+        status: status_of(services.health.status()),
+        standing: Some(standing_of(&services.health.standing())),
         // Threads fall back one by one: the lesser is the node's.
         driver: drivers.map(driver).max_by_key(|driver| *driver == Driver::Epoll),
         config_digest: services.digest.load().as_deref().cloned(),
         max_connections: services.max_connections,
         threads: u32::try_from(services.plane.threads()).unwrap_or(u32::MAX),
         totals,
+        drain: drain(&services.drains.progress()),
+        dns: services.dns.as_ref().map(|dns| of_dns(&dns.status())),
         process: process(&Measured::read()),
         is_partial: reports.iter().any(Option::is_none),
     }
+}
+
+pub(super) fn drain(progress: &Progress) -> Option<Drain> {
+    let stage = match progress.stage {
+        Stage::Serving => return None,
+        Stage::LeavingDns => DrainStage::LeavingDns,
+        Stage::Leaving => DrainStage::Leaving,
+        Stage::Closing => DrainStage::Closing,
+        Stage::Over => DrainStage::Drained,
+    };
+    Some(Drain {
+        stage,
+        since: progress.since.map(at).unwrap_or_default(),
+        connections_before: progress.connections_before.into(),
+        deadline: progress.deadline.map(at),
+    })
+}
+
+fn of_dns(status: &DnsStatus) -> Dns {
+    let texts = |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect();
+    Dns {
+        name: status.name.clone(),
+        provider: status.provider.to_owned(),
+        addresses: texts(&status.addresses),
+        wants_in: status.wanted == Wanted::In,
+        why: status.cause.to_string(),
+        since: at(status.since),
+        is_in: status.is_in,
+        is_kept: status.is_kept,
+        has: texts(&status.zone),
+        seen: status.looked.map(at),
+        failing: status.trouble.as_ref().map(|trouble| DnsTrouble {
+            since: trouble.since.map(at),
+            attempts: trouble.attempts,
+            error: trouble.last.clone(),
+        }),
+    }
+}
+
+/// A moment of the monotonic clock as RFC 3339.
+fn at(moment: Instant) -> String {
+    let (now, now_utc) = (Instant::now(), OffsetDateTime::now_utc());
+    rfc3339(now_utc + moment.saturating_duration_since(now) - now.saturating_duration_since(moment))
 }
 
 pub(super) fn of_threads(reports: &[Option<Report>]) -> Vec<Thread> {

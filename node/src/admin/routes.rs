@@ -22,8 +22,8 @@ use utoipa_axum::routes;
 use super::problem::Problem;
 use super::request::{Parameters, page_size};
 use super::{
-    Services, access, actions, apps, cluster, connections, documents, moves, overview, pins, records, store,
-    stream,
+    Services, access, actions, apps, cluster, connections, documents, leaving, moves, overview, pins,
+    records, store, stream,
 };
 
 pub(super) type Shared = State<Arc<Services>>;
@@ -97,6 +97,8 @@ fn resources() -> OpenApiRouter<Arc<Services>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(overview::node))
         .routes(routes!(overview::threads))
+        .routes(routes!(leaving::drain, leaving::cancel))
+        .routes(routes!(leaving::upgrade))
         .routes(routes!(documents::list))
         .routes(routes!(documents::one))
         .routes(routes!(actions::end_document))

@@ -7,7 +7,9 @@ pub mod inspect;
 pub mod manual;
 pub mod serve;
 pub mod store;
+mod systemd;
 pub mod token;
+pub mod upgrade;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -40,8 +42,11 @@ package below /usr/share/doc/pinwire-node.";
 pub enum Command {
     /// Run a node for trying things out: no configuration, loopback only, everything in memory.
     Dev(dev::DevArgs),
-    /// Run a node from a configuration, until SIGTERM; SIGHUP has it read again.
+    /// Run a node from a configuration until SIGTERM, on which it drains; a second one ends it. SIGHUP has the configuration read
+    /// again, SIGUSR2 another process take over.
     Serve(serve::ServeArgs),
+    /// Have another process take over from one that runs: of a new version, or with another configuration.
+    Upgrade(upgrade::UpgradeArgs),
     /// Check whether this host lets a node hold what it is configured for.
     Doctor(doctor::DoctorArgs),
     /// Make, check and show configurations.

@@ -10,11 +10,13 @@ use pinwire_admin_api::events::What;
 use sd_notify::NotifyState;
 use serde_json::json;
 
+use super::systemd;
 use crate::admin::ListenError;
 use crate::config::{Change, Config, Problem, Resolved, Sources};
 use crate::log::{Log, LogFormat};
 use crate::signals::{Signals, Wish};
 use crate::store::StoreConfig;
+use crate::upgrade::{Handed, Predecessor, Upgrade, UpgradeError, Wanted};
 use crate::{Node, Start, StartError};
 
 /// Where a configuration comes from, as flags.
@@ -65,44 +67,80 @@ fn lines(problems: &[Problem]) -> String {
 }
 
 impl ServeArgs {
-    /// Runs the node until a signal ends it; SIGHUP has the configuration read again.
+    /// Runs the node until a signal ends it; SIGHUP has the configuration read again, SIGUSR2 another process take over.
     ///
     /// # Errors
     /// A configuration that cannot be used, or a node that cannot start.
     pub fn run(&self, format: Option<LogFormat>) -> anyhow::Result<()> {
+        let (before, handed) = Predecessor::of_this_process().context("the process before")?.unzip();
+        let generation = before.as_ref().map_or(1, |before| before.generation);
+        let mut serving = match self.start(format, generation, handed.unwrap_or_default()) {
+            Ok(serving) => serving,
+            Err(error) => {
+                if let Some(before) = before {
+                    before.is_not_succeeded(&format!("{error:#}"));
+                }
+                return Err(error);
+            }
+        };
+        let announced = self.announce(&serving.resolved.config, &serving.node).context("stdout");
+        match before {
+            // Whoever reads stdout reads that of the process before.
+            Some(before) => before.is_succeeded().context("the process before")?,
+            None => {
+                announced?;
+                systemd::tell_ready(&serving.resolved.config.region.name);
+            }
+        }
+        let watchdog = systemd::start_watchdog(&serving.node).context("the watchdog")?;
+        let end = serving.until_end();
+        let Serving { node, signals, .. } = serving;
+        // systemd listens to the process that has taken over, and tells both when the service is to stop.
+        let (is_main, watchdog) = match end {
+            End::Signal => (true, watchdog),
+            End::Succeeded => (false, None),
+        };
+        signals.end_after(u32::from(!is_main)).context("signals")?;
+        node.drains().wait(systemd::TELL_EVERY, |progress| {
+            if is_main {
+                systemd::tell_progress(progress);
+            }
+        });
+        if is_main {
+            systemd::tell(&[NotifyState::Stopping]);
+        }
+        drop(watchdog);
+        node.stop();
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn start(&self, format: Option<LogFormat>, generation: u32, handed: Handed) -> anyhow::Result<Serving> {
         let sources = self.sources.sources();
-        let mut resolved = sources.resolve().map_err(Unusable)?;
+        let resolved = sources.resolve().map_err(Unusable)?;
         let log = Log::start(format.unwrap_or(resolved.log_format), &resolved.log)?;
         warn(&resolved.warnings);
-        let mut signals = Signals::catch().context("signals")?;
-        let start = Start { log: Some(log.clone()), digest: Some(resolved.digest()), ..Start::default() };
-        let node = Node::start_with(resolved.config.clone(), start)
-            .map_err(explain)
-            .context("the node cannot start")?;
+        let signals = Signals::catch().context("signals")?;
+        let start = Start {
+            log: Some(log.clone()),
+            digest: Some(resolved.digest()),
+            handed,
+            upgrades: Some(signals.upgrades()),
+            ..Start::default()
+        };
+        let mut config = resolved.config.clone();
+        if generation > 1 {
+            // Beside the one before, which has that name for a while.
+            config.cluster.node = format!("{}.{generation}", config.cluster.node);
+        }
+        let node = Node::start_with(config, start).map_err(explain).context("the node cannot start")?;
         let is_shared = resolved.config.cluster.session.is_some();
         if !is_shared && matches!(resolved.config.store, StoreConfig::Memory) {
             tracing::warn!(
                 "documents live in this process's memory and end with it: set store.path to keep them"
             );
         }
-        self.announce(&resolved.config, &node).context("stdout")?;
-        tell_systemd(&[NotifyState::Ready]);
-        let signal = loop {
-            match signals.wait() {
-                Wish::End(signal) => break signal,
-                Wish::Reload => {
-                    tell_systemd(&[NotifyState::Reloading]);
-                    let status = reload(&sources, &mut resolved, &node, &log);
-                    tell_systemd(&[NotifyState::Status(status), NotifyState::Ready]);
-                }
-            }
-        };
-        tracing::info!(signal, "stopping");
-        tell_systemd(&[NotifyState::Stopping]);
-        signals.end_on_next().context("signals")?;
-        node.stop();
-        tracing::info!("stopped");
-        Ok(())
+        Ok(Serving { sources, resolved, log, node, signals, generation })
     }
 
     fn announce(&self, config: &Config, node: &Node) -> io::Result<()> {
@@ -135,6 +173,74 @@ impl ServeArgs {
         let mut out = io::stdout().lock();
         writeln!(out, "{line}")?;
         out.flush()
+    }
+}
+
+/// A node that serves.
+struct Serving {
+    sources: Sources,
+    resolved: Resolved,
+    log: Log,
+    node: Node,
+    signals: Signals,
+    generation: u32,
+}
+
+/// Why a node does not serve any more.
+enum End {
+    /// Somebody wants it to end.
+    Signal,
+    /// Another process has taken over.
+    Succeeded,
+}
+
+impl Serving {
+    /// Serves until it is to end.
+    fn until_end(&mut self) -> End {
+        loop {
+            match self.signals.wait() {
+                Wish::End(signal) => {
+                    tracing::info!(signal, "stopping");
+                    if let Err(error) = self.node.drains().begin(signal) {
+                        tracing::error!(%error, "the node cannot drain, and ends at once");
+                    }
+                    return End::Signal;
+                }
+                Wish::Reload => {
+                    systemd::tell_reloading();
+                    let status = reload(&self.sources, &mut self.resolved, &self.node, &self.log);
+                    systemd::tell(&[NotifyState::Status(status), NotifyState::Ready]);
+                }
+                Wish::Upgrade(asked) => match self.upgrade(asked) {
+                    Ok(()) => return End::Succeeded,
+                    Err(error) => tracing::error!("the node goes on as it was: {error:#}"),
+                },
+            }
+        }
+    }
+
+    /// Has another process take over, which systemd then takes for the service's own.
+    fn upgrade(&mut self, asked: Option<Wanted>) -> anyhow::Result<()> {
+        let answer = |answer| {
+            if let Some(asked) = asked {
+                // Whoever asked may have gone.
+                let _ = asked.send(answer);
+            }
+        };
+        let upgrade = Upgrade::of_this_process(self.generation).map_err(UpgradeError::Start);
+        let child = match upgrade.and_then(|upgrade| self.node.start_successor(&upgrade)) {
+            Ok(child) => child,
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                answer(Err(format!("{error:#}")));
+                return Err(error);
+            }
+        };
+        let pid = child.id();
+        tracing::info!(pid, "another process has taken over");
+        systemd::tell(&[NotifyState::MainPid(pid)]);
+        answer(Ok(pid));
+        self.node.succeeded().context("the node cannot drain")
     }
 }
 
@@ -173,13 +279,6 @@ fn explain(error: StartError) -> anyhow::Error {
 fn warn(warnings: &[Problem]) {
     for warning in warnings {
         tracing::warn!("configuration: {warning}");
-    }
-}
-
-/// Tells systemd, where it started this process and waits for that (`Type=notify`).
-fn tell_systemd(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd cannot be told of the node's state");
     }
 }
 

@@ -48,8 +48,9 @@ pub(crate) use claimed::Claimed;
 pub(crate) use claimed::registry_name;
 pub(crate) use gates::Gates;
 pub(crate) use pins::{Around, PinsWay, StartError, start};
+pub(crate) use registries::link_with;
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
-pub(crate) use running::Running;
+pub(crate) use running::{Running, Signals, runtime};
 pub(crate) use session::{Around as AroundSession, SessionWay, start as start_session};
 pub(crate) use shared::SharedStore;
 pub use stats::{ClusterStats, Count, Level};
@@ -58,7 +59,7 @@ pub(crate) use tray::{PinEvent, Trays};
 use tokio::task::JoinError;
 
 /// What a task came to that nobody ends early. Its panic goes on in the thread that asked, and ends the process.
-fn came_to<T>(joined: Result<T, JoinError>) -> T {
+pub(crate) fn came_to<T>(joined: Result<T, JoinError>) -> T {
     joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 

@@ -22,8 +22,8 @@ use super::running::{Running, Signals, runtime};
 use super::{AnyRegistry, ClusterStats, Gates, PinEvent, Registries, Trays, came_to};
 use crate::admin::Events;
 use crate::apps::{Apps, Records};
-use crate::control::{Cause, Health};
 use crate::data::Mailbox;
+use crate::shedding::{Cause, Health};
 
 /// Requests of data threads that wait; they keep what does not fit.
 const QUEUE: usize = 8_192;

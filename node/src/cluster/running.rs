@@ -21,18 +21,18 @@ pub(crate) struct Running<Way> {
 
 /// What the thread is told besides requests.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     /// The data threads run; or it fails, and the node did not start.
-    pub(super) mailboxes: oneshot::Receiver<Arc<[Mailbox]>>,
+    pub(crate) mailboxes: oneshot::Receiver<Arc<[Mailbox]>>,
     /// It is to end.
-    pub(super) stopping: oneshot::Receiver<()>,
+    pub(crate) stopping: oneshot::Receiver<()>,
 }
 
 /// A runtime for such a thread.
 ///
 /// # Errors
 /// The system gives none.
-pub(super) fn runtime() -> io::Result<Runtime> {
+pub(crate) fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()
 }
 
@@ -41,7 +41,7 @@ impl<Way> Running<Way> {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn start<Done: Future<Output = ()>>(
+    pub(crate) fn start<Done: Future<Output = ()>>(
         name: &str,
         runtime: Runtime,
         way: Way,

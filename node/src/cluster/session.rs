@@ -25,8 +25,8 @@ use super::tags::Tags;
 use super::{ClusterStats, Gates, StartError, came_to};
 use crate::admin::Events;
 use crate::config::RedisUrl;
-use crate::control::{Cause, Health};
 use crate::data::Mailbox;
+use crate::shedding::{Cause, Health};
 use crate::store::StoreEvent;
 
 /// Requests of data threads that wait; they keep what does not fit.

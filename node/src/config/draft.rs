@@ -6,10 +6,11 @@ use std::time::Duration;
 use pinwire_token::{Limits, Policy};
 
 use super::cluster::{LEASE, PROBE_INTERVAL, RENEW};
+use super::shedding::SheddingKeys;
 use super::sources::Origin;
 use super::{
-    AddressLimits, Buffers, DEFAULT_MAX_CONNECTIONS, Deadlines, Deflate, HttpLimits, KNOWN_DB_CODES,
-    WebSocketLimits,
+    AddressLimits, Buffers, DEFAULT_MAX_CONNECTIONS, Deadlines, Deflate, DrainTimes, HttpLimits,
+    KNOWN_DB_CODES, WebSocketLimits,
 };
 use crate::jwks::JwksSources;
 
@@ -25,7 +26,6 @@ pub(super) struct Draft {
     pub(super) threads: u32,
     pub(super) driver: String,
     pub(super) max_connections: u32,
-    pub(super) max_memory: usize,
     pub(super) rings_per_thread: u32,
     pub(super) trusted_proxies: Vec<String>,
     pub(super) license_regions: Vec<String>,
@@ -42,8 +42,11 @@ pub(super) struct Draft {
     pub(super) deflate: Deflate,
     pub(super) deadlines: Deadlines,
     pub(super) buffers: Buffers,
+    pub(super) shedding: SheddingKeys,
     pub(super) cluster: ClusterKeys,
     pub(super) store: Store,
+    pub(super) drain: DrainTimes,
+    pub(super) dns: DnsKeys,
     pub(super) http: HttpLimits,
     pub(super) admin: AdminFiles,
     pub(super) traces: TraceKeys,
@@ -115,6 +118,63 @@ pub(super) struct Store {
     pub(super) fsync_interval: Duration,
     pub(super) retention: Duration,
     pub(super) unclaimed: Duration,
+}
+
+/// The table `dns`.
+#[derive(Clone, Debug)]
+pub(super) struct DnsKeys {
+    pub(super) provider: String,
+    /// Empty: the host that clients are sent to.
+    pub(super) name: String,
+    /// Empty: what the name is in.
+    pub(super) zone: String,
+    pub(super) ttl: Duration,
+    pub(super) addresses: Vec<String>,
+    /// 0: as fits the provider.
+    pub(super) check: Duration,
+    pub(super) timeout: Duration,
+    pub(super) server: String,
+    pub(super) key_name: String,
+    pub(super) key_file: String,
+    pub(super) key_algorithm: String,
+    pub(super) hosted_zone: String,
+    pub(super) access_key: String,
+    pub(super) secret_key_file: String,
+    pub(super) zone_id: String,
+    pub(super) token_file: String,
+    pub(super) api_url: String,
+    pub(super) program: String,
+    pub(super) arguments: Vec<String>,
+    pub(super) listen: Vec<String>,
+    pub(super) servers: Vec<String>,
+}
+
+impl Default for DnsKeys {
+    fn default() -> Self {
+        Self {
+            provider: "none".to_owned(),
+            name: String::new(),
+            zone: String::new(),
+            ttl: Duration::from_secs(30),
+            addresses: Vec::new(),
+            check: Duration::ZERO,
+            timeout: Duration::from_secs(5),
+            server: String::new(),
+            key_name: String::new(),
+            key_file: String::new(),
+            key_algorithm: "hmac-sha256".to_owned(),
+            hosted_zone: String::new(),
+            access_key: String::new(),
+            secret_key_file: String::new(),
+            zone_id: String::new(),
+            token_file: String::new(),
+            api_url: String::new(),
+            program: String::new(),
+            arguments: Vec::new(),
+            listen: Vec::new(),
+            servers: Vec::new(),
+        }
+    }
 }
 
 /// The table `traces`.
@@ -217,7 +277,6 @@ impl Default for Draft {
             threads: 0,
             driver: "auto".to_owned(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
-            max_memory: 0,
             rings_per_thread: 1,
             trusted_proxies: Vec::new(),
             license_regions: KNOWN_DB_CODES.map(str::to_owned).to_vec(),
@@ -243,6 +302,7 @@ impl Default for Draft {
             deflate: Deflate::default(),
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
+            shedding: SheddingKeys::default(),
             cluster: ClusterKeys::default(),
             store: Store {
                 path: String::new(),
@@ -251,6 +311,8 @@ impl Default for Draft {
                 retention: Duration::ZERO,
                 unclaimed: Duration::from_secs(3600),
             },
+            drain: DrainTimes { leave: Duration::ZERO, window: Duration::from_secs(30) },
+            dns: DnsKeys::default(),
             http: HttpLimits::default(),
             admin: AdminFiles { listen: vec!["127.0.0.1:9180".to_owned()], ..AdminFiles::default() },
             traces: TraceKeys::default(),

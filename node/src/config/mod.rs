@@ -11,16 +11,18 @@
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
 //! | `tls` | certificates in files, and what is doubtful about them |
-//! | `resolve`, `admin`, `cluster` | from what is written to a [`Config`] |
+//! | `resolve`, `admin`, `cluster`, `dns`, `shedding` | from what is written to a [`Config`] |
 //! | `summary` | what a good one comes to |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
 mod admin;
 mod cluster;
+mod dns;
 mod draft;
 mod keys;
 mod pages;
 mod resolve;
+mod shedding;
 mod sources;
 mod summary;
 #[cfg(test)]
@@ -48,8 +50,10 @@ pub use cluster::{
     Cluster, LICENSES_MAX, License, Peer, PeerSecret, RedisUrl, RegionEntry, RegionStatus, RegistryKind,
     WrongRegion,
 };
+pub use dns::{Dns, DnsWay, DrainTimes};
 pub use pages::{markdown, schema, template};
 pub use resolve::secret_of;
+pub use shedding::{BUDGET_PER_THREAD, Measured, Shedding};
 pub(crate) use sources::read_file;
 pub use sources::{Origin, Problem, Sources};
 pub(crate) use tls::{date, doubts, host_of};
@@ -102,8 +106,8 @@ pub struct Config {
     pub address_limits: Option<AddressLimits>,
     /// Most upgraded connections of the node, and most sockets of one data thread.
     pub max_connections: u32,
-    /// Memory from which on new clients are refused; 0: a part of what there is.
-    pub max_memory: usize,
+    /// When new clients are refused.
+    pub shedding: Shedding,
     /// io_uring: rings that one data thread may have. Each holds as many connections as the process may have descriptors;
     /// a thread makes as many as `max_connections` needs.
     pub rings_per_thread: u32,
@@ -117,6 +121,10 @@ pub struct Config {
     pub deflate: Option<Deflate>,
     /// Where sessions are kept.
     pub store: StoreConfig,
+    /// Who keeps the region's name in DNS, if the nodes do.
+    pub dns: Option<Dns>,
+    /// How the node leaves.
+    pub drain: DrainTimes,
     /// Plain HTTP on the same port.
     pub http: HttpLimits,
     /// The built-in page, which only `dev` serves.
@@ -159,13 +167,16 @@ impl Config {
             trusted_proxies: Vec::new(),
             address_limits: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
-            max_memory: 0,
+            // On a host where people work, its load says nothing of the node's.
+            shedding: Shedding { measured: Measured { memory: true, cpu: false }, ..Shedding::default() },
             rings_per_thread: 1,
             websocket: WebSocketLimits::default(),
             deadlines: Deadlines::default(),
             buffers: Buffers::default(),
             deflate: Some(Deflate::default()),
             store: StoreConfig::Memory,
+            dns: None,
+            drain: DrainTimes::default(),
             http: HttpLimits::default(),
             page: None,
             admin: None,
@@ -218,6 +229,11 @@ impl Resolved {
     #[must_use]
     pub fn digest(&self) -> String {
         crate::admin::hex_digest(pages::values(&self.written).as_bytes())
+    }
+
+    /// The file with the token of the admin API.
+    pub(crate) fn admin_token_file(&self) -> std::path::PathBuf {
+        (&self.written.draft.admin.token_file).into()
     }
 
     /// What differs from `before`.

@@ -17,7 +17,7 @@ use super::draft::{Store, TraceKeys};
 use super::sources::{Problem, Sources, Written, read_file};
 use super::tls::tls;
 use super::{Advertised, Change, Config, Driver, Region, RegionEntry, Resolved, Traces};
-use super::{admin, cluster};
+use super::{admin, cluster, dns, shedding};
 use crate::jwks::{JwksSources, check_url, shown};
 use crate::log::{self, LogFormat};
 use crate::store::{FileStoreConfig, StoreConfig};
@@ -70,6 +70,8 @@ fn config(written: &mut Written) -> Config {
     let admin = admin::resolve(written);
     let cluster = cluster::resolve(written);
     let regions = cluster::regions(written);
+    let dns = dns::resolve(written);
+    let drain = dns::drain(written, dns.as_ref());
     let draft = written.draft.clone();
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Config {
@@ -103,13 +105,15 @@ fn config(written: &mut Written) -> Config {
         trusted_proxies: trusted_proxies(written),
         address_limits: draft.limit_addresses.then_some(draft.address_limits),
         max_connections: draft.max_connections,
-        max_memory: draft.max_memory,
+        shedding: shedding::resolve(written),
         rings_per_thread: draft.rings_per_thread,
         websocket: draft.websocket,
         deadlines: draft.deadlines,
         buffers: draft.buffers,
         deflate: draft.compress.then_some(draft.deflate),
         store: store(written),
+        dns,
+        drain,
         http: draft.http,
         page: None,
         admin,

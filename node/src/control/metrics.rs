@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 use super::routes::Shared;
+use crate::dns::Dns;
+use crate::drain::Stage;
 use crate::metrics::{CONTENT_TYPE, Node, cluster_families, text};
 
 pub(crate) async fn answer(State(services): Shared) -> Response {
@@ -16,6 +18,9 @@ pub(crate) async fn answer(State(services): Shared) -> Response {
         region: services.region.clone(),
         status: services.own.health.status(),
         max_connections: services.max_connections,
+        standing: services.own.health.standing(),
+        drain: services.drains.as_ref().map_or(Stage::Serving, |drains| drains.progress().stage),
+        dns: services.dns.as_ref().map(Dns::status),
         cluster: cluster_families(&services.stats, &services.cluster, &services.catalogue),
         keys: services.live.key_counts(),
         jwks: services.key_numbers.snapshot(Instant::now()),

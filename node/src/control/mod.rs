@@ -51,6 +51,8 @@ use pinwire_token::{Claims, Forbidden};
 use crate::apps::{Apps, Records};
 use crate::cluster::ClusterStats;
 use crate::config::Cluster;
+use crate::dns::Dns;
+use crate::drain::Drains;
 use crate::jwks::Numbers;
 use crate::live::Live;
 use crate::metrics::Threads;
@@ -59,7 +61,6 @@ use crate::store::StoreStats;
 use crate::traces::Queue;
 
 pub use door::{HandOver, HttpDoor, busy_answer};
-pub use health::{Cause, Health, Status};
 pub use lookup::{Lookup, Open};
 pub use page::Page;
 pub use pins::{Located, Pins, RegistryPins, Wanted};
@@ -80,6 +81,10 @@ pub struct Services {
     pub known_db_codes: Vec<String>,
     /// The registries of license regions.
     pub cluster: Cluster,
+    /// The region's name, if the nodes keep it.
+    pub(crate) dns: Option<Dns>,
+    /// How the node leaves.
+    pub(crate) drains: Option<Drains>,
     /// The apps that this node has seen.
     pub apps: Arc<Apps>,
     /// What their license regions say of them.

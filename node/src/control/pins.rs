@@ -145,8 +145,8 @@ mod tests {
     use super::*;
     use crate::cluster::ClusterStats;
     use crate::config::{RegionEntry, RegionStatus};
-    use crate::control::Health;
     use crate::regions::Sight;
+    use crate::shedding::Health;
 
     /// Counts what it is asked.
     #[derive(Clone, Debug)]
@@ -179,7 +179,6 @@ mod tests {
             health: Arc::new(Health::default()),
             connections: Arc::new(AtomicU32::new(0)),
             max_connections: 10,
-            shortage: crate::overload::Shortage::default(),
         };
         let links = registries.clone();
         let open = move || links.iter().map(|link| Arc::new(link.clone()) as Arc<dyn Registry>).collect();
@@ -274,7 +273,7 @@ mod tests {
         assert_eq!(best(Wanted { record: Some(&record), ..WANTED }).await, "us-east-2");
         let nowhere = Wanted { regions: Some(&eu), record: Some(&record), ..WANTED };
         assert_eq!(best(nowhere).await, "eu-central-1", "for which it is refused");
-        place.pins.own.health.set(crate::control::Status::Draining);
+        place.pins.own.health.drain();
         assert_eq!(best(WANTED).await, "us-east-2");
     }
 }

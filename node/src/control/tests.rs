@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use pinwire_protocol::document::name::NameRules;
 use pinwire_registry::{Answering, AppName, DocumentName, Embedded, NodeView, Registry, Request};
+use pinwire_shed::{State, Verdict};
 use pinwire_token::mint::merge;
 use pinwire_token::{Key, KeySet, SigningKey, mint};
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ use super::*;
 use crate::apps::{Apps, start_lookups};
 use crate::config::{AddressLimits, Cluster, Config, HttpLimits, RegionEntry, RegionStatus};
 use crate::regions::{Catalogue, Own};
+use crate::shedding::{Health, Standing};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const LIMITS: HttpLimits = HttpLimits {
@@ -116,7 +118,6 @@ fn services() -> (Services, Embedded) {
         health: Arc::new(Health::default()),
         connections: Arc::new(AtomicU32::new(25)),
         max_connections: 100,
-        shortage: crate::overload::Shortage::default(),
     };
     let lookup = lookup(registry.clone());
     let services = Services {
@@ -124,6 +125,8 @@ fn services() -> (Services, Embedded) {
         live: Arc::new(Live::new(&config(keys), Instant::now()).unwrap()),
         known_db_codes: vec!["aws-eu-west-1".to_owned()],
         cluster: Cluster::alone(),
+        dns: None,
+        drains: None,
         apps: Arc::clone(&apps),
         records: Arc::default(),
         pins: Arc::new(RegistryPins::new(lookup, Arc::clone(&catalogue), own.clone())),
@@ -291,15 +294,20 @@ fn assert_rfc3339_utc(timestamp: &Value) {
 fn health_is_200_while_clients_may_come_and_503_with_a_retry_otherwise() {
     let node = Node::start();
     for (status, name, code) in [
-        (Status::Healthy, "healthy", 200),
-        (Status::Degraded, "degraded", 200),
-        (Status::Overloaded, "overloaded", 503),
-        (Status::Draining, "draining", 503),
+        (State::Healthy, "healthy", 200),
+        (State::Degraded, "degraded", 200),
+        (State::Overloaded, "overloaded", 503),
+        (State::Draining, "draining", 503),
     ] {
-        node.health.set(status);
+        let verdict = Verdict { state: status, ..Verdict::default() };
+        node.health.publish(Standing { verdict, cause: "why".into(), ..Standing::default() });
         for target in ["/health", "/"] {
             let answer = node.get(target, "");
             assert_eq!((answer.status(), &answer.body["status"]), (code, &json!(name)));
+            assert_eq!(
+                (&answer.body["cause"], &answer.body["change"]),
+                (&json!("why"), &json!("00000000-0"))
+            );
             assert_rfc3339_utc(&answer.body["timestamp"]);
             assert_eq!(answer.header("retry-after").is_some(), code == 503);
         }

@@ -16,8 +16,10 @@ use pinwire_shard::{DocumentRef, FIRST_LINK, Mail, RemoteSession, Route, Travell
 use tokio::sync::oneshot;
 
 use super::inspect::Ask;
+use super::leaving::Leave;
 use crate::metrics::Report;
 use crate::peer::Relay;
+use crate::shedding::Pulse;
 use crate::store::StoreEvent;
 
 /// Envelopes that wait for one thread.
@@ -48,6 +50,10 @@ pub(crate) enum Envelope {
     Found { document: DocumentRef, route: Result<Route, Close> },
     /// A link to another node is gone.
     LinkLost(u16),
+    /// The node drains, or does not any more.
+    Leave(Leave),
+    /// A sign of life is asked for.
+    Pulse(Arc<Pulse>),
     /// Close everything and end.
     Stop,
 }

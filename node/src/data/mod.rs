@@ -6,6 +6,7 @@
 //! | `handshake.rs` | connections before their upgrade |
 //! | `authority.rs` | verdicts on tokens |
 //! | `inspect.rs` | what the admin thread asks, and has done |
+//! | `leaving.rs` | a drain: whom the thread closes when |
 //! | `awaiting.rs` | tokens that wait for their keys to be fetched |
 //! | `mailbox.rs` | the door between threads |
 //! | `worker.rs` | the thread that compacts logs |
@@ -14,11 +15,13 @@ mod authority;
 mod awaiting;
 mod handshake;
 pub(crate) mod inspect;
+mod leaving;
 mod mailbox;
 mod thread;
 mod worker;
 
 pub(crate) use authority::{Authority, Rules, app_name, may_be_of_a_record};
+pub(crate) use leaving::Leave;
 pub(crate) use mailbox::{Envelope, Mailbox, Outgoing, Told};
-pub(crate) use thread::{DataThread, Parts, Shared, THREADS_MAX};
+pub(crate) use thread::{DataThread, Listening, Parts, Shared, THREADS_MAX};
 pub(crate) use worker::Worker;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,10 +15,12 @@ use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_registry::Claim;
 use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Pinned, Segment, Shard, SocketAction, Traveller};
+use pinwire_shed::{Pacing, Rung};
 
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
 use super::inspect;
+use super::leaving::{Leave, Leaving};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::worker::{Job, Worker};
 use crate::admin::Events;
@@ -30,8 +32,8 @@ use crate::limits::{AddressLimiter, Asking};
 use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
-use crate::overload::Shortage;
 use crate::peer::Relay;
+use crate::shedding::{Admission, ChangeId};
 use crate::store::StoreEvent;
 use crate::traces::{Queue, Recorder, What};
 
@@ -41,7 +43,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Connections of each thread, those before their upgrade included.
     pub(crate) slots_per_thread: u32,
-    pub(crate) shortage: Shortage,
+    /// Who may come in now.
+    pub(crate) admission: Arc<Admission>,
     /// Where traces go, if anywhere.
     pub(crate) traces: Option<Arc<Queue>>,
     /// Zero of every thread's monotonic clock.
@@ -54,6 +57,14 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<AtomicU32>,
     /// What happens is told here, where somebody may ask.
     pub(crate) events: Option<Arc<Events>>,
+}
+
+/// Listeners of a data thread.
+#[derive(Debug, Default)]
+pub(crate) struct Listening {
+    pub(crate) listeners: Vec<TcpListener>,
+    /// Which of them speak TLS.
+    pub(crate) tls: Vec<bool>,
 }
 
 /// How long a turn may wait when another thread's mailbox is full or the worker is busy.
@@ -70,7 +81,7 @@ const WORTH_GIVING_BACK: usize = 256;
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(30);
 /// How long clients get to answer our close frames when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
-/// What a refused client is told to wait at least.
+/// What a client is told to wait at least for whom HTTP has no room.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 
 pub(crate) struct DataThread {
@@ -99,7 +110,12 @@ pub(crate) struct DataThread {
     /// Peers of sockets being taken out for HTTP, with what was read.
     detaching: HashMap<Slot, (SocketAddr, Vec<u8>)>,
     random: u32,
+    /// When those who are refused come again.
+    pacing: Pacing,
     stopping_since: Option<Instant>,
+    leaving: Leaving,
+    /// Which listeners speak TLS.
+    tls_listeners: Vec<bool>,
     times: Times,
     refusals: Refusals,
     tls: TlsHandshakes,
@@ -117,6 +133,33 @@ struct Arrival {
     slot: Slot,
     /// Its end was told already, and will not be again.
     has_ended: bool,
+}
+
+/// A handshake that comes to nothing.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    /// For metrics and traces.
+    reason: &'static str,
+    /// Of HTTP.
+    status: u16,
+    /// When to come again, jittered.
+    wait: Duration,
+    /// What led the node to where it stands.
+    change: ChangeId,
+}
+
+impl Refusal {
+    /// Seconds, rounded up.
+    fn retry_after(&self) -> u32 {
+        u32::try_from(self.wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+    }
+
+    fn body(&self) -> String {
+        match self.status {
+            429 => r#"{"error":"too many connections from this address"}"#.to_owned(),
+            _ => format!(r#"{{"error":"busy","reason":"{}","change":"{}"}}"#, self.reason, self.change),
+        }
+    }
 }
 
 /// See [`DataThread::actions`].
@@ -138,12 +181,15 @@ pub(crate) struct Parts {
     pub(crate) worker: Worker,
     pub(crate) http: HttpDoor,
     pub(crate) random: u32,
+    /// Which listeners speak TLS, in their order.
+    pub(crate) tls_listeners: Vec<bool>,
 }
 
 impl DataThread {
     /// `None` if there is no mailbox of this number.
     pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Option<Self> {
-        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random } = parts;
+        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random, tls_listeners } =
+            parts;
         Some(Self {
             number,
             mailbox: mailboxes.get(usize::from(number))?.clone(),
@@ -165,7 +211,10 @@ impl DataThread {
             actions: Vec::new(),
             detaching: HashMap::new(),
             random: random | 1,
+            pacing: Pacing::new(1.0),
             stopping_since: None,
+            leaving: Leaving::new(),
+            tls_listeners,
             times: Times::default(),
             refusals: Refusals::default(),
             tls: TlsHandshakes::default(),
@@ -210,9 +259,10 @@ impl DataThread {
     fn turn(&mut self, engine: &mut Engine) {
         let now = Instant::now();
         let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let now_us = now.saturating_duration_since(self.shared.epoch).as_micros() as u64;
+        let now_us = self.us(now);
         // 1. What was lost is lost before anybody is heard.
         self.shard.set_time(now_us, now_unix);
+        self.shard.set_thrifty(self.shared.admission.rung() >= Rung::Thrifty);
         self.authority.begin_turn(now);
         self.store.read_news();
         self.run_effects(engine, now_unix);
@@ -239,6 +289,7 @@ impl DataThread {
         while let Some(envelope) = self.mailbox.pop() {
             self.receive(engine, envelope, now);
         }
+        self.leave(engine, now_us);
         // 5. What the inputs caused, and the end of the turn.
         self.run_effects(engine, now_unix);
         self.shard.settle();
@@ -293,9 +344,10 @@ impl DataThread {
         let retry = (is_left || !self.jobs.is_empty()).then(|| now + RETRY);
         let shard = self.shard.next_deadline_us().map(|us| self.shared.epoch + Duration::from_micros(us));
         let stop = self.stopping_since.map(|since| since + STOP_PATIENCE);
+        let leave = self.leaving.deadline(self.shared.epoch);
         let give_back = self.left.map(|(left, _)| left + GIVE_BACK_AFTER);
         let others = [self.authority.deadline(), self.guests.next_deadline(), self.refusals.next_deadline()];
-        [retry, shard, stop, give_back].into_iter().chain(others).flatten().min()
+        [retry, shard, stop, leave, give_back].into_iter().chain(others).flatten().min()
     }
 
     fn is_done(&mut self) -> bool {
@@ -314,12 +366,10 @@ impl DataThread {
     fn event(&mut self, engine: &mut Engine, event: Event, now: Instant) {
         match event {
             Event::Accepted { slot, peer, listener } => {
-                if (listener as usize) < self.shared.config.tls_addresses() {
+                if self.tls_listeners.get(listener as usize).is_some_and(|is_tls| *is_tls) {
                     // Some who are refused anyway are told why; more than that are refused before their handshake costs
                     // anything.
-                    let is_short = self.shared.shortage.is_now();
-                    let is_refused = is_short || self.is_full() || self.stopping_since.is_some();
-                    if is_refused && self.guests.len() >= GUESTS_TOLD_WHY {
+                    if self.guests.len() >= GUESTS_TOLD_WHY && self.takes_nobody(now) {
                         self.refusals.tls(Stage::Opening, handshake::FULL, peer.ip());
                         return engine.close(slot);
                     }
@@ -490,24 +540,18 @@ impl DataThread {
 
     fn upgrade(&mut self, engine: &mut Engine, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
         let refusal = self.refusal(&upgrade, now);
-        if let Some((reason, ..)) = refusal {
-            self.refusals.handshake(reason, upgrade.client);
+        if let Some(refusal) = refusal {
+            self.refusals.handshake(refusal.reason, upgrade.client);
         }
         if let Some(guest) = self.guests.get_mut(slot) {
-            let error = refusal.map_or("", |(reason, ..)| reason);
+            let error = refusal.map_or("", |refusal| refusal.reason);
             self.recorder.note(What::Handshake, || now.saturating_duration_since(guest.since), error);
         }
-        if let Some((_, status, wait)) = refusal
+        if let Some(refusal) = refusal
             && !upgrade.refuse_by_close
         {
-            let retry_after = retry_after_secs(wait, self.random());
             let mut answer = Vec::new();
-            let body = if status == 429 {
-                r#"{"error":"too many connections from this address"}"#
-            } else {
-                r#"{"error":"busy"}"#
-            };
-            append_refusal(&mut answer, status, u32::try_from(retry_after).ok(), body);
+            append_refusal(&mut answer, refusal.status, Some(refusal.retry_after()), &refusal.body());
             return self.turn_away(slot, &answer);
         }
         if let Some(guest) = self.guests.remove(slot) {
@@ -521,8 +565,8 @@ impl DataThread {
         let _ = engine.send(slot, EngineSegment::Shared(response, 0..len));
         let slot = number(slot);
         let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
-        if let Some((.., wait)) = refusal {
-            let retry_ms = retry_after_secs(wait, self.random()) * 1000;
+        if let Some(refusal) = refusal {
+            let retry_ms = refusal.wait.as_millis() as u64;
             self.shard.open(slot, Opening { token: None, ..upgrade.opening });
             return self.shard.close(slot, &Close::try_again(retry_ms));
         }
@@ -537,23 +581,60 @@ impl DataThread {
         self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections
     }
 
-    /// Refusals that no app needs to read are HTTP, before the upgrade: reason, status and the least wait.
-    fn refusal(&self, upgrade: &Upgrade, now: Instant) -> Option<(&'static str, u16, Duration)> {
+    /// Whoever comes now is refused, unless it is plain HTTP.
+    fn takes_nobody(&self, now: Instant) -> bool {
+        let Admission { budget, .. } = &*self.shared.admission;
+        self.is_ending(now)
+            || self.is_full()
+            || self.shared.admission.rung() == Rung::NoNewConnections
+            || budget.is_spent(self.us(now))
+    }
+
+    /// Refusals that no app needs to read are HTTP, before the upgrade.
+    fn refusal(&mut self, upgrade: &Upgrade, now: Instant) -> Option<Refusal> {
         let admit = |limiter: &AddressLimiter| limiter.admit(upgrade.client, Asking::Connect, now);
+        let change = self.shared.admission.change();
         if let Some(Err(too_many)) = self.shared.live.with_limiter(admit) {
-            return Some((handshake::ADDRESS_LIMIT, 429, too_many.retry_after));
+            let wait = Duration::from_secs(retry_after_secs(too_many.retry_after, self.random()));
+            return Some(Refusal { reason: handshake::ADDRESS_LIMIT, status: 429, wait, change });
         }
-        let opening = &upgrade.opening;
+        let reason = self.reason(&upgrade.opening, now)?;
+        Some(Refusal { reason, status: 503, wait: self.pace(now), change })
+    }
+
+    /// Why this node serves a client not now; the budget is asked last, since asking uses it up.
+    fn reason(&self, opening: &Opening, now: Instant) -> Option<&'static str> {
+        let Admission { budget, names, .. } = &*self.shared.admission;
+        let rung = self.shared.admission.rung();
+        let is_new = || opening.document.as_deref().is_some_and(|name| !names.may_have(name));
         let is_overrun =
-            self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
-        let reasons = [
-            (self.stopping_since.is_some(), handshake::STOPPING),
-            (self.is_full(), handshake::FULL),
-            (self.shared.shortage.is_now(), handshake::MEMORY),
-            (is_overrun, handshake::PACED),
-        ];
-        let (_, reason) = reasons.into_iter().find(|(is_so, _)| *is_so)?;
-        Some((reason, 503, BUSY_WAIT))
+            || self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
+        if self.is_ending(now) {
+            Some(handshake::STOPPING)
+        } else if rung == Rung::NoNewConnections {
+            Some(handshake::OVERLOADED)
+        } else if self.is_full() {
+            Some(handshake::FULL)
+        } else if rung == Rung::NoNewDocuments && is_new() {
+            Some(handshake::NEW_DOCUMENT)
+        } else if is_overrun() {
+            Some(handshake::PACED)
+        } else {
+            (!budget.take(self.us(now))).then_some(handshake::BUDGET)
+        }
+    }
+
+    /// When one more who is refused is asked to come again: the more there are, the later.
+    fn pace(&mut self, now: Instant) -> Duration {
+        // Those whom all threads refuse come back no faster than the node lets somebody in.
+        self.pacing
+            .resize(self.shared.admission.budget.per_second() / self.shared.config.threads.max(1) as f64);
+        let (now_us, random) = (self.us(now), self.random());
+        Duration::from_micros(self.pacing.refuse(now_us, random))
+    }
+
+    fn us(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.shared.epoch).as_micros() as u64
     }
 
     /// Answers a guest for good; its deadline closes it if the peer does not.
@@ -637,6 +718,9 @@ impl DataThread {
                 }
             }
             Envelope::LinkLost(link) => self.shard.link_lost(link),
+            Envelope::Leave(Leave::Begin { windows, began_us }) => self.leaving.begin(windows, began_us),
+            Envelope::Leave(Leave::Cancel(listeners)) => self.stay(engine, listeners),
+            Envelope::Pulse(pulse) => pulse.answer(self.shared.epoch.elapsed().as_micros() as u64),
             Envelope::Stop => self.stop(engine, now),
         }
     }
@@ -679,6 +763,42 @@ impl DataThread {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// It is about to end, and takes nobody any more.
+    fn is_ending(&self, now: Instant) -> bool {
+        self.stopping_since.is_some() || self.leaving.is_closing(self.us(now))
+    }
+
+    /// A drain goes on: who is due is told to come again, which leads elsewhere.
+    fn leave(&mut self, engine: &mut Engine, now_us: u64) {
+        if !self.leaving.is_closing(now_us) {
+            return;
+        }
+        if self.leaving.should_stop_listening(now_us, engine.has_waiting()) {
+            engine.stop_listening();
+            self.leaving.listens = false;
+        }
+        self.shard.keep_documents(true);
+        let random = &mut self.random;
+        let due = self.leaving.due(now_us, self.shard.slots(), || xorshift(random));
+        for slot in due {
+            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node stops"));
+        }
+    }
+
+    /// The node does not drain after all.
+    fn stay(&mut self, engine: &mut Engine, listeners: Vec<TcpListener>) {
+        self.leaving.cancel();
+        self.shard.keep_documents(false);
+        if !self.leaving.listens {
+            for listener in listeners {
+                if let Err(error) = engine.listen(listener) {
+                    tracing::error!(%error, number = self.number, "a data thread cannot listen again");
+                }
+            }
+            self.leaving.listens = true;
+        }
+    }
+
     fn stop(&mut self, engine: &mut Engine, now: Instant) {
         if self.stopping_since.is_some() {
             return;
@@ -691,7 +811,7 @@ impl DataThread {
         }
         let slots: Vec<u32> = self.shard.slots().collect();
         for slot in slots {
-            self.shard.close(slot, &Close::new(CloseCode::GoingAway, "the node stops"));
+            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node stops"));
         }
     }
 
@@ -770,6 +890,15 @@ impl DataThread {
             Effect::Socket(slot, action) => self.actions.push((slot, Action::Socket(action))),
             Effect::Move(slot, target) => self.actions.push((slot, Action::Move(target))),
             Effect::Open(document, name) => {
+                let admission = &self.shared.admission;
+                admission.names.add(&name.name);
+                if admission.rung() >= Rung::NoNewDocuments {
+                    admission.documents_refused.fetch_add(1, Ordering::Relaxed);
+                    let wait = self.pace(Instant::now());
+                    let later = Close::try_again(wait.as_millis() as u64);
+                    self.shard.opened(document, Err(later));
+                    return;
+                }
                 if self.opening.len() < TRACED_OPENINGS_MAX && self.recorder.is_chosen() {
                     self.opening.push((document, Instant::now()));
                 }
@@ -783,7 +912,8 @@ impl DataThread {
                 let reply = self.mailbox.clone();
                 self.jobs.push_back(Box::new(Job { document, compaction, reply }));
             }
-            Effect::Closed(document, _) => {
+            Effect::Closed(document, name) => {
+                self.shared.admission.names.remove(&name.name);
                 // Whom a stopping node sends away comes back to what was there.
                 if self.stopping_since.is_none() {
                     self.store.end(document);
@@ -890,12 +1020,16 @@ impl DataThread {
     }
 
     fn random(&mut self) -> u32 {
-        // xorshift32: jitter needs no more.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 17;
-        self.random ^= self.random << 5;
-        self.random
+        xorshift(&mut self.random)
     }
+}
+
+/// xorshift32: jitter needs no more.
+fn xorshift(state: &mut u32) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    *state
 }
 
 /// A move's token: where to, from where, which. Below 2^60, as the engine asks.

@@ -17,8 +17,8 @@ use super::refetch::Refetch;
 use super::schedule::{Ended, Schedule};
 use super::sets::{Noted, Sets, read_cache};
 use super::{JwksSources, shown};
-use crate::control::{Cause, Health};
 use crate::live::Live;
+use crate::shedding::{Cause, Health};
 
 /// The cache is written again after so long even if nothing changed, for the time that stands in it.
 const CACHE_AFTER: Duration = Duration::from_secs(300);

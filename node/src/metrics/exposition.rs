@@ -1,16 +1,22 @@
 //! Prometheus' text. Names, units and labels follow its conventions; no label takes values that clients choose.
 
+use std::sync::Arc;
+
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram as Buckets, LabelPair, Metric, MetricFamily, MetricType,
 };
 use prometheus::{Encoder, TextEncoder};
 
+use super::leaving::{dns_families, drain_family};
 use super::process::Process;
+use super::standing::standing_families;
 use super::{Histogram, Report};
-use crate::control::Status;
+use crate::drain::Stage;
 use crate::jwks;
+use crate::shedding::Standing;
 use crate::store;
 use crate::traces::Counted;
+use pinwire_shed::State;
 
 /// What the text is served as.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,8 +25,12 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) region: String,
-    pub(crate) status: Status,
+    pub(crate) status: State,
     pub(crate) max_connections: u32,
+    pub(crate) standing: Arc<Standing>,
+    pub(crate) drain: Stage,
+    /// The region's name, if the nodes keep it.
+    pub(crate) dns: Option<crate::dns::Status>,
     /// Keys of the configuration, and all.
     pub(crate) keys: (usize, usize),
     pub(crate) jwks: jwks::Snapshot,
@@ -75,6 +85,9 @@ const REDIRECTS: &[Reason] =
 pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&store::Snapshot>) -> String {
     let mut families = node_families(node);
     families.extend(key_families(node));
+    families.extend(standing_families(&node.standing));
+    families.push(drain_family(node.drain));
+    families.extend(node.dns.iter().flat_map(dns_families));
     families.extend(thread_families(threads));
     families.extend(time_families(threads));
     families.extend(store.into_iter().flat_map(store_families));
@@ -89,9 +102,9 @@ pub(crate) fn text(node: &Node, threads: &[Option<Report>], store: Option<&store
 }
 
 fn node_families(node: &Node) -> Vec<MetricFamily> {
-    let statuses = [Status::Healthy, Status::Degraded, Status::Overloaded, Status::Draining].map(|status| {
-        let name = format!("{status:?}").to_lowercase();
-        gauge(vec![label("status", &name)], f64::from(u8::from(status == node.status)))
+    let statuses = State::ALL.map(|status| {
+        let name = status.name();
+        gauge(vec![label("status", name)], f64::from(u8::from(status == node.status)))
     });
     let build = vec![label("region", &node.region), label("version", env!("CARGO_PKG_VERSION"))];
     let ends =
@@ -400,8 +413,11 @@ mod tests {
         let certificates = vec![("eu.example.net".to_owned(), 1_800_000_000)];
         Node {
             region: "eu-central-1".to_owned(),
-            status: Status::Degraded,
+            status: State::Degraded,
             max_connections: 7,
+            standing: Arc::default(),
+            drain: Stage::Serving,
+            dns: None,
             keys: (1, 3),
             jwks: jwks::Snapshot { fetches: [1, 2, 3], urls: 2, age_seconds: f64::INFINITY },
             certificates,
@@ -452,7 +468,9 @@ mod tests {
             assert_eq!(
                 kind == "histogram",
                 name.ends_with("_seconds")
-                    && !name.ends_with("_age_seconds")
+                    && !["_age_seconds", "_lag_seconds", "_skew_seconds"]
+                        .iter()
+                        .any(|end| name.ends_with(end))
                     && !name.ends_with("_timestamp_seconds")
                     && !name.starts_with("process_"),
                 "{line}"
@@ -474,6 +492,8 @@ mod tests {
                 "outcome",
                 "reason",
                 "region",
+                "resource",
+                "rung",
                 "source",
                 "status",
                 "thread",

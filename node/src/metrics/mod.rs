@@ -7,14 +7,18 @@
 //! | `report` | what a data thread hands over, and how it is asked |
 //! | `process` | what the kernel knows of the process |
 //! | `cluster` | a node's part in the system of many |
+//! | `standing` | how the node stands |
+//! | `leaving` | its drain, and its region's name |
 //! | `exposition` | Prometheus' text |
 
 mod cluster;
 mod exposition;
 mod histogram;
+mod leaving;
 mod process;
 mod refused;
 mod report;
+mod standing;
 
 pub(crate) use cluster::families as cluster_families;
 pub(crate) use exposition::{CONTENT_TYPE, Node, text};

@@ -56,8 +56,12 @@ impl<const N: usize> Counts<N> {
 pub(crate) mod handshake {
     /// The node has as many connections as it may.
     pub(crate) const FULL: &str = "full";
-    /// The node is short of memory.
-    pub(crate) const MEMORY: &str = "memory";
+    /// New connections are for other nodes.
+    pub(crate) const OVERLOADED: &str = "overloaded";
+    /// Documents that nobody here has open are for other nodes.
+    pub(crate) const NEW_DOCUMENT: &str = "new_document";
+    /// As many were let in as may be in a second.
+    pub(crate) const BUDGET: &str = "budget";
     /// Its address asks too often.
     pub(crate) const ADDRESS_LIMIT: &str = "address_limit";
     /// It was refused before, and too many such clients are held.
@@ -70,9 +74,11 @@ pub(crate) mod handshake {
     pub(crate) const TIMEOUT: &str = "timeout";
 }
 
-const HANDSHAKES: [&str; 7] = [
+const HANDSHAKES: [&str; 9] = [
     handshake::FULL,
-    handshake::MEMORY,
+    handshake::OVERLOADED,
+    handshake::NEW_DOCUMENT,
+    handshake::BUDGET,
     handshake::ADDRESS_LIMIT,
     handshake::PACED,
     handshake::STOPPING,

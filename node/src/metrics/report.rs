@@ -84,6 +84,11 @@ impl Threads {
         self.mailboxes.get().map_or(&[], |mailboxes| mailboxes)
     }
 
+    /// Whether every thread turns.
+    pub(crate) async fn all_answer(&self) -> bool {
+        self.ask_all().await.iter().all(Option::is_some)
+    }
+
     /// The threads' numbers, of now or a moment ago.
     pub(crate) async fn reports(&self) -> Reports {
         let mut last = self.last.lock().await;

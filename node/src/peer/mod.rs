@@ -35,6 +35,7 @@ mod stats;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -162,15 +163,18 @@ pub(crate) struct Peers {
     stop_serving: Option<oneshot::Sender<()>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// The listener once more, for a process that takes over.
+    pub(crate) copy: Option<OwnedFd>,
 }
 
-/// Listens and starts the thread, which lets nobody in before [`Peers::started`].
+/// Listens, or takes the listener of the process before, and starts the thread, which lets nobody in before [`Peers::started`].
 ///
 /// # Errors
 /// The address cannot be listened on, the secret or the certificates are of no use, or the system gives no thread.
-pub(crate) fn start(around: Around) -> io::Result<Peers> {
-    let listener = TcpListener::bind(around.config.listen)?;
+pub(crate) fn start(handed: Option<TcpListener>, around: Around) -> io::Result<Peers> {
+    let listener = handed.map_or_else(|| TcpListener::bind(around.config.listen), Ok)?;
     listener.set_nonblocking(true)?;
+    let copy = Some(OwnedFd::from(listener.try_clone()?));
     let address = reached_at(&around.config, listener.local_addr()?);
     let secret = Secret::new(around.config.secret.bytes())
         .ok_or_else(|| io::Error::other("the secret of the links between nodes is too short"))?;
@@ -206,7 +210,7 @@ pub(crate) fn start(around: Around) -> io::Result<Peers> {
         std::mem::forget(guard);
     })?;
     let (started, stop_serving) = (Some(started), Some(stop_serving));
-    Ok(Peers { relay, address, started, stop_serving, stop: Some(stop), thread: Some(thread) })
+    Ok(Peers { relay, address, started, stop_serving, stop: Some(stop), thread: Some(thread), copy })
 }
 
 /// Where the system chose the port, it is the one that others are told.

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use super::{Catalogue, Condition, Place, Sight};
 use crate::config::{Cluster, RegionStatus};
-use crate::control::Status;
 use crate::https::{self, chain};
+use pinwire_shed::State;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -106,7 +106,7 @@ struct Rounds {
 /// What is read of an answer.
 #[derive(Deserialize)]
 struct Health {
-    status: Status,
+    status: State,
     occupancy: Option<f64>,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::control::Status;
+use pinwire_shed::State;
 
 /// A region as it was seen last.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,13 +55,13 @@ impl Condition {
     }
 }
 
-impl From<Status> for Condition {
-    fn from(status: Status) -> Self {
+impl From<State> for Condition {
+    fn from(status: State) -> Self {
         match status {
-            Status::Healthy => Self::Healthy,
-            Status::Degraded => Self::Degraded,
-            Status::Overloaded => Self::Overloaded,
-            Status::Draining => Self::Draining,
+            State::Healthy => Self::Healthy,
+            State::Degraded => Self::Degraded,
+            State::Overloaded => Self::Overloaded,
+            State::Draining => Self::Draining,
         }
     }
 }

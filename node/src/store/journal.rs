@@ -20,9 +20,9 @@ use super::file::{Request, Way};
 use super::stats::StoreStats;
 use super::table::{Job, RETRY, TableThread};
 use super::{FileStoreConfig, StoreEvent};
-use crate::control::{Cause, Health};
 use crate::data::{Envelope, Mailbox};
 use crate::node::AbortOnPanic;
+use crate::shedding::{Cause, Health};
 
 /// Requests that wait. A data thread keeps what does not fit.
 const QUEUE: usize = 8192;

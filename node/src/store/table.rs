@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use super::file::{self, EraseError};
 use super::stats::StoreStats;
 use super::{StoreEvent, journal};
-use crate::control::{Cause, Health};
 use crate::data::{Envelope, Mailbox};
+use crate::shedding::{Cause, Health};
 
 /// Something to be done with the table.
 #[derive(Debug)]

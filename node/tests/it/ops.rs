@@ -77,6 +77,10 @@ fn rules_and_dashboard_name_metrics_that_a_node_has() {
     for name in ["link_strangers_total", "relay_refusals_total", "session_put_back_updates_total"] {
         known.insert(format!("pinwire_{name}"));
     }
+    // Of a node that keeps its region's name, or answers for it.
+    for name in ["wanted", "in", "kept", "failed_attempts", "queries_total", "answers_total"] {
+        known.insert(format!("pinwire_dns_{name}"));
+    }
     let dashboards = ["ops/grafana/pinwire.json", "ops/grafana/pinwire-regions.json"];
     for path in ["ops/prometheus/alerts.yml", "docs/metrics.md"].iter().chain(&dashboards) {
         let named = metrics(&fs::read_to_string(root().join(path)).unwrap());

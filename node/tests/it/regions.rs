@@ -50,8 +50,28 @@ impl System {
         self.node_for(name, region, "3s", more, "")
     }
 
+    /// One that another process can take over from: two threads, links to other nodes.
+    pub fn node_for_upgrade(&self, name: &str) -> Serving {
+        fs::write(self.folder.path().join("peer.secret"), SECRET).unwrap();
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.folder.path().join("peer.secret"), mode).unwrap();
+        let more = "peer_listen = \"127.0.0.1:0\"\npeer_secret_file = \"peer.secret\"\n";
+        let tables = "[address_limits]\nenabled = false\n";
+        self.node_for(name, "here-1", "3s", more, tables)
+    }
+
+    /// The configuration of a node.
+    pub fn config(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.toml"))
+    }
+
     /// With leases of so long, more settings of the cluster, and more registries.
     fn node_for(&self, name: &str, region: &str, lease: &str, more: &str, registries: &str) -> Serving {
+        Serving::start(&self.file_for(name, region, lease, more, registries))
+    }
+
+    /// A configuration of such a node. What comes after the registries may be other tables.
+    pub fn file_for(&self, name: &str, region: &str, lease: &str, more: &str, registries: &str) -> PathBuf {
         let session = if region == "here-1" { &self.here } else { &self.there };
         let config = format!(
             "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[admin]\nlisten = [\"127.0.0.1:0\"]\n\
@@ -62,7 +82,7 @@ impl System {
         );
         let file: PathBuf = self.folder.path().join(format!("{name}.toml"));
         fs::write(&file, config).unwrap();
-        Serving::start(&file)
+        file
     }
 
     pub fn join(&self, node: &Serving) -> Member {

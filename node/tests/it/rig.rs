@@ -97,6 +97,8 @@ impl Serving {
         let mut child = program
             .args(["serve", "--json", "--config"])
             .arg(config)
+            // Clients of tests are not sent away one by one, unless a test wants that.
+            .args(["--set", "drain.window=0s"])
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

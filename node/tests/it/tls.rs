@@ -374,7 +374,7 @@ fn a_stop_ends_connections_as_tls_wants_it() {
     node.signal("TERM");
     assert_eq!(rest(&mut guest), b"");
     // Its patience is waited for, since this one answers no close frame.
-    assert!(rest(&mut member.stream).windows(2).any(|pair| pair == 1001_u16.to_be_bytes()));
+    assert!(rest(&mut member.stream).windows(2).any(|pair| pair == 1012_u16.to_be_bytes()));
     node.logs(&["stopped"]);
 }
 

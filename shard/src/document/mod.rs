@@ -10,7 +10,7 @@ pub mod yjs;
 
 use crate::apps::AppId;
 use crate::effect::{ConnRef, DocumentName, Kept};
-use crate::limits::{GATHER_BYTES_MAX, GATHER_MEMBERS_MIN, GATHER_US_MAX};
+use crate::limits::{GATHER_BYTES_MAX, GATHER_MEMBERS_MIN, GATHER_US_MAX, THRIFTY_TIMES};
 use crate::mail::{Pinned, RemoteSession};
 use crate::wheel::Tick;
 use crate::{Access, AppLimits, Subject};
@@ -105,6 +105,8 @@ pub(crate) struct Document {
     pub(crate) awareness_flushed: Version,
     /// Microseconds, wrapping, at the last fan-out of edits, and whether it carried more than one.
     pub(crate) fanned_out_us: u32,
+    /// When presence was fanned out last.
+    pub(crate) presence_us: u32,
     pub(crate) is_busy: bool,
     /// What the session store was asked to keep, and what it has.
     pub(crate) submitted: Position,
@@ -164,6 +166,7 @@ impl Document {
             flushed: 0,
             awareness_flushed: 0,
             fanned_out_us: 0,
+            presence_us: 0,
             is_busy: false,
             submitted: 0,
             stored: 0,
@@ -297,9 +300,23 @@ impl Document {
         if !self.is_busy || !self.has_news() || waiting > GATHER_BYTES_MAX {
             return 0;
         }
-        let members = self.members.len().max(GATHER_MEMBERS_MIN) as u64;
-        let apart = (members * u64::from(us_per_member)).min(GATHER_US_MAX);
+        let apart = self.least_apart(us_per_member);
         apart.saturating_sub((now_us as u32).wrapping_sub(self.fanned_out_us).into())
+    }
+
+    /// The same for presence, where a node is to be thrifty with it: several times as long, whether the document is busy or not.
+    pub(crate) fn gathers_presence_for(&self, now_us: u64, us_per_member: u32) -> u64 {
+        if self.awareness_flushed == self.awareness.version() {
+            return 0;
+        }
+        let apart = THRIFTY_TIMES * self.least_apart(us_per_member);
+        apart.saturating_sub((now_us as u32).wrapping_sub(self.presence_us).into())
+    }
+
+    /// Least microseconds from one fan-out to the next.
+    fn least_apart(&self, us_per_member: u32) -> u64 {
+        let members = self.members.len().max(GATHER_MEMBERS_MIN) as u64;
+        (members * u64::from(us_per_member)).min(GATHER_US_MAX)
     }
 
     /// Bytes that the session store does not have yet.

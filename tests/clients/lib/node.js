@@ -35,6 +35,7 @@ function commandLine(program, { threads, driver, listen, certificates }) {
     threads,
     driver,
     'address_limits.enabled': false,
+    'drain.window': '0s',
   }
   const set = Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`])
   const cleanUp = () => rmSync(dir, { recursive: true })

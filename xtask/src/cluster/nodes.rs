@@ -123,6 +123,8 @@ fn configuration(place: &Place, places: &[Place], options: &Options, stores: &St
          secret_file = \"secret\"\n\
          [address_limits]\n\
          enabled = false\n\
+         [drain]\n\
+         window = \"1s\"\n\
          [admin]\n\
          listen = [\"{host}:{admin_port}\"]\n\
          allow_plaintext = true\n\

@@ -133,6 +133,7 @@ impl Dev {
                 digest: None,
                 registry: registry.clone(),
                 other_threads: OtherThreads { before, all: all - config.threads.max(1) },
+                ..Start::default()
             };
             match Node::start_with(config.clone(), start) {
                 Ok(node) => running.0.push(node),

@@ -1,0 +1,179 @@
+//! A data thread's share of the node's drain: from when on it takes nobody, and whom it closes when.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use pinwire_shed::{Drain, Windows};
+
+/// A queue of connections that is never empty is cut off after so long.
+const QUEUE_PATIENCE_US: u64 = 1_000_000;
+/// Bounds of the time between two looks at who is due.
+const LOOK_US: (u64, u64) = (1_000, 100_000);
+/// Connections that came from other threads meanwhile are looked for this often.
+const SEARCH_US: u64 = 500_000;
+
+/// What the node tells its data threads of a drain.
+#[derive(Debug)]
+pub(crate) enum Leave {
+    /// It drains since then, by the node's clock.
+    Begin { windows: Windows, began_us: u64 },
+    /// It does not any more. The listeners take the place of those that were closed.
+    Cancel(Vec<TcpListener>),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    drain: Drain,
+    /// When it begins to close.
+    closes_us: u64,
+    /// Connections that are still to be closed, in no order.
+    rest: Vec<u32>,
+    searched_us: Option<u64>,
+    /// The listeners are open.
+    pub(crate) listens: bool,
+    next_us: Option<u64>,
+}
+
+impl Leaving {
+    /// The thread serves.
+    pub(crate) fn new() -> Self {
+        Self {
+            drain: Drain::new(Windows { leave_us: 0, close_us: 0 }),
+            closes_us: u64::MAX,
+            rest: Vec::new(),
+            searched_us: None,
+            listens: true,
+            next_us: None,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, windows: Windows, began_us: u64) {
+        self.drain = Drain::new(windows);
+        self.drain.begin(began_us);
+        self.closes_us = began_us.saturating_add(windows.leave_us);
+        self.next_us = Some(self.closes_us);
+        (self.rest, self.searched_us) = (Vec::new(), None);
+    }
+
+    pub(crate) fn cancel(&mut self) {
+        self.drain.cancel();
+        (self.rest, self.searched_us, self.next_us, self.closes_us) = (Vec::new(), None, None, u64::MAX);
+    }
+
+    /// It takes nobody any more.
+    pub(crate) fn is_closing(&self, now_us: u64) -> bool {
+        now_us >= self.closes_us
+    }
+
+    /// The listeners are to be closed; `has_waiting`: connections may wait there.
+    pub(crate) fn should_stop_listening(&self, now_us: u64, has_waiting: bool) -> bool {
+        let is_late = now_us >= self.closes_us.saturating_add(QUEUE_PATIENCE_US);
+        self.listens && self.is_closing(now_us) && (!has_waiting || is_late)
+    }
+
+    /// Who is to be closed now, of the connections `open`. `random` gives uniform numbers.
+    pub(crate) fn due(
+        &mut self,
+        now_us: u64,
+        open: impl Iterator<Item = u32>,
+        mut random: impl FnMut() -> u32,
+    ) -> Vec<u32> {
+        if !self.is_closing(now_us) {
+            return Vec::new();
+        }
+        let may_search = self.searched_us.is_none_or(|searched_us| now_us >= searched_us + SEARCH_US);
+        if self.rest.is_empty() && may_search {
+            self.searched_us = Some(now_us);
+            self.rest.extend(open);
+        }
+        let count = self.drain.due(now_us, self.rest.len() as u64, random()) as usize;
+        let due = (0..count).filter_map(|_| self.take_one(random())).collect();
+        self.next_us = self.next_look(now_us, random());
+        due
+    }
+
+    /// Any of the rest.
+    fn take_one(&mut self, random: u32) -> Option<u32> {
+        let at = (random as usize).checked_rem(self.rest.len())?;
+        Some(self.rest.swap_remove(at))
+    }
+
+    /// About when the next one is due, from half to one and a half of the time that it should be.
+    fn next_look(&self, now_us: u64, random: u32) -> Option<u64> {
+        let deadline_us = self.drain.deadline_us()?;
+        if now_us >= deadline_us && self.rest.is_empty() && !self.listens {
+            return None;
+        }
+        let left_us = deadline_us.saturating_sub(now_us);
+        let each_us = match self.rest.len() as u64 {
+            0 => SEARCH_US,
+            rest => left_us / rest,
+        };
+        let jittered_us = each_us / 2 + u64::from(random) % each_us.max(1);
+        Some(now_us + jittered_us.clamp(LOOK_US.0, LOOK_US.1).min(left_us.max(LOOK_US.0)))
+    }
+
+    /// When [`Self::due`] has to be asked again.
+    pub(crate) fn deadline(&self, epoch: Instant) -> Option<Instant> {
+        self.next_us.map(|next_us| epoch + Duration::from_micros(next_us))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+    const WINDOWS: Windows = Windows { leave_us: 5 * SECOND, close_us: 20 * SECOND };
+
+    fn xorshift(state: &mut u32) -> u32 {
+        *state ^= *state << 13;
+        *state ^= *state >> 17;
+        *state ^= *state << 5;
+        *state
+    }
+
+    #[test]
+    fn clients_are_closed_one_by_one_over_the_whole_window_and_never_all_at_once() {
+        let mut leaving = Leaving::new();
+        leaving.begin(WINDOWS, SECOND);
+        assert!(!leaving.is_closing(2 * SECOND));
+        let (mut open, mut state): (Vec<u32>, u32) = ((0..1000).collect(), 7);
+        let (mut now_us, mut per_second, mut jumps) = (6 * SECOND, [0; 20], 0);
+        while !open.is_empty() {
+            let due = leaving.due(now_us, open.clone().into_iter(), || xorshift(&mut state));
+            jumps = jumps.max(due.len());
+            let second = ((now_us - 6 * SECOND) / SECOND) as usize;
+            per_second[second.min(19)] += due.len();
+            open.retain(|slot| !due.contains(slot));
+            now_us = leaving.next_us.unwrap();
+            assert!(now_us <= 26 * SECOND, "{} are left at the deadline", open.len());
+        }
+        assert!(per_second.iter().all(|count| (30..=70).contains(count)), "{per_second:?}");
+        assert!(jumps < 10, "{jumps} at once");
+    }
+
+    #[test]
+    fn who_comes_from_another_thread_meanwhile_is_closed_as_well() {
+        let mut leaving = Leaving::new();
+        leaving.begin(WINDOWS, 0);
+        let mut state = 3;
+        assert!(leaving.due(4 * SECOND, 0..9, || 1).is_empty(), "it still takes who comes");
+        assert!(leaving.due(5 * SECOND, 0..0, || 1).is_empty());
+        assert_eq!(leaving.due(25 * SECOND, 7..8, || xorshift(&mut state)), [7]);
+    }
+
+    #[test]
+    fn listeners_are_closed_when_nobody_waits_there_any_more_or_after_a_while() {
+        let mut leaving = Leaving::new();
+        assert!(!leaving.should_stop_listening(SECOND, false));
+        leaving.begin(WINDOWS, 0);
+        assert!(!leaving.should_stop_listening(4 * SECOND, false));
+        assert!(!leaving.should_stop_listening(5 * SECOND, true));
+        assert!(leaving.should_stop_listening(5 * SECOND, false));
+        assert!(leaving.should_stop_listening(6 * SECOND, true));
+        leaving.cancel();
+        assert!(!leaving.should_stop_listening(60 * SECOND, false));
+    }
+}

@@ -1,0 +1,370 @@
+//! How a node leaves: out of DNS and not ready, then it takes nobody, then its clients are closed by and by.
+//!
+//! A thread of its own goes through the stages, and each data thread closes its share ([`crate::data::Leave`]). Whoever began it
+//! may take it back, even when the listeners are closed: there are others then.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use pinwire_admin_api::events::What;
+use pinwire_shed::Windows;
+
+use crate::admin::Events;
+use crate::config::DrainTimes;
+use crate::data::{Envelope, Leave, Mailbox};
+use crate::dns::Dns;
+use crate::shedding::Health;
+
+/// A provider may take so long to take the node's addresses out before nobody waits for it any more.
+const DNS_PATIENCE: Duration = Duration::from_secs(10);
+/// Operators may ask before the data threads run.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at what tells nobody of a change.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Where a node is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Stage {
+    /// It is not.
+    #[default]
+    Serving,
+    /// Its addresses are being taken out of DNS; it takes who comes.
+    LeavingDns,
+    /// They are out, and it still takes who comes.
+    Leaving,
+    /// It takes nobody, and closes its clients by and by.
+    Closing,
+    /// All are gone, or the time is over.
+    Over,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Where.
+    pub stage: Stage,
+    /// Connections now.
+    pub connections: u32,
+    /// Connections when it began.
+    pub connections_before: u32,
+    /// Since when.
+    pub since: Option<Instant>,
+    /// When it is over at the latest, as far as that is known.
+    pub deadline: Option<Instant>,
+}
+
+/// Why a drain is not taken back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotStay {
+    /// There is none.
+    #[error("the node does not drain")]
+    Serving,
+    /// Its end was asked for.
+    #[error("the node is about to end")]
+    Ending,
+    /// Another process has its addresses.
+    #[error("another process has taken over")]
+    Succeeded,
+    /// Its addresses are not to be had.
+    #[error("the node cannot listen again: {0}")]
+    Listen(String),
+}
+
+/// Listens again, for each data thread.
+pub(crate) type Listen = Box<dyn Fn() -> io::Result<Vec<Vec<TcpListener>>> + Send + Sync>;
+
+/// The node's drain, for whoever begins it, asks, or waits.
+#[derive(Clone, Debug)]
+pub struct Drains(Arc<Inner>);
+
+struct Inner {
+    times: DrainTimes,
+    epoch: Instant,
+    health: Arc<Health>,
+    events: Option<Arc<Events>>,
+    connections: Arc<AtomicU32>,
+    dns: Option<Dns>,
+    running: OnceLock<Running>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct Running {
+    mailboxes: Arc<[Mailbox]>,
+    listen: Listen,
+}
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    /// Which drain it is: another one is none of an earlier thread's business.
+    number: u64,
+    connections_before: u32,
+    since: Option<Instant>,
+    deadline: Option<Instant>,
+    /// The process ends with it.
+    is_ending: bool,
+    /// Another process has the addresses: nobody is sent away by DNS, and nobody comes any more.
+    is_succeeded: bool,
+    /// Copies of the listeners for a process that takes over: while one is open the port is.
+    copies: Vec<OwnedFd>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Drains").field("times", &self.times).finish_non_exhaustive()
+    }
+}
+
+/// What a drain is made of.
+pub(crate) struct Around {
+    pub(crate) times: DrainTimes,
+    pub(crate) epoch: Instant,
+    pub(crate) health: Arc<Health>,
+    pub(crate) events: Option<Arc<Events>>,
+    pub(crate) connections: Arc<AtomicU32>,
+    pub(crate) dns: Option<Dns>,
+}
+
+impl Drains {
+    pub(crate) fn new(around: Around) -> Self {
+        let Around { times, epoch, health, events, connections, dns } = around;
+        Self(Arc::new(Inner {
+            times,
+            epoch,
+            health,
+            events,
+            connections,
+            dns,
+            running: OnceLock::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// Of a node that does not run.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        Self::new(Around {
+            times: DrainTimes::default(),
+            epoch: Instant::now(),
+            health: Arc::default(),
+            events: None,
+            connections: Arc::default(),
+            dns: None,
+        })
+    }
+
+    /// The data threads run. `copies` are their listeners once more.
+    pub(crate) fn started(&self, mailboxes: &Arc<[Mailbox]>, listen: Listen, copies: Vec<OwnedFd>) {
+        let _ = self.0.running.set(Running { mailboxes: Arc::clone(mailboxes), listen });
+        self.0.lock().copies = copies;
+    }
+
+    /// Begins to drain, and says whether that is news. `why` is for the log.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn begin(&self, why: &str) -> io::Result<bool> {
+        self.begin_as(why, false)
+    }
+
+    /// Another process takes who comes from now on: the rest are closed by and by.
+    pub(crate) fn succeeded(&self) -> io::Result<bool> {
+        self.begin_as("another process has taken over", true)
+    }
+
+    fn begin_as(&self, why: &str, is_succeeded: bool) -> io::Result<bool> {
+        let inner = Arc::clone(&self.0);
+        let mut state = inner.lock();
+        if state.stage != Stage::Serving {
+            return Ok(false);
+        }
+        let connections = self.0.connections.load(Ordering::Relaxed);
+        state.number += 1;
+        let number = state.number;
+        let later = Arc::clone(&self.0);
+        std::thread::Builder::new().name("drain".to_owned()).spawn(move || later.run(number))?;
+        state.stage = if is_succeeded { Stage::Leaving } else { Stage::LeavingDns };
+        (state.connections_before, state.since, state.deadline) = (connections, Some(Instant::now()), None);
+        state.is_succeeded = is_succeeded;
+        drop(state);
+        self.0.health.drain();
+        if let Some(dns) = self.0.dns.as_ref() {
+            if is_succeeded { dns.end() } else { dns.drain(why) }
+        }
+        tracing::info!(why, connections, "draining");
+        self.0.note(What::Draining { why: why.to_owned(), connections: connections.into() });
+        Ok(true)
+    }
+
+    /// Takes it back.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub fn cancel(&self) -> Result<(), CannotStay> {
+        let mut state = self.0.lock();
+        if state.stage == Stage::Serving {
+            return Err(CannotStay::Serving);
+        }
+        if state.is_succeeded {
+            return Err(CannotStay::Succeeded);
+        }
+        let Some(running) = self.0.running.get().filter(|_| !state.is_ending) else {
+            return Err(CannotStay::Ending);
+        };
+        let is_closed = matches!(state.stage, Stage::Closing | Stage::Over);
+        let mut listeners = Vec::new();
+        if is_closed {
+            listeners = (running.listen)().map_err(|error| CannotStay::Listen(error.to_string()))?;
+            let copies = listeners.iter().flatten().map(|listener| listener.try_clone().map(OwnedFd::from));
+            state.copies = copies.filter_map(Result::ok).collect();
+        }
+        state.number += 1;
+        (state.stage, state.since, state.deadline) = (Stage::Serving, None, None);
+        drop(state);
+        self.0.changed.notify_all();
+        self.0.health.cancel_drain();
+        if let Some(dns) = &self.0.dns {
+            dns.serve();
+        }
+        let mut listeners = listeners.into_iter();
+        for mailbox in running.mailboxes.iter() {
+            let own = listeners.next().unwrap_or_default();
+            mailbox.push_waiting(Envelope::Leave(Leave::Cancel(own)));
+        }
+        tracing::info!("the node does not drain any more");
+        self.0.note(What::DrainCancelled);
+        Ok(())
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.0.progress(&self.0.lock())
+    }
+
+    /// Waits until it is over, and tells of it now and then. It is not taken back any more.
+    pub fn wait(&self, every: Duration, mut tell: impl FnMut(&Progress)) {
+        let mut state = self.0.lock();
+        state.is_ending = true;
+        while state.stage != Stage::Over && state.stage != Stage::Serving {
+            let progress = self.0.progress(&state);
+            drop(state);
+            tell(&progress);
+            state = self.0.lock();
+            if !matches!(state.stage, Stage::Over | Stage::Serving) {
+                let waited = self.0.changed.wait_timeout(state, every);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
+    /// Copies of the listeners, while the node takes who comes.
+    pub(crate) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        self.0.lock().copies.iter().map(OwnedFd::try_clone).collect()
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, what: What) {
+        if let Some(events) = &self.events {
+            events.note(what);
+        }
+    }
+
+    fn progress(&self, state: &State) -> Progress {
+        Progress {
+            stage: state.stage,
+            connections: self.connections.load(Ordering::Relaxed),
+            connections_before: state.connections_before,
+            since: state.since,
+            deadline: state.deadline,
+        }
+    }
+
+    /// The thread of the drain of this number.
+    fn run(&self, number: u64) {
+        let has_started = || self.running.get().is_some();
+        if !self.wait_until(number, Instant::now() + START_PATIENCE, has_started) {
+            return;
+        }
+        let Some(running) = self.running.get() else {
+            tracing::error!("the node's threads do not start: it cannot drain");
+            self.enter(number, Stage::Over, None);
+            return;
+        };
+        let is_succeeded = self.lock().is_succeeded;
+        let patience = Instant::now() + DNS_PATIENCE;
+        let is_out = || is_succeeded || self.dns.as_ref().is_none_or(Dns::is_out);
+        if !self.wait_until(number, patience, is_out) {
+            return;
+        }
+        if !is_out() {
+            tracing::warn!("the node's addresses are still in DNS; it does not wait for that any longer");
+        }
+        let leave = if is_succeeded { Duration::ZERO } else { self.times.leave };
+        let closes = Instant::now() + leave;
+        let deadline = closes + self.times.window;
+        if !self.enter(number, Stage::Leaving, Some(deadline)) {
+            return;
+        }
+        let windows = Windows { leave_us: micros(leave), close_us: micros(self.times.window) };
+        let began_us = micros(self.epoch.elapsed());
+        for mailbox in running.mailboxes.iter() {
+            mailbox.push_waiting(Envelope::Leave(Leave::Begin { windows, began_us }));
+        }
+        if !self.wait_until(number, closes, || false) || !self.enter(number, Stage::Closing, Some(deadline)) {
+            return;
+        }
+        let is_empty = || self.connections.load(Ordering::Relaxed) == 0;
+        if self.wait_until(number, deadline, is_empty) && self.enter(number, Stage::Over, Some(deadline)) {
+            let connections = self.connections.load(Ordering::Relaxed);
+            tracing::info!(connections, "drained");
+            self.note(What::Drained { connections: connections.into() });
+        }
+    }
+
+    /// Waits until something holds or the time is over; false if this drain is none any more.
+    fn wait_until(&self, number: u64, deadline: Instant, holds: impl Fn() -> bool) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state.number != number {
+                return false;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || holds() {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(state, left.min(LOOK));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// False if this drain is none any more.
+    fn enter(&self, number: u64, stage: Stage, deadline: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        if state.number != number {
+            return false;
+        }
+        (state.stage, state.deadline) = (stage, deadline);
+        if stage == Stage::Closing {
+            state.copies.clear();
+        }
+        drop(state);
+        self.changed.notify_all();
+        true
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

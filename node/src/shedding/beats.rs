@@ -1,0 +1,217 @@
+//! The pool of the region's nodes, asked every other second in a task of its own: nobody waits for the Redis that keeps it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pinwire_pool::{Beat, Heard, Member, PoolError, RedisPool};
+use pinwire_redis::Settings;
+use pinwire_shed::{Demand, Leave, allot};
+use tokio::task::JoinSet;
+
+use super::{Pool, Reach};
+use crate::cluster::{StartError, link_with};
+use crate::config::RedisUrl;
+
+/// How often a node tells how it is.
+const EVERY: Duration = Duration::from_secs(2);
+/// It is dead if nothing more was heard of it for so long; and so long it believes what it heard last.
+const LEASE: Duration = Duration::from_secs(8);
+/// How long addresses of nodes that are gone are told: for longer than anybody takes to remove their records.
+const RECALL: Duration = Duration::from_secs(600);
+/// Bounds of the link: an answer that is later is of no use.
+const LINK: Settings = Settings {
+    deadline: Duration::from_millis(1_500),
+    connect: Duration::from_millis(1_000),
+    calls_max: 4,
+    messages_max: 16,
+    message_bytes_max: 1 << 16,
+};
+
+/// What a beat came to.
+struct Answer {
+    /// What was said.
+    me: Member,
+    asked: Instant,
+    /// Unix time in microseconds in the middle of the call.
+    middle_us: i64,
+    outcome: Result<Heard, PoolError>,
+}
+
+/// Beats, one at a time.
+pub(crate) struct Beats {
+    /// `None` where a node is its own pool.
+    pool: Option<Arc<RedisPool>>,
+    under_way: JoinSet<Answer>,
+    /// As it was told last, and when.
+    told: Option<(Member, Instant)>,
+    view: Pool,
+    /// What it said when it heard that.
+    said: Member,
+}
+
+/// News from the pool.
+pub(crate) struct News {
+    pub(crate) heard: Arc<Heard>,
+    /// By how much this node's clock is ahead of the pool's, in milliseconds.
+    pub(crate) ahead_ms: i64,
+    pub(crate) is_doubled: bool,
+}
+
+impl Beats {
+    /// Through the region's Redis, if there is one; on the thread of a runtime that is entered.
+    ///
+    /// # Errors
+    /// A URL that cannot be used.
+    pub(crate) fn new(url: Option<&RedisUrl>, region: &str) -> Result<Self, StartError> {
+        let pool = url.map(|url| link_with(url, LINK).map(|link| Arc::new(RedisPool::new(link, region))));
+        let pool = pool.transpose()?;
+        let reach = match pool {
+            None => Reach::Alone,
+            Some(_) => Reach::Lost { why: "not asked yet".into() },
+        };
+        let view = Pool { reach, heard: None };
+        Ok(Self { pool, under_way: JoinSet::new(), told: None, view, said: Member::default() })
+    }
+
+    pub(crate) fn view(&self) -> &Pool {
+        &self.view
+    }
+
+    /// Tells the pool how the node is, if it is time to: every other second, and at once when it wants something else.
+    pub(crate) fn beat(&mut self, now: Instant, me: &Member, keep: u32) {
+        let Some(pool) = self.pool.as_ref().filter(|_| self.under_way.is_empty()) else { return };
+        let is_news = self.told.as_ref().is_none_or(|(told, _)| {
+            told.wants_out != me.wants_out || told.is_able != me.is_able || told.addresses != me.addresses
+        });
+        if !is_news && self.told.as_ref().is_some_and(|(_, at)| now < *at + EVERY) {
+            return;
+        }
+        self.told = Some((me.clone(), now));
+        let (pool, me) = (Arc::clone(pool), me.clone());
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.under_way.spawn(async move {
+            let before = unix_us();
+            let beat = Beat { me, lease_us: micros(LEASE), keep, recall_us: micros(RECALL) };
+            let outcome = pool.beat(&beat).await;
+            Answer { me: beat.me, asked: now, middle_us: i64::midpoint(before, unix_us()), outcome }
+        });
+    }
+
+    /// Waits for the answer to a beat that is under way; for ever if none is.
+    pub(crate) async fn next(&mut self) -> Option<News> {
+        let Some(joined) = self.under_way.join_next().await else { return std::future::pending().await };
+        let Answer { me, asked, middle_us, outcome } = crate::cluster::came_to(joined);
+        match outcome {
+            Ok(heard) => {
+                if let Reach::Lost { .. } = self.view.reach {
+                    tracing::info!(members = heard.members.len(), "the pool of the region's nodes answers");
+                }
+                let ahead_us = middle_us - i64::try_from(heard.now_us).unwrap_or(i64::MAX);
+                let (heard, is_doubled) = (Arc::new(heard), heard_doubled(&self.view, &me));
+                let is_doubled = heard.is_doubled && is_doubled;
+                self.view = Pool { reach: Reach::Reached, heard: Some((Arc::clone(&heard), asked)) };
+                self.said = me;
+                Some(News { heard, ahead_ms: ahead_us / 1_000, is_doubled })
+            }
+            Err(error) => {
+                let why: Arc<str> = error.to_string().into();
+                if self.view.reach == Reach::Reached || self.view.heard.is_none() {
+                    tracing::warn!(error = &*why, "the pool of the region's nodes is out of reach");
+                }
+                self.view.reach = Reach::Lost { why };
+                None
+            }
+        }
+    }
+
+    /// What was heard last, as long as that counts.
+    fn fresh(&self, now: Instant) -> Option<&Heard> {
+        self.view.heard.as_ref().filter(|(_, at)| now < *at + LEASE).map(|(heard, _)| &**heard)
+    }
+
+    /// What the pool says to a node that wants out. One that hears nothing takes itself for the last.
+    pub(crate) fn leave(&self, now: Instant) -> Leave {
+        match self.fresh(now) {
+            Some(_) if !self.said.wants_out => Leave::Unasked,
+            Some(heard) if heard.may_leave => Leave::May,
+            _ => Leave::Stay,
+        }
+    }
+
+    /// Handshakes a second that this node may let in, of `region` that all may, and of `most` that it can serve.
+    pub(crate) fn share(&self, region: f64, most: f64) -> f64 {
+        let Some((heard, _)) = self.view.heard.as_ref().filter(|_| region > 0.0) else { return most };
+        let demand = |seen: &pinwire_pool::Seen| Demand {
+            asked: f64::from(seen.member.asked),
+            most: f64::from(seen.member.most),
+        };
+        let demands: Vec<Demand> = heard.members.iter().map(demand).collect();
+        let mine = heard.members.iter().position(|seen| seen.member.name == self.said.name);
+        let share = mine.and_then(|mine| allot(region, &demands).get(mine).copied());
+        share.map_or(most, |share| share.min(most))
+    }
+
+    /// The node ends in good order: the others need not wait for it.
+    pub(crate) async fn retire(&mut self) {
+        self.under_way.abort_all();
+        if let (Some(pool), Some((me, _))) = (&self.pool, &self.told)
+            && let Err(error) = pool.retire(&me.name, me.life).await
+        {
+            tracing::warn!(%error, "the pool of the region's nodes was not told that this one ends");
+        }
+    }
+}
+
+/// A name that is used twice is one after the first beat of a life: before, it is this node's last life.
+fn heard_doubled(before: &Pool, me: &Member) -> bool {
+    let heard = before.heard.as_ref().map(|(heard, _)| heard);
+    heard.is_some_and(|heard| heard.members.iter().any(|seen| seen.member.life == me.life))
+}
+
+fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use pinwire_pool::Seen;
+
+    use super::*;
+
+    fn beats(asked: &[(u32, u32)], may_leave: bool, wants_out: bool) -> Beats {
+        let seen = |(number, (asked, most)): (usize, &(u32, u32))| Seen {
+            member: Member {
+                name: number.to_string().into(),
+                asked: *asked,
+                most: *most,
+                ..Member::default()
+            },
+            is_in: true,
+        };
+        let members = asked.iter().enumerate().map(seen).collect();
+        let heard = Heard { now_us: 0, may_leave, is_doubled: false, members, gone: Vec::new() };
+        let mut beats = Beats::new(None, "eu").unwrap();
+        beats.view.heard = Some((Arc::new(heard), Instant::now()));
+        beats.said = Member { name: "0".into(), wants_out, ..Member::default() };
+        beats
+    }
+
+    #[test]
+    fn a_pool_is_believed_for_a_while_and_then_the_node_is_the_last() {
+        let now = Instant::now();
+        assert_eq!(beats(&[], true, true).leave(now), Leave::May);
+        assert_eq!(beats(&[], false, true).leave(now), Leave::Stay);
+        assert_eq!(beats(&[], false, false).leave(now), Leave::Unasked);
+        assert_eq!(beats(&[], true, true).leave(now + 2 * LEASE), Leave::Stay);
+        assert_eq!(Beats::new(None, "eu").unwrap().leave(now), Leave::Stay, "it is its own pool");
+    }
+
+    #[test]
+    fn a_herd_is_shared_out_by_what_each_is_asked_for() {
+        let two = beats(&[(500, 1_000), (100, 1_000)], false, false);
+        assert_eq!((two.share(300.0, 1_000.0), two.share(0.0, 1_000.0)), (200.0, 1_000.0));
+        assert_eq!(beats(&[(0, 1_000), (0, 0)], false, false).share(300.0, 1_000.0), 150.0);
+        assert_eq!(Beats::new(None, "eu").unwrap().share(300.0, 1_000.0), 1_000.0);
+    }
+}

@@ -1,0 +1,241 @@
+//! Whether the node works as it should: what it finds out about itself. Who is ill leaves, as far as others can stand in for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pinwire_pool::Heard;
+use pinwire_shed::{Lasting, Mark, Water};
+
+use super::Cause;
+use crate::data::{Envelope, Mailbox};
+
+const SECOND_US: u64 = 1_000_000;
+/// How often a data thread is asked for a sign of life.
+const ASK_EVERY_US: u64 = SECOND_US;
+/// Seconds within which a data thread that works takes what is laid into its mailbox.
+const LAG: Mark = Mark { high: 3.0, low: 1.0, dwell_us: 10 * SECOND_US };
+/// Seconds by which clocks may differ.
+const SKEW: Mark = Mark { high: 5.0, low: 2.0, dwell_us: 30 * SECOND_US };
+/// Of the room that has to be free on the store's disk: all of it is gone, or half.
+const DISK: Mark = Mark { high: 1.0, low: 0.5, dwell_us: 30 * SECOND_US };
+/// The least room that has to be free, of a disk that is large.
+const DISK_FREE: u64 = 1 << 30;
+/// The same of one that is small: a part of so many.
+const DISK_PARTS: u64 = 33;
+/// A lease that is renewed late is no reason to leave.
+const LEASE_US: (u64, u64) = (3 * SECOND_US, 5 * SECOND_US);
+/// Nodes that have to tell their clocks before one of them can be said to be wrong.
+const CLOCKS_MIN: usize = 3;
+
+/// Signs of life of one data thread. Times are microseconds of the node's clock, 0 for never.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    asked_us: AtomicU64,
+    answered_us: AtomicU64,
+}
+
+impl Pulse {
+    /// The data thread took what asks for this.
+    pub(crate) fn answer(&self, now_us: u64) {
+        self.answered_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// How long an answer takes: the last one, or that which is awaited.
+    fn lag_us(&self, now_us: u64) -> u64 {
+        let (asked_us, answered_us) =
+            (self.asked_us.load(Ordering::Relaxed), self.answered_us.load(Ordering::Relaxed));
+        let until_us = if answered_us < asked_us { now_us } else { answered_us };
+        until_us.saturating_sub(asked_us)
+    }
+
+    fn is_due(&self, now_us: u64) -> bool {
+        let (asked_us, answered_us) =
+            (self.asked_us.load(Ordering::Relaxed), self.answered_us.load(Ordering::Relaxed));
+        answered_us >= asked_us && now_us >= asked_us.saturating_add(ASK_EVERY_US)
+    }
+}
+
+/// What is wrong with a node, for [`pinwire_shed::Duty::ill`], and the numbers of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ill {
+    pub(crate) words: &'static str,
+    pub(crate) numbers: String,
+}
+
+/// What was measured, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Measures {
+    /// The slowest data thread's, in seconds.
+    pub(crate) lag: f64,
+    /// Seconds by which the clock is ahead of the pool's.
+    pub(crate) ahead: Option<f64>,
+    /// Bytes free on the store's disk.
+    pub(crate) disk_free: Option<u64>,
+}
+
+/// The checks of a node.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    pulses: Vec<(Mailbox, Arc<Pulse>)>,
+    /// The folder of the store on disk, if there is one.
+    store: Option<PathBuf>,
+    lag: Water,
+    skew: Water,
+    disk: Water,
+    lease: Lasting,
+    journal: Lasting,
+    /// By which a clock is wrong, if others say so.
+    wrong_by: Option<f64>,
+    pub(crate) measures: Measures,
+}
+
+impl Checks {
+    pub(crate) fn new(mailboxes: &[Mailbox], store: Option<PathBuf>) -> Self {
+        let lasting = || Lasting::new(LEASE_US.0, LEASE_US.1);
+        Self {
+            pulses: mailboxes.iter().map(|mailbox| (mailbox.clone(), Arc::default())).collect(),
+            store,
+            lag: Water::default(),
+            skew: Water::default(),
+            disk: Water::default(),
+            lease: lasting(),
+            journal: lasting(),
+            wrong_by: None,
+            measures: Measures::default(),
+        }
+    }
+
+    /// What the pool says of clocks, `ahead_ms` being what this node's is ahead of it. The pool's own may be the one that is wrong:
+    /// what counts is the difference to most of those who told theirs, and with two nobody knows who is right.
+    pub(crate) fn heard(&mut self, heard: &Heard, ahead_ms: i64) {
+        let mut all: Vec<i64> = heard.members.iter().map(|seen| seen.member.ahead_ms).collect();
+        all.sort_unstable();
+        self.measures.ahead = Some(ahead_ms as f64 / 1e3);
+        let middle = all.get(all.len() / 2).copied().filter(|_| all.len() >= CLOCKS_MIN);
+        self.wrong_by = middle.map(|middle| (ahead_ms - middle) as f64 / 1e3);
+    }
+
+    /// Looks at everything; answers the worst.
+    pub(crate) fn look(&mut self, now_us: u64, away: &[Cause]) -> Option<Ill> {
+        let ills = [self.lag(now_us), self.lease(now_us, away), self.disk(now_us), self.skew(now_us)];
+        ills.into_iter().flatten().next()
+    }
+
+    fn lag(&mut self, now_us: u64) -> Option<Ill> {
+        for (mailbox, pulse) in &self.pulses {
+            if pulse.is_due(now_us) {
+                pulse.asked_us.store(now_us, Ordering::Relaxed);
+                // A mailbox that is full is one that nobody empties: that is what is asked about.
+                let _ = mailbox.push(Envelope::Pulse(Arc::clone(pulse)));
+            }
+        }
+        let lags = self.pulses.iter().map(|(_, pulse)| pulse.lag_us(now_us)).enumerate();
+        let (thread, lag_us) = lags.max_by_key(|(_, lag_us)| *lag_us)?;
+        self.measures.lag = lag_us as f64 / 1e6;
+        let is_ill = self.lag.note(&LAG, self.measures.lag, now_us);
+        let numbers = format!("data-{thread}: {:.1} s behind", self.measures.lag);
+        is_ill.then_some(Ill { words: "a data thread is slow", numbers })
+    }
+
+    fn lease(&mut self, now_us: u64, away: &[Cause]) -> Option<Ill> {
+        let lasting = [(&mut self.lease, Cause::Lease), (&mut self.journal, Cause::Journal)];
+        let ills =
+            lasting.map(|(lasting, cause)| lasting.note(away.contains(&cause), now_us).then_some(cause));
+        let cause = ills.into_iter().flatten().next()?;
+        let numbers = format!("for more than {} s", LEASE_US.0 / SECOND_US);
+        Some(Ill { words: cause.words(), numbers })
+    }
+
+    fn disk(&mut self, now_us: u64) -> Option<Ill> {
+        let (free, total) = disk_of(self.store.as_deref()?)?;
+        self.measures.disk_free = Some(free);
+        let is_ill = self.disk.note(&DISK, disk_need(free, total), now_us);
+        let numbers = format!("{} MiB left", free >> 20);
+        is_ill.then_some(Ill { words: "the store's disk is full", numbers })
+    }
+
+    fn skew(&mut self, now_us: u64) -> Option<Ill> {
+        let by = self.wrong_by.unwrap_or(0.0);
+        let is_ill = self.skew.note(&SKEW, by.abs(), now_us);
+        let direction = if by < 0.0 { "behind" } else { "ahead of" };
+        let numbers = format!("{:.1} s {direction} most others of the region", by.abs());
+        is_ill.then_some(Ill { words: "the clock is wrong", numbers })
+    }
+}
+
+/// What has to be free of a disk, in shares of what is.
+fn disk_need(free: u64, total: u64) -> f64 {
+    DISK_FREE.min(total / DISK_PARTS) as f64 / free.max(1) as f64
+}
+
+/// Bytes free, and all.
+fn disk_of(folder: &Path) -> Option<(u64, u64)> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use pinwire_pool::{Member, Seen};
+
+    use super::*;
+
+    fn checks() -> Checks {
+        Checks::new(&[], None)
+    }
+
+    #[test]
+    fn a_thread_that_does_not_answer_lags_more_and_more() {
+        let pulse = Pulse::default();
+        assert!(pulse.is_due(SECOND_US) && !pulse.is_due(SECOND_US / 2));
+        pulse.asked_us.store(SECOND_US, Ordering::Relaxed);
+        assert_eq!((pulse.lag_us(3 * SECOND_US), pulse.is_due(9 * SECOND_US)), (2 * SECOND_US, false));
+        pulse.answer(4 * SECOND_US);
+        assert_eq!((pulse.lag_us(9 * SECOND_US), pulse.is_due(9 * SECOND_US)), (3 * SECOND_US, true));
+    }
+
+    #[test]
+    fn a_lease_that_is_away_for_long_is_an_ill_and_a_short_while_is_none() {
+        let mut checks = checks();
+        let mut at =
+            |seconds: u64, away: &[Cause]| checks.look(seconds * SECOND_US, away).map(|ill| ill.words);
+        assert_eq!((at(0, &[Cause::Lease]), at(2, &[]), at(3, &[Cause::Lease])), (None, None, None));
+        assert_eq!(at(6, &[Cause::Lease]), Some(Cause::Lease.words()));
+        assert_eq!((at(7, &[]), at(12, &[])), (Some(Cause::Lease.words()), None));
+        assert_eq!(at(13, &[Cause::Registry, Cause::Fetching]), None);
+    }
+
+    fn heard(ahead: &[i64]) -> Heard {
+        let seen = |ahead_ms: &i64| Seen {
+            member: Member { ahead_ms: *ahead_ms, ..Member::default() },
+            is_in: true,
+        };
+        let members = ahead.iter().map(seen).collect();
+        Heard { now_us: 0, may_leave: false, is_doubled: false, members, gone: Vec::new() }
+    }
+
+    #[test]
+    fn a_clock_is_wrong_by_what_most_others_say_and_not_by_the_pools() {
+        let mut checks = checks();
+        checks.heard(&heard(&[0, 9_000]), 9_000);
+        assert_eq!(checks.look(0, &[]), None, "of two nobody knows which");
+        checks.heard(&heard(&[9_000, 9_100, 9_200]), 9_000);
+        assert_eq!(checks.look(0, &[]), None, "the pool's is wrong");
+        checks.heard(&heard(&[-100, 0, 9_000]), 9_000);
+        let ill = checks.look(0, &[]).unwrap();
+        assert_eq!(ill.numbers, "9.0 s ahead of most others of the region");
+        checks.heard(&heard(&[-100, 0, 100]), 100);
+        assert!(checks.look(SECOND_US, &[]).is_some(), "not for long enough");
+        assert_eq!(checks.look(40 * SECOND_US, &[]), None);
+    }
+
+    #[test]
+    fn a_disk_needs_a_part_of_it_and_a_large_one_a_gigabyte() {
+        let (mib, tib) = (1 << 20, 1 << 40);
+        assert!(disk_need(30 * mib, 1000 * mib) >= 1.0 && disk_need(70 * mib, 1000 * mib) < 0.5);
+        assert!(disk_need(1000 * mib, tib) >= 1.0 && disk_need(2100 * mib, tib) < 0.5);
+        let (free, total) = disk_of(Path::new("/")).unwrap();
+        assert!(free <= total && total > 0);
+    }
+}

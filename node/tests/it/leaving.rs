@@ -1,0 +1,188 @@
+//! Nodes that leave: drained, drained for a moment, or with another process that takes over.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use pinwire_admin_api::events::{EventPage, What};
+use pinwire_admin_api::node::{Drain, DrainStage, Node};
+
+use crate::admin::{self, ask, bearer, good, refused, tcp};
+use crate::member::Member;
+use crate::regions::{System, until};
+use crate::rig::{Home, PATIENCE, Serving, program};
+
+const SECRET_OF_ADMIN: &str = "admin.token";
+
+/// A node with an admin API.
+fn start(home: &Home, settings: &[&str]) -> Serving {
+    use std::os::unix::fs::PermissionsExt;
+    let token = home.config().with_file_name(SECRET_OF_ADMIN);
+    std::fs::write(&token, admin::token()).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let file = format!("admin.token_file={}", token.display());
+    let own = ["listen=127.0.0.1:0", "threads=2", "admin.listen=127.0.0.1:0", &file];
+    Serving::start_with(&home.config(), &[&own, settings].concat())
+}
+
+fn node(serving: &Serving) -> Node {
+    good(ask(tcp(serving), "GET", "/v1/node", &bearer(&admin::token()), ""))
+}
+
+fn address(serving: &Serving) -> String {
+    serving.ready["regions"][0]["ws_url"].as_str().unwrap().strip_prefix("ws://").unwrap().to_owned()
+}
+
+fn members(serving: &Serving, token: &str, count: usize) -> Vec<Member> {
+    let join = |_| {
+        let mut member = Member::join(serving, token);
+        member.until(|payload| payload.starts_with(&[0, 0])).unwrap();
+        member
+    };
+    (0..count).map(join).collect()
+}
+
+#[test]
+fn a_node_that_drains_takes_who_still_comes_and_closes_all_by_and_by() {
+    let home = Home::new();
+    let serving = start(&home, &["drain.leave=1s", "drain.window=2s"]);
+    let mut there = members(&serving, &home.token(), 20);
+    serving.signal("TERM");
+    serving.logs(&["draining", "SIGTERM", "connections=20"]);
+    let (status, body) = serving.get("/health", "");
+    assert!(status == 503 && body.contains("draining"), "{status} {body}");
+    let late = serving.knock(&home.token());
+    assert_eq!(late.1, "101", "resolvers still send some");
+    let Drain { stage, connections_before, .. } = node(&serving).drain.unwrap();
+    assert!(matches!(stage, DrainStage::Leaving | DrainStage::Closing), "{stage:?}");
+    assert_eq!(connections_before, 20);
+    until(|| TcpStream::connect(address(&serving)).is_err());
+    // Who is still there is served until its turn comes.
+    let closes: Vec<_> = there.iter_mut().map(Member::end).collect();
+    assert!(closes.iter().all(|close| *close == (1012, "the node stops".to_owned())), "{closes:?}");
+    drop((there, late));
+    let mut serving = serving;
+    assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+    serving.logs(&["drained"]);
+    serving.logs(&["stopped"]);
+}
+
+#[test]
+fn a_drain_of_an_operator_can_be_taken_back_even_when_nobody_was_taken_any_more() {
+    let home = Home::new();
+    let serving = start(&home, &["drain.window=30s"]);
+    let ask = |method| ask(tcp(&serving), method, "/v1/node/drain", &bearer(&admin::token()), "");
+    assert_eq!(refused(ask("DELETE")).status, 409);
+    let mut there = members(&serving, &home.token(), 3);
+    let began: Drain = good(ask("POST"));
+    assert_eq!(began.connections_before, 3);
+    until(|| node(&serving).drain.is_some_and(|drain| drain.stage == DrainStage::Closing));
+    until(|| TcpStream::connect(address(&serving)).is_err());
+    assert_eq!(ask("DELETE").0, 204);
+    assert_eq!(node(&serving).drain, None);
+    assert_eq!(serving.knock(&home.token()).1, "101");
+    assert_eq!(serving.get("/health", "").0, 200);
+    let EventPage { events, .. } =
+        good(admin::ask(tcp(&serving), "GET", "/v1/events", &bearer(&admin::token()), ""));
+    let drained = |what: &What| matches!(what, What::Draining { connections: 3, .. } | What::DrainCancelled);
+    assert_eq!(events.iter().filter(|event| drained(&event.what)).count(), 2);
+    // Once its end is asked for there is no way back; another signal ends it at once.
+    serving.signal("TERM");
+    serving.logs(&["draining", "SIGTERM"]);
+    until(|| refused(ask("DELETE")).detail.contains("about to end"));
+    serving.signal("TERM");
+    let mut serving = serving;
+    assert_eq!(serving.child.wait().unwrap().code(), Some(1));
+    there.clear();
+}
+
+#[test]
+fn a_node_whose_documents_are_its_own_has_no_successor_and_says_why() {
+    let home = Home::new();
+    let serving = start(&home, &[]);
+    let answer = ask(tcp(&serving), "POST", "/v1/node/upgrade", &bearer(&admin::token()), "");
+    let refusal = refused(answer);
+    assert!(refusal.status == 409 && refusal.detail.contains("memory"), "{refusal:?}");
+    serving.signal("USR2");
+    serving.logs(&["goes on as it was", "cluster.session"]);
+    assert_eq!(serving.knock(&home.token()).1, "101");
+    assert_eq!(serving.end(), 0);
+}
+
+/// Connects again and again, each time with a whole request, until it is told to stop. Answers how many went wrong.
+fn knock_on(address: String, token: String, stop: Arc<AtomicBool>, done: Arc<AtomicU32>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let outcome = TcpStream::connect(&address).and_then(|mut socket| {
+            socket.set_read_timeout(Some(PATIENCE))?;
+            std::io::Write::write_all(
+                &mut socket,
+                format!("GET /discovery?documentName=d&token={token} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+            )?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer)?;
+            Ok(answer)
+        });
+        match outcome {
+            Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => _ = done.fetch_add(1, Ordering::Relaxed),
+            other => wrong.push(format!("{other:?}")),
+        }
+    }
+    wrong
+}
+
+#[test]
+fn another_process_takes_over_and_nobody_who_connects_is_refused() {
+    let system = System::start();
+    let serving = system.node_for_upgrade("here-a");
+    let mut there = system.join(&serving);
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let knocking: Vec<_> = (0..2)
+        .map(|_| {
+            let (address, token) = (address(&serving), system.token.clone());
+            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            std::thread::spawn(move || knock_on(address, token, stop, done))
+        })
+        .collect();
+    until(|| done.load(Ordering::Relaxed) > 20);
+    let output = program()
+        .args(["upgrade", "--config"])
+        .arg(system.config("here-a"))
+        .args(["--set", &format!("admin.listen={}", tcp(&serving).peer_addr().unwrap())])
+        .output()
+        .unwrap();
+    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{told}");
+    let pid: u32 = told.split(' ').nth(1).unwrap().parse().unwrap();
+    let next = Killed(pid);
+    assert_ne!(pid, serving.child.id());
+    // A client of the one before is sent away, and finds the document where it comes next.
+    assert_eq!(there.end(), (1012, "the node stops".to_owned()));
+    let before = done.load(Ordering::Relaxed);
+    until(|| done.load(Ordering::Relaxed) > before + 20);
+    stop.store(true, Ordering::Relaxed);
+    for knocking in knocking {
+        assert_eq!(knocking.join().unwrap(), Vec::<String>::new());
+    }
+    drop(there);
+    let mut old = serving;
+    assert_eq!(old.child.wait().unwrap().code(), Some(0), "the one before ends by itself");
+    let mut again = Member::join(&old, &system.token);
+    again.until(|payload| payload.starts_with(&[0, 1])).unwrap();
+    // The admin API is that of the one that serves.
+    let shown = node(&old);
+    assert_eq!((shown.drain, shown.totals.connections), (None, 1));
+    drop(next);
+}
+
+/// A process that no handle is there for.
+struct Killed(u32);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).status();
+    }
+}
