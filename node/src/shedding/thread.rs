@@ -173,6 +173,7 @@ impl Work {
             ill: ill.as_ref().map(|ill| ill.words),
             lacks: away.first().map(|cause| cause.words()),
             leave: self.beats.leave(now),
+            others_serve: self.beats.others_serve(now),
         };
         if let Some(change) = self.judge.look(now_us, &load, &duty) {
             self.cause = cause(&change.why, ill.as_ref()).into();

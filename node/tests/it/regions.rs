@@ -21,7 +21,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// A registry, and the Redis of two regions.
 pub struct System {
     registry: ServerRig,
-    here: ServerRig,
+    pub here: ServerRig,
     pub there: ServerRig,
     folder: TempDir,
     pub token: String,
@@ -50,8 +50,19 @@ impl System {
         self.node_for(name, region, "3s", more, "")
     }
 
+    /// With tables of its own, and settings above all.
+    pub fn node_having(&self, name: &str, region: &str, tables: &str, settings: &[&str]) -> Serving {
+        let file = self.configure(name, region, "3s", "", tables);
+        Serving::start_with(&file, &[&["listen=127.0.0.1:0", "threads=1"], settings].concat())
+    }
+
     /// With leases of so long, more settings of the cluster, and more registries.
     fn node_for(&self, name: &str, region: &str, lease: &str, more: &str, registries: &str) -> Serving {
+        Serving::start(&self.configure(name, region, lease, more, registries))
+    }
+
+    /// The file of [`Self::node_for`].
+    fn configure(&self, name: &str, region: &str, lease: &str, more: &str, registries: &str) -> PathBuf {
         let session = if region == "here-1" { &self.here } else { &self.there };
         let config = format!(
             "region = \"{region}\"\n[tokens]\nsecret_file = \"secret\"\n[admin]\nlisten = [\"127.0.0.1:0\"]\n\
@@ -62,7 +73,7 @@ impl System {
         );
         let file: PathBuf = self.folder.path().join(format!("{name}.toml"));
         fs::write(&file, config).unwrap();
-        Serving::start(&file)
+        file
     }
 
     pub fn join(&self, node: &Serving) -> Member {
