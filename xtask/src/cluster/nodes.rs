@@ -123,6 +123,10 @@ fn configuration(place: &Place, places: &[Place], options: &Options, stores: &St
          secret_file = \"secret\"\n\
          [address_limits]\n\
          enabled = false\n\
+         [shedding]\n\
+         resources = []\n\
+         budget = 1000000\n\
+         region_budget = 0\n\
          [admin]\n\
          listen = [\"{host}:{admin_port}\"]\n\
          allow_plaintext = true\n\
