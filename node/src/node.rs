@@ -326,7 +326,7 @@ impl Node {
         })?;
         let mut session = start_session(&config, &gates, &health, &stats, events.as_ref())?;
         let admission = Arc::new(Admission::new(random_u64()? as u32, f64::from(BUDGET_PER_THREAD)));
-        let mut shedding = shedding::start(shedding::Around {
+        let (mut shedding, first_look) = shedding::start(shedding::Around {
             config: config.shedding.clone(),
             region: config.region.name.clone(),
             node: config.cluster.node.clone(),
@@ -387,6 +387,7 @@ impl Node {
             session.started(&mailboxes);
         }
         shedding.started(&mailboxes);
+        first_look.wait();
         records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);

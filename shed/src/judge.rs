@@ -5,7 +5,7 @@
 //!   Serving ───────► Thrifty ───────► NoNewDocuments ───────────► NoNewConnections, out of DNS
 //!      ◄──────────────── each below its own low mark, for a while ───────────────┘
 //!
-//!   80 % and nobody else could serve (panic): stays in DNS, and refuses at 95 % memory or 100 % connections alone
+//!   80 % and nobody else could serve (panic): stays Thrifty and in DNS, and refuses at 95 % memory or 100 % connections alone
 //! ```
 //!
 //! Nothing here ever ends a session that runs.
@@ -123,6 +123,8 @@ pub struct Duty {
     pub lacks: Option<&'static str>,
     /// Whether the pool of the region's nodes lets this one go.
     pub leave: Leave,
+    /// Another node of the region takes clients: what this one does not do any more, that one can.
+    pub others_serve: bool,
 }
 
 /// What the pool of the region's nodes says to one that wants out.
@@ -280,7 +282,12 @@ impl Judge {
     /// The decision itself.
     fn verdict_of(&self, full: Occupancy, duty: &Duty) -> (Verdict, Why) {
         let above = self.rungs.iter().filter(|water| water.is_above()).count();
-        let rung = Rung::ALL[above];
+        let wanted = Rung::ALL[above];
+        // What nobody else could do goes on here.
+        let rung = match wanted {
+            Rung::NoNewDocuments if !duty.others_serve => Rung::Thrifty,
+            rung => rung,
+        };
         let refuses =
             |state| Verdict { state, rung: Rung::NoNewConnections, wants_out: true, is_in_dns: false };
         if duty.is_draining {
@@ -295,7 +302,8 @@ impl Judge {
             return (refuses(State::Overloaded), duty.ill.map_or(Why::Full(full), Why::Told));
         }
         if wants_out && duty.leave == Leave::Unasked {
-            let rung = rung.min(Rung::NoNewDocuments);
+            let most = if duty.others_serve { Rung::NoNewDocuments } else { Rung::Thrifty };
+            let rung = rung.min(most);
             let verdict = Verdict { state: State::Degraded, rung, wants_out, is_in_dns: true };
             return (verdict, duty.ill.map_or(Why::Full(full), Why::Told));
         }
@@ -345,8 +353,15 @@ mod tests {
         Load { memory: Some(Part { used: percent, limit: 100 }), ..connections(10) }
     }
 
-    const OTHERS: Duty = Duty { is_draining: false, unable: None, ill: None, lacks: None, leave: Leave::May };
-    const ALONE: Duty = Duty { leave: Leave::Stay, ..OTHERS };
+    const OTHERS: Duty = Duty {
+        is_draining: false,
+        unable: None,
+        ill: None,
+        lacks: None,
+        leave: Leave::May,
+        others_serve: true,
+    };
+    const ALONE: Duty = Duty { leave: Leave::Stay, others_serve: false, ..OTHERS };
 
     #[test]
     fn a_node_that_fills_gives_up_more_and_more_and_takes_it_back() {
@@ -377,6 +392,15 @@ mod tests {
         let busy = Load { cpu: Some(0.9), ..connections(10) };
         let mut judge = self::judge();
         assert_eq!(judge.look(0, &busy, &OTHERS).unwrap().why.to_string(), "cpu at 90 %");
+    }
+
+    #[test]
+    fn a_node_by_itself_opens_documents_as_long_as_it_can() {
+        let mut judge = judge();
+        for percent in [75, 79, 80, 94] {
+            judge.look(0, &memory(percent), &ALONE);
+            assert_eq!(judge.verdict().rung, Rung::Thrifty, "{percent}");
+        }
     }
 
     #[test]

@@ -209,6 +209,8 @@ pub(super) static KEYS: &[Key] = &[
         "WebSocket handshakes that the node lets in a second, so that clients of a node that was lost come in by and by. 0: 6000 for each data thread."),
     key("shedding.region_budget", Count(|d| &mut d.shedding.region_budget, 0..=100_000_000), Live,
         "The same of all nodes of the region together, shared out through the region's Redis by what each is asked for. 0: no such limit."),
+    key("shedding.host_root", File(|d| &mut d.shedding.host_root), Restart,
+        "The folder below which `proc` and `sys` of the host are, for a node that is to see those of another namespace than its own."),
     key("cluster.registry", Choice(|d| &mut d.cluster.registry, &["embedded", "redis"]), Restart,
         "Where it is kept which region has a document. `embedded`: in the process, for a node by itself. `redis`: in the Redis of each license region, for several nodes or regions. See docs/regions.md."),
     key("cluster.node", Text(|d| &mut d.cluster.node), Restart,

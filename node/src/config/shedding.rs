@@ -26,7 +26,7 @@ pub struct Shedding {
     pub budget: u32,
     /// The same of all nodes of the region together; 0 for no such limit.
     pub region_budget: u32,
-    /// Where the host's files are: `/`, but for tests.
+    /// Where the host's files are.
     pub root: PathBuf,
 }
 
@@ -77,6 +77,7 @@ pub(super) struct SheddingKeys {
     pub(super) max_cpu: u32,
     pub(super) budget: u32,
     pub(super) region_budget: u32,
+    pub(super) host_root: String,
 }
 
 impl Default for SheddingKeys {
@@ -92,6 +93,7 @@ impl Default for SheddingKeys {
             max_cpu: 0,
             budget: 0,
             region_budget,
+            host_root: "/".to_owned(),
         }
     }
 }
@@ -134,6 +136,6 @@ pub(super) fn resolve(written: &mut Written) -> Shedding {
         max_cpu: keys.max_cpu,
         budget: keys.budget,
         region_budget: keys.region_budget,
-        ..Shedding::default()
+        root: PathBuf::from(keys.host_root),
     }
 }

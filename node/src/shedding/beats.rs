@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire_pool::{Beat, Heard, Member, PoolError, RedisPool};
+use pinwire_pool::{Beat, Heard, Member, PoolError, RedisPool, Seen};
 use pinwire_redis::Settings;
 use pinwire_shed::{Demand, Leave, allot};
 use tokio::task::JoinSet;
@@ -107,8 +107,8 @@ impl Beats {
                     tracing::info!(members = heard.members.len(), "the pool of the region's nodes answers");
                 }
                 let ahead_us = middle_us - i64::try_from(heard.now_us).unwrap_or(i64::MAX);
-                let (heard, is_doubled) = (Arc::new(heard), heard_doubled(&self.view, &me));
-                let is_doubled = heard.is_doubled && is_doubled;
+                let is_doubled = heard.is_doubled && knows_life(&self.view, &me);
+                let heard = Arc::new(heard);
                 self.view = Pool { reach: Reach::Reached, heard: Some((Arc::clone(&heard), asked)) };
                 self.said = me;
                 Some(News { heard, ahead_ms: ahead_us / 1_000, is_doubled })
@@ -138,13 +138,17 @@ impl Beats {
         }
     }
 
+    /// Another node takes clients, as far as that is known.
+    pub(crate) fn others_serve(&self, now: Instant) -> bool {
+        let takes = |seen: &Seen| seen.is_in && !seen.member.wants_out && seen.member.name != self.said.name;
+        self.fresh(now).is_some_and(|heard| heard.members.iter().any(takes))
+    }
+
     /// Handshakes a second that this node may let in, of `region` that all may, and of `most` that it can serve.
     pub(crate) fn share(&self, region: f64, most: f64) -> f64 {
         let Some((heard, _)) = self.view.heard.as_ref().filter(|_| region > 0.0) else { return most };
-        let demand = |seen: &pinwire_pool::Seen| Demand {
-            asked: f64::from(seen.member.asked),
-            most: f64::from(seen.member.most),
-        };
+        let demand =
+            |seen: &Seen| Demand { asked: f64::from(seen.member.asked), most: f64::from(seen.member.most) };
         let demands: Vec<Demand> = heard.members.iter().map(demand).collect();
         let mine = heard.members.iter().position(|seen| seen.member.name == self.said.name);
         let share = mine.and_then(|mine| allot(region, &demands).get(mine).copied());
@@ -162,8 +166,8 @@ impl Beats {
     }
 }
 
-/// A name that is used twice is one after the first beat of a life: before, it is this node's last life.
-fn heard_doubled(before: &Pool, me: &Member) -> bool {
+/// The pool knew this life of the node already: another one is no former life, but another node of the same name.
+fn knows_life(before: &Pool, me: &Member) -> bool {
     let heard = before.heard.as_ref().map(|(heard, _)| heard);
     heard.is_some_and(|heard| heard.members.iter().any(|seen| seen.member.life == me.life))
 }
@@ -175,8 +179,6 @@ fn unix_us() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use pinwire_pool::Seen;
-
     use super::*;
 
     fn beats(asked: &[(u32, u32)], may_leave: bool, wants_out: bool) -> Beats {
@@ -205,6 +207,14 @@ mod tests {
         assert_eq!(beats(&[], false, false).leave(now), Leave::Unasked);
         assert_eq!(beats(&[], true, true).leave(now + 2 * LEASE), Leave::Stay);
         assert_eq!(Beats::new(None, "eu").unwrap().leave(now), Leave::Stay, "it is its own pool");
+    }
+
+    #[test]
+    fn others_serve_if_they_are_in_and_want_to_be() {
+        let now = Instant::now();
+        assert!(beats(&[(0, 0), (0, 0)], false, false).others_serve(now));
+        assert!(!beats(&[(0, 0)], false, false).others_serve(now), "oneself is no other");
+        assert!(!beats(&[(0, 0), (0, 0)], false, false).others_serve(now + 2 * LEASE));
     }
 
     #[test]

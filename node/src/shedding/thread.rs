@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use pinwire_admin_api::events::What;
@@ -24,6 +25,8 @@ use crate::data::Mailbox;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Over what time handshakes are counted.
 const ASKED_OVER: Duration = Duration::from_secs(1);
+/// How long a node that starts waits for the first look.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the pool may take to hear that the node ends.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -54,6 +57,17 @@ pub(crate) struct Around {
 #[derive(Debug)]
 pub(crate) struct SheddingWay(watch::Sender<Shedding>);
 
+/// Something comes in there once the thread has looked for the first time.
+#[derive(Debug)]
+pub(crate) struct FirstLook(Receiver<()>);
+
+impl FirstLook {
+    /// Waits for it, a little: nobody is to be told of a standing that nobody has looked for.
+    pub(crate) fn wait(self) {
+        let _ = self.0.recv_timeout(FIRST_PATIENCE);
+    }
+}
+
 impl SheddingWay {
     pub(crate) fn update(&self, config: &Shedding) {
         self.0.send_if_modified(|now| {
@@ -68,9 +82,10 @@ impl SheddingWay {
 ///
 /// # Errors
 /// The system gives no thread or no timer, or the URL of the Redis cannot be used.
-pub(crate) fn start(around: Around) -> Result<Running<SheddingWay>, StartError> {
+pub(crate) fn start(around: Around) -> Result<(Running<SheddingWay>, FirstLook), StartError> {
     let runtime = runtime()?;
     let (sender, settings) = watch::channel(around.config.clone());
+    let (first, looked) = channel();
     let beats = {
         let _inside = runtime.enter();
         Beats::new(around.redis.as_ref(), &around.region)?
@@ -79,6 +94,9 @@ pub(crate) fn start(around: Around) -> Result<Running<SheddingWay>, StartError> 
     let work = async move |Signals { mailboxes, stopping }: Signals| {
         if let Ok(mailboxes) = mailboxes.await {
             let mut work = Work::new(around, beats, life, settings, &mailboxes);
+            work.look(Instant::now());
+            // Who starts the node may have given up.
+            let _ = first.send(());
             tokio::select! {
                 () = work.run() => {}
                 // Its sender is dropped.
@@ -88,7 +106,7 @@ pub(crate) fn start(around: Around) -> Result<Running<SheddingWay>, StartError> 
             let _ = timeout(RETIRE_PATIENCE, work.beats.retire()).await;
         }
     };
-    Ok(Running::start("shedding", runtime, SheddingWay(sender), work)?)
+    Ok((Running::start("shedding", runtime, SheddingWay(sender), work)?, FirstLook(looked)))
 }
 
 struct Work {
@@ -173,6 +191,7 @@ impl Work {
             ill: ill.as_ref().map(|ill| ill.words),
             lacks: away.first().map(|cause| cause.words()),
             leave: self.beats.leave(now),
+            others_serve: self.beats.others_serve(now),
         };
         if let Some(change) = self.judge.look(now_us, &load, &duty) {
             self.cause = cause(&change.why, ill.as_ref()).into();

@@ -15,6 +15,7 @@ mod provider;
 mod regions;
 mod rig;
 mod serve;
+mod shedding;
 mod store;
 mod tls;
 mod traces;

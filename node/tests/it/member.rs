@@ -42,6 +42,11 @@ impl Member {
         Self { stream, decoder: Decoder::new(Role::Client, false), is_open: false }
     }
 
+    /// Its handshake was read already.
+    pub fn is_upgraded(&mut self) {
+        self.is_open = true;
+    }
+
     /// A y-websocket client that asks for everything.
     pub fn join(node: &Serving, token: &str) -> Self {
         let mut member = Self::open(node, token);

@@ -21,7 +21,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// A registry, and the Redis of two regions.
 pub struct System {
     registry: ServerRig,
-    here: ServerRig,
+    pub here: ServerRig,
     pub there: ServerRig,
     folder: TempDir,
     pub token: String,
@@ -63,6 +63,12 @@ impl System {
     /// The configuration of a node.
     pub fn config(&self, name: &str) -> PathBuf {
         self.folder.path().join(format!("{name}.toml"))
+    }
+
+    /// With tables of its own, and settings above all.
+    pub fn node_having(&self, name: &str, region: &str, tables: &str, settings: &[&str]) -> Serving {
+        let file = self.file_for(name, region, "3s", "", tables);
+        Serving::start_with(&file, &[&["listen=127.0.0.1:0", "threads=1"], settings].concat())
     }
 
     /// With leases of so long, more settings of the cluster, and more registries.

@@ -53,6 +53,17 @@ impl Home {
         fs::write(self.config(), format!("{text}\n{before}")).unwrap();
     }
 
+    pub fn append(&self, text: &str) {
+        let before = fs::read_to_string(self.config()).unwrap();
+        fs::write(self.config(), format!("{before}\n{text}")).unwrap();
+    }
+
+    pub fn replace(&self, old: &str, new: &str) {
+        let before = fs::read_to_string(self.config()).unwrap();
+        assert!(before.contains(old), "{before}");
+        fs::write(self.config(), before.replace(old, new)).unwrap();
+    }
+
     pub fn token(&self) -> String {
         let secret = fs::read_to_string(self.secret()).unwrap();
         let args = ["token", "mint", "--region", "eu-central-1", "--secret", secret.trim()];
@@ -95,6 +106,8 @@ impl Serving {
     /// By a command that runs [`program`], with some variables perhaps.
     pub fn start_by(mut program: Command, config: &Path, settings: &[&str]) -> Self {
         let mut child = program
+            // This machine is busy with tests, and its load says nothing of the node's.
+            .env("PINWIRE_SHEDDING_RESOURCES", "")
             .args(["serve", "--json", "--config"])
             .arg(config)
             // Clients of tests are not sent away one by one, unless a test wants that.

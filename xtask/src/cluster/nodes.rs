@@ -125,6 +125,10 @@ fn configuration(place: &Place, places: &[Place], options: &Options, stores: &St
          enabled = false\n\
          [drain]\n\
          window = \"1s\"\n\
+         [shedding]\n\
+         resources = []\n\
+         budget = 1000000\n\
+         region_budget = 0\n\
          [admin]\n\
          listen = [\"{host}:{admin_port}\"]\n\
          allow_plaintext = true\n\
