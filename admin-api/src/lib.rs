@@ -6,6 +6,7 @@
 //! | [`documents`], [`connections`], [`apps`] | what is there, a page at a time |
 //! | [`cluster`] | other nodes, other regions, and who has which document |
 //! | [`actions`] | what an operator can have done, and the records of that |
+//! | [`maintenance`] | what is announced on the status page |
 //! | [`events`] | what happened |
 //! | [`stream`] | what a console is sent each second |
 //! | [`problem`] | answers that are errors |
@@ -19,9 +20,10 @@ pub mod cluster;
 pub mod connections;
 pub mod documents;
 pub mod events;
+pub mod maintenance;
 pub mod node;
 pub mod problem;
 pub mod stream;
 
 /// Version of the API, that of its description in OpenAPI. The first number stands in every path.
-pub const VERSION: &str = "1.1.0";
+pub const VERSION: &str = "1.2.0";

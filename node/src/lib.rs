@@ -21,6 +21,7 @@ mod overload;
 mod peer;
 pub mod regions;
 pub mod signals;
+mod status;
 pub mod store;
 pub mod traces;
 

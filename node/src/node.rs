@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::TryFromIntError;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -36,6 +37,7 @@ use crate::metrics::Threads;
 use crate::overload::{self, Watch};
 use crate::peer::{self, Movable, Peers, Relay};
 use crate::regions::{self, Catalogue, Own, Prober};
+use crate::status::{self, StatusThread};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
 
@@ -66,6 +68,7 @@ pub struct Node {
     peers: Option<Peers>,
     lookups: Lookups,
     prober: Option<Prober>,
+    status: Option<StatusThread>,
     store: Option<StoreThreads>,
     fetching: Fetching,
     memory: Watch,
@@ -210,6 +213,16 @@ impl Node {
         let ws_url = config.region.ws_url(address);
         let catalogue = Arc::new(Catalogue::new(&config.region.name, &ws_url, &config.regions));
         let prober = regions::start(&catalogue, &config.cluster)?;
+        let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
+        let status = status::start(status::Around {
+            config: config.status.clone(),
+            http_url: config.region.http_url(address),
+            cluster: config.cluster.clone(),
+            catalogue: Arc::clone(&catalogue),
+            health: Arc::clone(&health),
+            events: events.clone(),
+            folder: store_folder(&config.store),
+        })?;
         let stats = Arc::new(ClusterStats::default());
         let others = start.other_threads;
         let is_alone = start.registry.is_none() && config.cluster.registry == RegistryKind::Embedded;
@@ -236,12 +249,12 @@ impl Node {
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
             store: store.as_ref().map(|store| Arc::clone(&store.stats)),
+            status: status.as_ref().map(|status| status.published.clone()),
             page: config.page.clone(),
             key_numbers,
             traces: queue.clone(),
         };
         let (http, control) = control::start(services, config.http)?;
-        let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
         let placement_seed = random_u64()?;
         let mut peers = config
             .cluster
@@ -278,6 +291,7 @@ impl Node {
                     lookup: Lookup::new(opener(&registries), Arc::clone(&stats)),
                     threads: Arc::clone(&asked),
                     store: store.as_ref().map(StoreThreads::way),
+                    status: status.as_ref().map(|status| status.desk.clone()),
                 },
             )
         });
@@ -356,6 +370,7 @@ impl Node {
             peers,
             lookups,
             prober,
+            status,
             store,
             fetching,
             memory,
@@ -419,7 +434,7 @@ impl Node {
         // Everything is stored, as far as that can be: what this node held is left, and waits for its clients.
         drop(self.session);
         drop(self.pins);
-        drop((self.lookups, self.prober));
+        drop((self.lookups, self.prober, self.status));
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
         }
@@ -433,6 +448,14 @@ impl Node {
         drop(self.memory);
         // Last, since the others record until they end.
         drop(self.traces);
+    }
+}
+
+/// Where documents are kept, if they are kept on disk.
+fn store_folder(store: &StoreConfig) -> Option<PathBuf> {
+    match store {
+        StoreConfig::Memory => None,
+        StoreConfig::File(file) => Some(file.folder.clone()),
     }
 }
 

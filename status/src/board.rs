@@ -116,14 +116,16 @@ impl Board {
             .unwrap_or(plain)
     }
 
-    /// From now on there are these regions: of others nothing is believed any more, and their incidents end.
-    pub fn know_only(&mut self, now: At, regions: &[&str]) {
+    /// From now on there are these regions: of others nothing is believed any more, and their incidents end. True if there were such.
+    pub fn know_only(&mut self, now: At, regions: &[&str]) -> bool {
+        let before = self.history.regions.len();
         let gone = |name: &str| !regions.contains(&name);
         self.history.regions.retain(|name, _| !gone(name));
         for incident in self.history.incidents.iter_mut().filter(|one| one.is_open() && gone(&one.region)) {
             let text = "It is none of the regions any more.".to_owned();
             incident.end(Update { at: now, state: State::Operational, text });
         }
+        self.history.regions.len() != before
     }
 
     /// Forgets what is over for long enough, and what there is too much of.

@@ -14,6 +14,7 @@
 //! | `plane` | asking the data threads |
 //! | `overview`, `documents`, `connections`, `apps` | what there is |
 //! | `cluster` | what registries know, and other regions |
+//! | `maintenance` | what is announced on the status page |
 //! | `moves` | documents that go to another region |
 //! | `records` | what license regions say of apps |
 //! | `actions`, `store` | what an operator has done |
@@ -31,6 +32,7 @@ mod connections;
 mod documents;
 mod events;
 mod listener;
+mod maintenance;
 mod moves;
 mod operators;
 mod overview;
@@ -58,6 +60,7 @@ use crate::control::{Health, Lookup};
 use crate::log::Log;
 use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
+use crate::status::Desk;
 use crate::store::Way;
 
 pub use access::AdminToken;
@@ -96,6 +99,8 @@ pub(crate) struct Services {
     pub(crate) log: Option<Log>,
     /// To the store on disk, if there is one.
     pub(crate) store: Option<Way>,
+    /// To what is published, if anything is.
+    pub(crate) status: Option<Desk>,
     /// Of the configuration in force.
     pub(crate) digest: Arc<ArcSwapOption<String>>,
     /// Something is in there once the node stops.

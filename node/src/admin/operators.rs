@@ -13,6 +13,7 @@ use crate::control::{Health, Lookup};
 use crate::metrics::Threads;
 use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
+use crate::status::Desk;
 use crate::store::Way;
 use crate::{Start, StartError};
 
@@ -49,6 +50,7 @@ pub(crate) struct Around {
     pub(crate) relay: Option<Relay>,
     pub(crate) threads: Arc<Threads>,
     pub(crate) store: Option<Way>,
+    pub(crate) status: Option<Desk>,
 }
 
 impl Doorway {
@@ -99,6 +101,7 @@ impl Doorway {
             access: of_thread.access,
             log: start.log,
             store: around.store,
+            status: around.status,
             digest: of_thread.digest,
             stopping,
             streams: super::stream::Streams::default(),

@@ -48,7 +48,7 @@ pub(crate) use claimed::Claimed;
 pub(crate) use claimed::registry_name;
 pub(crate) use gates::Gates;
 pub(crate) use pins::{Around, PinsWay, StartError, start};
-pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link};
+pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link, link_within};
 pub(crate) use running::Running;
 pub(crate) use session::{Around as AroundSession, SessionWay, start as start_session};
 pub(crate) use shared::SharedStore;

@@ -91,9 +91,17 @@ impl Registries {
 /// # Errors
 /// A URL that cannot be used, or whose files cannot be read.
 pub fn link(url: &RedisUrl) -> Result<Link, UrlError> {
+    link_within(url, Settings::default())
+}
+
+/// The same, within other bounds.
+///
+/// # Errors
+/// The same.
+pub fn link_within(url: &RedisUrl, settings: Settings) -> Result<Link, UrlError> {
     let wrong = |source| UrlError { url: url.clone(), source };
     let endpoint: Endpoint = url.secret().parse().map_err(wrong)?;
-    Link::new(endpoint, Settings::default()).map_err(wrong)
+    Link::new(endpoint, settings).map_err(wrong)
 }
 
 /// A registry, whichever kind it is.

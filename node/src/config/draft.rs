@@ -45,6 +45,7 @@ pub(super) struct Draft {
     pub(super) cluster: ClusterKeys,
     pub(super) store: Store,
     pub(super) http: HttpLimits,
+    pub(super) status: StatusKeys,
     pub(super) admin: AdminFiles,
     pub(super) traces: TraceKeys,
 }
@@ -115,6 +116,28 @@ pub(super) struct Store {
     pub(super) fsync_interval: Duration,
     pub(super) retention: Duration,
     pub(super) unclaimed: Duration,
+}
+
+/// The table `status`.
+#[derive(Clone, Debug)]
+pub(super) struct StatusKeys {
+    pub(super) enabled: bool,
+    pub(super) title: String,
+    pub(super) contact: String,
+    pub(super) url: String,
+    pub(super) settle: Duration,
+}
+
+impl Default for StatusKeys {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            title: "Status".to_owned(),
+            contact: String::new(),
+            url: String::new(),
+            settle: Duration::from_secs(60),
+        }
+    }
 }
 
 /// The table `traces`.
@@ -252,6 +275,7 @@ impl Default for Draft {
                 unclaimed: Duration::from_secs(3600),
             },
             http: HttpLimits::default(),
+            status: StatusKeys::default(),
             admin: AdminFiles { listen: vec!["127.0.0.1:9180".to_owned()], ..AdminFiles::default() },
             traces: TraceKeys::default(),
         }
