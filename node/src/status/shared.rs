@@ -218,3 +218,152 @@ fn random() -> String {
     });
     format!("{number:016x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use pinwire_redis::rig::{ClusterRig, Options, ServerRig};
+    use pinwire_status::{Announcement, Pace, State};
+
+    use super::*;
+
+    const NOW: At = At::unix(1_795_820_400);
+
+    fn board() -> Board {
+        Board::new(NOW, Pace { looks: 1, open: 0, end: 0 })
+    }
+
+    fn announce(board: &mut Board, id: &str) -> Notice {
+        let told = Announcement {
+            regions: vec!["eu-1".to_owned()],
+            from: NOW.plus(100),
+            to: NOW.plus(200),
+            title: "New disks".to_owned(),
+            text: String::new(),
+        };
+        let notice = board.notices.announce(NOW, id.to_owned(), told).unwrap();
+        board.notices.merge(NOW, notice.clone());
+        notice
+    }
+
+    async fn look(shared: &mut Shared, board: &mut Board) -> Heard {
+        shared.look(board, "healthy", true, NOW).await.unwrap()
+    }
+
+    async fn of_two_nodes_one_writes_and_the_other_goes_on(link: impl Fn() -> Link) {
+        let (mut one, mut other) = (Shared::new(link(), "eu-1", "a"), Shared::new(link(), "eu-1", "b"));
+        let mut elsewhere = Shared::new(link(), "us-1", "a");
+        let (mut first, mut second) = (board(), board());
+        assert!(look(&mut one, &mut first).await.is_writer && one.is_blank());
+        first.look(NOW, "us-1", State::Unavailable, "away");
+        assert!(one.write(&first).await.unwrap());
+        let heard = look(&mut other, &mut second).await;
+        assert_eq!((heard.is_writer, heard.words.len()), (false, 2));
+        assert_eq!(second.history(), first.history());
+        // Who has no lease writes nothing.
+        second.look(NOW, "us-1", State::Operational, "");
+        assert!(!other.write(&second).await.unwrap());
+        assert!(look(&mut elsewhere, &mut board()).await.is_writer, "another region's");
+        // It drains, and leaves it to the other, which has what was written last.
+        one.look(&mut first, "draining", false, NOW).await.unwrap();
+        first.look(NOW, "ap-1", State::Degraded, "");
+        assert!(!one.write(&first).await.unwrap());
+        assert!(look(&mut other, &mut second).await.is_writer);
+        second.look(NOW, "us-1", State::Operational, "");
+        assert!(other.write(&second).await.unwrap());
+        one.leave().await.unwrap();
+        let mut third = board();
+        let heard = look(&mut Shared::new(link(), "eu-1", "c"), &mut third).await;
+        assert_eq!((heard.is_writer, heard.words.len()), (false, 2), "b and c");
+        assert_eq!(third.history(), second.history());
+        assert!(third.history().incidents[0].ended.is_some());
+    }
+
+    #[tokio::test]
+    async fn of_two_nodes_one_writes_and_the_other_goes_on_where_it_stopped() {
+        let server = ServerRig::start(&Options::default());
+        of_two_nodes_one_writes_and_the_other_goes_on(|| server.link()).await;
+    }
+
+    #[tokio::test]
+    async fn all_keys_of_a_region_share_a_slot_of_a_cluster() {
+        let servers = ClusterRig::start();
+        of_two_nodes_one_writes_and_the_other_goes_on(|| servers.link()).await;
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_was_away_writes_nothing_over_what_another_wrote() {
+        let server = ServerRig::start(&Options::default());
+        let (mut one, mut other) =
+            (Shared::new(server.link(), "eu-1", "a"), Shared::new(server.link(), "eu-1", "b"));
+        let (mut first, mut second) = (board(), board());
+        look(&mut one, &mut first).await;
+        server.command(&["DEL", "pinwire:1:{status}:eu-1:writer"]);
+        assert!(look(&mut other, &mut second).await.is_writer);
+        second.look(NOW, "us-1", State::Unavailable, "away");
+        assert!(other.write(&second).await.unwrap());
+        first.look(NOW, "us-1", State::Operational, "");
+        assert!(!one.write(&first).await.unwrap());
+        // Nor if it has the lease again, before it has read that.
+        server.command(&["SET", "pinwire:1:{status}:eu-1:writer", &one.name]);
+        assert!(!one.write(&first).await.unwrap());
+        look(&mut one, &mut first).await;
+        assert_eq!(first.history(), second.history());
+        assert!(one.write(&first).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn notices_come_to_all_nodes_and_go_when_nobody_needs_them() {
+        let mut server = ServerRig::start(&Options::default());
+        let (mut one, mut other) =
+            (Shared::new(server.link(), "eu-1", "a"), Shared::new(server.link(), "eu-1", "b"));
+        let (mut first, mut second) = (board(), board());
+        look(&mut one, &mut first).await;
+        let here = announce(&mut first, "m1");
+        let there = announce(&mut second, "m2");
+        assert!(one.note(&first).await.unwrap() && other.note(&second).await.unwrap());
+        look(&mut other, &mut second).await;
+        look(&mut one, &mut first).await;
+        assert_eq!(first.notices, second.notices);
+        assert_eq!(first.notices.iter().count(), 2);
+        // Both change one at the same time: the second finds out, and who withdrew prevails.
+        first.notices.merge(NOW, here.withdraw(NOW));
+        let changed = here.change(NOW, here.told.clone()).unwrap();
+        second.notices.merge(NOW, changed);
+        assert!(other.note(&second).await.unwrap());
+        assert!(!one.note(&first).await.unwrap());
+        one.read_notices(&mut first, NOW).await.unwrap();
+        assert!(one.note(&first).await.unwrap());
+        look(&mut other, &mut second).await;
+        assert!(second.notices.get("m1").unwrap().is_withdrawn);
+        // Redis lost all: they are written again.
+        server.command(&["FLUSHALL"]);
+        assert!(look(&mut one, &mut first).await.is_writer && one.is_blank());
+        assert!(one.note(&first).await.unwrap());
+        let mut fresh = board();
+        look(&mut Shared::new(server.link(), "eu-1", "c"), &mut fresh).await;
+        assert_eq!(fresh.notices, first.notices);
+        // Long after, the one that writes removes them.
+        first.tidy(there.kept_until.plus(1));
+        assert_eq!(first.notices.iter().count(), 0);
+        assert!(one.note(&first).await.unwrap());
+        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), "1", "the mark");
+        server.kill();
+        assert!(one.look(&mut first, "healthy", true, NOW).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_another_version_wrote_is_neither_lost_nor_taken_for_nothing() {
+        let server = ServerRig::start(&Options::default());
+        let mut shared = Shared::new(server.link(), "eu-1", "a");
+        server.command(&["HSET", "pinwire:1:{status}:eu-1:history", "mark", "x", "text", "[1]"]);
+        let looked = shared.look(&mut board(), "healthy", true, NOW).await;
+        assert!(looked.unwrap_err().to_string().contains("another version"));
+        assert!(!shared.write(&board()).await.unwrap());
+        server.command(&["DEL", "pinwire:1:{status}:eu-1:history"]);
+        server.command(&["HSET", "pinwire:1:{status}:eu-1:notices", "m9", "{\"later\":1}", "", "x"]);
+        let mut empty = board();
+        assert!(look(&mut shared, &mut empty).await.is_writer);
+        assert!(shared.note(&empty).await.unwrap());
+        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), "2");
+    }
+}

@@ -13,6 +13,7 @@ mod provider;
 mod regions;
 mod rig;
 mod serve;
+mod status;
 mod store;
 mod tls;
 mod traces;
