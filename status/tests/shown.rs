@@ -1,7 +1,7 @@
 //! What is shown of a board: JSON as programs rely on it, the feed, the page.
 
 use pinwire_status::{
-    Announcement, At, Board, Kept, Maintenance, Notice, Pace, Place, Report, State, View, atom, page,
+    Announcement, At, Board, Kept, Maintenance, Notice, Pace, Phase, Place, Report, State, View, atom, page,
 };
 use serde_json::{Value, json};
 
@@ -190,4 +190,18 @@ fn the_page_says_each_state_in_a_word_beside_the_sign() {
     let apart = View { kept: Kept::Apart, ..view() };
     let cut_off = page::render(&board().report(at(61), &apart), at(61));
     assert!(cut_off.contains("cut off from its region"), "{cut_off}");
+}
+
+#[test]
+fn what_was_called_off_stays_so_when_a_region_that_was_away_still_has_it() {
+    let mut here = board();
+    let stale = here.notices.get("m1").unwrap().clone();
+    here.notices.merge(at(50), stale.withdraw(at(50)));
+    // It even changed it meanwhile, at the same revision.
+    let changed = stale.change(at(55), stale.told.clone()).unwrap();
+    for of_the_other in [stale.clone(), changed] {
+        assert!(!here.notices.merge(at(60), of_the_other));
+        assert!(here.notices.covering("eu-1", at(60)).is_none());
+        assert_eq!(here.report(at(60), &view()).maintenance[0].phase, Phase::Withdrawn);
+    }
 }
