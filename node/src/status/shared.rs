@@ -47,7 +47,7 @@ pub(super) struct Shared {
     link: Link,
     /// One life of this node.
     name: String,
-    keys: [String; 4],
+    keys: [String; 5],
     scripts: Scripts,
     is_writer: bool,
     /// Of the history that was read or written last.
@@ -70,7 +70,7 @@ impl Shared {
         Self {
             link,
             name: format!("{node}:{}", random()),
-            keys: ["writer", "history", "notices", "nodes"].map(key),
+            keys: ["writer", "history", "notices", "mark", "nodes"].map(key),
             scripts: Scripts::new(),
             is_writer: false,
             mark: String::new(),
@@ -87,8 +87,8 @@ impl Shared {
         may_write: bool,
         now: At,
     ) -> Result<Heard, SharedError> {
-        let [writer, history, notices, nodes] = &self.keys;
-        let call = self.scripts.look.on(writer).key(history).key(notices).key(nodes);
+        let [writer, history, notices, mark, nodes] = &self.keys;
+        let call = self.scripts.look.on(writer).key(history).key(notices).key(mark).key(nodes);
         let call = call.arg(&self.name).arg(word).arg(u8::from(may_write)).arg(HOLD.as_millis() as u64);
         let call = call.arg(&self.mark).arg(&self.notices_mark);
         self.is_writer = false;
@@ -123,10 +123,6 @@ impl Shared {
         self.stored.clear();
         let mut fields = fields.into_iter();
         while let (Some(id), Some(text)) = (fields.next(), fields.next()) {
-            // Under the empty name is the mark.
-            if id.is_empty() {
-                continue;
-            }
             let notice: Option<Notice> = serde_json::from_str(&text).ok();
             let notice = notice.filter(|notice| notice.id == id);
             if let Some(notice) = &notice {
@@ -186,7 +182,15 @@ impl Shared {
         let before = self.stored.get(&id).map_or("", |stored| stored.text.as_str());
         let text = notice.as_ref().map(serde_json::to_string).transpose();
         let text = text.map_err(|error| SharedError::Senseless(error.to_string()))?.unwrap_or_default();
-        let call = self.scripts.note.on(&self.keys[2]).arg(&id).arg(before).arg(&text).arg(random());
+        let call = self
+            .scripts
+            .note
+            .on(&self.keys[2])
+            .key(&self.keys[3])
+            .arg(&id)
+            .arg(before)
+            .arg(&text)
+            .arg(random());
         let is_written = self.link.run(call).await? == Value::Int(1);
         // The mark is left as it is known: so all are read again, also what others wrote meanwhile.
         match (is_written, notice) {
@@ -199,7 +203,7 @@ impl Shared {
 
     /// This node ends.
     pub(super) async fn leave(&self) -> Result<(), SharedError> {
-        let call = self.scripts.leave.on(&self.keys[0]).key(&self.keys[3]).arg(&self.name);
+        let call = self.scripts.leave.on(&self.keys[0]).key(&self.keys[4]).arg(&self.name);
         self.link.run(call).await?;
         Ok(())
     }
@@ -346,7 +350,7 @@ mod tests {
         first.tidy(there.kept_until.plus(1));
         assert_eq!(first.notices.iter().count(), 0);
         assert!(one.note(&first).await.unwrap());
-        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), "1", "the mark");
+        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), "0");
         server.kill();
         assert!(one.look(&mut first, "healthy", true, NOW).await.is_err());
     }
@@ -355,15 +359,16 @@ mod tests {
     async fn what_another_version_wrote_is_neither_lost_nor_taken_for_nothing() {
         let server = ServerRig::start(&Options::default());
         let mut shared = Shared::new(server.link(), "eu-1", "a");
-        server.command(&["HSET", "pinwire:1:{status}:eu-1:history", "mark", "x", "text", "[1]"]);
+        server.command(&["SET", "pinwire:1:{status}:eu-1:history", "x\n[1]"]);
         let looked = shared.look(&mut board(), "healthy", true, NOW).await;
         assert!(looked.unwrap_err().to_string().contains("another version"));
         assert!(!shared.write(&board()).await.unwrap());
         server.command(&["DEL", "pinwire:1:{status}:eu-1:history"]);
-        server.command(&["HSET", "pinwire:1:{status}:eu-1:notices", "m9", "{\"later\":1}", "", "x"]);
+        server.command(&["HSET", "pinwire:1:{status}:eu-1:notices", "m9", "{\"later\":1}"]);
+        server.command(&["SET", "pinwire:1:{status}:eu-1:mark", "x"]);
         let mut empty = board();
         assert!(look(&mut shared, &mut empty).await.is_writer);
         assert!(shared.note(&empty).await.unwrap());
-        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), "2");
+        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), "1");
     }
 }

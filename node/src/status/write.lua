@@ -3,8 +3,9 @@
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
-if (redis.call('HGET', KEYS[2], 'mark') or '') ~= ARGV[2] then
+local mark = string.match(redis.call('GET', KEYS[2]) or '', '^[^\n]*') or ''
+if mark ~= ARGV[2] then
   return 0
 end
-redis.call('HSET', KEYS[2], 'mark', ARGV[3], 'text', ARGV[4])
+redis.call('SET', KEYS[2], ARGV[3] .. '\n' .. ARGV[4])
 return 1
