@@ -18,6 +18,8 @@ const TRIES: usize = 3;
 pub(super) struct Records {
     place: Place,
     is_away: bool,
+    /// What the board has is something else than what is kept.
+    is_unwritten: bool,
 }
 
 #[derive(Debug)]
@@ -38,14 +40,18 @@ pub(super) struct Looked {
 
 impl Records {
     pub(super) fn in_redis(shared: Shared) -> Self {
-        Self { place: Place::Redis(Box::new(shared)), is_away: false }
+        Self::of(Place::Redis(Box::new(shared)))
     }
 
     /// `None`: they end with the process.
     pub(super) fn in_file(file: Option<StatusFile>, board: &mut Board, now: At) -> Self {
-        let Some(file) = file else { return Self { place: Place::Memory, is_away: false } };
+        let Some(file) = file else { return Self::of(Place::Memory) };
         file.read(board, now);
-        Self { place: Place::File(file), is_away: false }
+        Self::of(Place::File(file))
+    }
+
+    fn of(place: Place) -> Self {
+        Self { place, is_away: false, is_unwritten: false }
     }
 
     /// Where the history comes from.
@@ -77,18 +83,17 @@ impl Records {
 
     /// Keeps what the board has; `has_changed` tells whether that is something else than before.
     pub(super) async fn keep(&mut self, board: &mut Board, has_changed: bool, now: At) {
-        match &mut self.place {
-            Place::Memory => {}
-            Place::File(file) if has_changed || self.is_away => {
-                let wrote = file.write(board);
-                self.came_to(wrote);
+        // What could not be written is once that is possible again.
+        self.is_unwritten |= has_changed;
+        let kept = match &mut self.place {
+            Place::File(file) if self.is_unwritten => file.write(board).map_err(|error| error.to_string()),
+            Place::Redis(shared) if !self.is_away => {
+                keep(shared, board, self.is_unwritten, now).await.map_err(|error| error.to_string())
             }
-            Place::File(_) => {}
-            Place::Redis(_) if self.is_away => {}
-            Place::Redis(shared) => {
-                let kept = keep(shared, board, has_changed, now).await;
-                self.came_to(kept);
-            }
+            Place::Memory | Place::File(_) | Place::Redis(_) => return,
+        };
+        if self.came_to(kept).is_some() {
+            self.is_unwritten = false;
         }
     }
 
@@ -124,8 +129,14 @@ async fn look(shared: &mut Shared, board: &mut Board, own: Condition, now: At) -
     shared.look(board, own.word(), own != Condition::Draining, now).await
 }
 
-async fn keep(shared: &mut Shared, board: &mut Board, has_changed: bool, now: At) -> Result<(), SharedError> {
-    if has_changed || shared.is_blank() {
+async fn keep(
+    shared: &mut Shared,
+    board: &mut Board,
+    is_unwritten: bool,
+    now: At,
+) -> Result<(), SharedError> {
+    // Who does not hold the lease leaves that to whoever does.
+    if is_unwritten || shared.is_blank() {
         shared.write(board).await?;
     }
     for _ in 0..TRIES {

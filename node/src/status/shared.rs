@@ -50,6 +50,8 @@ pub(super) struct Shared {
     keys: [String; 5],
     scripts: Scripts,
     is_writer: bool,
+    /// The last look brought nothing: the board may have come to believe something that nobody shares.
+    has_strayed: bool,
     /// Of the history that was read or written last.
     mark: String,
     notices_mark: String,
@@ -73,6 +75,7 @@ impl Shared {
             keys: ["writer", "history", "notices", "mark", "nodes"].map(key),
             scripts: Scripts::new(),
             is_writer: false,
+            has_strayed: false,
             mark: String::new(),
             notices_mark: String::new(),
             stored: BTreeMap::new(),
@@ -92,6 +95,7 @@ impl Shared {
         let call = call.arg(&self.name).arg(word).arg(u8::from(may_write)).arg(HOLD.as_millis() as u64);
         let call = call.arg(&self.mark).arg(&self.notices_mark);
         self.is_writer = false;
+        let has_strayed = std::mem::replace(&mut self.has_strayed, true);
         let answer = self.link.run(call).await?;
         let answer: (u8, String, String, String, Vec<String>, Vec<String>) =
             from_redis_value(answer).map_err(|error| SharedError::Senseless(error.to_string()))?;
@@ -107,6 +111,11 @@ impl Shared {
             self.notices_mark = notices_mark;
         }
         self.is_writer = is_writer == 1;
+        self.has_strayed = false;
+        if has_strayed && !self.is_writer {
+            // What the others share is read with the next look, though it has not changed.
+            self.mark.clear();
+        }
         Ok(Heard { is_writer: self.is_writer, words })
     }
 
@@ -316,6 +325,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_node_that_was_cut_off_takes_up_again_what_the_others_share() {
+        let server = ServerRig::start(&Options::default());
+        let (mut one, mut other) =
+            (Shared::new(server.link(), "eu-1", "a"), Shared::new(server.link(), "eu-1", "b"));
+        let (mut first, mut second) = (board(), board());
+        look(&mut one, &mut first).await;
+        first.look(NOW, "us-1", State::Operational, "");
+        assert!(one.write(&first).await.unwrap());
+        look(&mut other, &mut second).await;
+        server.pause();
+        assert!(other.look(&mut second, "healthy", true, NOW).await.is_err());
+        second.look(NOW, "us-1", State::Unavailable, "away");
+        server.resume();
+        server.command(&["SET", "pinwire:1:{status}:eu-1:writer", &one.name]);
+        assert!(!look(&mut other, &mut second).await.is_writer);
+        assert!(!other.write(&second).await.unwrap());
+        look(&mut other, &mut second).await;
+        assert_eq!(second.history(), first.history());
+    }
+
+    #[tokio::test]
     async fn notices_come_to_all_nodes_and_go_when_nobody_needs_them() {
         let mut server = ServerRig::start(&Options::default());
         let (mut one, mut other) =
@@ -350,7 +380,7 @@ mod tests {
         first.tidy(there.kept_until.plus(1));
         assert_eq!(first.notices.iter().count(), 0);
         assert!(one.note(&first).await.unwrap());
-        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), "0");
+        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), ":0");
         server.kill();
         assert!(one.look(&mut first, "healthy", true, NOW).await.is_err());
     }
@@ -369,6 +399,6 @@ mod tests {
         let mut empty = board();
         assert!(look(&mut shared, &mut empty).await.is_writer);
         assert!(shared.note(&empty).await.unwrap());
-        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), "1");
+        assert_eq!(server.command(&["HLEN", "pinwire:1:{status}:eu-1:notices"]).trim(), ":1");
     }
 }
