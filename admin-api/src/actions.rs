@@ -243,6 +243,25 @@ pub enum Action {
     CancelDrain,
     /// Have another process take over.
     Upgrade,
+    /// Announce maintenance.
+    AnnounceMaintenance {
+        /// What it is called.
+        title: String,
+        /// Where.
+        regions: Vec<String>,
+    },
+    /// Have an announcement say something else.
+    ChangeMaintenance {
+        /// Which.
+        id: String,
+        /// The revision that it replaces.
+        revision: u64,
+    },
+    /// Call off what was announced.
+    WithdrawMaintenance {
+        /// Which.
+        id: String,
+    },
     /// Log something else.
     SetLog {
         /// What; missing: what is configured.

@@ -172,6 +172,40 @@ pub enum What {
         /// Sessions that it was sent to.
         members: u64,
     },
+    /// A region is not as it should be, as seen from this node's region.
+    IncidentBegan {
+        /// Of the incident.
+        id: String,
+        /// Which region.
+        region: String,
+        /// `degraded` or `unavailable`.
+        state: String,
+    },
+    /// A region is as it should be again, or its maintenance has begun.
+    IncidentEnded {
+        /// Of the incident.
+        id: String,
+        /// Which region.
+        region: String,
+    },
+    /// An operator announced maintenance, or had an announcement say something else.
+    MaintenanceAnnounced {
+        /// Of the announcement.
+        id: String,
+        /// Counts from 1 with each change.
+        revision: u64,
+        /// What it is called.
+        title: String,
+        /// Where.
+        regions: Vec<String>,
+    },
+    /// An operator called off what was announced.
+    MaintenanceWithdrawn {
+        /// Of the announcement.
+        id: String,
+        /// What it was called.
+        title: String,
+    },
     /// Something else is logged now.
     LogChanged {
         /// What.

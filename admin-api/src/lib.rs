@@ -7,6 +7,7 @@
 //! | [`documents`], [`connections`], [`apps`] | what is there, a page at a time |
 //! | [`cluster`] | other nodes, other regions, and who has which document |
 //! | [`actions`] | what an operator can have done, and the records of that |
+//! | [`maintenance`] | what is announced on the status page |
 //! | [`events`] | what happened |
 //! | [`stream`] | what a console is sent each second |
 //! | [`problem`] | answers that are errors |
@@ -20,6 +21,7 @@ pub mod cluster;
 pub mod connections;
 pub mod documents;
 pub mod events;
+pub mod maintenance;
 pub mod node;
 pub mod problem;
 pub mod standing;

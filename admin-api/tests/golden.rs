@@ -10,6 +10,7 @@ use pinwire_admin_api::cluster::*;
 use pinwire_admin_api::connections::*;
 use pinwire_admin_api::documents::*;
 use pinwire_admin_api::events::*;
+use pinwire_admin_api::maintenance::*;
 use pinwire_admin_api::node::*;
 use pinwire_admin_api::problem::Problem;
 use pinwire_admin_api::standing::*;
@@ -294,6 +295,19 @@ fn events() {
         What::Unpinned { document: text("acme::notes::plan"), region: text("us-east-1") },
         What::LogChanged { filter: text("debug") },
         What::Stopping,
+        What::IncidentBegan {
+            id: text("us-east-1-1795820400"),
+            region: text("us-east-1"),
+            state: text("unavailable"),
+        },
+        What::IncidentEnded { id: text("us-east-1-1795820400"), region: text("us-east-1") },
+        What::MaintenanceAnnounced {
+            id: text("m-00000000000000ff"),
+            revision: 1,
+            title: text("New disks"),
+            regions: vec![text("us-east-1")],
+        },
+        What::MaintenanceWithdrawn { id: text("m-00000000000000ff"), title: text("New disks") },
     ];
     let event = |(what, sequence)| Event { sequence, at: text(AT), what };
     let events = all.into_iter().zip(1..).map(event).collect();
@@ -378,6 +392,13 @@ fn actions_and_their_records() {
             },
             Outcome::Done,
         ),
+        (
+            bare(),
+            Action::AnnounceMaintenance { title: text("New disks"), regions: vec![text("us-east-1")] },
+            Outcome::Done,
+        ),
+        (bare(), Action::ChangeMaintenance { id: text("m-00000000000000ff"), revision: 1 }, Outcome::Done),
+        (bare(), Action::WithdrawMaintenance { id: text("m-00000000000000ff") }, Outcome::Done),
     ];
     let record =
         |((who, what, outcome), sequence)| AuditRecord { sequence, at: text(AT), who, what, outcome };
@@ -519,4 +540,37 @@ fn the_cluster() {
     };
     let bare = ClusterNode { peer_address: None, db_codes: Vec::new(), ..node.clone() };
     check("nodes", &[Nodes { nodes: vec![node, bare], unanswered: vec![text("aws-us-east-1")] }]);
+}
+
+#[test]
+fn maintenance() {
+    let notice = |phase| Maintenance {
+        id: text("m-00000000000000ff"),
+        revision: 2,
+        revised: text(AT),
+        phase,
+        regions: vec![text("eu-central-1"), text("us-east-1")],
+        from: text(AT),
+        to: text(AT),
+        title: text("New disks"),
+        text: text("Clients reconnect once."),
+    };
+    let phases = [
+        MaintenancePhase::Planned,
+        MaintenancePhase::Underway,
+        MaintenancePhase::Over,
+        MaintenancePhase::Withdrawn,
+    ];
+    let notices = phases.map(notice).to_vec();
+    check("maintenance", &[MaintenanceList { notices, is_kept: true }]);
+    let notice = notice(MaintenancePhase::Planned);
+    check("announced_maintenance", &[AnnouncedMaintenance { notice, is_kept: false }]);
+    let request = MaintenanceRequest {
+        regions: vec![text("us-east-1")],
+        from: text(AT),
+        to: text(AT),
+        title: text("New disks"),
+        text: text("Clients reconnect once."),
+    };
+    check("maintenance_request", &[request.clone(), MaintenanceRequest { text: String::new(), ..request }]);
 }

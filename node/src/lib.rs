@@ -24,6 +24,7 @@ mod peer;
 pub mod regions;
 pub mod shedding;
 pub mod signals;
+mod status;
 pub mod store;
 pub mod traces;
 pub mod upgrade;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::TryFromIntError;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -42,6 +43,7 @@ use crate::metrics::Threads;
 use crate::peer::{self, Movable, Peers, Relay};
 use crate::regions::{self, Catalogue, Own, Prober};
 use crate::shedding::{self, Admission, Health, SheddingWay};
+use crate::status::{self, StatusThread};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
 use crate::upgrade::{Handed, Upgrade, UpgradeError, Upgrades};
@@ -67,6 +69,7 @@ pub struct Node {
     peers: Option<Peers>,
     lookups: Lookups,
     prober: Option<Prober>,
+    status: Option<StatusThread>,
     store: Option<StoreThreads>,
     fetching: Fetching,
     shedding: Running<SheddingWay>,
@@ -221,6 +224,16 @@ impl Node {
         let ws_url = config.region.ws_url(address);
         let catalogue = Arc::new(Catalogue::new(&config.region.name, &ws_url, &config.regions));
         let prober = regions::start(&catalogue, &config.cluster)?;
+        let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
+        let status = status::start(status::Around {
+            config: config.status.clone(),
+            http_url: config.region.http_url(address),
+            cluster: config.cluster.clone(),
+            catalogue: Arc::clone(&catalogue),
+            health: Arc::clone(&health),
+            events: events.clone(),
+            folder: store_folder(&config.store),
+        })?;
         let stats = Arc::new(ClusterStats::default());
         let others = start.other_threads;
         let is_alone = start.registry.is_none() && config.cluster.registry == RegistryKind::Embedded;
@@ -259,6 +272,7 @@ impl Node {
             max_connections: config.max_connections,
             threads: config.http.metrics.then(|| Arc::clone(&asked)),
             store: store.as_ref().map(|store| Arc::clone(&store.stats)),
+            status: status.as_ref().map(|status| status.published.clone()),
             page: config.page.clone(),
             key_numbers,
             traces: queue.clone(),
@@ -308,6 +322,7 @@ impl Node {
                     store: store.as_ref().map(StoreThreads::way),
                     drains: drains.clone(),
                     dns: dns.clone(),
+                    status: status.as_ref().map(|status| status.desk.clone()),
                 },
             )
         });
@@ -412,6 +427,7 @@ impl Node {
             peers,
             lookups,
             prober,
+            status,
             store,
             fetching,
             shedding,
@@ -538,7 +554,7 @@ impl Node {
         drop(self.session);
         drop(self.pins);
         drop(self.shedding);
-        drop((self.lookups, self.prober));
+        drop((self.lookups, self.prober, self.status));
         if let Some(control) = self.control.take() {
             control.stop(HTTP_PATIENCE);
         }
@@ -551,6 +567,14 @@ impl Node {
         }
         // Last, since the others record until they end.
         drop(self.traces);
+    }
+}
+
+/// Where documents are kept, if they are kept on disk.
+fn store_folder(store: &StoreConfig) -> Option<PathBuf> {
+    match store {
+        StoreConfig::Memory => None,
+        StoreConfig::File(file) => Some(file.folder.clone()),
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `plane` | asking the data threads |
 //! | `overview`, `documents`, `connections`, `apps` | what there is |
 //! | `cluster` | what registries know, and other regions |
+//! | `maintenance` | what is announced on the status page |
 //! | `moves` | documents that go to another region |
 //! | `records` | what license regions say of apps |
 //! | `actions`, `store` | what an operator has done |
@@ -32,6 +33,7 @@ mod documents;
 mod events;
 mod leaving;
 mod listener;
+mod maintenance;
 mod moves;
 mod operators;
 mod overview;
@@ -63,6 +65,7 @@ use crate::log::Log;
 use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
 use crate::shedding::Health;
+use crate::status::Desk;
 use crate::store::Way;
 use crate::upgrade::Upgrades;
 
@@ -108,6 +111,8 @@ pub(crate) struct Services {
     pub(crate) dns: Option<Dns>,
     /// How another process is had take over, where that can be.
     pub(crate) upgrades: Option<Upgrades>,
+    /// To what is published, if anything is.
+    pub(crate) status: Option<Desk>,
     /// Of the configuration in force.
     pub(crate) digest: Arc<ArcSwapOption<String>>,
     /// Something is in there once the node stops.

@@ -19,6 +19,7 @@ use crate::metrics::Threads;
 use crate::peer::Relay;
 use crate::regions::{Catalogue, Own};
 use crate::shedding::Health;
+use crate::status::Desk;
 use crate::store::Way;
 use crate::upgrade::Handed;
 use crate::{Start, StartError};
@@ -58,6 +59,7 @@ pub(crate) struct Around {
     pub(crate) store: Option<Way>,
     pub(crate) drains: Drains,
     pub(crate) dns: Option<Dns>,
+    pub(crate) status: Option<Desk>,
 }
 
 impl Doorway {
@@ -118,6 +120,7 @@ impl Doorway {
             drains: around.drains,
             dns: around.dns,
             upgrades: start.upgrades,
+            status: around.status,
             digest: of_thread.digest,
             stopping,
             streams: super::stream::Streams::default(),

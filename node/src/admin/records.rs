@@ -144,7 +144,7 @@ fn which(services: &Services, path: &AppPath, asked: RecordParameters) -> Result
 }
 
 /// The version that `If-Match` names.
-fn version(headers: &HeaderMap) -> Result<u64, Problem> {
+pub(super) fn version(headers: &HeaderMap) -> Result<u64, Problem> {
     let Some(tag) = headers.get(header::IF_MATCH) else {
         return Err(Problem::precondition_required(
             "say which version it replaces, so that nobody's change is lost: `If-Match: \"VERSION\"`, \"0\" where there is none",

@@ -22,8 +22,8 @@ use utoipa_axum::routes;
 use super::problem::Problem;
 use super::request::{Parameters, page_size};
 use super::{
-    Services, access, actions, apps, cluster, connections, documents, leaving, moves, overview, pins,
-    records, store, stream,
+    Services, access, actions, apps, cluster, connections, documents, leaving, maintenance, moves, overview,
+    pins, records, store, stream,
 };
 
 pub(super) type Shared = State<Arc<Services>>;
@@ -113,6 +113,8 @@ fn resources() -> OpenApiRouter<Arc<Services>> {
         .routes(routes!(moves::move_document))
         .routes(routes!(cluster::nodes))
         .routes(routes!(cluster::regions))
+        .routes(routes!(maintenance::list, maintenance::announce))
+        .routes(routes!(maintenance::change, maintenance::withdraw))
         .routes(routes!(events))
         .routes(routes!(audit))
         .routes(routes!(actions::log, actions::set_log, actions::reset_log))
@@ -244,7 +246,7 @@ mod tests {
     fn every_operation_and_each_of_its_answers_is_described() {
         let description = serde_json::to_value(description()).unwrap();
         let paths = description["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 22);
+        assert_eq!(paths.len(), 24);
         for (path, item) in paths {
             assert!(path.starts_with("/v1/"), "{path}");
             for (method, operation) in item.as_object().unwrap() {

@@ -264,6 +264,7 @@ mod tests {
             access: Arc::new(Access::new(&nobody).unwrap()),
             log: None,
             store: None,
+            status: None,
             digest: Arc::default(),
             stopping,
             streams: Streams::default(),

@@ -98,7 +98,7 @@ pub fn link(url: &RedisUrl) -> Result<Link, UrlError> {
 ///
 /// # Errors
 /// As [`link`].
-pub(crate) fn link_with(url: &RedisUrl, settings: Settings) -> Result<Link, UrlError> {
+pub fn link_with(url: &RedisUrl, settings: Settings) -> Result<Link, UrlError> {
     let wrong = |source| UrlError { url: url.clone(), source };
     let endpoint: Endpoint = url.secret().parse().map_err(wrong)?;
     Link::new(endpoint, settings).map_err(wrong)

@@ -48,6 +48,7 @@ pub(super) struct Draft {
     pub(super) drain: DrainTimes,
     pub(super) dns: DnsKeys,
     pub(super) http: HttpLimits,
+    pub(super) status: StatusKeys,
     pub(super) admin: AdminFiles,
     pub(super) traces: TraceKeys,
 }
@@ -173,6 +174,28 @@ impl Default for DnsKeys {
             arguments: Vec::new(),
             listen: Vec::new(),
             servers: Vec::new(),
+        }
+    }
+}
+
+/// The table `status`.
+#[derive(Clone, Debug)]
+pub(super) struct StatusKeys {
+    pub(super) enabled: bool,
+    pub(super) title: String,
+    pub(super) contact: String,
+    pub(super) url: String,
+    pub(super) settle: Duration,
+}
+
+impl Default for StatusKeys {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            title: "Status".to_owned(),
+            contact: String::new(),
+            url: String::new(),
+            settle: Duration::from_secs(60),
         }
     }
 }
@@ -314,6 +337,7 @@ impl Default for Draft {
             drain: DrainTimes { leave: Duration::ZERO, window: Duration::from_secs(30) },
             dns: DnsKeys::default(),
             http: HttpLimits::default(),
+            status: StatusKeys::default(),
             admin: AdminFiles { listen: vec!["127.0.0.1:9180".to_owned()], ..AdminFiles::default() },
             traces: TraceKeys::default(),
         }

@@ -11,7 +11,7 @@
 //! | `draft` | plain values, as they are written down |
 //! | `sources` | file, variables, flags: what they say, and what is wrong with it |
 //! | `tls` | certificates in files, and what is doubtful about them |
-//! | `resolve`, `admin`, `cluster`, `dns`, `shedding` | from what is written to a [`Config`] |
+//! | `resolve`, `admin`, `cluster`, `dns`, `shedding`, `status` | from what is written to a [`Config`] |
 //! | `summary` | what a good one comes to |
 //! | `pages` | a file to begin with, what is in force, the schema, the page of the documentation |
 
@@ -24,6 +24,7 @@ mod pages;
 mod resolve;
 mod shedding;
 mod sources;
+mod status;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use resolve::secret_of;
 pub use shedding::{BUDGET_PER_THREAD, Measured, Shedding};
 pub(crate) use sources::read_file;
 pub use sources::{Origin, Problem, Sources};
+pub use status::Status;
 pub(crate) use tls::{date, doubts, host_of};
 
 pub use crate::traces::Traces;
@@ -129,6 +131,8 @@ pub struct Config {
     pub http: HttpLimits,
     /// The built-in page, which only `dev` serves.
     pub page: Option<Page>,
+    /// What is published of how the regions are.
+    pub status: Status,
     /// The admin listener, if there is one.
     pub admin: Option<Admin>,
     /// Where traces go, if anywhere.
@@ -179,6 +183,7 @@ impl Config {
             drain: DrainTimes::default(),
             http: HttpLimits::default(),
             page: None,
+            status: Status::default(),
             admin: None,
             traces: None,
         }

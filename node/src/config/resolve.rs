@@ -17,7 +17,7 @@ use super::draft::{Store, TraceKeys};
 use super::sources::{Problem, Sources, Written, read_file};
 use super::tls::tls;
 use super::{Advertised, Change, Config, Driver, Region, RegionEntry, Resolved, Traces};
-use super::{admin, cluster, dns, shedding};
+use super::{admin, cluster, dns, shedding, status};
 use crate::jwks::{JwksSources, check_url, shown};
 use crate::log::{self, LogFormat};
 use crate::store::{FileStoreConfig, StoreConfig};
@@ -116,6 +116,7 @@ fn config(written: &mut Written) -> Config {
         drain,
         http: draft.http,
         page: None,
+        status: status::resolve(written),
         admin,
         traces: traces(written),
     }

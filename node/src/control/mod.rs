@@ -11,6 +11,7 @@
 //! | [`routes`] | which request gets which answer, CORS |
 //! | [`caller`] | who asks: address, token |
 //! | [`discovery`], [`usage`], [`regions`], [`health`], [`metrics`] | the answers |
+//! | [`status`] | how the regions are, for everybody |
 //! | [`lookup`] | asking registries |
 //! | [`page`] | the built-in page of `dev` |
 //! | [`problem`], [`retry`] | the answers that are errors, and when to come back |
@@ -34,6 +35,7 @@ mod retry;
 mod routes;
 mod sealed;
 mod socket;
+mod status;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -57,6 +59,7 @@ use crate::jwks::Numbers;
 use crate::live::Live;
 use crate::metrics::Threads;
 use crate::regions::{Catalogue, Own};
+use crate::status::Published;
 use crate::store::StoreStats;
 use crate::traces::Queue;
 
@@ -109,6 +112,8 @@ pub struct Services {
     pub(crate) threads: Option<Arc<Threads>>,
     /// Numbers about the store on disk, if there is one.
     pub(crate) store: Option<Arc<StoreStats>>,
+    /// What `/status` answers, if it does.
+    pub(crate) status: Option<Published>,
     /// The built-in page, if it is served.
     pub page: Option<Page>,
     /// Numbers of keys by URL.

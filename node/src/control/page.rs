@@ -80,11 +80,16 @@ enum Wanted<'a> {
 }
 
 fn page_or_health(headers: &HeaderMap) -> Wanted<'_> {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    if !accepted.flat_map(|value| value.split(',')).any(is_html) {
+    if !accepts_html(headers) {
         return Wanted::Health;
     }
     loopback_host(headers).map_or(Wanted::Elsewhere, Wanted::Page)
+}
+
+/// Whether whoever asks is a browser.
+pub(super) fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(is_html)
 }
 
 fn is_html(range: &str) -> bool {

@@ -11,7 +11,7 @@ use axum::routing::get;
 
 use super::problem::Problem;
 use super::traced::{Tracing, traced};
-use super::{Services, discovery, health, metrics, page, regions, usage};
+use super::{Services, discovery, health, metrics, page, regions, status, usage};
 
 pub(crate) type Shared = State<Arc<Services>>;
 
@@ -21,6 +21,7 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
         .route("/usage", get(usage::answer).options(preflight))
         .route("/regions", get(regions::answer).options(preflight))
         .route("/health", get(health::answer).options(preflight))
+        .merge(services.status.as_ref().map(|_| status::router()).unwrap_or_default())
         .method_not_allowed_fallback(async || Problem::Method)
         .route_layer(map_response(readable_by_pages));
     let tracing = services.traces.clone().map(Tracing::new);
@@ -42,7 +43,7 @@ pub(crate) fn router(services: Arc<Services>) -> Router {
 }
 
 /// A preflight carries no token, so it cannot tell whose page is allowed; the answer itself does.
-async fn preflight() -> Response {
+pub(super) async fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS"),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization"),
@@ -62,8 +63,8 @@ async fn readable_by_pages(mut response: Response) -> Response {
     response
 }
 
-/// Every answer is about this moment and this client.
+/// Every answer is about this moment and this client, unless it says otherwise.
 async fn not_stored(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

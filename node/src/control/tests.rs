@@ -139,6 +139,7 @@ fn services() -> (Services, Embedded) {
         max_connections: 100,
         threads: None,
         store: None,
+        status: None,
         page: None,
         key_numbers: Arc::default(),
         traces: None,

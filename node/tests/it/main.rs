@@ -16,6 +16,7 @@ mod regions;
 mod rig;
 mod serve;
 mod shedding;
+mod status;
 mod store;
 mod tls;
 mod traces;

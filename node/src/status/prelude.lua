@@ -1,0 +1,1 @@
+-- What the nodes of a region share of status. All keys are in one slot.
