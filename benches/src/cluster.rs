@@ -17,7 +17,7 @@ const VARIABLE: &str = "PINWIRE_CLUSTER";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What there is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     /// Names.
     pub regions: Vec<String>,
@@ -114,6 +114,18 @@ impl Node {
         Ok(page.lines().filter_map(value).sum())
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Another process has taken over from it, which nobody else will end.
+    pub fn is_now(&mut self, pid: u32) -> Taken {
+        self.pid = pid;
+        Taken(pid)
+    }
+
     /// Ends its process, which is told nothing (SIGKILL).
     ///
     /// # Errors
@@ -176,6 +188,17 @@ impl Drop for Started {
         // It may have been killed already.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A process that took over from a node; it ends with its handle.
+#[derive(Debug)]
+pub struct Taken(u32);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        // It may have been succeeded itself, and be gone.
+        let _ = Command::new("kill").args(["-s", "KILL", &self.0.to_string()]).stderr(Stdio::null()).status();
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`cluster`] | a cluster of real processes that was started for the command |
 //! | [`sides`] | what is held against each other: the node and its peers |
 //! | [`crowd`] | many idle clients of one node, how they come and leave |
+//! | [`beside`] | something that happens beside a load |
 //! | [`load`] | load of `pinwire-loadgen`, with the server's processor time |
 //! | [`tokens`] | a token of its own for every client |
 //! | [`edits`] | the smallest edits that Yjs knows |
@@ -27,6 +28,7 @@
 //! | [`instructions`] | what a piece of code takes, counted by valgrind |
 
 pub mod bench_server;
+pub mod beside;
 pub mod cgroup;
 pub mod child;
 pub mod cluster;

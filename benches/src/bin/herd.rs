@@ -1,22 +1,22 @@
 //! What a region's nodes see when one of them dies with all clients: they come back as their stock clients do, which know of no
 //! `Retry-After`, and the others let in what the region's budget of handshakes allows.
 //!
-//! Runs beside a cluster: `cargo xtask cluster --json --regions 1 --nodes 3 --set shedding.handshakes_per_second=1000 -- cargo
-//! measure herd`. All clients are brought to the first node while the others are away; those come back, and the first is killed.
+//! Runs beside a cluster: `cargo xtask cluster --json --regions 1 --nodes 3 --set shedding.region_budget=1000 -- cargo
+//! measure herd -- --budget 1000`. All clients are brought to the first node while the others are away; those come back, and the first is killed.
 #![allow(clippy::print_stdout, reason = "a measuring command reports on stdout")]
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use pinwire_benches::beside::Beside;
 use pinwire_benches::cluster::{Cluster, Node, Started, pause};
 use pinwire_benches::report::{RESULTS, Report};
 use pinwire_engine::allowed_cores;
 use pinwire_loadgen::results::Results;
-use pinwire_loadgen::run::{Conductor, Seat, Second, Status, Watch, run};
+use pinwire_loadgen::run::{Seat, Second, Status, Watch, run};
 use pinwire_loadgen::scenario::presets::preset;
 use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
 use serde_json::{Value, json};
@@ -127,15 +127,16 @@ fn once(
     scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
     scenario.generator.threads = 1;
     scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
-    let wolf = Wolf {
-        base: Instant::now(),
-        nodes: Mutex::new(Some(std::mem::take(&mut cluster.nodes))),
-        thread: Mutex::new(None),
-    };
+    let mut nodes = std::mem::take(&mut cluster.nodes);
+    let wolf = Beside::new(move || {
+        let started: Vec<Started> = nodes[1..].iter_mut().map(Node::start_again).collect::<Result<_>>()?;
+        pause(CALM * 2);
+        nodes[0].kill()?;
+        Ok((nodes, started))
+    });
     let seen = Seen::default();
     let results = run(&scenario, Seat::ALONE, &wolf, &seen)?;
-    let thread = wolf.thread.into_inner().ok().flatten().context("nobody was killed")?;
-    let (nodes, ours) = thread.join().map_err(|_| anyhow!("the thread that kills panicked"))??;
+    let (nodes, ours) = wolf.outcome()?;
     cluster.nodes = nodes;
     started.extend(ours);
     // For the next run.
@@ -147,35 +148,6 @@ fn once(
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The nodes, and those that were started again.
-type Killing = Result<(Vec<Node>, Vec<Started>)>;
-
-/// Starts the others, and kills the first.
-struct Wolf {
-    base: Instant,
-    nodes: Mutex<Option<Vec<Node>>>,
-    thread: Mutex<Option<JoinHandle<Killing>>>,
-}
-
-impl Conductor for Wolf {
-    fn base(&self) -> Instant {
-        self.base
-    }
-
-    fn start(&self) -> Result<Option<Instant>> {
-        let mut nodes = lock(&self.nodes).take().context("the load began twice")?;
-        let thread = std::thread::spawn(move || {
-            let started: Vec<Started> =
-                nodes[1..].iter_mut().map(Node::start_again).collect::<Result<_>>()?;
-            pause(CALM * 2);
-            nodes[0].kill()?;
-            Ok((nodes, started))
-        });
-        *lock(&self.thread) = Some(thread);
-        Ok(Some(Instant::now()))
-    }
 }
 
 /// Every second, as the generator tells it.

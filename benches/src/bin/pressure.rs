@@ -9,19 +9,18 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
+use pinwire_benches::beside::Beside;
 use pinwire_benches::cgroup::Group;
 use pinwire_benches::cluster::{Cluster, Node, pause};
 use pinwire_benches::report::{RESULTS, Report};
 use pinwire_benches::tokens::Mint;
 use pinwire_engine::allowed_cores;
 use pinwire_loadgen::results::Results;
-use pinwire_loadgen::run::{Conductor, Seat, Second, Status, Watch, run};
+use pinwire_loadgen::run::{Seat, run};
 use pinwire_loadgen::scenario::presets::preset;
 use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
 use serde_json::{Value, json};
@@ -122,8 +121,9 @@ fn main() -> Result<()> {
     // The node's half of the clients is below low water, so that it recovers when the rest has gone.
     let half = args.clients / 2;
     let most = f64::from(half) / 0.6;
+    let settings = [format!("max_connections={most:.0}"), "shedding.resources=memory,cpu".to_owned()];
     cluster.nodes[0].kill()?;
-    let node = cluster.nodes[0].start_in(&group, &[format!("max_connections={most:.0}")])?;
+    let node = cluster.nodes[0].start_in(&group, &settings)?;
     let (results, findings) = once(&args, cluster, group, most)?;
     drop(node);
     report(&args, &results, &findings)
@@ -178,52 +178,14 @@ fn once(args: &Args, cluster: Cluster, group: Group, most: f64) -> Result<(Resul
     scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
     scenario.generator.threads = 1;
     scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
-    let press = Press {
-        base: Instant::now(),
-        work: Mutex::new(Some(Work { mint: Mint::new(&cluster.secret)?, cluster, group, most })),
-        thread: Mutex::new(None),
-    };
+    let work = Work { mint: Mint::new(&cluster.secret)?, cluster, group, most };
+    let press = Beside::until_done(move || Pressure::ALL.into_iter().map(|one| work.press(one)).collect());
     let results = run(&scenario, Seat::ALONE, &press, &press)?;
-    let thread = press.thread.into_inner().ok().flatten().context("nobody pressed")?;
-    let findings = thread.join().map_err(|_| anyhow!("the thread that presses panicked"))??;
+    let findings = press.outcome()?;
     let found = &results.correctness;
     ensure!(found.faults() == 0, "edits were lost: {found:?}");
     ensure!(results.connections.lost.is_empty(), "sessions were dropped: {:?}", results.connections.lost);
     Ok((results, findings))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Presses while the load runs.
-struct Press {
-    base: Instant,
-    work: Mutex<Option<Work>>,
-    thread: Mutex<Option<JoinHandle<Result<Vec<Finding>>>>>,
-}
-
-impl Conductor for Press {
-    fn base(&self) -> Instant {
-        self.base
-    }
-
-    fn start(&self) -> Result<Option<Instant>> {
-        let work = lock(&self.work).take().context("the load began twice")?;
-        let thread =
-            std::thread::spawn(move || Pressure::ALL.into_iter().map(|one| work.press(one)).collect());
-        *lock(&self.thread) = Some(thread);
-        Ok(Some(Instant::now()))
-    }
-}
-
-/// The writing ends when the pressing does.
-impl Watch for Press {
-    fn status(&self, _status: &Status) {}
-    fn second(&self, _second: &Second) {}
-    fn is_stopped(&self) -> bool {
-        lock(&self.thread).as_ref().is_some_and(JoinHandle::is_finished)
-    }
 }
 
 struct Work {
@@ -258,7 +220,7 @@ impl Work {
         ensure!(self.dial(node, 1)?[0].starts_with("HTTP/1.1 101 "), "it is healthy, and refuses");
         let page = self.cluster.ask(node, "GET", "/v1/events", "")?;
         let events = page["events"].as_array().cloned().unwrap_or_default();
-        let cause = said["shedding"]["cause"].as_str().unwrap_or_default().to_owned();
+        let cause = said["standing"]["cause"].as_str().unwrap_or_default().to_owned();
         Ok(Finding {
             pressure,
             noticed,
@@ -266,7 +228,7 @@ impl Work {
             cause,
             refused,
             elsewhere,
-            node: said["shedding"].clone(),
+            node: said["standing"].clone(),
             events,
         })
     }

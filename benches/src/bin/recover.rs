@@ -3,19 +3,17 @@
 #![allow(clippy::print_stdout, reason = "a measuring command reports on stdout")]
 
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use pinwire_benches::beside::Beside;
 use pinwire_benches::cluster::{Cluster, Node, Started, pause};
-use pinwire_benches::load::Unseen;
 use pinwire_benches::report::{RESULTS, Report};
 use pinwire_engine::allowed_cores;
 use pinwire_loadgen::histogram::Histogram;
 use pinwire_loadgen::results::{Region, Results};
-use pinwire_loadgen::run::{Conductor, Seat, run};
+use pinwire_loadgen::run::{Seat, run};
 use pinwire_loadgen::scenario::presets::preset;
 use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
 use serde_json::{Value, json};
@@ -110,10 +108,9 @@ fn once(args: &Args, dialect: Dialect, cluster: &mut Cluster, started: &mut Vec<
         every: Duration::from_secs(args.every),
         down: Duration::from_secs(args.down),
     };
-    let killer = Killer { base: Instant::now(), plan: Mutex::new(Some(plan)), thread: Mutex::new(None) };
-    let results = run(&scenario, Seat::ALONE, &killer, &Unseen)?;
-    let thread = killer.thread.into_inner().ok().flatten().context("nobody was killed")?;
-    let (left, ours) = thread.join().map_err(|_| anyhow!("the killer panicked"))??;
+    let killer = Beside::new(move || plan.carry_out());
+    let results = run(&scenario, Seat::ALONE, &killer, &killer)?;
+    let (left, ours) = killer.outcome()?;
     cluster.nodes = left;
     started.extend(ours);
     let faults = &results.correctness;
@@ -129,26 +126,6 @@ struct Plan {
 }
 
 type Killing = Result<(Vec<Node>, Vec<Started>)>;
-
-/// Kills nodes while the load runs.
-struct Killer {
-    base: Instant,
-    plan: Mutex<Option<Plan>>,
-    thread: Mutex<Option<JoinHandle<Killing>>>,
-}
-
-impl Conductor for Killer {
-    fn base(&self) -> Instant {
-        self.base
-    }
-
-    fn start(&self) -> Result<Option<Instant>> {
-        let plan = self.plan.lock().ok().and_then(|mut plan| plan.take()).context("the load began twice")?;
-        let handle = std::thread::spawn(move || plan.carry_out());
-        *self.thread.lock().map_err(|_| anyhow!("the killer's lock"))? = Some(handle);
-        Ok(Some(Instant::now()))
-    }
-}
 
 impl Plan {
     /// From the last node on, so that a region's first one, where redirects lead, comes late.
