@@ -126,8 +126,8 @@ impl World {
     /// Up to which clock a client wrote.
     fn written(&self, client: u64) -> Option<u32> {
         let members = self.seats.iter().flat_map(|seat| seat.device.members.iter());
-        let mut writers = members.map(|member| &member.replica).filter(|replica| replica.client == client);
-        writers.next().map(|writer| writer.written)
+        let mut replicas = members.map(|member| &member.replica);
+        replicas.find(|replica| replica.client == client).map(|writer| writer.written)
     }
 
     /// The newcomers' connections break.
