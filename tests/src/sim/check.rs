@@ -61,7 +61,7 @@ impl World {
     fn compare(&self, member: &Member, joiner: &Member, found: &mut Vec<String>) {
         let (id, client) = (&member.document, member.replica.client);
         let mut has_more = false;
-        let (mut states, expected) = (member.replica.states(), joiner.replica.states());
+        let (mut states, mut expected) = (member.replica.states(), joiner.replica.states());
         if member.habits.read_only {
             if joiner.replica.clock_of(client) > 0 {
                 found.push(format!("{id:?}: read-only client {client} has edited"));
@@ -76,9 +76,10 @@ impl World {
             }
             has_more = self.has_what_went_with_a_node(member, joiner);
         }
+        let is_made_up = self.without_made_up(&mut states) | self.without_made_up(&mut expected);
         if states != expected && !has_more {
             found.push(format!("{id:?}: client {client} has {states:?}, joiners get {expected:?}"));
-        } else if joiner.replica.has_gaps() || has_more {
+        } else if joiner.replica.has_gaps() || has_more || is_made_up {
             // What the library shows then goes by the order in which it came; what was sent does not.
             let mut has = member.received.clone();
             member.replica.runs().iter().for_each(|run| has.insert(run));
@@ -105,13 +106,28 @@ impl World {
         self.region.was_bereft(id) && more != Clocks::default() && self.model.never_stored(id, &more)
     }
 
-    /// Its writer never wrote it: where something is lost that others build on, the library's clients hand on structs of their
-    /// own making with what waits for it.
+    /// Its writer never wrote it: where something is lost or late that others build on, the library's clients hand on structs of
+    /// their own making with what waits for it.
     fn is_made_up(&self, run: &Run) -> bool {
+        !run.is_deletion && self.written(run.client).is_some_and(|written| written < run.end)
+    }
+
+    /// Leaves of a state vector what its writers wrote; true if there was more.
+    fn without_made_up(&self, states: &mut [(u64, u32)]) -> bool {
+        let mut had_more = false;
+        for (client, clock) in states {
+            if let Some(written) = self.written(*client).filter(|written| *written < *clock) {
+                (*clock, had_more) = (written, true);
+            }
+        }
+        had_more
+    }
+
+    /// Up to which clock a client wrote.
+    fn written(&self, client: u64) -> Option<u32> {
         let members = self.seats.iter().flat_map(|seat| seat.device.members.iter());
-        let mut writers =
-            members.map(|member| &member.replica).filter(|replica| replica.client == run.client);
-        !run.is_deletion && writers.any(|writer| writer.clock_of(run.client) < run.end)
+        let mut replicas = members.map(|member| &member.replica);
+        replicas.find(|replica| replica.client == client).map(|writer| writer.written)
     }
 
     /// The newcomers' connections break.

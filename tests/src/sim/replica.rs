@@ -16,6 +16,8 @@ pub(super) struct Replica {
     text: TextRef,
     map: MapRef,
     pub(super) client: u64,
+    /// The clock after its last change: what others say that it wrote from there on, they made up.
+    pub(super) written: u32,
     pub(super) awareness: StockAwareness,
 }
 
@@ -23,7 +25,7 @@ impl Replica {
     pub(super) fn new(client: u64, state: Option<String>, now_ms: u64) -> Self {
         let doc = Doc::with_client_id(client);
         let (text, map) = (doc.get_or_insert_text("text"), doc.get_or_insert_map("map"));
-        Self { doc, text, map, client, awareness: StockAwareness::new(client, state, now_ms) }
+        Self { doc, text, map, client, written: 0, awareness: StockAwareness::new(client, state, now_ms) }
     }
 
     /// Makes a change of its own and returns the update it emits.
@@ -47,7 +49,10 @@ impl Replica {
                 self.map.insert(&mut txn, KEYS[rng.usize(0..KEYS.len())], rng.u32(..1000));
             }
         }
-        txn.encode_update_v1()
+        let update = txn.encode_update_v1();
+        drop(txn);
+        self.written = self.clock_of(self.client);
+        update
     }
 
     pub(super) fn state_vector(&self) -> Vec<u8> {
