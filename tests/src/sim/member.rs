@@ -55,6 +55,8 @@ pub(super) struct Member {
     awaiting: VecDeque<Vec<Run>>,
     /// All that was ever received.
     pub(super) received: Clocks,
+    /// All that was ever sent.
+    sent: Clocks,
     /// Own clock when the connection began: what is newer is not to come back.
     own_clock_then: u32,
     /// When the server last asked what it lacks: until that is answered, edits leave gaps, and come back with answers.
@@ -84,6 +86,7 @@ impl Member {
             own_clock_then: 0,
             asked_ms: None,
             received: Clocks::default(),
+            sent: Clocks::default(),
             seen: BTreeMap::new(),
             outgoing: Vec::new(),
         }
@@ -91,6 +94,21 @@ impl Member {
 
     pub(super) fn take_outgoing(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.outgoing)
+    }
+
+    /// All that it was sent, sent, or wrote, and that is deleted for that.
+    pub(super) fn known(&self) -> Clocks {
+        let mut known = self.received.clone();
+        self.sent.runs().for_each(|run| known.insert(&run));
+        let (client, end) = (self.replica.client, self.replica.written);
+        known.insert(&Run { client, is_deletion: false, start: 0, end });
+        self.replica.deletions().for_each(|run| known.insert(&run));
+        known
+    }
+
+    /// See [`Replica::is_current`].
+    pub(super) fn is_current(&self) -> bool {
+        self.replica.is_current(&self.known())
     }
 
     /// Changes that the server has not confirmed.
@@ -249,10 +267,13 @@ impl Member {
 
     fn send_edit(&mut self, message: &SyncMessage<'_>) {
         if self.attached
-            && self.habits.is_acknowledged
             && let SyncMessage::Step2 { update } | SyncMessage::Update { update } = message
         {
-            self.awaiting.push_back(runs_of(update).unwrap_or_default());
+            let runs = runs_of(update).unwrap_or_default();
+            runs.iter().for_each(|run| self.sent.insert(run));
+            if self.habits.is_acknowledged {
+                self.awaiting.push_back(runs);
+            }
         }
         self.send_sync(message);
     }

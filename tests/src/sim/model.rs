@@ -122,12 +122,30 @@ impl Model {
         }
     }
 
-    /// Whatever was promised must have been `received`.
-    pub(super) fn check_promises(&mut self, document: &DocumentId, received: &Clocks) {
+    /// Whatever was promised must be among what newcomers get.
+    pub(super) fn check_promises(&mut self, document: &DocumentId, gets: &Clocks) {
         let promised = &self.record(document).promised;
-        if let Some(lost) = promised.iter().find(|run| !received.contains(run)) {
+        if let Some(lost) = promised.iter().find(|run| !gets.contains(run)) {
             let lost = *lost;
             self.violate(format!("{document:?}: {lost:?} was acknowledged, and newcomers do not get it"));
+        }
+    }
+
+    /// The store has what newcomers get, and nothing else. That something is deleted may follow from what was written over it, and
+    /// is said or not; it is known to whose library shows all that came.
+    pub(super) fn check_kept(&mut self, document: &DocumentId, gets: &Clocks, is_current: bool) {
+        let record = self.record(document);
+        let mut kept = Clocks::default();
+        let said = record.updates.iter().flat_map(|update| runs_of(update).unwrap_or_default());
+        said.chain(record.replica.deletions()).for_each(|run| kept.insert(&run));
+        let is_store_current = record.replica.is_current(&kept);
+        let more = gets.less(&kept).runs().find(|run| is_store_current || !run.is_deletion);
+        let lost = kept.less(gets).runs().find(|run| is_current || !run.is_deletion);
+        if let Some(more) = more {
+            self.violate(format!("{document:?}: newcomers get {more:?}, which the store does not have"));
+        }
+        if let Some(lost) = lost {
+            self.violate(format!("{document:?}: newcomers do not get {lost:?}, which the store has"));
         }
     }
 }

@@ -95,6 +95,17 @@ impl Replica {
         runs_of(&self.doc.transact().encode_state_as_update_v1(&StateVector::default())).unwrap_or_default()
     }
 
+    /// Deletions, said or not: what others wrote over is deleted.
+    pub(super) fn deletions(&self) -> impl Iterator<Item = Run> {
+        self.runs().into_iter().filter(|run| run.is_deletion)
+    }
+
+    /// The library shows all of what it was sent that follows without a gap. It may keep some of it back that came in another order
+    /// than it was written.
+    pub(super) fn is_current(&self, known: &Clocks) -> bool {
+        self.states().into_iter().eq(known.states())
+    }
+
     /// Something was lost with its writer that others build on: a client's structs do not follow each other from 0 on.
     pub(super) fn has_gaps(&self) -> bool {
         let mut known = Clocks::default();
