@@ -1,7 +1,7 @@
-//! What a node says to be stored while a document's claim is raised, or while the data thread is asked what the store lacks.
+//! What a node says of a document whose claim is raised, that is put back, or that it does not hold.
 
 use pinwire_registry::{AppName, Claim, DocumentName, Node};
-use pinwire_session::{AskId, Book, Bounds, Effect, Request, Sessions, Settings};
+use pinwire_session::{AskId, Book, Bounds, Effect, Reply, Request, Sessions, Settings};
 
 const LOW: Claim = Claim { epoch: 3, nonce: 1 };
 const HIGH: Claim = Claim { epoch: 4, nonce: 1 };
@@ -122,4 +122,24 @@ fn nothing_is_said_to_be_stored_before_what_the_store_lacks_is_told() {
     assert_eq!(bench.run(), []);
     bench.core.put_back(&document(), 8, update());
     assert_eq!(bench.run(), [Effect::Stored(document(), 8)]);
+}
+
+#[test]
+fn a_move_that_waits_for_a_node_that_holds_nothing_is_told_so() {
+    let mut bench = Bench::opened();
+    // As if it had taken two: the store has a hold of this node that the node does not know of.
+    let other = DocumentName { name: "other".into(), ..document() };
+    let node = Node { region: "eu".into(), name: "here".into(), life: 7 };
+    let open = Request::Open { document: other.clone(), claim: LOW, node: node.clone(), hold: 1 };
+    bench.book.apply(bench.now_us, &open);
+    let fence = Request::Fence { document: other.clone(), claim: LOW, to: HIGH, for_us: 8_000_000 };
+    let (reply, notices) = bench.book.apply(bench.now_us, &fence);
+    assert_eq!(reply, Reply::Waiting);
+    for (_, notice) in notices {
+        bench.core.notice(notice);
+    }
+    let (asked, _) = bench.turn();
+    assert!(matches!(&asked[..], [(_, Request::Close { document, .. })] if *document == other), "{asked:?}");
+    bench.answer(asked);
+    assert!(matches!(bench.book.apply(bench.now_us, &fence).0, Reply::Loaded(_)));
 }

@@ -53,6 +53,8 @@ pub(super) struct Document {
     /// Where the log ended when it was opened: a compaction stands for that much at least.
     loaded: usize,
     pub(super) has: Set,
+    /// What it has acknowledged since it was opened here.
+    pub(super) acknowledged: Set,
     submitted: usize,
     stored: usize,
     is_reloading: bool,
@@ -398,6 +400,7 @@ impl World {
                 log: Vec::new(),
                 loaded: 0,
                 has: Set::default(),
+                acknowledged: Set::default(),
                 submitted: 0,
                 stored: 0,
                 is_reloading: false,
@@ -483,6 +486,9 @@ impl World {
         for (_, conn, update) in due {
             self.serves(node, name, "acknowledges");
             self.model.acknowledged(self.now_us, name, claim, update);
+            if let Some(document) = self.document(node, name) {
+                document.acknowledged.insert(update);
+            }
             self.nodes[node].data.outbox.push((conn, Down::Ack(update)));
         }
     }
@@ -519,7 +525,7 @@ impl World {
     }
 }
 
-fn set_of(loaded: &Loaded) -> Set {
+pub(super) fn set_of(loaded: &Loaded) -> Set {
     let base = loaded.base.iter().map(|base| &**base);
     Set::from_bytes(base.chain(loaded.tail.iter().map(|update| &**update)))
 }

@@ -131,15 +131,21 @@ impl Model {
         }
     }
 
-    /// The store has what newcomers get, and nothing else. That something is deleted may follow from what was written over it, and
+    /// The store has what newcomers were `sent`, and nothing that they do not have. That something is deleted may follow from what was written over it, and
     /// is said or not; it is known to whose library shows all that came.
-    pub(super) fn check_kept(&mut self, document: &DocumentId, gets: &Clocks, is_current: bool) {
+    pub(super) fn check_kept(
+        &mut self,
+        document: &DocumentId,
+        sent: &Clocks,
+        gets: &Clocks,
+        is_current: bool,
+    ) {
         let record = self.record(document);
         let mut kept = Clocks::default();
         let said = record.updates.iter().flat_map(|update| runs_of(update).unwrap_or_default());
         said.chain(record.replica.deletions()).for_each(|run| kept.insert(&run));
         let is_store_current = record.replica.is_current(&kept);
-        let more = gets.less(&kept).runs().find(|run| is_store_current || !run.is_deletion);
+        let more = sent.less(&kept).runs().find(|run| is_store_current || !run.is_deletion);
         let lost = kept.less(gets).runs().find(|run| is_current || !run.is_deletion);
         if let Some(more) = more {
             self.violate(format!("{document:?}: newcomers get {more:?}, which the store does not have"));

@@ -114,6 +114,13 @@ impl Replica {
         known.runs().any(|run| run.start > 0 || !clients.insert(run.client))
     }
 
+    /// What somebody sees who is given all of the document at once.
+    pub(super) fn content_anew(&self) -> String {
+        let mut anew = Self::new(self.client, None, 0);
+        let all = self.doc.transact().encode_state_as_update_v1(&StateVector::default());
+        anew.apply(&all).map_or_else(|error| error, |()| anew.content())
+    }
+
     /// What the user sees.
     pub(super) fn content(&self) -> String {
         let txn = self.doc.transact();
