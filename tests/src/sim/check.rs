@@ -87,7 +87,7 @@ impl World {
         if let Some(lacking) = joiner.received.runs().find(|run| !has.contains(run) && is_due(run)) {
             found.push(format!("{id:?}: client {client} was never sent {lacking:?}, joiners were"));
         }
-        let is_whole = !joiner.replica.has_gaps() && !has_more && !is_made_up;
+        let is_whole = !joiner.replica.has_gaps() && !has_more && !is_made_up && !self.model.is_garbled(id);
         let differs = |content: fn(&Replica) -> String| content(&member.replica) != content(&joiner.replica);
         if is_whole && is_current && differs(Replica::content) && differs(Replica::content_anew) {
             let (shows, expected) = (member.replica.content(), joiner.replica.content());

@@ -7,6 +7,7 @@ use super::replica::Replica;
 use fastrand::Rng;
 use pinwire_protocol::document::hocuspocus;
 use pinwire_protocol::document::sync::SyncMessage;
+use pinwire_protocol::document::update::{self, Bounds};
 use pinwire_protocol::document::ywebsocket;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -158,6 +159,10 @@ impl Member {
                     Ok(update) => {
                         let runs = runs_of(&update).unwrap_or_default();
                         context.model.hand_on(&self.document, self.replica.client, &runs);
+                        let has_gaps = update::scan(&update, &Bounds::default(), &mut ());
+                        if has_gaps.is_ok_and(|update| update.has_skips) {
+                            context.model.hand_on_with_gaps(&self.document);
+                        }
                         self.send_edit(&SyncMessage::Step2 { update: &update });
                     }
                     Err(error) => context.model.violate(format!("a step 1 does not parse: {error}")),

@@ -2,7 +2,7 @@
 
 use super::ranges::{Clocks, Run, runs_of};
 use super::replica::Replica;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A document of an app.
 pub(super) type DocumentId = (usize, String);
@@ -15,6 +15,9 @@ pub(super) struct Model {
     records: BTreeMap<DocumentId, Record>,
     /// What clients handed over, when asked for what the server lacks, that others wrote.
     handed_on: BTreeMap<DocumentId, Clocks>,
+    /// Where a client did so that lacked something in between: the library (yrs 0.28) then gives some of it clocks of something
+    /// else, so that two clients have different things under the same clocks, whatever the server does.
+    garbled: BTreeSet<DocumentId>,
     pub(super) acknowledged: u64,
     pub(super) refused_edits: u64,
 }
@@ -102,6 +105,15 @@ impl Model {
     pub(super) fn hand_on(&mut self, document: &DocumentId, writer: u64, runs: &[Run]) {
         let handed_on = self.handed_on.entry(document.clone()).or_default();
         runs.iter().filter(|run| run.client != writer).for_each(|run| handed_on.insert(run));
+    }
+
+    /// See [`Model::garbled`].
+    pub(super) fn hand_on_with_gaps(&mut self, document: &DocumentId) {
+        self.garbled.insert(document.clone());
+    }
+
+    pub(super) fn is_garbled(&self, document: &DocumentId) -> bool {
+        self.garbled.contains(document)
     }
 
     pub(super) fn was_handed_on(&self, document: &DocumentId, run: &Run) -> bool {
