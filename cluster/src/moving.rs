@@ -8,12 +8,17 @@
 //!            more              new claim
 //! ```
 //!
+//! Who holds the document is known to the registry and to the sessions of its region, and each may have forgotten somebody. So a document
+//! is taken over only if everybody has stopped whom the registry knew; who has not is waited for a little, for he may be leaving
+//! it, or be refused by the frozen session.
+//!
 //! Only the registry's step decides, and it does so once: it compares the claim under which the document was handed over. The region
 //! that the document is of may at any time assert the claim of its fence, and goes on then: a move that comes after that is stale.
 //! Before that step nothing was given up but time, after it everything is where the new claim is looked for.
 
 use crate::Decision;
 use pinwire_registry::{Claim, Node, Pin, Region};
+use std::sync::Arc;
 
 /// What to do next; answered by [`Mover::next`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub enum Step {
         /// The claim of the fence.
         fence: Claim,
     },
+    /// Let so many milliseconds pass: [`Came::Through`].
+    Wait(u64),
     /// Write it into this region's sessions under this claim: [`Came::Imported`].
     Import(Claim),
     /// Have the registry move it: [`Came::Decided`].
@@ -53,8 +60,8 @@ pub enum Step {
 pub enum Came {
     /// Where the document is, if it is active; or the registry did not answer.
     Located(Option<Option<Pin>>),
-    /// It was handed over, or why not.
-    Handed(Result<(), Unmoved>),
+    /// It was handed over, by nodes of these names that had it and have stopped; or why not.
+    Handed(Result<Vec<Arc<str>>, Unmoved>),
     /// It was imported, or why not.
     Imported(Result<(), Unmoved>),
     /// What the registry decided.
@@ -118,13 +125,21 @@ pub enum Unmoved {
 enum Phase {
     New,
     Locating,
-    Handing(Region),
+    Handing(Region, Vec<Node>),
+    /// These have not stopped: after a while the registry is asked whether they still hold it.
+    Waiting(Holdouts),
+    Asking(Holdouts),
     Importing(Region),
     Deciding(Region),
+    Resting(Region),
     Removing(Unmoved),
     Settling(Outcome),
     Done,
 }
+
+/// Nodes that hold a document of this region, as the registry says, and have not stopped.
+#[derive(Clone, Debug)]
+struct Holdouts(Region, Vec<Node>);
 
 /// See the module's documentation. Deterministic.
 #[derive(Clone, Debug)]
@@ -137,8 +152,11 @@ pub struct Mover {
     phase: Phase,
 }
 
-/// How often the registry is asked once more since the answer was one to a client that came at the same time.
+/// How often the registry is asked once more: since somebody has not stopped whom it takes for a holder, or since the answer was one
+/// to a client that came at the same time.
 const AGAIN: u8 = 5;
+/// The first wait before that, in milliseconds; each next is twice as long, and each is up to half as long again.
+const WAIT_MS: u64 = 50;
 
 impl Mover {
     /// A move to region `here`. `nonces`: random.
@@ -157,17 +175,26 @@ impl Mover {
     pub fn next(&mut self, came: Came) -> Step {
         match (std::mem::replace(&mut self.phase, Phase::Done), came) {
             (Phase::Locating, Came::Located(found)) => self.located(found),
-            (Phase::Handing(from), Came::Handed(Ok(()))) => {
-                self.phase = Phase::Importing(from);
-                Step::Import(self.to())
+            (Phase::Handing(from, holders), Came::Handed(Ok(stopped))) => {
+                let holdouts = holders.into_iter().filter(|node| !stopped.contains(&node.name)).collect();
+                self.handed(Holdouts(from, holdouts))
             }
-            (Phase::Handing(_), Came::Handed(Err(why))) => self.settle(Outcome::Unmoved(why)),
+            (Phase::Handing(..), Came::Handed(Err(why))) => self.settle(Outcome::Unmoved(why)),
+            (Phase::Waiting(holdouts), _) => {
+                self.phase = Phase::Asking(holdouts);
+                Step::Locate
+            }
+            (Phase::Asking(holdouts), Came::Located(found)) => self.located_again(holdouts, found),
             (Phase::Importing(from), Came::Imported(Ok(()))) => {
                 self.phase = Phase::Deciding(from);
                 Step::Move { claim: self.claim, to: self.to() }
             }
             (Phase::Importing(_), Came::Imported(Err(why))) => self.remove(why),
             (Phase::Deciding(from), Came::Decided(decision)) => self.decided(from, &decision),
+            (Phase::Resting(from), _) => {
+                self.phase = Phase::Deciding(from);
+                Step::Move { claim: self.claim, to: self.to() }
+            }
             (Phase::Removing(why), _) => self.settle(Outcome::Unmoved(why)),
             (Phase::Settling(outcome), _) => Step::Done(outcome),
             // Nothing else is asked.
@@ -178,7 +205,7 @@ impl Mover {
     /// The other region is asked to hand the document over.
     #[must_use]
     pub fn is_handing(&self) -> bool {
-        matches!(self.phase, Phase::Handing(_))
+        matches!(self.phase, Phase::Handing(..))
     }
 
     /// It is being written into this region's sessions.
@@ -207,9 +234,38 @@ impl Mover {
             return Step::Done(Outcome::Here(pin.owner.claim));
         }
         self.claim = pin.owner.claim;
-        self.phase = Phase::Handing(pin.owner.region.clone());
+        self.phase = Phase::Handing(pin.owner.region.clone(), pin.nodes.clone());
         let (claim, fence) = (self.claim, self.fence());
         Step::HandOver { from: pin.owner.region, holders: pin.nodes, claim, fence }
+    }
+
+    fn handed(&mut self, Holdouts(from, nodes): Holdouts) -> Step {
+        if nodes.is_empty() {
+            self.phase = Phase::Importing(from);
+            return Step::Import(self.to());
+        }
+        if self.again == 0 {
+            return self.settle(Outcome::Unmoved(Unmoved::NotReady));
+        }
+        self.phase = Phase::Waiting(Holdouts(from, nodes));
+        self.wait()
+    }
+
+    fn located_again(&mut self, Holdouts(from, mut nodes): Holdouts, found: Option<Option<Pin>>) -> Step {
+        let Some(found) = found else { return self.settle(Outcome::Unmoved(Unmoved::OutOfReach)) };
+        let Some(pin) = found.filter(|pin| pin.owner.claim == self.claim) else {
+            return self.settle(Outcome::Unmoved(Unmoved::Stale));
+        };
+        nodes.retain(|node| pin.nodes.contains(node));
+        self.handed(Holdouts(from, nodes))
+    }
+
+    /// So that many who wait for the same do not come at the same time again.
+    fn wait(&mut self) -> Step {
+        self.again -= 1;
+        let tried = AGAIN - 1 - self.again;
+        let most = WAIT_MS << tried;
+        Step::Wait(most + (self.nonces[0] >> (8 * tried)) % (most / 2 + 1))
     }
 
     fn decided(&mut self, from: Region, decision: &Decision) -> Step {
@@ -218,9 +274,8 @@ impl Mover {
                 self.settle(Outcome::Moved { from, claim: *claim })
             }
             Decision::Elsewhere(owner) if owner.claim == self.claim && self.again > 0 => {
-                self.again -= 1;
-                self.phase = Phase::Deciding(from);
-                Step::Move { claim: self.claim, to: self.to() }
+                self.phase = Phase::Resting(from);
+                self.wait()
             }
             // It may be done all the same, so what was imported stays for as long as a session that nobody holds.
             Decision::TryAgain => self.settle(Outcome::Unmoved(Unmoved::Unsure)),
@@ -259,7 +314,7 @@ mod tests {
     fn imported() -> (Mover, Claim, Claim) {
         let mut mover = begun();
         let Step::HandOver { claim, fence, .. } = mover.next(pin(4)) else { panic!("not handed over") };
-        let Step::Import(to) = mover.next(Came::Handed(Ok(()))) else { panic!("not imported") };
+        let Step::Import(to) = mover.next(Came::Handed(Ok(Vec::new()))) else { panic!("not imported") };
         assert!(claim < fence && fence < to, "a region that goes on gives way to a move that was before");
         assert_eq!(mover.next(Came::Imported(Ok(()))), Step::Move { claim, to });
         (mover, claim, to)
@@ -286,13 +341,80 @@ mod tests {
     #[test]
     fn a_client_that_comes_at_the_same_time_does_not_keep_it_from_being_moved() {
         let (mut mover, claim, to) = imported();
+        let mut waited = 0;
         for _ in 0..AGAIN {
-            assert_eq!(
-                mover.next(Came::Decided(Decision::Elsewhere(elsewhere(4)))),
-                Step::Move { claim, to }
-            );
+            let step = mover.next(Came::Decided(Decision::Elsewhere(elsewhere(4))));
+            let Step::Wait(wait_ms) = step else { panic!("it is asked again at once") };
+            assert!(wait_ms > waited, "longer and longer");
+            waited = wait_ms;
+            assert_eq!(mover.next(Came::Through), Step::Move { claim, to });
         }
         assert_eq!(mover.next(Came::Decided(Decision::Elsewhere(elsewhere(4)))), Step::Remove(to));
+    }
+
+    #[test]
+    fn movers_that_wait_for_the_same_do_not_come_together() {
+        let wait = |nonce| {
+            let mut mover = Mover { nonces: [nonce, 4], ..begun() };
+            mover.next(pin(4));
+            mover.next(Came::Handed(Ok(Vec::new())));
+            mover.next(Came::Imported(Ok(())));
+            mover.next(Came::Decided(Decision::Elsewhere(elsewhere(4))))
+        };
+        assert_ne!(wait(3), wait(20));
+    }
+
+    fn node(name: &str) -> Node {
+        Node { region: elsewhere(4).region, name: name.into(), life: 1 }
+    }
+
+    fn held_by(epoch: u64, nodes: &[&str]) -> Came {
+        let nodes = nodes.iter().map(|name| node(name)).collect();
+        let (document, owner) = (document("d"), elsewhere(epoch));
+        Came::Located(Some(Some(Pin { document, owner, nodes, grace: None })))
+    }
+
+    /// A move of a document that the registry says two nodes hold, of which one has stopped.
+    fn half_stopped() -> Mover {
+        let mut mover = begun();
+        assert!(matches!(mover.next(held_by(4, &["one", "two"])), Step::HandOver { .. }));
+        assert!(matches!(mover.next(Came::Handed(Ok(vec!["one".into()]))), Step::Wait(_)));
+        assert_eq!(mover.next(Came::Through), Step::Locate);
+        mover
+    }
+
+    #[test]
+    fn a_holder_that_the_sessions_have_forgotten_keeps_a_document_where_it_is() {
+        let mut mover = half_stopped();
+        for _ in 1..AGAIN {
+            assert!(matches!(mover.next(held_by(4, &["one", "two"])), Step::Wait(_)));
+            assert_eq!(mover.next(Came::Through), Step::Locate);
+        }
+        assert_eq!(mover.next(held_by(4, &["one", "two"])), Step::Settle);
+        assert_eq!(mover.next(Came::Through), Step::Done(Outcome::Unmoved(Unmoved::NotReady)));
+    }
+
+    #[test]
+    fn a_holder_that_is_leaving_is_waited_for() {
+        let mut mover = half_stopped();
+        assert!(matches!(mover.next(held_by(4, &["one"])), Step::Import(_)));
+        // Everybody has stopped who held it: nobody is waited for.
+        let mut mover = begun();
+        mover.next(held_by(4, &["one"]));
+        assert!(matches!(mover.next(Came::Handed(Ok(vec!["one".into(), "late".into()]))), Step::Import(_)));
+    }
+
+    #[test]
+    fn a_document_that_was_pinned_anew_meanwhile_is_not_taken_over() {
+        for (found, why) in [
+            (held_by(5, &["one"]), Unmoved::Stale),
+            (Came::Located(Some(None)), Unmoved::Stale),
+            (Came::Located(None), Unmoved::OutOfReach),
+        ] {
+            let mut mover = half_stopped();
+            assert_eq!(mover.next(found), Step::Settle);
+            assert_eq!(mover.next(Came::Through), Step::Done(Outcome::Unmoved(why)));
+        }
     }
 
     #[test]
@@ -309,7 +431,7 @@ mod tests {
         assert_eq!(mover.next(Came::Handed(Err(Unmoved::NotReady))), Step::Settle);
         let mut mover = begun();
         mover.next(pin(4));
-        let Step::Import(to) = mover.next(Came::Handed(Ok(()))) else { panic!("not imported") };
+        let Step::Import(to) = mover.next(Came::Handed(Ok(Vec::new()))) else { panic!("not imported") };
         assert_eq!(mover.next(Came::Imported(Err(Unmoved::Full))), Step::Remove(to));
         assert_eq!(mover.next(Came::Through), Step::Settle);
         assert_eq!(mover.next(Came::Through), Step::Done(Outcome::Unmoved(Unmoved::Full)));

@@ -98,7 +98,7 @@ impl Pins {
 #[cfg(test)]
 mod tests {
     use crate::bench::{Bench, SECOND, claim};
-    use pinwire_registry::{Answer, Request};
+    use pinwire_registry::{Answer, Claimed, Request};
 
     #[test]
     fn a_release_is_repeated_until_it_is_answered() {
@@ -117,6 +117,26 @@ mod tests {
         bench.answer(ask, Answer::Done);
         bench.after(3 * SECOND);
         assert!(bench.asks.is_empty());
+    }
+
+    #[test]
+    fn a_release_that_was_not_answered_is_repeated_and_ends_no_later_hold() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.leave("d", 1);
+        bench.after(SECOND);
+        let (lost, _) = bench.asked();
+        bench.hold("d", 2);
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Claim { hold: 2, .. }));
+        bench.answer(ask, Answer::Claimed(Claimed::Held { claim: claim(1), is_new: false }));
+        bench.fail(lost);
+        bench.renewed("a");
+        bench.at(bench.pins.next_deadline_us());
+        let (again, request) = bench.asked();
+        assert!(matches!(request, Request::Release { hold: 1, .. }), "not that of the later one");
+        bench.answer(again, Answer::Done);
+        assert_eq!(bench.pins.held().count(), 1);
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub enum LinkError {
     /// The other end's message.
     #[error("a message that only the other end may send")]
     Role,
+    /// A number stands for something that is under way.
+    #[error("a number that is in use")]
+    InUse,
     /// A bound is passed.
     #[error("more than is taken: {0}")]
     TooMuch(&'static str),

@@ -6,7 +6,7 @@
 //! | 49 | moved: number, what came of it, region, claim | that node |
 //! | 50 | hand over: number, tenant, app, document, claim, the fence's claim | the new region, which dialled |
 //! | 51 | piece: number, bytes of what the session has | the region that has it |
-//! | 52 | handed: number, what came of it | that region, after the last piece |
+//! | 52 | handed: number, what came of it, how many nodes held it and have stopped, their names | that region, after the last piece |
 //! | 53 | more: number | the new region: one more piece may come |
 //! | 54 | settle: number | the new region: the registry has decided |
 //!
@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 /// Bytes of a piece at most.
 pub const PIECE_MAX: usize = 128 << 10;
+/// Nodes of one region that hold a document, at most.
+const NODES_MAX: u32 = 4_096;
 /// Pieces that are on their way at once.
 pub const PIECES_UNDER_WAY: u32 = 32;
 
@@ -49,8 +51,8 @@ pub enum Moving {
     HandOver(u32, Named, Pinned, Pinned),
     /// Some of what its session has.
     Piece(u32, Box<[u8]>),
-    /// That was all; or why there is nothing.
-    Handed(u32, u8),
+    /// That was all, and the names of the nodes that held the document and have stopped; or why there is nothing.
+    Handed(u32, u8, Box<[Box<str>]>),
     /// A piece was taken.
     More(u32),
     /// What becomes of the document is decided.
@@ -66,7 +68,7 @@ impl Moving {
             | Self::Moved(number, ..)
             | Self::HandOver(number, ..)
             | Self::Piece(number, _)
-            | Self::Handed(number, _)
+            | Self::Handed(number, ..)
             | Self::More(number)
             | Self::Settle(number) => *number,
         }
@@ -87,6 +89,14 @@ fn write_name(named: &Named, out: &mut Vec<u8>) {
 
 fn read_name(reader: &mut Reader<'_>) -> Result<Named, LinkError> {
     Ok(Named { tenant: name(reader)?, app: name(reader)?, document: name(reader)? })
+}
+
+fn read_nodes(reader: &mut Reader<'_>) -> Result<Box<[Box<str>]>, LinkError> {
+    let count = number(reader)?;
+    if count > NODES_MAX {
+        return Err(LinkError::TooMuch("nodes"));
+    }
+    (0..count).map(|_| name(reader)).collect()
 }
 
 fn write_claim(claim: Pinned, out: &mut Vec<u8>) {
@@ -126,7 +136,11 @@ pub(crate) fn encode(moving: &Moving, out: &mut Vec<u8>) {
             write_claim(*fence, out);
         }
         Moving::Piece(_, bytes) => out.extend_from_slice(bytes),
-        Moving::Handed(_, code) => out.push(*code),
+        Moving::Handed(_, code, nodes) => {
+            out.push(*code);
+            write_var_uint(out, nodes.len() as u64);
+            nodes.iter().for_each(|node| write_var_string(out, node));
+        }
         Moving::More(_) | Moving::Settle(_) => {}
     }
 }
@@ -152,7 +166,7 @@ fn decode_known(kind: u8, reader: &mut Reader<'_>) -> Result<Moving, LinkError> 
             }
             return Ok(Moving::Piece(which, bytes.into()));
         }
-        52 => Moving::Handed(which, reader.u8()?),
+        52 => Moving::Handed(which, reader.u8()?, read_nodes(reader)?),
         53 => Moving::More(which),
         _ => Moving::Settle(which),
     };
@@ -223,7 +237,9 @@ mod tests {
                 .prop_map(|(n, named, claim, fence)| Moving::HandOver(n, named, claim, fence)),
             (number, prop::collection::vec(any::<u8>(), 0..300))
                 .prop_map(|(n, bytes)| Moving::Piece(n, bytes.into())),
-            (number, any::<u8>()).prop_map(|(n, code)| Moving::Handed(n, code)),
+            (number, any::<u8>(), prop::collection::vec("[a-z0-9-]{0,20}", 0..5)).prop_map(
+                |(n, code, nodes)| Moving::Handed(n, code, nodes.into_iter().map(Into::into).collect())
+            ),
             number.prop_map(Moving::More),
             number.prop_map(Moving::Settle),
         ]

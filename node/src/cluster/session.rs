@@ -384,6 +384,9 @@ impl Work {
                     tracing::warn!(document = %name, %claim, "the session belongs to a newer claim; nothing is stored");
                     self.note(&name, |document| StoreEvent::Fenced(document, claim));
                 }
+                Effect::Reclaimed(name, claim) => {
+                    self.note(&name, |document| StoreEvent::Reclaimed(document, claim));
+                }
                 Effect::Full(name) => self.is_full(name, true),
                 Effect::Room(name) => self.is_full(name, false),
                 Effect::GivenUp(name) => self.is_given_up(&name),

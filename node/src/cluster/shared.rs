@@ -53,6 +53,9 @@ enum Settled {
 struct Session {
     name: Arc<RegistryName>,
     marks: Marks,
+    /// The document is held under this claim, and the thread that keeps the sessions has not said yet that it knows: what it says
+    /// meanwhile is of the session of an older one.
+    reclaimed: Option<Claim>,
 }
 
 impl SharedStore {
@@ -81,6 +84,11 @@ impl SharedStore {
         self.documents.get(&document).map(|session| Arc::clone(&session.name))
     }
 
+    /// What the thread that keeps the sessions says of the document, it says of the session of an older claim.
+    fn is_of_older_claim(&self, document: DocumentRef) -> bool {
+        self.documents.get(&document).is_some_and(|session| session.reclaimed.is_some())
+    }
+
     fn close(&mut self, document: DocumentRef) {
         if let Some(Session { name, .. }) = self.documents.remove(&document) {
             self.send(Request::Close { name });
@@ -97,7 +105,8 @@ impl SessionStore for SharedStore {
             return self.events.push_back(StoreEvent::Opened(document, Err(refusal)));
         }
         let name = Arc::new(registry_name(name));
-        self.documents.insert(document, Session { name: Arc::clone(&name), marks: Marks::default() });
+        let session = Session { name: Arc::clone(&name), marks: Marks::default(), reclaimed: None };
+        self.documents.insert(document, session);
         let Begun { claim, license, .. } = begun;
         self.send(Request::Open { thread: self.thread, document, name, claim, license });
     }
@@ -115,7 +124,7 @@ impl SessionStore for SharedStore {
 
     fn rebase(&mut self, document: DocumentRef, compacted: &Compacted) {
         let Some(base) = compacted.base.as_ref().map(Arc::clone) else { return };
-        let Some(Session { name, marks }) = self.documents.get(&document) else { return };
+        let Some(Session { name, marks, .. }) = self.documents.get(&document) else { return };
         let (name, upto) = (Arc::clone(name), compacted.upto);
         let mark = marks.before(upto);
         let is_of_it = |kept: &Request| matches!(kept, Request::Rebase { name: kept, .. } if *kept == name);
@@ -127,9 +136,12 @@ impl SessionStore for SharedStore {
     }
 
     fn reclaimed(&mut self, document: DocumentRef, claim: Claim) {
-        if let Some(name) = self.name(document) {
-            self.send(Request::Reclaimed { name, claim });
-        }
+        let Some(session) = self.documents.get_mut(&document) else { return };
+        session.reclaimed = Some(claim);
+        let name = Arc::clone(&session.name);
+        // What is stored is stored under the claim of before.
+        self.events.push_back(StoreEvent::Reloading(document));
+        self.send(Request::Reclaimed { name, claim });
     }
 
     fn absorbed(&mut self, document: DocumentRef, mark: u64, position: Position) {
@@ -175,6 +187,18 @@ impl SessionStore for SharedStore {
     fn receive(&mut self, event: StoreEvent) {
         match event {
             StoreEvent::Settled => self.settled = Settled::Yes,
+            StoreEvent::Reclaimed(document, claim) => {
+                let session = self.documents.get_mut(&document);
+                if let Some(session) = session.filter(|session| session.reclaimed == Some(claim)) {
+                    session.reclaimed = None;
+                }
+            }
+            StoreEvent::Stored(document, _) if self.is_of_older_claim(document) => {}
+            StoreEvent::Opened(document, Ok(_)) | StoreEvent::Reload(document, ..)
+                if self.is_of_older_claim(document) =>
+            {
+                self.events.extend([event, StoreEvent::Reloading(document)]);
+            }
             event => self.events.push_back(event),
         }
     }
@@ -204,6 +228,7 @@ impl SessionStore for SharedStore {
 
 #[cfg(test)]
 mod tests {
+    use pinwire_shard::Kept;
     use tokio::sync::mpsc::Receiver;
 
     use super::*;
@@ -290,6 +315,39 @@ mod tests {
         let (mut store, _requests) = full();
         store.rebase(TWO, &compacted(8, 1));
         assert_eq!(store.kept.len(), KEPT_MAX);
+    }
+
+    #[test]
+    fn what_is_stored_under_an_older_claim_counts_no_more() {
+        let (way, _requests) = SessionWay::to_a_test(8);
+        let mut store = SharedStore::new(0, way);
+        open(&mut store, ONE);
+        let [first, second] = [2, 3].map(|epoch| Claim { epoch, nonce: 1 });
+        store.reclaimed(ONE, first);
+        store.reclaimed(ONE, second);
+        store.receive(StoreEvent::Opened(ONE, Ok(Kept::default())));
+        store.receive(StoreEvent::Stored(ONE, 8));
+        store.receive(StoreEvent::Reclaimed(ONE, first));
+        store.receive(StoreEvent::Reload(ONE, 1, Kept::default()));
+        let events: Vec<_> = std::iter::from_fn(|| store.next_event()).collect();
+        let is_expected = matches!(
+            events[..],
+            [
+                StoreEvent::Reloading(ONE),
+                StoreEvent::Reloading(ONE),
+                StoreEvent::Opened(ONE, Ok(_)),
+                StoreEvent::Reloading(ONE),
+                StoreEvent::Reload(ONE, 1, _),
+                StoreEvent::Reloading(ONE)
+            ]
+        );
+        assert!(is_expected, "in doubt after each: {events:?}");
+        store.receive(StoreEvent::Reclaimed(ONE, second));
+        store.receive(StoreEvent::Reload(ONE, 2, Kept::default()));
+        store.receive(StoreEvent::Stored(ONE, 8));
+        assert!(matches!(store.next_event(), Some(StoreEvent::Reload(ONE, 2, _))));
+        assert!(matches!(store.next_event(), Some(StoreEvent::Stored(ONE, 8))));
+        assert!(store.next_event().is_none());
     }
 
     #[test]

@@ -863,7 +863,7 @@ impl DataThread {
             StoreEvent::Forgotten(node) => self.shard.foreign_forgotten(node),
             StoreEvent::SayAnew(document) => self.shard.say_anew(document),
             // The store's own.
-            StoreEvent::Settled => {}
+            StoreEvent::Reclaimed(..) | StoreEvent::Settled => {}
         }
     }
 

@@ -1,12 +1,14 @@
 //! Documents of this region that are handed over to another: frozen in its sessions, read once all who hold them have stopped, and
 //! sent in pieces.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::time::Duration;
 
 use pinwire_cluster::Unmoved;
-use pinwire_peer::{Moving, Named, PIECE_MAX, PIECES_UNDER_WAY, pack};
+use pinwire_peer::{LinkError, Moving, Named, PIECE_MAX, PIECES_UNDER_WAY, pack};
 use pinwire_registry::{Claim, DocumentName};
 use pinwire_session::{Loaded, MOVE_PATIENCE_US, Reply, Request};
 use pinwire_shard::Pinned;
@@ -15,11 +17,12 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::hub::{Hub, Link};
-use super::moves::{Place, claim_of, reason_code, tell, unnamed};
+use super::moves::{AT_ONCE, Place, claim_of, reason_code, tell, unnamed};
 use crate::cluster::{SessionWay, registry_name};
 
-/// How often it is asked whether all holders have stopped.
+/// When it is asked for the second time whether all holders have stopped; each next wait is twice as long, up to the longest.
 const POLL: Duration = Duration::from_millis(3);
+const POLL_MAX: Duration = Duration::from_millis(96);
 /// License regions whose leases are needed to freeze a document and to let it go on: none, since nothing is acknowledged by that.
 const NO_LEASE: u64 = 0;
 /// How long they are waited for.
@@ -60,6 +63,9 @@ impl Give {
 }
 
 /// Another region wants a document.
+///
+/// # Errors
+/// The number is that of one which is under way: its end could not be told from the other's.
 pub(super) fn begin(
     hub: &Rc<Hub>,
     link: &Rc<Link>,
@@ -67,12 +73,14 @@ pub(super) fn begin(
     named: Named,
     claim: Pinned,
     fence: Pinned,
-) {
-    let refuse = |why| tell(link, Moving::Handed(at.1, reason_code(why)));
+) -> Result<(), LinkError> {
+    let refuse = |why| {
+        tell(link, Moving::Handed(at.1, reason_code(why), Box::default()));
+        Ok(())
+    };
     let Some(session) = hub.movable.session.clone() else { return refuse(Unmoved::NoSession) };
-    let Some(place) = Place::among(&hub.moves.giving) else { return refuse(Unmoved::Busy) };
-    let give = Rc::new(Give::new());
-    hub.moves.gives.borrow_mut().insert(at, Rc::clone(&give));
+    let Some(place) = Place::among(&hub.moves.giving, AT_ONCE) else { return refuse(Unmoved::Busy) };
+    let Some(give) = enter(&hub.moves.gives, at) else { return Err(LinkError::InUse) };
     let (hub, link) = (Rc::clone(hub), Rc::clone(link));
     let frozen = Frozen {
         session,
@@ -86,8 +94,8 @@ pub(super) fn begin(
             given = frozen.hand_over(&link, at.1, &give) => given,
             () = give.settled() => Err(Unmoved::Unreached),
         };
-        match given {
-            Ok(()) => {
+        match &given {
+            Ok(_) => {
                 hub.movable.stats.handed_over.one();
                 tracing::info!(document = %frozen.document, peer = %link.peer, "a document is handed over");
             }
@@ -95,13 +103,23 @@ pub(super) fn begin(
                 tracing::warn!(document = %frozen.document, peer = %link.peer, %why, "a document is not handed over");
             }
         }
-        tell(&link, Moving::Handed(at.1, given.err().map_or(0, reason_code)));
+        let code = given.as_ref().err().map_or(0, |why| reason_code(*why));
+        tell(&link, Moving::Handed(at.1, code, given.unwrap_or_default()));
         // Whoever took it says so once the registry has decided, or its link breaks; else the holders ask by themselves.
         let _ = timeout(patience, give.settled()).await;
         hub.moves.gives.borrow_mut().remove(&at);
         frozen.settle().await;
         drop(place);
     });
+    Ok(())
+}
+
+/// One more under this number of this link, unless there is one.
+fn enter(gives: &RefCell<HashMap<(u16, u32), Rc<Give>>>, at: (u16, u32)) -> Option<Rc<Give>> {
+    match gives.borrow_mut().entry(at) {
+        Entry::Occupied(_) => None,
+        Entry::Vacant(place) => Some(Rc::clone(place.insert(Rc::new(Give::new())))),
+    }
 }
 
 struct Frozen {
@@ -112,8 +130,10 @@ struct Frozen {
 }
 
 impl Frozen {
-    async fn hand_over(&self, link: &Link, number: u32, give: &Give) -> Result<(), Unmoved> {
+    /// The names of the nodes that held it.
+    async fn hand_over(&self, link: &Link, number: u32, give: &Give) -> Result<Box<[Box<str>]>, Unmoved> {
         let loaded = self.freeze().await?;
+        let nodes = loaded.nodes.iter().map(|node| Box::from(&*node.name)).collect();
         let bytes = pack(loaded.base.as_deref(), &loaded.tail);
         drop(loaded);
         for piece in bytes.chunks(PIECE_MAX) {
@@ -123,18 +143,21 @@ impl Frozen {
             give.credit.set(give.credit.get() - 1);
             tell(link, Moving::Piece(number, piece.into()));
         }
-        Ok(())
+        Ok(nodes)
     }
 
     /// What the session has, once nothing is added to it.
     async fn freeze(&self) -> Result<Loaded, Unmoved> {
-        let deadline = Instant::now() + AGREE;
+        let (deadline, mut wait) = (Instant::now() + AGREE, POLL);
         loop {
             let (document, claim, to) = (self.document.clone(), self.claim, self.fence);
             let fenced = Request::Fence { document, claim, to, for_us: MOVE_PATIENCE_US };
             match self.session.ask(fenced, NO_LEASE).await {
                 Some(Reply::Loaded(loaded)) => return Ok(loaded),
-                Some(Reply::Waiting) if Instant::now() < deadline => sleep(POLL).await,
+                Some(Reply::Waiting) if Instant::now() < deadline => {
+                    sleep(wait).await;
+                    wait = POLL_MAX.min(wait * 2);
+                }
                 Some(Reply::Waiting) => return Err(Unmoved::NotReady),
                 Some(Reply::Fenced(_)) => return Err(Unmoved::Stale),
                 // There is none under this claim: it is being put back, or its nodes do not know of it yet.
@@ -146,5 +169,19 @@ impl Frozen {
     async fn settle(&self) {
         let (document, claim) = (self.document.clone(), self.fence);
         self.session.ask(Request::Settle { document, claim }, NO_LEASE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_in_use_is_refused_and_the_first_goes_on() {
+        let gives = RefCell::default();
+        let first = enter(&gives, (1, 7)).expect("a free number");
+        assert!(enter(&gives, (1, 7)).is_none());
+        assert!(enter(&gives, (2, 7)).is_some(), "links have numbers of their own");
+        assert!(gives.borrow().get(&(1, 7)).is_some_and(|there| Rc::ptr_eq(there, &first)));
     }
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use pinwire_peer::{Apps as PeerApps, Fragments, HomeEnd, Message, OwnerEnd, QUEUED_MAX, Secret};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_shard::{App, DocumentName, FIRST_LINK, Mail, owner_of};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{spawn_local, yield_now};
 
 use super::dial::Tls;
 use super::find::Regions;
-use super::moves::Moves;
+use super::moves::{Moves, WantedMove};
 use super::{Around, Movable, PeerStats, Shared, dial};
 use crate::apps::Apps;
 use crate::cluster::{AnyRegistry, ClusterStats};
@@ -131,7 +131,12 @@ impl Hub {
     }
 
     /// Runs until it is dropped; once `serving` is gone no other node is let in.
-    pub(super) async fn run(self: Rc<Self>, listener: TcpListener, serving: oneshot::Receiver<()>) {
+    pub(super) async fn run(
+        self: Rc<Self>,
+        listener: TcpListener,
+        mut wanted: mpsc::Receiver<WantedMove>,
+        serving: oneshot::Receiver<()>,
+    ) {
         let hub = Rc::clone(&self);
         spawn_local(async move {
             tokio::select! {
@@ -140,6 +145,12 @@ impl Hub {
             }
             for link in hub.links_where(|link| !link.is_home()) {
                 link.cut("this node stops");
+            }
+        });
+        let hub = Rc::clone(&self);
+        spawn_local(async move {
+            while let Some(wanted) = wanted.recv().await {
+                spawn_local(super::moves::answer(Rc::clone(&hub), wanted));
             }
         });
         let hub = Rc::clone(&self);
@@ -157,13 +168,6 @@ impl Hub {
             };
             for find in finds {
                 spawn_local(super::find::answer(Rc::clone(&self), find));
-            }
-            let wanted = {
-                let mut moves = self.shared.moves.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::take(&mut *moves)
-            };
-            for wanted in wanted {
-                spawn_local(super::moves::answer(Rc::clone(&self), wanted));
             }
             let is_left = self.post_kept();
             if has_more {

@@ -40,11 +40,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_queue::ArrayQueue;
-use pinwire_cluster::Outcome;
+use pinwire_cluster::{Outcome, Unmoved};
 use pinwire_peer::Secret;
 use pinwire_registry::{DocumentName, Owner, Region};
 use pinwire_shard::{DocumentRef, Mail};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::admin::Events;
@@ -88,34 +88,36 @@ struct Shared {
     mail: Box<[ArrayQueue<Outgoing>]>,
     /// At most one for each document that is being opened.
     finds: Mutex<Vec<Find>>,
-    /// Documents that operators want to have moved.
-    moves: Mutex<Vec<WantedMove>>,
     wake: Notify,
 }
 
 /// The way to the thread of the links.
 #[derive(Clone, Debug)]
-pub(crate) struct Relay(Arc<Shared>);
+pub(crate) struct Relay {
+    shared: Arc<Shared>,
+    /// Documents that operators want to have moved. What is in there is refused when the thread ends.
+    moves: mpsc::Sender<WantedMove>,
+}
 
 impl Relay {
     /// Mails a session behind a link; gives the mail back if the queue is full.
     #[expect(clippy::result_large_err, reason = "what is given back is what came, and is moved once")]
     pub(crate) fn mail(&self, thread: u16, mail: Outgoing) -> Result<(), Outgoing> {
-        let Some(queue) = self.0.mail.get(usize::from(thread)) else { return Ok(()) };
+        let Some(queue) = self.shared.mail.get(usize::from(thread)) else { return Ok(()) };
         queue.push(mail)?;
-        self.0.wake.notify_one();
+        self.shared.wake.notify_one();
         Ok(())
     }
 
     /// Looks for a way to a document. Answered by [`Envelope::Found`](crate::data::Envelope::Found).
     pub(crate) fn find(&self, find: Find) {
-        self.0.finds.lock().unwrap_or_else(PoisonError::into_inner).push(find);
-        self.0.wake.notify_one();
+        self.shared.finds.lock().unwrap_or_else(PoisonError::into_inner).push(find);
+        self.shared.wake.notify_one();
     }
 }
 
 impl Relay {
-    /// Has a document moved to a region; `None`: the node stops.
+    /// Has a document moved to a region; `None`: the node stops. With as many under way as there may be, it is refused as busy.
     pub(crate) async fn move_to(
         &self,
         registry: u8,
@@ -124,9 +126,11 @@ impl Relay {
     ) -> Option<Result<Outcome, NoWay>> {
         let (reply, outcome) = oneshot::channel();
         let wanted = WantedMove { registry, document, region, reply };
-        self.0.moves.lock().unwrap_or_else(PoisonError::into_inner).push(wanted);
-        self.0.wake.notify_one();
-        outcome.await.ok()
+        match self.moves.try_send(wanted) {
+            Ok(()) => outcome.await.ok(),
+            Err(mpsc::error::TrySendError::Full(_)) => Some(Ok(Outcome::Unmoved(Unmoved::Busy))),
+            Err(mpsc::error::TrySendError::Closed(_)) => None,
+        }
     }
 }
 
@@ -182,11 +186,11 @@ pub(crate) fn start(handed: Option<TcpListener>, around: Around) -> io::Result<P
     let shared = Arc::new(Shared {
         mail: std::iter::repeat_with(|| ArrayQueue::new(QUEUE)).take(around.threads.max(1)).collect(),
         finds: Mutex::default(),
-        moves: Mutex::default(),
         wake: Notify::new(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let relay = Relay(Arc::clone(&shared));
+    let (moves, wanted) = mpsc::channel(moves::WANTED_MAX);
+    let relay = Relay { shared: Arc::clone(&shared), moves };
     let (started, started_in) = oneshot::channel::<(Arc<[Mailbox]>, Movable)>();
     let (stop, stopping) = oneshot::channel();
     let (stop_serving, serving) = oneshot::channel();
@@ -203,7 +207,7 @@ pub(crate) fn start(handed: Option<TcpListener>, around: Around) -> io::Result<P
             };
             let hub = Hub::new(around, registries, (shared, mailboxes), movable, secret, tls);
             tokio::select! {
-                () = hub.run(listener, serving) => {}
+                () = hub.run(listener, wanted, serving) => {}
                 _ = stopping => {}
             }
         });
@@ -248,5 +252,50 @@ impl Drop for Peers {
             // A panic there has ended the process.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ways(room: usize) -> (Relay, mpsc::Receiver<WantedMove>) {
+        let shared = Shared { mail: Box::default(), finds: Mutex::default(), wake: Notify::new() };
+        let (moves, wanted) = mpsc::channel(room);
+        (Relay { shared: Arc::new(shared), moves }, wanted)
+    }
+
+    fn moved(relay: &Relay) -> impl Future<Output = Option<Result<Outcome, NoWay>>> {
+        let document = pinwire_shard::DocumentName { tenant: "t".into(), app: "a".into(), name: "d".into() };
+        relay.move_to(0, document, "there".into())
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+    }
+
+    #[test]
+    fn a_move_is_answered_when_the_thread_ends_before_or_after_it_was_asked_for() {
+        runtime().block_on(async {
+            let (relay, wanted) = ways(1);
+            let ends = async move { drop(wanted) };
+            assert_eq!(tokio::join!(moved(&relay), ends).0, None);
+            assert_eq!(moved(&relay).await, None);
+        });
+    }
+
+    #[test]
+    fn more_moves_than_may_wait_are_refused() {
+        runtime().block_on(async {
+            let (relay, wanted) = ways(1);
+            let second = async {
+                let outcome = moved(&relay).await;
+                drop(wanted);
+                outcome
+            };
+            let (first, second) = tokio::join!(moved(&relay), second);
+            assert_eq!(second, Some(Ok(Outcome::Unmoved(Unmoved::Busy))));
+            assert_eq!(first, None);
+        });
     }
 }

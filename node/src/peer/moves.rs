@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pinwire_admin_api::events::What;
@@ -18,7 +19,7 @@ use pinwire_session::{Reply, Request};
 use pinwire_shard::{DocumentName, Pinned};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dial::link_to;
 use super::give::{self, Give};
@@ -27,6 +28,8 @@ use crate::cluster::registry_name;
 
 /// Documents that are moved here at once, and as many that are handed over.
 pub(super) const AT_ONCE: usize = 4;
+/// Moves that operators want at once, here or elsewhere; more are refused.
+pub(super) const WANTED_MAX: usize = 64;
 /// Nodes of a region that are tried.
 const TRIED_MAX: usize = 3;
 /// How long another region has to hand a document over: less than its nodes wait.
@@ -68,6 +71,7 @@ pub(super) struct Moves {
     asked: RefCell<HashMap<(u16, u32), mpsc::Sender<Moving>>>,
     /// What is handed over.
     pub(super) gives: RefCell<HashMap<(u16, u32), Rc<Give>>>,
+    wanted: Rc<Cell<usize>>,
     taking: Rc<Cell<usize>>,
     pub(super) giving: Rc<Cell<usize>>,
 }
@@ -76,8 +80,8 @@ pub(super) struct Moves {
 pub(super) struct Place(Rc<Cell<usize>>);
 
 impl Place {
-    pub(super) fn among(count: &Rc<Cell<usize>>) -> Option<Self> {
-        (count.get() < AT_ONCE).then(|| {
+    pub(super) fn among(count: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
+        (count.get() < most).then(|| {
             count.set(count.get() + 1);
             Self(Rc::clone(count))
         })
@@ -165,7 +169,7 @@ pub(super) fn receive(hub: &Rc<Hub>, link: &Rc<Link>, moving: Moving) -> Result<
         Moving::Move(number, named, license) => {
             spawn_local(moved_for(Rc::clone(hub), Rc::clone(link), number, unnamed(named), license));
         }
-        Moving::HandOver(_, named, claim, fence) => give::begin(hub, link, at, named, claim, fence),
+        Moving::HandOver(_, named, claim, fence) => return give::begin(hub, link, at, named, claim, fence),
         Moving::More(_) => hub.moves.gives.borrow().get(&at).into_iter().for_each(|give| give.more()),
         Moving::Settle(_) => hub.moves.gives.borrow().get(&at).into_iter().for_each(|give| give.settle()),
         told => {
@@ -184,6 +188,10 @@ pub(super) fn receive(hub: &Rc<Hub>, link: &Rc<Link>, moving: Moving) -> Result<
 /// Does what an operator wants.
 pub(super) async fn answer(hub: Rc<Hub>, wanted: WantedMove) {
     let WantedMove { registry, document, region, reply } = wanted;
+    let Some(_place) = Place::among(&hub.moves.wanted, WANTED_MAX) else {
+        let _ = reply.send(Ok(Outcome::Unmoved(Unmoved::Busy)));
+        return;
+    };
     let outcome = if *region == *hub.region() {
         Ok(drive(&hub, registry, &document).await)
     } else {
@@ -271,7 +279,9 @@ fn outcome_of(code: u8, region: &str, claim: Pinned) -> Outcome {
 
 /// Moves a document here.
 async fn drive(hub: &Rc<Hub>, registry: u8, document: &DocumentName) -> Outcome {
-    let Some(_place) = Place::among(&hub.moves.taking) else { return Outcome::Unmoved(Unmoved::Busy) };
+    let Some(_place) = Place::among(&hub.moves.taking, AT_ONCE) else {
+        return Outcome::Unmoved(Unmoved::Busy);
+    };
     let nonces = (getrandom::u64(), getrandom::u64());
     let (Ok(one), Ok(two)) = nonces else { return Outcome::Unmoved(Unmoved::Busy) };
     let mut mover = Mover::new(hub.region().into(), [one, two]);
@@ -326,6 +336,10 @@ impl Take<'_> {
             Step::HandOver { from, holders, claim, fence } => {
                 Came::Handed(self.hand_over(&from, &holders, claim, fence).await)
             }
+            Step::Wait(wait_ms) => {
+                sleep(Duration::from_millis(wait_ms)).await;
+                Came::Through
+            }
             Step::Import(claim) => Came::Imported(self.import(claim, nonce).await),
             Step::Move { claim, to } => {
                 let moved = self.hub.movable.pins.move_here(self.registry, self.name.clone(), claim, to);
@@ -356,7 +370,7 @@ impl Take<'_> {
         holders: &[Node],
         claim: Claim,
         fence: Claim,
-    ) -> Result<(), Unmoved> {
+    ) -> Result<Vec<Arc<str>>, Unmoved> {
         let hub = self.hub;
         let nodes = hub.regions.nodes_of(self.registry, from, holders).await;
         for node in nodes.iter().take(TRIED_MAX) {
@@ -365,9 +379,9 @@ impl Take<'_> {
             };
             let asked = self.asked.insert(Asked::new(hub, link));
             asked.tell(Moving::HandOver(asked.number, named(self.document), pinned(claim), pinned(fence)));
-            let state = timeout(HANDING, take(asked)).await.unwrap_or(Err(Unmoved::Unreached))?;
-            self.state = Some(state);
-            return Ok(());
+            let taken = timeout(HANDING, take(asked)).await.unwrap_or(Err(Unmoved::Unreached))?;
+            self.state = Some(taken.0);
+            return Ok(taken.1);
         }
         Err(Unmoved::Unreached)
     }
@@ -386,8 +400,8 @@ impl Take<'_> {
     }
 }
 
-/// What another region hands over.
-async fn take(asked: &mut Asked) -> Result<Unpacked, Unmoved> {
+/// What another region hands over, and the nodes that held it and have stopped.
+async fn take(asked: &mut Asked) -> Result<(Unpacked, Vec<Arc<str>>), Unmoved> {
     let mut bytes = Vec::new();
     loop {
         match asked.heard.recv().await {
@@ -398,8 +412,11 @@ async fn take(asked: &mut Asked) -> Result<Unpacked, Unmoved> {
                 bytes.extend_from_slice(&piece);
                 asked.tell(Moving::More(number));
             }
-            Some(Moving::Handed(_, 0)) => return unpack(&bytes).map_err(|_| Unmoved::NoSession),
-            Some(Moving::Handed(_, code)) => return Err(reason_of(code)),
+            Some(Moving::Handed(_, 0, nodes)) => {
+                let state = unpack(&bytes).map_err(|_| Unmoved::NoSession)?;
+                return Ok((state, nodes.into_iter().map(Arc::from).collect()));
+            }
+            Some(Moving::Handed(_, code, _)) => return Err(reason_of(code)),
             _ => return Err(Unmoved::Unreached),
         }
     }
@@ -424,9 +441,9 @@ mod tests {
     #[test]
     fn so_many_are_moved_at_once() {
         let count = Rc::new(Cell::new(0));
-        let places: Vec<_> = (0..AT_ONCE).map(|_| Place::among(&count)).collect();
-        assert!(places.iter().all(Option::is_some) && Place::among(&count).is_none());
+        let places: Vec<_> = (0..AT_ONCE).map(|_| Place::among(&count, AT_ONCE)).collect();
+        assert!(places.iter().all(Option::is_some) && Place::among(&count, AT_ONCE).is_none());
         drop(places);
-        assert!(Place::among(&count).is_some());
+        assert!(Place::among(&count, AT_ONCE).is_some());
     }
 }

@@ -48,6 +48,8 @@ pub enum StoreEvent {
     /// The session belongs to a newer claim than the document is held under: nothing is stored before it is held under that or a
     /// newer one.
     Fenced(DocumentRef, Claim),
+    /// Answers [`SessionStore::reclaimed`]: what comes from here on is about the session of this claim.
+    Reclaimed(DocumentRef, Claim),
     /// Another region has the document: how its clients are sent there.
     Lost(DocumentRef, Close),
     /// Edits of another node, which are stored; once they are absorbed the store is told ([`SessionStore::absorbed`]), with this

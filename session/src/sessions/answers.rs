@@ -196,9 +196,14 @@ impl Sessions {
                     self.take_up(id, &name, early);
                 }
                 self.go_on(id);
-                if self.get(id).is_some_and(|held| held.claim > claim) {
-                    // Raised meanwhile: the session that was loaded is over.
+                let Some(held) = self.get(id) else { return };
+                let (reclaimed, is_raised) = (held.reclaimed.take(), held.claim > claim);
+                if is_raised || reclaimed.is_some() {
+                    // The session that was loaded is over, or the data thread cannot know that it is not.
                     self.doubt(id);
+                }
+                if let Some(claim) = reclaimed {
+                    self.tell_reclaimed(id, claim);
                 }
             }
             // Raised meanwhile, so that it is this node's.

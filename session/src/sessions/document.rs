@@ -178,6 +178,8 @@ pub(super) struct Document {
     pub behind: Option<Head>,
     /// What is known may not be what the store has: to be loaded.
     pub needs_load: bool,
+    /// It was given this claim while it was being opened, which is to be told once it is.
+    pub reclaimed: Option<Claim>,
     /// The data thread was given what was loaded and has to say what is lacking there.
     pub awaits_put_back: bool,
     /// What the store lacked up to here is on its way.
@@ -235,6 +237,7 @@ impl Document {
             is_overrun: false,
             behind: None,
             needs_load: false,
+            reclaimed: None,
             awaits_put_back: false,
             puts_back: None,
             leaving: None,

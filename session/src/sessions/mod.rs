@@ -64,6 +64,9 @@ pub enum Effect {
     Left(DocumentName, Node),
     /// The session belongs to this newer claim: nothing is stored until the node has it, or closes the document.
     Fenced(DocumentName, Claim),
+    /// Answers [`Sessions::reclaimed`]: what was said before it was said under an older claim, and what is said to be stored from here
+    /// on is in the session of this one.
+    Reclaimed(DocumentName, Claim),
     /// The store has no room for the document's updates: no more are to be taken from clients. These are tried again.
     Full(DocumentName),
     /// It has room again.
@@ -321,7 +324,9 @@ impl Sessions {
     /// one. Without updates: what came since was of others.
     pub fn append(&mut self, document: &DocumentName, position: u32, updates: Vec<Box<[u8]>>) {
         let Some((id, held)) = self.find(document) else { return };
-        if let Some(position) = held.outgoing.add(position, updates) {
+        if let Some(position) = held.outgoing.add(position, updates)
+            && !held.awaits_put_back
+        {
             self.stored(id, position);
         }
         self.queue(id);
@@ -399,24 +404,32 @@ impl Sessions {
         self.queue(id);
     }
 
-    /// The registry confirmed the node's claim of a document, or gave it a higher one, which it takes over.
+    /// The registry confirmed the node's claim of a document, or gave it a higher one, which it takes over. Answered by
+    /// [`Effect::Reclaimed`], once the document is open.
     pub fn reclaimed(&mut self, document: &DocumentName, claim: Claim) {
         let Some((id, held)) = self.find(document) else { return };
-        if claim <= held.claim {
-            return;
-        }
-        held.claim = claim;
+        let is_higher = claim > held.claim;
+        held.claim = claim.max(held.claim);
         match held.phase {
-            Phase::Live | Phase::Moving | Phase::Fenced => {
+            Phase::Opening => held.reclaimed = Some(claim),
+            Phase::Live | Phase::Moving | Phase::Fenced if is_higher => {
                 held.phase = Phase::Live;
                 held.leaving = None;
                 held.unsaid = None;
                 held.unlink();
                 self.doubt(id);
+                self.tell_reclaimed(id, claim);
             }
-            Phase::Opening | Phase::Closing => {}
+            Phase::Live | Phase::Moving | Phase::Fenced | Phase::Closing => self.tell_reclaimed(id, claim),
         }
         self.queue(id);
+    }
+
+    fn tell_reclaimed(&mut self, id: Id, claim: Claim) {
+        if let Some(held) = self.get(id) {
+            let name = held.name.clone();
+            self.effects.push_back(Effect::Reclaimed(name, claim));
+        }
     }
 
     /// The license regions, a bit for each number, in whose registries this node has no lease. Of their documents nothing is asked but

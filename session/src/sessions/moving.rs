@@ -43,6 +43,10 @@ impl Sessions {
     }
 
     pub(super) fn told_of_move(&mut self, document: &DocumentName, hold: u64, fence: Claim) {
+        if !self.names.contains_key(document) {
+            // The move waits for a holder that is none.
+            return self.is_stray(document, fence);
+        }
         let Some((id, held)) = self.find(document).filter(|(_, held)| held.hold == hold) else { return };
         if held.phase == Phase::Opening {
             held.keep_early(Early::Moving(fence));

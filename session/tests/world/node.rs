@@ -134,6 +134,7 @@ impl Member {
                 }
                 Effect::Ask(..)
                 | Effect::Fenced(..)
+                | Effect::Reclaimed(..)
                 | Effect::Full(_)
                 | Effect::Room(_)
                 | Effect::GivenUp(_)
@@ -176,6 +177,7 @@ fn document_of(effect: &Effect) -> Option<DocumentName> {
         | Effect::Left(name, _) => Some(name.clone()),
         Effect::Ask(..)
         | Effect::Fenced(..)
+        | Effect::Reclaimed(..)
         | Effect::Full(_)
         | Effect::Room(_)
         | Effect::GivenUp(_)

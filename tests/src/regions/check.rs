@@ -1,7 +1,7 @@
 //! What was promised, and whether it was kept.
 
 use super::Report;
-use super::data::Phase;
+use super::data::{Phase, set_of};
 use super::node::{app, document_name};
 use super::plan::Plan;
 use super::server::{Book, REGISTRY, ServerId};
@@ -9,6 +9,7 @@ use super::set::{Set, Update};
 use super::world::{GRACE_US, LEASE_US, MILLI, NodeId, SECOND, World};
 use pinwire_cluster::Lease;
 use pinwire_registry::{Answer, Claim, DocumentName, Pin, Request, Used};
+use pinwire_session::Loaded;
 use std::collections::BTreeMap;
 
 /// Within so much more than a lease what a rolled back registry did is healed: a renewal may have been given up, and started
@@ -181,6 +182,29 @@ impl World {
             let what =
                 format!("node {node} ({me}) {what} of {document} under {claim:?}, and the pin is {pin:?}");
             self.model.violated(what);
+        }
+    }
+
+    /// A document is about to be moved to `to`: whatever a node has acknowledged that holds it, by the registry, is handed over, and
+    /// be it that the store forgot both.
+    pub(super) fn check_handed_over(&mut self, document: &DocumentName, to: Claim, handed: &Loaded) {
+        let Some(pin) = self.located(document) else { return };
+        if self.now_us < self.model.registry_lenient_us
+            || self.model.parents.get(&to) != Some(&pin.owner.claim)
+        {
+            // The registry does not move it.
+            return;
+        }
+        let handed = set_of(handed);
+        for node in 0..self.nodes.len() {
+            let holder = &self.nodes[node];
+            let is_holder = holder.is_alive && pin.nodes.contains(holder.pins.node());
+            let Some(held) = holder.data.documents.get(document).filter(|_| is_holder) else { continue };
+            let lost = held.acknowledged.without(handed);
+            if held.claim == Some(pin.owner.claim) && !lost.is_empty() {
+                let what = format!("{document} moves without {lost:?}, which node {node} acknowledged");
+                self.model.violated(what);
+            }
         }
     }
 

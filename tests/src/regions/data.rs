@@ -28,6 +28,8 @@ pub(super) enum ToData {
     Joined(DocumentName),
     Left(DocumentName, Node),
     Fenced(DocumentName, Claim),
+    /// The sessions' thread knows of the claim.
+    Raised(DocumentName, Claim),
     /// The sessions' thread has closed it: whatever it says from here on belongs to the next open.
     Closed(DocumentName),
     /// Whether the session store answers.
@@ -51,9 +53,13 @@ pub(super) struct Document {
     /// Where the log ended when it was opened: a compaction stands for that much at least.
     loaded: usize,
     pub(super) has: Set,
+    /// What it has acknowledged since it was opened here.
+    pub(super) acknowledged: Set,
     submitted: usize,
     stored: usize,
     is_reloading: bool,
+    /// It is held under this claim, which the sessions' thread does not know yet.
+    reclaimed: Option<Claim>,
     /// What is to be acknowledged once the store has the log up to there.
     acks: Vec<(usize, ConnId, Update)>,
     marks: Marks,
@@ -167,13 +173,14 @@ impl World {
                 if document.ticket == ticket && document.phase != Phase::Claiming {
                     document.claim = Some(claim);
                     document.must_have = must_have;
+                    (document.is_reloading, document.reclaimed) = (true, Some(claim));
                     self.tell_session(node, ToSession::Reclaimed(name, claim));
                 }
             }
             ToData::Opened(name, loaded) => self.opened(node, &name, loaded),
             ToData::Stored(name, position) => {
                 let Some(document) = self.open_document(node, &name) else { return };
-                if !document.is_reloading {
+                if !document.is_reloading && document.reclaimed.is_none() {
                     document.stored = document.stored.max(position as usize);
                 }
                 self.compact_perhaps(node, &name);
@@ -206,6 +213,12 @@ impl World {
             ToData::Left(name, who) => {
                 if let Some(document) = self.open_document(node, &name) {
                     document.others.remove(&who);
+                }
+            }
+            ToData::Raised(name, claim) => {
+                let document = self.open_document(node, &name);
+                if let Some(document) = document.filter(|document| document.reclaimed == Some(claim)) {
+                    document.reclaimed = None;
                 }
             }
             // The registry says whose it is.
@@ -326,7 +339,7 @@ impl World {
         let there = set_of(loaded);
         self.absorb(node, name, mark, there);
         let Some(document) = self.document(node, name) else { return };
-        document.is_reloading = false;
+        document.is_reloading = document.reclaimed.is_some();
         // Whatever was said to be stored is proved anew.
         document.stored = 0;
         document.submitted = document.log.len();
@@ -387,9 +400,11 @@ impl World {
                 log: Vec::new(),
                 loaded: 0,
                 has: Set::default(),
+                acknowledged: Set::default(),
                 submitted: 0,
                 stored: 0,
                 is_reloading: false,
+                reclaimed: None,
                 acks: Vec::new(),
                 marks: Marks::default(),
                 must_have: Set::default(),
@@ -471,6 +486,9 @@ impl World {
         for (_, conn, update) in due {
             self.serves(node, name, "acknowledges");
             self.model.acknowledged(self.now_us, name, claim, update);
+            if let Some(document) = self.document(node, name) {
+                document.acknowledged.insert(update);
+            }
             self.nodes[node].data.outbox.push((conn, Down::Ack(update)));
         }
     }
@@ -507,7 +525,7 @@ impl World {
     }
 }
 
-fn set_of(loaded: &Loaded) -> Set {
+pub(super) fn set_of(loaded: &Loaded) -> Set {
     let base = loaded.base.iter().map(|base| &**base);
     Set::from_bytes(base.chain(loaded.tail.iter().map(|update| &**update)))
 }

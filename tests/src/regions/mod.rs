@@ -14,6 +14,7 @@
 //! | who takes an edit or acknowledges one holds the document at that moment, by the registry's own book, under its claim | nothing was rolled back; and again a lease after |
 //! | claims under which a document is served never fall | likewise |
 //! | a claim belongs to one region | always |
+//! | what a node has acknowledged that holds a document goes along when it is moved, also if a store forgot it | the registry forgot nothing |
 //! | what was acknowledged before a document was moved to another region, or stayed after all, is there after it | no store was rolled back |
 //! | a document that was served is not pinned anew within the grace | nothing was rolled back |
 //! | what was acknowledged is there for who opens the document under the same claim | no store was rolled back |

@@ -6,6 +6,7 @@ use pinwire_cluster::{AskId as RegistryAsk, Came, Decision, Mover, Outcome, Step
 use pinwire_registry::{Answer, Claim, DocumentName, Node, Request as RegistryRequest};
 use pinwire_session::{AskId as StoreAsk, Loaded, MOVE_PATIENCE_US, Reply, Request};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Tickets and requests of moves have this bit; the next is set for those of who hands over.
 const OF_MOVES: u64 = 1 << 60;
@@ -107,8 +108,14 @@ impl World {
                 let run = self.nodes[node].run;
                 self.after(HANDING_US, Event::MoveLate(node, run, number));
             }
+            Step::Wait(wait_ms) => {
+                let run = self.nodes[node].run;
+                self.after(wait_ms * MILLI, Event::MoveRested(node, run, number));
+            }
             Step::Import(claim) => {
-                let Some(Loaded { base, tail, .. }) = take.loaded.take() else { return };
+                let Some(loaded) = take.loaded.take() else { return };
+                self.check_handed_over(&document, claim, &loaded);
+                let Loaded { base, tail, .. } = loaded;
                 let request = Request::Import { document, claim, base, updates: tail.into(), nonce: number };
                 self.send(node, 1 + self.nodes[node].region, Ask::Store(StoreAsk(ask), request));
             }
@@ -185,7 +192,11 @@ impl World {
 
     fn handed(&mut self, node: NodeId, number: u64, handed: Result<Loaded, Unmoved>) {
         let Some(take) = self.nodes[node].moves.takes.get_mut(&number) else { return };
-        let handed = handed.map(|loaded| take.loaded = Some(loaded));
+        let handed = handed.map(|loaded| {
+            let stopped = loaded.nodes.iter().map(|node| Arc::clone(&node.name)).collect();
+            take.loaded = Some(loaded);
+            stopped
+        });
         self.came(node, number, Came::Handed(handed));
     }
 
@@ -199,6 +210,13 @@ impl World {
         let take = self.nodes[node].moves.takes.get(&number);
         if take.is_some_and(|take| take.mover.is_handing()) {
             self.came(node, number, Came::Handed(Err(Unmoved::Unreached)));
+        }
+    }
+
+    pub(super) fn move_rested(&mut self, node: NodeId, run: u64, number: u64) {
+        let is_there = self.nodes[node].is_alive && self.nodes[node].run == run;
+        if is_there && !self.stall(node, || Event::MoveRested(node, run, number)) {
+            self.came(node, number, Came::Through);
         }
     }
 

@@ -375,6 +375,7 @@ impl World {
             session::Effect::Joined(document, _) => ToData::Joined(document),
             session::Effect::Left(document, node) => ToData::Left(document, node),
             session::Effect::Fenced(document, claim) => ToData::Fenced(document, claim),
+            session::Effect::Reclaimed(document, claim) => ToData::Raised(document, claim),
             // These stores have room.
             session::Effect::Full(_) | session::Effect::Room(_) | session::Effect::GivenUp(_) => return,
             session::Effect::Reach(is_reached) => ToData::Store(is_reached),

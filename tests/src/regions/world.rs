@@ -87,6 +87,8 @@ pub(super) enum Event {
     Poll(NodeId, u64, u64),
     /// A region has not handed a document over in time.
     MoveLate(NodeId, u64, u64),
+    /// A move has waited.
+    MoveRested(NodeId, u64, u64),
 }
 
 pub(super) struct World {
@@ -218,6 +220,7 @@ impl World {
             Event::Peer(letter) => self.peer_told(letter),
             Event::Poll(node, run, give) => self.poll(node, run, give),
             Event::MoveLate(node, run, number) => self.move_late(node, run, number),
+            Event::MoveRested(node, run, number) => self.move_rested(node, run, number),
         }
     }
 

@@ -4,6 +4,7 @@ use super::device::Device;
 use super::member::Member;
 use super::model::DocumentId;
 use super::ranges::{Clocks, Run};
+use super::replica::Replica;
 use super::token::Token;
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,70 +49,80 @@ impl World {
         }
         for (id, joiner) in joiners {
             let joiner = &self.seats[*joiner].device.members[0];
-            self.model.check_promises(id, &joiner.received);
-            let joiner = &joiner.replica;
-            let stored = self.model.record(id).replica.states();
-            if stored != joiner.states() {
-                let states = joiner.states();
-                self.model.violate(format!("{id:?}: the store has {stored:?}, joiners get {states:?}"));
-            }
+            let gets = joiner.known();
+            self.model.check_promises(id, &gets);
+            self.model.check_kept(id, &joiner.received, &gets, joiner.is_current());
         }
     }
 
+    /// What was sent is compared in any case. What the library shows of it depends on the order in which it came where something
+    /// was missing for a while, so that is compared where the library shows all that it was sent, and as it shows it to somebody
+    /// new.
     fn compare(&self, member: &Member, joiner: &Member, found: &mut Vec<String>) {
         let (id, client) = (&member.document, member.replica.client);
-        let mut has_more = false;
-        let (mut states, expected) = (member.replica.states(), joiner.replica.states());
+        let (has, gets) = (member.known(), joiner.known());
+        let (mut states, mut expected) = (has.states(), gets.states());
         if member.habits.read_only {
             if joiner.replica.clock_of(client) > 0 {
                 found.push(format!("{id:?}: read-only client {client} has edited"));
             }
-            states.retain(|(known, _)| *known != client);
-            let is_behind = expected.iter().any(|(known, clock)| member.replica.clock_of(*known) < *clock);
-            if is_behind {
+            states.remove(&client);
+            let clock = |known| states.get(known).copied().unwrap_or_default();
+            if expected.iter().any(|(known, end)| clock(known) < *end) {
                 found.push(format!("{id:?}: read-only client {client} lacks something"));
             }
             if member.has_edited || !self.plan.store_keeps {
                 return;
             }
-            has_more = self.has_what_went_with_a_node(member, joiner);
         }
-        if states != expected && !has_more {
+        // What stands behind a gap the library shows, and hands on to nobody.
+        let keeps_more = member.habits.read_only || member.replica.has_gaps();
+        let has_more = keeps_more && self.has_what_went_with_a_node(id, &has.less(&gets));
+        let is_made_up = self.without_made_up(&mut states) | self.without_made_up(&mut expected);
+        if states != expected && !(has_more && member.habits.read_only) {
             found.push(format!("{id:?}: client {client} has {states:?}, joiners get {expected:?}"));
-        } else if joiner.replica.has_gaps() || has_more {
-            // What the library shows then goes by the order in which it came; what was sent does not.
-            let mut has = member.received.clone();
-            member.replica.runs().iter().for_each(|run| has.insert(run));
-            let lacking = joiner.received.runs().find(|run| !has.contains(run) && !self.is_made_up(run));
-            if let Some(lacking) = lacking {
-                found.push(format!("{id:?}: client {client} was never sent {lacking:?}, joiners were"));
-            }
-        } else if member.replica.content() != joiner.replica.content() {
-            let (has, expected) = (member.replica.content(), joiner.replica.content());
-            found.push(format!("{id:?}: client {client} shows {has:?}, joiners {expected:?}"));
+        }
+        let is_current = member.is_current() && joiner.is_current();
+        let is_due = |run: &Run| !self.is_made_up(run) && (is_current || !run.is_deletion);
+        if let Some(lacking) = joiner.received.runs().find(|run| !has.contains(run) && is_due(run)) {
+            found.push(format!("{id:?}: client {client} was never sent {lacking:?}, joiners were"));
+        }
+        let is_whole = !joiner.replica.has_gaps() && !has_more && !is_made_up && !self.model.is_garbled(id);
+        let differs = |content: fn(&Replica) -> String| content(&member.replica) != content(&joiner.replica);
+        if is_whole && is_current && differs(Replica::content) && differs(Replica::content_anew) {
+            let (shows, expected) = (member.replica.content(), joiner.replica.content());
+            found.push(format!("{id:?}: client {client} shows {shows:?}, joiners {expected:?}"));
         }
     }
 
     /// It is all that is left of edits that never came to the store: a node passed them on and lost the document before it could
     /// store them, and whoever may write and had them left. Who may only read cannot give them back.
-    fn has_what_went_with_a_node(&self, member: &Member, joiner: &Member) -> bool {
-        let known = |member: &Member| {
-            let mut known = member.received.clone();
-            member.replica.runs().iter().for_each(|run| known.insert(run));
-            known
-        };
-        let id = &member.document;
-        let more = known(member).less(&known(joiner));
-        self.region.was_bereft(id) && more != Clocks::default() && self.model.never_stored(id, &more)
+    fn has_what_went_with_a_node(&self, id: &DocumentId, more: &Clocks) -> bool {
+        self.region.was_bereft(id) && *more != Clocks::default() && self.model.never_stored(id, more)
     }
 
-    /// Its writer never wrote it: where something is lost that others build on, the library's clients hand on structs of their
-    /// own making with what waits for it.
+    /// Its writer never wrote it: where something is lost or late that others build on, the library's clients hand on structs of
+    /// their own making with what waits for it.
     fn is_made_up(&self, run: &Run) -> bool {
+        !run.is_deletion && self.written(run.client).is_some_and(|written| written < run.end)
+    }
+
+    /// Leaves of a state vector what its writers wrote; true if there was more.
+    fn without_made_up(&self, states: &mut BTreeMap<u64, u32>) -> bool {
+        let mut had_more = false;
+        for (client, clock) in states {
+            if let Some(written) = self.written(*client).filter(|written| *written < *clock) {
+                (*clock, had_more) = (written, true);
+            }
+        }
+        had_more
+    }
+
+    /// Up to which clock a client wrote.
+    fn written(&self, client: u64) -> Option<u32> {
         let members = self.seats.iter().flat_map(|seat| seat.device.members.iter());
-        let mut writers =
-            members.map(|member| &member.replica).filter(|replica| replica.client == run.client);
-        !run.is_deletion && writers.any(|writer| writer.clock_of(run.client) < run.end)
+        let mut replicas = members.map(|member| &member.replica);
+        replicas.find(|replica| replica.client == client).map(|writer| writer.written)
     }
 
     /// The newcomers' connections break.

@@ -7,6 +7,7 @@ use super::replica::Replica;
 use fastrand::Rng;
 use pinwire_protocol::document::hocuspocus;
 use pinwire_protocol::document::sync::SyncMessage;
+use pinwire_protocol::document::update::{self, Bounds};
 use pinwire_protocol::document::ywebsocket;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -55,6 +56,8 @@ pub(super) struct Member {
     awaiting: VecDeque<Vec<Run>>,
     /// All that was ever received.
     pub(super) received: Clocks,
+    /// All that was ever sent.
+    sent: Clocks,
     /// Own clock when the connection began: what is newer is not to come back.
     own_clock_then: u32,
     /// When the server last asked what it lacks: until that is answered, edits leave gaps, and come back with answers.
@@ -84,6 +87,7 @@ impl Member {
             own_clock_then: 0,
             asked_ms: None,
             received: Clocks::default(),
+            sent: Clocks::default(),
             seen: BTreeMap::new(),
             outgoing: Vec::new(),
         }
@@ -91,6 +95,21 @@ impl Member {
 
     pub(super) fn take_outgoing(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.outgoing)
+    }
+
+    /// All that it was sent, sent, or wrote, and that is deleted for that.
+    pub(super) fn known(&self) -> Clocks {
+        let mut known = self.received.clone();
+        self.sent.runs().for_each(|run| known.insert(&run));
+        let (client, end) = (self.replica.client, self.replica.written);
+        known.insert(&Run { client, is_deletion: false, start: 0, end });
+        self.replica.deletions().for_each(|run| known.insert(&run));
+        known
+    }
+
+    /// See [`Replica::is_current`].
+    pub(super) fn is_current(&self) -> bool {
+        self.replica.is_current(&self.known())
     }
 
     /// Changes that the server has not confirmed.
@@ -140,6 +159,10 @@ impl Member {
                     Ok(update) => {
                         let runs = runs_of(&update).unwrap_or_default();
                         context.model.hand_on(&self.document, self.replica.client, &runs);
+                        let has_gaps = update::scan(&update, &Bounds::default(), &mut ());
+                        if has_gaps.is_ok_and(|update| update.has_skips) {
+                            context.model.hand_on_with_gaps(&self.document);
+                        }
                         self.send_edit(&SyncMessage::Step2 { update: &update });
                     }
                     Err(error) => context.model.violate(format!("a step 1 does not parse: {error}")),
@@ -249,10 +272,13 @@ impl Member {
 
     fn send_edit(&mut self, message: &SyncMessage<'_>) {
         if self.attached
-            && self.habits.is_acknowledged
             && let SyncMessage::Step2 { update } | SyncMessage::Update { update } = message
         {
-            self.awaiting.push_back(runs_of(update).unwrap_or_default());
+            let runs = runs_of(update).unwrap_or_default();
+            runs.iter().for_each(|run| self.sent.insert(run));
+            if self.habits.is_acknowledged {
+                self.awaiting.push_back(runs);
+            }
         }
         self.send_sync(message);
     }

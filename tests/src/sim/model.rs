@@ -2,7 +2,7 @@
 
 use super::ranges::{Clocks, Run, runs_of};
 use super::replica::Replica;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A document of an app.
 pub(super) type DocumentId = (usize, String);
@@ -15,6 +15,9 @@ pub(super) struct Model {
     records: BTreeMap<DocumentId, Record>,
     /// What clients handed over, when asked for what the server lacks, that others wrote.
     handed_on: BTreeMap<DocumentId, Clocks>,
+    /// Where a client did so that lacked something in between: the library (yrs 0.28) then gives some of it clocks of something
+    /// else, so that two clients have different things under the same clocks, whatever the server does.
+    garbled: BTreeSet<DocumentId>,
     pub(super) acknowledged: u64,
     pub(super) refused_edits: u64,
 }
@@ -104,6 +107,15 @@ impl Model {
         runs.iter().filter(|run| run.client != writer).for_each(|run| handed_on.insert(run));
     }
 
+    /// See [`Model::garbled`].
+    pub(super) fn hand_on_with_gaps(&mut self, document: &DocumentId) {
+        self.garbled.insert(document.clone());
+    }
+
+    pub(super) fn is_garbled(&self, document: &DocumentId) -> bool {
+        self.garbled.contains(document)
+    }
+
     pub(super) fn was_handed_on(&self, document: &DocumentId, run: &Run) -> bool {
         self.handed_on.get(document).is_some_and(|handed_on| handed_on.contains(run))
     }
@@ -122,12 +134,36 @@ impl Model {
         }
     }
 
-    /// Whatever was promised must have been `received`.
-    pub(super) fn check_promises(&mut self, document: &DocumentId, received: &Clocks) {
+    /// Whatever was promised must be among what newcomers get.
+    pub(super) fn check_promises(&mut self, document: &DocumentId, gets: &Clocks) {
         let promised = &self.record(document).promised;
-        if let Some(lost) = promised.iter().find(|run| !received.contains(run)) {
+        if let Some(lost) = promised.iter().find(|run| !gets.contains(run)) {
             let lost = *lost;
             self.violate(format!("{document:?}: {lost:?} was acknowledged, and newcomers do not get it"));
+        }
+    }
+
+    /// The store has what newcomers were `sent`, and nothing that they do not have. That something is deleted may follow from what was written over it, and
+    /// is said or not; it is known to whose library shows all that came.
+    pub(super) fn check_kept(
+        &mut self,
+        document: &DocumentId,
+        sent: &Clocks,
+        gets: &Clocks,
+        is_current: bool,
+    ) {
+        let record = self.record(document);
+        let mut kept = Clocks::default();
+        let said = record.updates.iter().flat_map(|update| runs_of(update).unwrap_or_default());
+        said.chain(record.replica.deletions()).for_each(|run| kept.insert(&run));
+        let is_store_current = record.replica.is_current(&kept);
+        let more = sent.less(&kept).runs().find(|run| is_store_current || !run.is_deletion);
+        let lost = kept.less(gets).runs().find(|run| is_current || !run.is_deletion);
+        if let Some(more) = more {
+            self.violate(format!("{document:?}: newcomers get {more:?}, which the store does not have"));
+        }
+        if let Some(lost) = lost {
+            self.violate(format!("{document:?}: newcomers do not get {lost:?}, which the store has"));
         }
     }
 }

@@ -37,6 +37,9 @@ pub(super) struct Clocks(BTreeMap<(u64, bool), BTreeMap<u32, u32>>);
 
 impl Clocks {
     pub(super) fn insert(&mut self, run: &Run) {
+        if run.start == run.end {
+            return;
+        }
         let known = self.0.entry((run.client, run.is_deletion)).or_default();
         let (mut start, mut end) = (run.start, run.end);
         while let Some((&from, &to)) = known.range(..=end).next_back()
@@ -58,6 +61,12 @@ impl Clocks {
         let known = self.0.get(&(run.client, run.is_deletion));
         let before = known.and_then(|known| known.range(..=run.start).next_back());
         run.start == run.end || before.is_some_and(|(_, end)| *end >= run.end)
+    }
+
+    /// Up to where each client's structs are known without a gap.
+    pub(super) fn states(&self) -> BTreeMap<u64, u32> {
+        let structs = self.0.iter().filter(|((_, is_deletion), _)| !is_deletion);
+        structs.filter_map(|((client, _), known)| Some((*client, *known.get(&0)?))).collect()
     }
 
     /// Those that are not in `other`.

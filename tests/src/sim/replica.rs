@@ -16,6 +16,8 @@ pub(super) struct Replica {
     text: TextRef,
     map: MapRef,
     pub(super) client: u64,
+    /// The clock after its last change: what others say that it wrote from there on, they made up.
+    pub(super) written: u32,
     pub(super) awareness: StockAwareness,
 }
 
@@ -23,7 +25,7 @@ impl Replica {
     pub(super) fn new(client: u64, state: Option<String>, now_ms: u64) -> Self {
         let doc = Doc::with_client_id(client);
         let (text, map) = (doc.get_or_insert_text("text"), doc.get_or_insert_map("map"));
-        Self { doc, text, map, client, awareness: StockAwareness::new(client, state, now_ms) }
+        Self { doc, text, map, client, written: 0, awareness: StockAwareness::new(client, state, now_ms) }
     }
 
     /// Makes a change of its own and returns the update it emits.
@@ -47,7 +49,10 @@ impl Replica {
                 self.map.insert(&mut txn, KEYS[rng.usize(0..KEYS.len())], rng.u32(..1000));
             }
         }
-        txn.encode_update_v1()
+        let update = txn.encode_update_v1();
+        drop(txn);
+        self.written = self.clock_of(self.client);
+        update
     }
 
     pub(super) fn state_vector(&self) -> Vec<u8> {
@@ -90,12 +95,30 @@ impl Replica {
         runs_of(&self.doc.transact().encode_state_as_update_v1(&StateVector::default())).unwrap_or_default()
     }
 
+    /// Deletions, said or not: what others wrote over is deleted.
+    pub(super) fn deletions(&self) -> impl Iterator<Item = Run> {
+        self.runs().into_iter().filter(|run| run.is_deletion)
+    }
+
+    /// The library shows all of what it was sent that follows without a gap. It may keep some of it back that came in another order
+    /// than it was written.
+    pub(super) fn is_current(&self, known: &Clocks) -> bool {
+        self.states().into_iter().eq(known.states())
+    }
+
     /// Something was lost with its writer that others build on: a client's structs do not follow each other from 0 on.
     pub(super) fn has_gaps(&self) -> bool {
         let mut known = Clocks::default();
         self.runs().iter().filter(|run| !run.is_deletion).for_each(|run| known.insert(run));
         let mut clients = BTreeSet::new();
         known.runs().any(|run| run.start > 0 || !clients.insert(run.client))
+    }
+
+    /// What somebody sees who is given all of the document at once.
+    pub(super) fn content_anew(&self) -> String {
+        let mut anew = Self::new(self.client, None, 0);
+        let all = self.doc.transact().encode_state_as_update_v1(&StateVector::default());
+        anew.apply(&all).map_or_else(|error| error, |()| anew.content())
     }
 
     /// What the user sees.
