@@ -47,7 +47,7 @@ fn members(serving: &Serving, token: &str, count: usize) -> Vec<Member> {
 #[test]
 fn a_node_that_drains_takes_who_still_comes_and_closes_all_by_and_by() {
     let home = Home::new();
-    let serving = start(&home, &["drain.leave=1s", "drain.window=2s"]);
+    let serving = start(&home, &["drain.leave=3s", "drain.window=1s"]);
     let mut there = members(&serving, &home.token(), 20);
     serving.signal("TERM");
     serving.logs(&["draining", "SIGTERM", "connections=20"]);

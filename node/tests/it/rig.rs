@@ -112,6 +112,8 @@ impl Serving {
             .arg(config)
             // Clients of tests are not sent away one by one, unless a test wants that.
             .args(["--set", "drain.window=0s"])
+            // Nor is anybody refused since the machine is busy with other tests.
+            .args(["--set", "shedding.resources="])
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
