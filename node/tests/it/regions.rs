@@ -93,6 +93,7 @@ fn redirect_to(node: &Serving) -> (u16, String) {
     (4009, format!("REDIRECT:{url}/d"))
 }
 
+#[track_caller]
 pub fn until(mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {

@@ -24,7 +24,8 @@ use crate::rig::Serving;
 /// Two regions, `here-1` and `there-1`, at ports that they keep.
 struct Sites {
     folder: TempDir,
-    ports: [u16; 2],
+    /// The third is another node's of the first region.
+    ports: [u16; 3],
     redis: Option<ServerRig>,
 }
 
@@ -35,7 +36,7 @@ impl Sites {
             fs::write(folder.path().join(name), text).unwrap();
             fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
-        let free = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let free = [0, 1, 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         Self { folder, ports: free.map(|free| free.local_addr().unwrap().port()), redis }
     }
 
@@ -64,7 +65,10 @@ impl Sites {
         );
         let file: PathBuf = self.folder.path().join(format!("{name}.toml"));
         fs::write(&file, config).unwrap();
-        Serving::start_with(&file, &[&format!("listen=127.0.0.1:{port}"), "threads=1"])
+        Serving::start_with(
+            &file,
+            &[&format!("listen=127.0.0.1:{port}"), &format!("public_url=ws://127.0.0.1:{port}"), "threads=1"],
+        )
     }
 
     fn both(&self) -> [Serving; 2] {
@@ -181,7 +185,7 @@ fn a_region_that_is_away_during_its_maintenance_is_an_incident_only_once_that_is
 fn nodes_of_a_region_share_what_they_know_and_outlive_each_other() {
     let mut sites = Sites::new(Some(ServerRig::start(&Options::default())));
     let first = sites.here();
-    let other = sites.start("here-b", 0, 0, "");
+    let other = sites.start("here-b", 0, sites.ports[2], "");
     until(|| shown(&first)["history"] == "shared" && shown(&other)["history"] == "shared");
     // Nobody has ever seen the other region: it is away, and both say so in the same words.
     until(|| shown(&first)["incidents"].as_array().unwrap().len() == 1);
@@ -297,7 +301,7 @@ fn field<'a>(head: &'a str, name: &str) -> &'a str {
 fn browsers_get_a_page_readers_a_feed_and_programs_json() {
     let sites = Sites::new(None);
     let more = "title = \"Acme & Sons\"\ncontact = \"mailto:ops@acme.example\"\nurl = \"https://status.acme.example/\"";
-    let here = sites.start("here", 0, 0, more);
+    let here = sites.start("here", 0, sites.ports[0], more);
     announce(&here, &["there-1"], 3600, 7200);
     let (head, body) = raw(&here, "GET", "/status", "Accept: text/html,*/*;q=0.8\r\n");
     assert!(head.starts_with("http/1.1 200"), "{head}");
@@ -338,7 +342,7 @@ fn browsers_get_a_page_readers_a_feed_and_programs_json() {
     assert!(head.starts_with("http/1.1 204"), "{head}");
     assert!(raw(&here, "POST", "/status", "").0.starts_with("http/1.1 405"));
     drop(here);
-    let silent = sites.start("here", 0, 0, "enabled = false");
+    let silent = sites.start("here", 0, sites.ports[0], "enabled = false");
     for path in ["/status", "/status.json", "/status.atom"] {
         assert_eq!(silent.get(path, "").0, 404, "{path}");
     }
