@@ -90,8 +90,11 @@ fn shown(node: &Serving) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-fn state(node: &Serving, place: usize) -> Value {
-    shown(node)["regions"][place]["state"].clone()
+/// How a region is, as seen from a node.
+fn state(node: &Serving, region: &str) -> Value {
+    let shown = shown(node);
+    let regions = shown["regions"].as_array().unwrap();
+    regions.iter().find(|shown| shown["name"] == *region).unwrap()["state"].clone()
 }
 
 /// What somebody announces: from and to, in seconds from now.
@@ -125,7 +128,7 @@ fn events(node: &Serving) -> Vec<What> {
 fn a_region_that_is_killed_is_an_incident_of_the_other_until_it_is_back_and_its_notices_stay() {
     let sites = Sites::new(None);
     let [here, there] = sites.both();
-    until(|| state(&here, 0) == "operational" && state(&here, 1) == "operational");
+    until(|| state(&here, "here-1") == "operational" && state(&here, "there-1") == "operational");
     let announced = announce(&there, &["there-1"], 3600, 7200).notice;
     let called_off = announce(&there, &["there-1"], 3600, 7200).notice;
     let maintenance = |node: &Serving, id: &str| {
@@ -135,7 +138,7 @@ fn a_region_that_is_killed_is_an_incident_of_the_other_until_it_is_back_and_its_
     until(|| maintenance(&here, &called_off.id).is_some_and(|phase| phase == "planned"));
     there.signal("KILL");
     drop(there);
-    until(|| state(&here, 1) == "unavailable");
+    until(|| state(&here, "there-1") == "unavailable");
     let told = shown(&here);
     assert_eq!(told["state"], "unavailable");
     let incident = &told["incidents"][0];
@@ -150,7 +153,7 @@ fn a_region_that_is_killed_is_an_incident_of_the_other_until_it_is_back_and_its_
     let there = sites.there();
     until(|| maintenance(&there, &called_off.id).is_some_and(|phase| phase == "withdrawn"));
     until(|| maintenance(&there, &announced.id).is_some_and(|phase| phase == "planned"));
-    until(|| state(&here, 1) == "operational");
+    until(|| state(&here, "there-1") == "operational");
     let told = shown(&here);
     let incidents = told["incidents"].as_array().unwrap();
     assert_eq!(incidents.len(), 1);
@@ -169,10 +172,10 @@ fn a_region_that_is_killed_is_an_incident_of_the_other_until_it_is_back_and_its_
 fn a_region_that_is_away_during_its_maintenance_is_an_incident_only_once_that_is_over() {
     let sites = Sites::new(None);
     let [here, there] = sites.both();
-    until(|| state(&here, 1) == "operational");
+    until(|| state(&here, "there-1") == "operational");
     let announced = announce(&here, &["there-1"], -1, 12).notice;
-    assert_eq!(state(&here, 1), "maintenance");
-    until(|| state(&there, 1) == "maintenance");
+    assert_eq!(state(&here, "there-1"), "maintenance");
+    until(|| state(&there, "there-1") == "maintenance");
     drop(there);
     let incidents = || shown(&here)["incidents"].as_array().unwrap().clone();
     until(|| !incidents().is_empty());
@@ -207,7 +210,7 @@ fn nodes_of_a_region_share_what_they_know_and_outlive_each_other() {
     first.signal("KILL");
     drop(first);
     let there = sites.there();
-    until(|| state(&other, 1) == "operational");
+    until(|| state(&other, "there-1") == "operational");
     let incidents = shown(&other)["incidents"].clone();
     assert_eq!((incidents.as_array().unwrap().len(), &incidents[0]["id"]), (1, &before[0]["id"]));
     assert!(incidents[0]["ended"].is_string(), "{incidents}");
@@ -378,7 +381,7 @@ fn a_node_that_takes_no_clients_still_says_how_the_regions_are() {
         .unwrap();
     let here = Serving::start(&file);
     until(|| here.get("/health", "").0 == 503);
-    until(|| state(&here, 0) == "degraded");
+    until(|| state(&here, "here-1") == "degraded");
     assert!(here.get("/status", "").1.contains("takes no new clients"));
 }
 
