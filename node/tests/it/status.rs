@@ -195,7 +195,7 @@ fn nodes_of_a_region_share_what_they_know_and_outlive_each_other() {
     until(|| shown(&other)["incidents"] == shown(&first)["incidents"]);
     let announced = announce(&other, &["there-1"], 3600, 7200);
     assert!(announced.is_kept);
-    assert_eq!(notices(&first).notices, [announced.notice.clone()]);
+    assert_eq!(notices(&first).notices, std::slice::from_ref(&announced.notice));
     // Two change it: the second is told that it is late.
     let path = format!("/v1/maintenance/{}", announced.notice.id);
     let change = |node: &Serving, revision: u64| {
