@@ -97,7 +97,7 @@ impl Shared {
         self.is_writer = false;
         let has_strayed = std::mem::replace(&mut self.has_strayed, true);
         let answer = self.link.run(call).await?;
-        let answer: (u8, String, String, String, Vec<String>, Vec<String>) =
+        let answer: (u8, String, String, String, BTreeMap<String, String>, Vec<String>) =
             from_redis_value(answer).map_err(|error| SharedError::Senseless(error.to_string()))?;
         let (is_writer, mark, text, notices_mark, notices, words) = answer;
         if !text.is_empty() {
@@ -122,16 +122,15 @@ impl Shared {
     /// Brings notices up to date alone.
     pub(super) async fn read_notices(&mut self, board: &mut Board, now: At) -> Result<(), SharedError> {
         let key = self.keys[2].as_bytes();
-        let fields = self.link.call(key, pinwire_redis::cmd("HGETALL").arg(key)).await?;
-        let fields = from_redis_value(fields).map_err(|error| SharedError::Senseless(error.to_string()))?;
-        self.take_notices(board, fields, now);
+        let notices = self.link.call(key, pinwire_redis::cmd("HGETALL").arg(key)).await?;
+        let notices = from_redis_value(notices).map_err(|error| SharedError::Senseless(error.to_string()))?;
+        self.take_notices(board, notices, now);
         Ok(())
     }
 
-    fn take_notices(&mut self, board: &mut Board, fields: Vec<String>, now: At) {
+    fn take_notices(&mut self, board: &mut Board, notices: BTreeMap<String, String>, now: At) {
         self.stored.clear();
-        let mut fields = fields.into_iter();
-        while let (Some(id), Some(text)) = (fields.next(), fields.next()) {
+        for (id, text) in notices {
             let notice: Option<Notice> = serde_json::from_str(&text).ok();
             let notice = notice.filter(|notice| notice.id == id);
             if let Some(notice) = &notice {

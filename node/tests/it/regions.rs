@@ -119,6 +119,7 @@ fn redirect_to(node: &Serving) -> (u16, String) {
     (4009, format!("REDIRECT:{url}/d"))
 }
 
+#[track_caller]
 pub fn until(mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {

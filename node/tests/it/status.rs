@@ -24,7 +24,8 @@ use crate::rig::Serving;
 /// Two regions, `here-1` and `there-1`, at ports that they keep.
 struct Sites {
     folder: TempDir,
-    ports: [u16; 2],
+    /// The third is another node's of the first region.
+    ports: [u16; 3],
     redis: Option<ServerRig>,
 }
 
@@ -35,7 +36,7 @@ impl Sites {
             fs::write(folder.path().join(name), text).unwrap();
             fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
-        let free = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let free = [0, 1, 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         Self { folder, ports: free.map(|free| free.local_addr().unwrap().port()), redis }
     }
 
@@ -64,7 +65,10 @@ impl Sites {
         );
         let file: PathBuf = self.folder.path().join(format!("{name}.toml"));
         fs::write(&file, config).unwrap();
-        Serving::start_with(&file, &[&format!("listen=127.0.0.1:{port}"), "threads=1"])
+        Serving::start_with(
+            &file,
+            &[&format!("listen=127.0.0.1:{port}"), &format!("public_url=ws://127.0.0.1:{port}"), "threads=1"],
+        )
     }
 
     fn both(&self) -> [Serving; 2] {
@@ -86,8 +90,11 @@ fn shown(node: &Serving) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-fn state(node: &Serving, place: usize) -> Value {
-    shown(node)["regions"][place]["state"].clone()
+/// How a region is, as seen from a node.
+fn state(node: &Serving, region: &str) -> Value {
+    let shown = shown(node);
+    let regions = shown["regions"].as_array().unwrap();
+    regions.iter().find(|shown| shown["name"] == *region).unwrap()["state"].clone()
 }
 
 /// What somebody announces: from and to, in seconds from now.
@@ -121,7 +128,7 @@ fn events(node: &Serving) -> Vec<What> {
 fn a_region_that_is_killed_is_an_incident_of_the_other_until_it_is_back_and_its_notices_stay() {
     let sites = Sites::new(None);
     let [here, there] = sites.both();
-    until(|| state(&here, 0) == "operational" && state(&here, 1) == "operational");
+    until(|| state(&here, "here-1") == "operational" && state(&here, "there-1") == "operational");
     let announced = announce(&there, &["there-1"], 3600, 7200).notice;
     let called_off = announce(&there, &["there-1"], 3600, 7200).notice;
     let maintenance = |node: &Serving, id: &str| {
@@ -131,7 +138,7 @@ fn a_region_that_is_killed_is_an_incident_of_the_other_until_it_is_back_and_its_
     until(|| maintenance(&here, &called_off.id).is_some_and(|phase| phase == "planned"));
     there.signal("KILL");
     drop(there);
-    until(|| state(&here, 1) == "unavailable");
+    until(|| state(&here, "there-1") == "unavailable");
     let told = shown(&here);
     assert_eq!(told["state"], "unavailable");
     let incident = &told["incidents"][0];
@@ -146,7 +153,7 @@ fn a_region_that_is_killed_is_an_incident_of_the_other_until_it_is_back_and_its_
     let there = sites.there();
     until(|| maintenance(&there, &called_off.id).is_some_and(|phase| phase == "withdrawn"));
     until(|| maintenance(&there, &announced.id).is_some_and(|phase| phase == "planned"));
-    until(|| state(&here, 1) == "operational");
+    until(|| state(&here, "there-1") == "operational");
     let told = shown(&here);
     let incidents = told["incidents"].as_array().unwrap();
     assert_eq!(incidents.len(), 1);
@@ -165,10 +172,10 @@ fn a_region_that_is_killed_is_an_incident_of_the_other_until_it_is_back_and_its_
 fn a_region_that_is_away_during_its_maintenance_is_an_incident_only_once_that_is_over() {
     let sites = Sites::new(None);
     let [here, there] = sites.both();
-    until(|| state(&here, 1) == "operational");
+    until(|| state(&here, "there-1") == "operational");
     let announced = announce(&here, &["there-1"], -1, 12).notice;
-    assert_eq!(state(&here, 1), "maintenance");
-    until(|| state(&there, 1) == "maintenance");
+    assert_eq!(state(&here, "there-1"), "maintenance");
+    until(|| state(&there, "there-1") == "maintenance");
     drop(there);
     let incidents = || shown(&here)["incidents"].as_array().unwrap().clone();
     until(|| !incidents().is_empty());
@@ -181,14 +188,14 @@ fn a_region_that_is_away_during_its_maintenance_is_an_incident_only_once_that_is
 fn nodes_of_a_region_share_what_they_know_and_outlive_each_other() {
     let mut sites = Sites::new(Some(ServerRig::start(&Options::default())));
     let first = sites.here();
-    let other = sites.start("here-b", 0, 0, "");
+    let other = sites.start("here-b", 0, sites.ports[2], "");
     until(|| shown(&first)["history"] == "shared" && shown(&other)["history"] == "shared");
     // Nobody has ever seen the other region: it is away, and both say so in the same words.
     until(|| shown(&first)["incidents"].as_array().unwrap().len() == 1);
     until(|| shown(&other)["incidents"] == shown(&first)["incidents"]);
     let announced = announce(&other, &["there-1"], 3600, 7200);
     assert!(announced.is_kept);
-    assert_eq!(notices(&first).notices, [announced.notice.clone()]);
+    assert_eq!(notices(&first).notices, std::slice::from_ref(&announced.notice));
     // Two change it: the second is told that it is late.
     let path = format!("/v1/maintenance/{}", announced.notice.id);
     let change = |node: &Serving, revision: u64| {
@@ -203,7 +210,7 @@ fn nodes_of_a_region_share_what_they_know_and_outlive_each_other() {
     first.signal("KILL");
     drop(first);
     let there = sites.there();
-    until(|| state(&other, 1) == "operational");
+    until(|| state(&other, "there-1") == "operational");
     let incidents = shown(&other)["incidents"].clone();
     assert_eq!((incidents.as_array().unwrap().len(), &incidents[0]["id"]), (1, &before[0]["id"]));
     assert!(incidents[0]["ended"].is_string(), "{incidents}");
@@ -297,7 +304,7 @@ fn field<'a>(head: &'a str, name: &str) -> &'a str {
 fn browsers_get_a_page_readers_a_feed_and_programs_json() {
     let sites = Sites::new(None);
     let more = "title = \"Acme & Sons\"\ncontact = \"mailto:ops@acme.example\"\nurl = \"https://status.acme.example/\"";
-    let here = sites.start("here", 0, 0, more);
+    let here = sites.start("here", 0, sites.ports[0], more);
     announce(&here, &["there-1"], 3600, 7200);
     let (head, body) = raw(&here, "GET", "/status", "Accept: text/html,*/*;q=0.8\r\n");
     assert!(head.starts_with("http/1.1 200"), "{head}");
@@ -338,7 +345,7 @@ fn browsers_get_a_page_readers_a_feed_and_programs_json() {
     assert!(head.starts_with("http/1.1 204"), "{head}");
     assert!(raw(&here, "POST", "/status", "").0.starts_with("http/1.1 405"));
     drop(here);
-    let silent = sites.start("here", 0, 0, "enabled = false");
+    let silent = sites.start("here", 0, sites.ports[0], "enabled = false");
     for path in ["/status", "/status.json", "/status.atom"] {
         assert_eq!(silent.get(path, "").0, 404, "{path}");
     }
@@ -374,7 +381,7 @@ fn a_node_that_takes_no_clients_still_says_how_the_regions_are() {
         .unwrap();
     let here = Serving::start(&file);
     until(|| here.get("/health", "").0 == 503);
-    until(|| state(&here, 0) == "degraded");
+    until(|| state(&here, "here-1") == "degraded");
     assert!(here.get("/status", "").1.contains("takes no new clients"));
 }
 
