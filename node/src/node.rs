@@ -352,14 +352,14 @@ impl Node {
         if let Some(session) = &mut session {
             session.started(&mailboxes);
         }
+        if let Some(admin) = &admin {
+            admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
+        }
         shedding.started(&mailboxes);
         first_look.wait();
         records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
-        if let Some(admin) = &admin {
-            admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
-        }
         Ok(Self {
             addresses,
             mailboxes,
