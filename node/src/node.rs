@@ -401,6 +401,9 @@ impl Node {
         if let Some(session) = &mut session {
             session.started(&mailboxes);
         }
+        if let Some(admin) = &admin {
+            admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
+        }
         shedding.started(&mailboxes);
         first_look.wait();
         records.started(&mailboxes);
@@ -409,9 +412,6 @@ impl Node {
         if let (Some(dns), Some(of_config)) = (&dns, &shared.config.dns) {
             health.set_addresses(of_config.addresses.iter().copied().collect());
             dns.serve();
-        }
-        if let Some(admin) = &admin {
-            admin.events().note(What::Started { version: env!("CARGO_PKG_VERSION").to_owned() });
         }
         Ok(Self {
             addresses,

@@ -7,6 +7,7 @@ use pinwire_protocol::document::varint::write_var_uint;
 use pinwire_protocol::document::ywebsocket::{self, Message};
 use pinwire_protocol::ws::{self, Frame, Opcode};
 use pinwire_shard::{AppLimits, Opening, Shard};
+use pinwire_tests::node::announcement;
 use pinwire_tests::shards::{FIRST_FRAME_MS, Got, Node, closed, words};
 
 /// An update that inserts "a" at the start of the text "t", by client 7.
@@ -389,6 +390,35 @@ fn edits_that_come_faster_than_they_are_sent_leave_together() {
     say(&mut node, 7);
     node.run();
     assert_eq!(node.take(1).len(), 1, "after a pause at once");
+}
+
+#[test]
+fn a_thrifty_node_gathers_presence_for_longer_and_edits_not() {
+    let mut node = Node::new(1);
+    (0..3).for_each(|slot| node.join(slot));
+    let raise = |node: &mut Node, clock| {
+        node.frame(0, Opcode::Binary, &announcement(7, clock, "{}"));
+        node.run();
+    };
+    (1..3).for_each(|clock| raise(&mut node, clock));
+    assert_eq!(node.take(1).len(), 2, "each at once");
+    node.shards[0].set_thrifty(true);
+    raise(&mut node, 3);
+    assert_eq!(node.take(1).len(), 1, "and the first of a pause");
+    raise(&mut node, 4);
+    raise(&mut node, 5);
+    assert_eq!(node.take(1), []);
+    node.shards[0].bytes(0, &mut typed(0));
+    node.run();
+    assert_eq!(node.take(1).len(), 1, "the edit");
+    // For few members edits would wait for 3 ms.
+    node.pass(11);
+    assert_eq!(node.take(1), []);
+    node.pass(1);
+    assert_eq!(node.take(1).len(), 1, "both in one");
+    node.shards[0].set_thrifty(false);
+    raise(&mut node, 6);
+    assert_eq!(node.take(1).len(), 1);
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn memory(host: &Host, wanted: &Wanted) -> Finding {
         wanted.connections,
         needed >> 20
     );
-    // At 80 % a node takes no more connections (`max_memory`); documents want room too.
+    // At 80 % a node takes no more connections (`shedding.high_water`); documents want room too.
     if needed <= limit / 2 {
         return finding("memory", Outcome::Good, found);
     }

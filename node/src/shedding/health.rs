@@ -82,10 +82,15 @@ impl Default for Health {
 }
 
 impl Health {
-    /// The state now.
+    /// The state now: what makes it worse counts at once, whenever the next look is.
     pub fn status(&self) -> State {
-        // At once, whenever the next look is.
-        if self.is_draining() { State::Draining } else { self.standing.borrow().state() }
+        let told = match self.away().next() {
+            _ if self.is_draining() => State::Draining,
+            Some(Cause::NoKeys) => State::Overloaded,
+            Some(_) => State::Degraded,
+            None => State::Healthy,
+        };
+        self.standing.borrow().state().max(told)
     }
 
     /// How the node stands, as of the last look.
@@ -174,6 +179,7 @@ mod tests {
         let health = Health::default();
         assert!(health.suffer(Cause::Table) && health.suffer(Cause::NoKeys) && !health.suffer(Cause::Table));
         assert_eq!(health.away().collect::<Vec<_>>(), [Cause::NoKeys, Cause::Table]);
+        assert_eq!(health.status(), State::Overloaded);
         assert!(health.clear(Cause::Table) && !health.clear(Cause::Table));
         assert_eq!(health.away().count(), 1);
         let bits: u8 = Cause::ALL.into_iter().map(|cause| cause as u8).sum();

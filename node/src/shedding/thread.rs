@@ -193,12 +193,16 @@ impl Work {
             leave: self.beats.leave(now),
             others_serve: self.beats.others_serve(now),
         };
-        if let Some(change) = self.judge.look(now_us, &load, &duty) {
+        let change = self.judge.look(now_us, &load, &duty);
+        if let Some(change) = &change {
             self.cause = cause(&change.why, ill.as_ref()).into();
             self.changes[change.to.state as usize] += 1;
+        }
+        // First it is so, then it is told.
+        self.publish(now, load);
+        if let Some(change) = change {
             self.tell(&change);
         }
-        self.publish(now, load);
         let me = self.member(&load);
         self.beats.beat(now, &me, self.around.config.keep);
     }

@@ -69,6 +69,9 @@ fn rules_and_dashboard_name_metrics_that_a_node_has() {
     for name in ["region_up", "region_round_trip"] {
         known.insert(format!("pinwire_{name}"));
     }
+    for name in ["clock_skew_seconds", "pool_members", "pool_reachable", "store_disk_free_bytes"] {
+        known.insert(format!("pinwire_{name}"));
+    }
     known.insert("pinwire_trace_spans_total".to_owned());
     known.insert("pinwire_tls_certificate_not_after_timestamp_seconds".to_owned());
     for name in ["links", "relayed_sessions", "link_bytes_total", "link_dials_total", "link_ends_total"] {

@@ -53,11 +53,6 @@ impl Home {
         fs::write(self.config(), format!("{text}\n{before}")).unwrap();
     }
 
-    pub fn append(&self, text: &str) {
-        let before = fs::read_to_string(self.config()).unwrap();
-        fs::write(self.config(), format!("{before}\n{text}")).unwrap();
-    }
-
     pub fn replace(&self, old: &str, new: &str) {
         let before = fs::read_to_string(self.config()).unwrap();
         assert!(before.contains(old), "{before}");

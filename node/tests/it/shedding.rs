@@ -262,7 +262,7 @@ fn load_that_oscillates_around_the_mark_changes_nothing_more() {
 #[test]
 fn a_budget_lets_clients_in_by_and_by_and_a_reload_changes_it() {
     let home = Home::new();
-    home.append("[shedding]\nbudget = 1\n");
+    home.replace("# budget = 0\n", "budget = 1\n");
     let settings = ["listen=127.0.0.1:0", "threads=1", "address_limits.enabled=false"];
     let node = Serving::start_with(&home.config(), &settings);
     let token = home.token();
