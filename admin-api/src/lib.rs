@@ -28,4 +28,4 @@ pub mod standing;
 pub mod stream;
 
 /// Version of the API, that of its description in OpenAPI. The first number stands in every path.
-pub const VERSION: &str = "1.2.0";
+pub const VERSION: &str = "1.3.0";

@@ -78,6 +78,8 @@ fn node(status: Status) -> Node {
         max_connections: 100_000,
         threads: 2,
         totals: counts(),
+        drain: Some(drain()),
+        dns: Some(dns()),
         process: Process {
             resident_bytes: Some(50_000_000),
             cpu_seconds: Some(12.5),
@@ -85,6 +87,35 @@ fn node(status: Status) -> Node {
             max_files: Some(20_000),
         },
         is_partial: false,
+    }
+}
+
+fn drain() -> Drain {
+    Drain {
+        stage: DrainStage::Closing,
+        since: text(AT),
+        connections_before: 10_000,
+        deadline: Some(text(AT)),
+    }
+}
+
+fn dns() -> Dns {
+    Dns {
+        name: text("eu-central-1.example.net"),
+        provider: text("rfc2136"),
+        addresses: vec![text("192.0.2.1"), text("2001:db8::1")],
+        wants_in: false,
+        why: text("SIGTERM"),
+        since: text(AT),
+        is_in: Some(true),
+        is_kept: false,
+        has: vec![text("192.0.2.1"), text("192.0.2.2")],
+        seen: Some(text(AT)),
+        failing: Some(DnsTrouble {
+            since: Some(text(AT)),
+            attempts: 3,
+            error: text("ns1.example.net:53: no answer within 5 s"),
+        }),
     }
 }
 
@@ -152,6 +183,8 @@ fn name() -> DocumentName {
 fn the_node_and_its_threads() {
     let bare = Node {
         standing: None,
+        drain: None,
+        dns: None,
         driver: None,
         config_digest: None,
         process: Process::default(),
@@ -294,6 +327,15 @@ fn events() {
         What::DocumentUnpinned { document: text("acme::notes::plan") },
         What::Unpinned { document: text("acme::notes::plan"), region: text("us-east-1") },
         What::LogChanged { filter: text("debug") },
+        What::Draining { why: text("SIGTERM"), connections: 10_000 },
+        What::DrainCancelled,
+        What::Drained { connections: 0 },
+        What::Succeeded { pid: 4711 },
+        What::SuccessionFailed { error: text("the node drains") },
+        What::DnsJoined { why: text("all is well") },
+        What::DnsLeft { why: text("connections at 80 %") },
+        What::DnsFailing { error: text("ns1.example.net:53: no answer within 5 s") },
+        What::DnsWorks,
         What::Stopping,
         What::IncidentBegan {
             id: text("us-east-1-1795820400"),
@@ -399,6 +441,9 @@ fn actions_and_their_records() {
         ),
         (bare(), Action::ChangeMaintenance { id: text("m-00000000000000ff"), revision: 1 }, Outcome::Done),
         (bare(), Action::WithdrawMaintenance { id: text("m-00000000000000ff") }, Outcome::Done),
+        (bare(), Action::Drain, Outcome::Done),
+        (bare(), Action::CancelDrain, Outcome::Done),
+        (bare(), Action::Upgrade, Outcome::Failed(text("the node drains"))),
     ];
     let record =
         |((who, what, outcome), sequence)| AuditRecord { sequence, at: text(AT), who, what, outcome };
@@ -408,6 +453,8 @@ fn actions_and_their_records() {
         "close_request",
         &[CloseRequest { code: Some(1001), reason: Some(reason()) }, CloseRequest::default()],
     );
+    check("drain", &[drain()]);
+    check("upgraded", &[Upgraded { pid: 4711 }]);
     check("connection_closed", &[ConnectionClosed { connection: text("13b-2a") }]);
     check("document_ended", &[DocumentEnded { members: 3 }]);
     check("move_request", &[MoveRequest { region: text("us-east-1") }]);

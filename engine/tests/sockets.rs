@@ -79,6 +79,7 @@ on_every_backend!(
     ending_the_engine_closes_its_connections,
     connections_move_between_backends,
     a_closed_listener_refuses_and_its_connections_live_on,
+    other_listeners_take_the_place_of_closed_ones_and_their_numbers,
 );
 
 fn read_to_end(mut stream: TcpStream) -> Vec<u8> {
@@ -726,6 +727,25 @@ fn connections_move_between_backends(rig: Rig) {
     });
     assert_eq!(read_to_end(client), b"and back");
     assert_eq!(source.call(|engine| engine.connections()), 0);
+}
+
+fn other_listeners_take_the_place_of_closed_ones_and_their_numbers(rig: Rig) {
+    let (seen, numbers) = std::sync::mpsc::channel();
+    let server = DataThread::start(config(rig), move |_, event| {
+        if let Event::Accepted { listener, .. } = event {
+            seen.send(listener).unwrap();
+        }
+    });
+    let _first = server.connect();
+    assert_eq!(numbers.recv_timeout(PATIENCE), Ok(0));
+    server.call(|engine| engine.stop_listening());
+    let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    server.call(move |engine| listeners.into_iter().try_for_each(|one| engine.listen(one)).unwrap());
+    for (number, address) in addresses.into_iter().enumerate() {
+        let _next = TcpStream::connect(address).unwrap();
+        assert_eq!(numbers.recv_timeout(PATIENCE), Ok(number as u32));
+    }
 }
 
 fn a_closed_listener_refuses_and_its_connections_live_on(rig: Rig) {

@@ -319,7 +319,7 @@ fn embedded(written: &mut Written, keys: &DnsKeys, name: Option<&RegionName>) ->
         match servers.iter_mut().find(|server| server.name == name) {
             Some(server) => server.addresses.extend(address),
             None => {
-                servers.push(NameServer { name: name.to_owned(), addresses: address.into_iter().collect() })
+                servers.push(NameServer { name: name.to_owned(), addresses: address.into_iter().collect() });
             }
         }
     }

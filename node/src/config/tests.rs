@@ -254,6 +254,28 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
             "region 3: c: status is one of live, coming-soon, maintenance, not `up`",
         ],
     ),
+    // The region's name.
+    (
+        "dns = { provider = \"rfc2136\" }",
+        "",
+        &["dns.name: has to be set: the region's name", "dns.server: has to be set: the zone's primary"],
+    ),
+    (
+        "dns = { provider = \"rfc2136\", name = \"eu.example.net\", server = \"a:53\", key_name = \"k\" }",
+        "",
+        &["dns.key_file: has to be set with dns.key_name"],
+    ),
+    (
+        "dns = { provider = \"embedded\", name = \"eu.example.net\", addresses = [\"here\"] }",
+        "",
+        &["dns.addresses: `here` is no address", "dns.servers: has to be set: the nodes to which"],
+    ),
+    (
+        "dns = { provider = \"exec\", name = \"eu.example.net\", program = \"dns.sh\" }",
+        "",
+        &["dns.program: dns.sh is no absolute path; give the whole path"],
+    ),
+    ("dns.provider = \"dyn\"", "", &["dns.provider: one of none, rfc2136, route53,"]),
     // Documents on disk.
     ("store.retention = \"1d\"", "", &["store.retention: is of no use without store.path"]),
     ("store.fsync = \"always\"", "", &["store.fsync: is of no use without store.path"]),
@@ -542,6 +564,22 @@ fn registries_and_regions_can_stand_in_variables() {
     let settings = vec!["regions=eu-central-1".to_owned()];
     let told = Sources { settings, ..place.sources(GOOD) }.resolve().unwrap_err();
     assert_eq!(told[0].to_string(), "--set: regions: has a part without `=`; write NAME=VALUE");
+}
+
+#[test]
+fn a_node_goes_on_accepting_for_the_ttl_and_a_little_unless_it_is_told_otherwise() {
+    let place = Place::new();
+    let dns = "dns = { provider = \"exec\", program = \"/bin/true\", addresses = [\"192.0.2.1\"], ttl = \"20s\" }\n\
+               public_url = \"wss://eu-central-1.example.net:443\"\n";
+    let leave = |text: String| place.sources(&text).resolve().unwrap().config.drain.leave.as_secs();
+    assert_eq!(leave(GOOD.to_owned()), 0);
+    assert_eq!(leave(format!("{dns}{GOOD}")), 25);
+    assert_eq!(leave(format!("drain.leave = \"7s\"\n{dns}{GOOD}")), 7);
+    let name = place.sources(&format!("{dns}{GOOD}")).resolve().unwrap().config.dns.unwrap().name;
+    assert_eq!(
+        (name.name_text().as_str(), name.zone_text().as_str()),
+        ("eu-central-1.example.net", "example.net")
+    );
 }
 
 #[test]

@@ -176,6 +176,14 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Queries are answered from now on.
+    fn answers(&self, server: &Server) {
+        let mut seen = self.lock();
+        (seen.trouble, seen.counts) = (None, Some(server.counts()));
+    }
+}
+
 /// The thread. Dropping it ends it, with the name as it is.
 #[derive(Debug)]
 pub(crate) struct Thread {
@@ -401,9 +409,7 @@ async fn serve(settings: Option<ServerSettings>, view: watch::Receiver<Arc<ZoneV
                     addresses = addresses.join(", "),
                     "answers for the zone"
                 );
-                let mut seen = inner.lock();
-                (seen.trouble, seen.counts) = (None, Some(server.counts()));
-                drop(seen);
+                inner.answers(&server);
                 return server.run().await;
             }
             Err(error) => {
