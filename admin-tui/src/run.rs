@@ -77,12 +77,13 @@ fn read_inputs(over: Arc<AtomicBool>) -> Result<Receiver<Input>> {
         while !over.load(Ordering::Acquire) {
             match event::poll(Duration::from_millis(100)) {
                 Ok(false) => {}
-                Ok(true) => match event::read() {
-                    Ok(input) if send.blocking_send(input).is_err() => return,
-                    Ok(_) => {}
-                    // The terminal is gone, and with it who would look.
-                    Err(_) => return,
-                },
+                Ok(true) => {
+                    // On an error the terminal is gone, and with it who would look.
+                    let Ok(input) = event::read() else { return };
+                    if send.blocking_send(input).is_err() {
+                        return;
+                    }
+                }
                 Err(_) => return,
             }
         }

@@ -41,7 +41,8 @@ impl App {
         }
         let target = self.target(now);
         let node = match (&target, self.screen.scope.node) {
-            (Target::Node(node) | Target::Connection { node, .. }, _) | (_, Some(node)) => Some(*node),
+            (Target::Node(node) | Target::Connection { node, .. }, _) => Some(*node),
+            (_, Some(node)) => Some(node),
             _ => None,
         };
         let any = || self.model.nodes().find(|(_, node)| node.is_live()).map(|(number, _)| number);
