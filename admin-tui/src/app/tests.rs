@@ -32,6 +32,7 @@ fn one_goes_down_from_a_region_to_a_document_and_back() {
     let mut app = app(false);
     press(&mut app, "2");
     assert_eq!(app.screen.kind, Kind::Regions);
+    press(&mut app, "j");
     press(&mut app, "enter");
     assert_eq!((app.screen.kind, app.screen.scope.region.as_deref()), (Kind::Nodes, Some("eu-central-1")));
     press(&mut app, "enter");
@@ -40,7 +41,7 @@ fn one_goes_down_from_a_region_to_a_document_and_back() {
     press(&mut app, "enter");
     assert_eq!(app.screen.kind, Kind::Document);
     assert!(app.focus().document.is_some());
-    (0..4).for_each(|_| drop(press(&mut app, "esc")));
+    (0..5).for_each(|_| drop(press(&mut app, "esc")));
     assert_eq!(app.screen.kind, Kind::Overview);
     press(&mut app, "[");
     assert_ne!(app.screen.kind, Kind::Overview);

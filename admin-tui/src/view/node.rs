@@ -15,7 +15,7 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> H
         put(area, 0, Line::raw("There is no such node any more."), buffer);
         return Hits::default();
     };
-    let facts = facts(app, node, now);
+    let facts = facts(app, node, area.width, now);
     let height = u16::try_from(facts.len()).unwrap_or(6).min(area.height / 2);
     let charts_height = if area.height >= 32 { 12 } else { 4 };
     let [top, charts, threads] = Layout::vertical([
@@ -35,7 +35,7 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> H
     table::rows(app, List::Cores, body, buffer, now)
 }
 
-fn facts(app: &App, node: &NodeState, now: Millis) -> Vec<Line<'static>> {
+fn facts(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'static>> {
     let theme = app.options.theme;
     let (state, word) = node.state(now);
     let age = node
@@ -54,7 +54,12 @@ fn facts(app: &App, node: &NodeState, now: Millis) -> Vec<Line<'static>> {
             format::age(now.saturating_sub(*since)),
             format::age(retry_at.saturating_sub(now))
         );
-        lines.push(Line::styled(text, theme.state(State::Bad)));
+        // What helps stands at the end: it must not be cut off.
+        lines.extend(
+            wrapped(&format::tame(&text), width)
+                .into_iter()
+                .map(|line| Line::styled(line, theme.state(State::Bad))),
+        );
     }
     let Some(seen) = node.seen() else { return lines };
     let told = &seen.node;
@@ -107,6 +112,23 @@ fn facts(app: &App, node: &NodeState, now: Millis) -> Vec<Line<'static>> {
     }
     if !more.is_empty() {
         lines.push(Line::raw(format::tame(&more.join("   "))));
+    }
+    lines
+}
+
+/// Lines of so many columns at most, broken between words.
+fn wrapped(text: &str, width: u16) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        if let Some(line) = lines.last_mut() {
+            let wide = line.chars().count() + word.chars().count() + 1;
+            if line.is_empty() || wide <= usize::from(width) {
+                line.push_str(if line.is_empty() { "" } else { " " });
+                line.push_str(word);
+                continue;
+            }
+        }
+        lines.push(word.to_owned());
     }
     lines
 }
