@@ -23,7 +23,7 @@ fn scaled(value: f64, step: f64, units: &[&str]) -> String {
         unit += 1;
     }
     let is_whole = unit == 0 && (value.fract().abs() < 0.05 || value.abs() >= 100.0);
-    let digits = usize::from(!(is_whole || value.abs() >= 100.0 || value == 0.0));
+    let digits = usize::from(!(is_whole || value.abs() >= 99.95 || value == 0.0));
     format!("{value:.digits$}{}", units[unit])
 }
 

@@ -38,7 +38,10 @@ impl Session {
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let seen = Arc::new((
-            Mutex::new(Seen { screen: vt100::Parser::new(24, 80, 0), is_over: false }),
+            Mutex::new(Seen {
+                screen: vt100::Parser::new(24.try_into().unwrap(), 80.try_into().unwrap(), 0),
+                is_over: false,
+            }),
             Condvar::new(),
         ));
         let (mut reader, for_thread) = (pair.master.try_clone_reader().unwrap(), Arc::clone(&seen));

@@ -51,6 +51,18 @@ impl Kind {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
 
+    /// Its name where there is little room.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Overview => "over",
+            Self::Regions => "regs",
+            Self::Documents => "docs",
+            Self::Connections => "conns",
+            kind => kind.name(),
+        }
+    }
+
     /// The list that it shows.
     #[must_use]
     pub fn list(self) -> Option<List> {

@@ -74,7 +74,7 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
     let node = Node {
         version: "0.1.0".into(),
         region: region.clone(),
-        started: date(now - second * 1000),
+        started: date(now.saturating_sub(second * 1000)),
         uptime_seconds: second,
         status,
         driver: Some(Driver::IoUring),
@@ -99,7 +99,9 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
         said["dns"] = json!({ "is_in": number != 3 });
     }
     let events = (1..=4)
-        .map(|sequence| event(sequence, number, now - second.min(300) * 1000 + sequence * 5_000))
+        .map(|sequence| {
+            event(sequence, number, now.saturating_sub(second.min(300) * 1000) + sequence * 5_000)
+        })
         .collect();
     Look {
         node: NodeSeen { node, said },
@@ -134,7 +136,7 @@ fn documents(number: usize, now: Millis) -> Vec<Document> {
         app: "notes".into(),
         name: document_name(number as u64 * 20 + at),
         state: DocumentState::Live,
-        since: date(now - at * 60_000),
+        since: date(now.saturating_sub(at * 60_000)),
         members: 3 + noise(at) % 40,
         present: 2 + noise(at) % 30,
         edits_per_second: 40.0 / (at + 1) as f64,
@@ -184,7 +186,11 @@ pub fn pins(from: u64, to: u64, of: u64, count: usize, now: Millis) -> PinPage {
             app: "notes".into(),
             name: document_name(number),
             ws_url: format!("wss://{region}.example.net"),
-            claim: format!("{:016x}-{:016x}", (now - noise(number) % 7_200_000) * 1000, noise(number + 1)),
+            claim: format!(
+                "{:016x}-{:016x}",
+                now.saturating_sub(noise(number) % 7_200_000) * 1000,
+                noise(number + 1)
+            ),
             nodes: if is_in_grace {
                 Vec::new()
             } else {
@@ -233,7 +239,7 @@ pub fn cluster(model: &mut Model, now: Millis) {
         connection: Some(format!("{:x}-{:x}", 0x13b + at, at)),
         subject: Some(format!("user-{at}")),
         dialect: if at % 3 == 0 { Dialect::Hocuspocus } else { Dialect::YWebsocket },
-        since: Some(date(now - at * 30_000)),
+        since: Some(date(now.saturating_sub(at * 30_000))),
         is_read_only: at % 5 == 4,
         thread: Some((at % 4) as u16),
     };
@@ -274,7 +280,7 @@ fn connections(number: usize, now: Millis) -> Vec<Connection> {
         id: format!("{:x}-{at:x}", 0x13b + number as u64 * 64 + at),
         thread: (at % 4) as u16,
         state: if at % 11 == 10 { ConnectionState::Waiting } else { ConnectionState::Open },
-        since: date(now - at * 40_000),
+        since: date(now.saturating_sub(at * 40_000)),
         tenant: Some("acme".into()),
         app: Some("notes".into()),
         subject: Some(format!("user-{at}")),

@@ -1,6 +1,6 @@
 //! One node: its link, numbers, threads, documents.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use pinwire_admin_api::actions::{AuditRecord, Log};
 use pinwire_admin_api::apps::App;
@@ -16,6 +16,10 @@ use crate::client::{Address, Happened, Look, NodeSeen};
 
 /// Nodes tell something each second: what is older than this is shown as old.
 pub const STALE_AFTER: Millis = 2_000;
+/// Rates are taken over so long, or as long as there is.
+const RATES_OVER: Millis = 4_500;
+/// Looks that are kept for that, however fast they come.
+const PAST_MAX: usize = 32;
 /// Log lines that are kept of a node.
 const LINES_MAX: usize = 2_000;
 
@@ -104,6 +108,8 @@ pub struct NodeState {
     /// The other address that leads to the same node was named before.
     pub(super) is_alias: bool,
     load: Load,
+    /// Looks of the last seconds.
+    past: VecDeque<(Millis, Node, Vec<Thread>)>,
     thread_loads: Vec<ThreadLoad>,
     /// Of events that were taken.
     last_event: u64,
@@ -159,6 +165,7 @@ impl NodeState {
             documents: Vec::new(),
             is_alias: false,
             load: Load::default(),
+            past: VecDeque::new(),
             thread_loads: Vec::new(),
             last_event: 0,
             connections_over_time: Series::default(),
@@ -190,6 +197,7 @@ impl NodeState {
         };
         self.link = Link::Lost { why, is_refusal, since: since.unwrap_or(now), retry_at };
         self.load = Load::default();
+        self.past.clear();
         since.is_none()
     }
 
@@ -197,17 +205,12 @@ impl NodeState {
     pub(super) fn look(&mut self, look: Look, now: Millis) -> Vec<Happened> {
         self.link = Link::Live;
         let before = self.seen.take();
-        let is_same_life =
-            before.as_ref().is_some_and(|before| before.node.started == look.node.node.started);
-        if !is_same_life {
+        if before.is_none_or(|before| before.node.started != look.node.node.started) {
             self.last_event = 0;
+            self.past.clear();
         }
-        let seconds = now.saturating_sub(self.seen_at) as f64 / 1000.0;
-        let is_comparable = is_same_life && seconds > 0.2 && seconds < 10.0;
-        self.load = before
-            .filter(|_| is_comparable)
-            .map_or_else(Load::default, |before| load(&before.node, &look.node.node, seconds));
-        self.take_threads(look.threads, look.order.is_none(), is_comparable.then_some(seconds));
+        self.take_threads(look.threads, look.order.is_none());
+        self.work_out(&look.node.node, now);
         self.take_documents(look.documents, look.order);
         self.seen = Some(look.node);
         self.seen_at = now;
@@ -218,30 +221,42 @@ impl NodeState {
         news
     }
 
-    fn take_threads(&mut self, threads: Vec<Thread>, is_all: bool, seconds: Option<f64>) {
+    fn take_threads(&mut self, threads: Vec<Thread>, is_all: bool) {
         if is_all {
             self.threads.retain(|old| threads.iter().any(|new| new.thread == old.thread));
         }
-        // A thread that is not told is as it was: it did nothing.
-        self.thread_loads.iter_mut().for_each(|load| *load = ThreadLoad { busy: Some(0.0), turn: None });
+        // A thread that is not told is as it was.
         for thread in threads {
-            match self.threads.iter().position(|old| old.thread == thread.thread) {
-                Some(at) => {
-                    let old = std::mem::replace(&mut self.threads[at], thread);
-                    if self.thread_loads.len() <= at {
-                        self.thread_loads.resize(at + 1, ThreadLoad::default());
-                    }
-                    self.thread_loads[at] = seconds
-                        .map_or_else(ThreadLoad::default, |seconds| thread_load(&old, &thread, seconds));
-                }
-                None => {
-                    self.threads.push(thread);
-                    self.thread_loads.push(ThreadLoad::default());
+            match self.threads.iter_mut().find(|old| old.thread == thread.thread) {
+                Some(old) => *old = thread,
+                None => self.threads.push(thread),
+            }
+        }
+        self.busy_over_time.resize_with(self.threads.len(), Series::default);
+    }
+
+    /// Rates are taken over some seconds: a node's threads hand their counters over at most once a second, so that of two looks
+    /// in a row the second may have counted nothing, or twice as much.
+    fn work_out(&mut self, node: &Node, now: Millis) {
+        while self.past.front().is_some_and(|(at, ..)| now.saturating_sub(*at) > RATES_OVER) {
+            self.past.pop_front();
+        }
+        (self.load, self.thread_loads) = (Load::default(), vec![ThreadLoad::default(); self.threads.len()]);
+        if let Some((at, before, threads)) = self.past.front() {
+            let seconds = now.saturating_sub(*at) as f64 / 1000.0;
+            if seconds > 0.2 {
+                self.load = load(before, node, seconds);
+                for (load, thread) in self.thread_loads.iter_mut().zip(&self.threads) {
+                    let before = threads.iter().find(|old| old.thread == thread.thread);
+                    *load = before
+                        .map_or_else(ThreadLoad::default, |before| thread_load(before, thread, seconds));
                 }
             }
         }
-        self.thread_loads.resize(self.threads.len(), ThreadLoad::default());
-        self.busy_over_time.resize_with(self.threads.len(), Series::default);
+        self.past.push_back((now, node.clone(), self.threads.clone()));
+        if self.past.len() > PAST_MAX {
+            self.past.pop_front();
+        }
     }
 
     fn take_documents(&mut self, documents: Vec<Document>, order: Option<Vec<DocumentName>>) {

@@ -72,12 +72,12 @@ pub(super) fn tabs(app: &App, area: Rect, buffer: &mut Buffer) {
     let is_wide = area.width >= 112;
     let spans = Kind::ALL[..Kind::TABS].iter().flat_map(|(kind, name)| {
         let key = app.options.keys.key(Does::Show(*kind)).to_owned();
-        let short = if is_wide { name } else { &name[..name.len().min(5)] };
+        let short = if is_wide { name } else { kind.short() };
         if *kind == app.screen.kind {
             let style = theme.accent().add_modifier(Modifier::REVERSED);
             [Span::styled(format!("[{key} {short}]"), style), Span::raw("")]
         } else {
-            [Span::styled(format!(" {key}"), theme.dim()), Span::raw(format!(" {short} "))]
+            [Span::styled(format!(" {key}"), theme.dim()), Span::raw(format!(" {short}"))]
         }
     });
     put(area, 0, Line::from(spans.collect::<Vec<_>>()), buffer);
@@ -151,7 +151,10 @@ pub(super) fn foot(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u
         return None;
     }
     let keys = &app.options.keys;
+    // The last go first where it is narrow.
     let mut hints = vec![
+        (Does::Help, "help"),
+        (Does::Quit, "quit"),
         (Does::Open, "open"),
         (Does::Back, "back"),
         (Does::Filter, "filter"),
@@ -159,7 +162,7 @@ pub(super) fn foot(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u
         (Does::SortNext, "sort"),
     ];
     if app.options.is_replay {
-        hints.splice(3.., [(Does::Pause, "pause"), (Does::SeekBack, "-10 s"), (Does::SeekForward, "+10 s")]);
+        hints.splice(4.., [(Does::Pause, "pause"), (Does::SeekBack, "-10 s"), (Does::SeekForward, "+10 s")]);
     } else if app.options.may_act {
         let act: &[_] = match app.screen.kind {
             Kind::Nodes | Kind::Node => {
@@ -169,9 +172,8 @@ pub(super) fn foot(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u
             Kind::Connections => &[(Does::Close, "close")],
             _ => &[],
         };
-        hints.splice(3..3, act.iter().copied());
+        hints.splice(4..4, act.iter().copied());
     }
-    hints.extend([(Does::Help, "help"), (Does::Quit, "quit")]);
     let spans = hints.into_iter().flat_map(|(does, text)| {
         [
             Span::styled(keys.key(does).to_owned(), theme.accent()),

@@ -17,6 +17,11 @@ use crate::theme::Graphics;
 const LONGITUDES: [f64; 2] = [-130.0, 160.0];
 const LATITUDES: [f64; 2] = [-48.0, 70.0];
 
+/// Whether any region is somewhere on the map.
+pub(super) fn has_any(app: &App, now: Millis) -> bool {
+    regions(&app.model, now).iter().any(|region| place(&region.name, region.area.as_deref()).is_some())
+}
+
 pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     let theme = app.options.theme;
     let regions = regions(&app.model, now);

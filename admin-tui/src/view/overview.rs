@@ -19,7 +19,16 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> H
     if !is_large {
         let [top, bottom] =
             Layout::vertical([Constraint::Fill(1), Constraint::Length(wrong_height)]).areas(area);
-        map::draw(app, top, buffer, now);
+        if map::has_any(app, now) {
+            map::draw(app, top, buffer, now);
+        } else {
+            let regions = u16::try_from(crate::model::regions(&app.model, now).len()).unwrap_or(u16::MAX);
+            let height = regions.min(top.height / 2) + 1;
+            let [names, charts] =
+                Layout::vertical([Constraint::Length(height), Constraint::Fill(1)]).areas(top);
+            map::draw(app, names, buffer, now);
+            totals(app, charts, buffer, now);
+        }
         return wrong(app, bottom, buffer);
     }
     let [top, middle, bottom] =

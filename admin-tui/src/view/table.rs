@@ -137,7 +137,7 @@ fn nothing(app: &App, list: List, all: usize) -> String {
         List::Pins => "There are no pins: no document is open anywhere, or the nodes have no cluster.".into(),
         List::Logs => app.model.nodes().find_map(|(_, node)| node.lines_problem.clone()).map_or_else(
             || "No line yet.".into(),
-            |why| format!("These nodes do not hand out their log: {why} What is logged, and who changed that, is under audit."),
+            |why| format!("These nodes do not hand out their log: {why}. What is logged, and who changed that, is under audit."),
         ),
         List::Audit => "No operator has had anything done since the nodes started.".into(),
         List::Connections => "There are no connections, or none was told yet.".into(),
