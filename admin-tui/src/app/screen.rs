@@ -1,0 +1,205 @@
+//! Which view, of what, and the way back.
+
+use pinwire_admin_api::stream::DocumentName;
+
+use super::App;
+use crate::list::{List, Scope, Target};
+
+/// A view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "named as what they show")]
+pub enum Kind {
+    #[default]
+    Overview,
+    Regions,
+    Nodes,
+    Pins,
+    Documents,
+    Connections,
+    Apps,
+    Events,
+    Logs,
+    Audit,
+    Cores,
+    Node,
+    Document,
+}
+
+impl Kind {
+    /// All that can be gone to by name.
+    pub const ALL: [(Self, &str); 13] = [
+        (Self::Overview, "overview"),
+        (Self::Regions, "regions"),
+        (Self::Nodes, "nodes"),
+        (Self::Pins, "pins"),
+        (Self::Documents, "documents"),
+        (Self::Connections, "connections"),
+        (Self::Apps, "apps"),
+        (Self::Events, "events"),
+        (Self::Logs, "logs"),
+        (Self::Audit, "audit"),
+        (Self::Cores, "cores"),
+        (Self::Node, "node"),
+        (Self::Document, "document"),
+    ];
+    /// Those with a place in the row of tabs.
+    pub const TABS: usize = 10;
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+
+    /// Its name where there is little room.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Overview => "over",
+            Self::Regions => "regs",
+            Self::Documents => "docs",
+            Self::Connections => "conns",
+            kind => kind.name(),
+        }
+    }
+
+    /// The list that it shows.
+    #[must_use]
+    pub fn list(self) -> Option<List> {
+        Some(match self {
+            Self::Overview => return None,
+            Self::Regions => List::Regions,
+            Self::Nodes => List::Nodes,
+            Self::Pins => List::Pins,
+            Self::Documents => List::Documents,
+            Self::Connections => List::Connections,
+            Self::Apps => List::Apps,
+            Self::Events => List::Events,
+            Self::Logs => List::Logs,
+            Self::Audit => List::Audit,
+            Self::Cores | Self::Node => List::Cores,
+            Self::Document => List::Members,
+        })
+    }
+
+    /// The view beside it in the row of tabs.
+    pub(super) fn beside(self, step: isize) -> Self {
+        let at = Self::ALL[..Self::TABS].iter().position(|(kind, _)| *kind == self).unwrap_or(0);
+        let count = isize::try_from(Self::TABS).unwrap_or(1);
+        let next = (isize::try_from(at).unwrap_or(0) + step).rem_euclid(count);
+        Self::ALL[usize::try_from(next).unwrap_or(0)].0
+    }
+}
+
+/// A view of something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Screen {
+    /// Which view.
+    pub kind: Kind,
+    /// What its list is narrowed to.
+    pub scope: Scope,
+    /// The document that is looked at.
+    pub document: Option<DocumentName>,
+}
+
+impl Screen {
+    /// A view of everything.
+    #[must_use]
+    pub fn of(kind: Kind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
+    /// What it is about as a whole.
+    pub(super) fn target(&self) -> Target {
+        match (&self.document, self.scope.node, &self.scope.region) {
+            (Some(name), ..) if self.kind == Kind::Document => Target::Document(name.clone()),
+            (_, Some(node), _) => Target::Node(node),
+            (_, _, Some(region)) => Target::Region(region.clone()),
+            _ => Target::Nothing,
+        }
+    }
+}
+
+impl App {
+    /// Shows a view of everything.
+    pub(super) fn show(&mut self, kind: Kind) {
+        // Of a node or region that is looked at, the other lists are of it too.
+        let scope = match kind {
+            Kind::Overview | Kind::Regions | Kind::Nodes | Kind::Pins | Kind::Cores => Scope::default(),
+            _ if matches!(self.screen.kind, Kind::Node) => self.screen.scope.clone(),
+            _ => Scope::default(),
+        };
+        let screen = Screen { kind, scope, document: None };
+        if screen.scope == Scope::default() {
+            self.trail.clear();
+        } else {
+            self.trail.push(self.screen.clone());
+        }
+        self.enter(screen);
+    }
+
+    /// Goes into something.
+    pub(super) fn open(&mut self, target: Target) {
+        let screen = match target {
+            Target::Nothing => return,
+            Target::Region(region) => Screen {
+                kind: Kind::Nodes,
+                scope: Scope { region: Some(region), node: None },
+                document: None,
+            },
+            Target::Node(node) => {
+                Screen { kind: Kind::Node, scope: Scope { node: Some(node), region: None }, document: None }
+            }
+            Target::Document(name)
+            | Target::Pin { name, .. }
+            | Target::Connection { document: Some(name), .. } => {
+                Screen { kind: Kind::Document, scope: Scope::default(), document: Some(name) }
+            }
+            Target::Connection { .. } => return,
+        };
+        if screen == self.screen {
+            return;
+        }
+        self.trail.push(self.screen.clone());
+        if screen.kind == Kind::Document {
+            self.model.document = None;
+            self.model.document_problem = None;
+        }
+        self.enter(screen);
+    }
+
+    /// Goes back to where one came from.
+    pub(super) fn back(&mut self) {
+        if let Some(screen) = self.trail.pop() {
+            self.enter(screen);
+        } else if self.screen.kind != Kind::Overview {
+            self.enter(Screen::default());
+        }
+    }
+
+    fn enter(&mut self, screen: Screen) {
+        if screen == self.screen {
+            return;
+        }
+        self.history.truncate(self.history_at + 1);
+        self.history.push(screen.clone());
+        // What nobody goes back so far for.
+        let too_many = self.history.len().saturating_sub(100);
+        self.history.drain(..too_many);
+        self.history_at = self.history.len() - 1;
+        self.screen = screen;
+        if self.screen.kind == Kind::Node || self.screen.kind == Kind::Document {
+            self.pane_mut().cursor = 0;
+        }
+    }
+
+    /// One view back or forward in history.
+    pub(super) fn travel(&mut self, step: isize) {
+        let Some(at) = self.history_at.checked_add_signed(step) else { return };
+        if let Some(screen) = self.history.get(at) {
+            self.screen = screen.clone();
+            self.history_at = at;
+            self.trail.clear();
+        }
+    }
+}

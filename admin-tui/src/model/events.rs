@@ -1,0 +1,183 @@
+//! What happened, of all nodes in one order: what nodes tell, and what the console saw by itself (`lost`, `region`).
+
+use std::collections::VecDeque;
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Millis, State};
+use crate::client::Happened;
+
+/// Events that are kept.
+const KEPT: usize = 5_000;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Millis,
+    /// On which node, by number.
+    pub node: usize,
+    /// What people call it.
+    pub label: String,
+    /// Which kind.
+    pub kind: String,
+    /// In words.
+    pub text: String,
+    /// The document that it is about, as `{tenant}::{app}::{name}`.
+    pub document: Option<String>,
+}
+
+impl Event {
+    /// Whether it is a good sign.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.kind.as_str() {
+            "lost" | "reload_refused" | "document_given_up" | "not done" => State::Bad,
+            "pressure" | "unauthenticated" | "document_lost" | "region" | "overloaded" | "lease_lapsed" => {
+                State::Doubtful
+            }
+            "stopping" | "draining" => State::Leaving,
+            _ => State::Good,
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Events {
+    rows: VecDeque<Event>,
+}
+
+impl Events {
+    pub(super) fn take(&mut self, node: usize, label: &str, news: Vec<Happened>, now: Millis) {
+        for happened in news {
+            let at = millis(&happened.at).unwrap_or(now);
+            let document = document(&happened.fields);
+            let text = tell(&happened.kind, &happened.fields);
+            self.insert(Event { at, node, label: label.to_owned(), kind: happened.kind, text, document });
+        }
+    }
+
+    pub(super) fn note(&mut self, node: usize, label: String, now: Millis, kind: &str, text: String) {
+        self.insert(Event { at: now, node, label, kind: kind.to_owned(), text, document: None });
+    }
+
+    fn insert(&mut self, event: Event) {
+        let mut at = self.rows.len();
+        while at > 0 && self.rows[at - 1].at > event.at {
+            at -= 1;
+        }
+        self.rows.insert(at, event);
+        if self.rows.len() > KEPT {
+            self.rows.pop_front();
+        }
+    }
+
+    /// All, the oldest first.
+    #[must_use]
+    pub fn rows(&self) -> &VecDeque<Event> {
+        &self.rows
+    }
+}
+
+/// An RFC 3339 time.
+pub(crate) fn millis(text: &str) -> Option<Millis> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Millis::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+fn document(fields: &Map<String, Value>) -> Option<String> {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    if let Some(document) = text("document") {
+        return Some(document.to_owned());
+    }
+    Some(format!("{}::{}::{}", text("tenant")?, text("app")?, text("name")?))
+}
+
+/// An event in words; one that is not known by its fields.
+fn tell(kind: &str, fields: &Map<String, Value>) -> String {
+    let field = |name: &str| fields.get(name).map(plain).unwrap_or_default();
+    let document = document(fields).unwrap_or_default();
+    match kind {
+        "started" => format!("the node started, version {}", field("version")),
+        "stopping" => "the node is about to stop".into(),
+        "reloaded" => format!(
+            "the configuration was read again: changed {}; needs a restart: {}",
+            or_nothing(field("changed")),
+            or_nothing(field("needs_restart"))
+        ),
+        "reload_refused" => format!("the configuration cannot be used: {}", field("problems")),
+        "pressure" => {
+            format!("thread {} takes no more connections: no more {}", field("thread"), field("of"))
+        }
+        "unauthenticated" => format!("somebody at {} asked without the node's token", field("address")),
+        "message" => format!("{document}: a client's message of {} bytes", field("bytes")),
+        "connection_closed" => {
+            format!("an operator closed connection {} with {}", field("connection"), field("code"))
+        }
+        "document_lost" => format!("{document} is in {} now: its clients were sent there", field("region")),
+        "document_given_up" => format!("{document}: the region's Redis had no room for it for too long"),
+        "document_unpinned" => format!("{document} was taken away from this region: its clients come again"),
+        "unpinned" => format!("an operator took {document} away from {}", field("region")),
+        "document_moved" => format!("{document} was moved here from {}", field("from")),
+        "document_ended" => format!("an operator ended {document} with {} members", field("members")),
+        "message_sent" => format!("an operator sent a message to {} members of {document}", field("members")),
+        "log_changed" => format!("logged is {}", field("filter")),
+        "erased" => format!("{} documents were removed from the store for good", field("documents")),
+        _ => {
+            let pairs: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+            pairs.join(" ")
+        }
+    }
+}
+
+fn or_nothing(text: String) -> String {
+    if text.is_empty() { "nothing".into() } else { text }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn happened(sequence: u64, at: &str, kind: &str, fields: &str) -> Happened {
+        Happened { sequence, at: at.into(), kind: kind.into(), fields: serde_json::from_str(fields).unwrap() }
+    }
+
+    #[test]
+    fn events_of_several_nodes_are_in_one_order() {
+        let mut events = Events::default();
+        events.take(0, "a", vec![happened(1, "2026-01-01T00:00:05Z", "stopping", "{}")], 0);
+        events.take(1, "b", vec![happened(1, "2026-01-01T00:00:03Z", "started", r#"{"version":"1"}"#)], 0);
+        let order: Vec<&str> = events.rows().iter().map(|event| event.label.as_str()).collect();
+        assert_eq!(order, ["b", "a"]);
+    }
+
+    #[test]
+    fn a_kind_that_nobody_knows_is_told_by_its_fields() {
+        let mut events = Events::default();
+        let fields = r#"{"cause":"memory","document":"t::a::n","much":[1,2]}"#;
+        events.take(0, "a", vec![happened(1, "no time", "comet", fields)], 77);
+        let event = &events.rows()[0];
+        assert_eq!(event.at, 77);
+        assert_eq!(event.document.as_deref(), Some("t::a::n"));
+        assert_eq!(event.text, "cause=memory document=t::a::n much=1, 2");
+    }
+
+    #[test]
+    fn only_the_last_are_kept() {
+        let mut events = Events::default();
+        (0..KEPT as u64 + 10).for_each(|at| events.note(0, "a".into(), at, "lost", String::new()));
+        assert_eq!((events.rows().len(), events.rows()[0].at), (KEPT, 10));
+    }
+}

@@ -1,0 +1,389 @@
+//! Recordings, replays, support bundles.
+//!
+//! A recording is lines of JSON: a head with the version of its form, then updates, each with its time. There is no token in it, but
+//! names of documents and people are: it is as confidential as the admin API. A support bundle is one JSON document in which these
+//! are replaced by marks that tell them apart within the bundle and nowhere else.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::client::Update;
+use crate::format::date;
+use crate::model::{Link, Millis, Model, problems};
+
+/// Version of the form of recordings, bundles and streams: another first number cannot be read.
+pub const SCHEMA_VERSION: u32 = 1;
+/// Lines that wait for the disk: what comes when there is no room is left out, and counted.
+const QUEUE: usize = 4096;
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    schema_version: u32,
+    program: String,
+    started: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Frame {
+    at: Millis,
+    #[serde(flatten)]
+    update: Update,
+}
+
+/// Writes a recording, on a thread of its own: a slow disk does not hold up the console.
+#[derive(Debug)]
+pub struct Recorder {
+    lines: Option<SyncSender<String>>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+    /// Updates that were left out.
+    pub left_out: u64,
+}
+
+impl Recorder {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// The file cannot be made, or there is one already.
+    pub fn create(path: &Path, now: Millis) -> Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.with_context(|| format!("{}: cannot be made", path.display()))?;
+        let head = Head {
+            schema_version: SCHEMA_VERSION,
+            program: format!("pinwire-admin {}", env!("CARGO_PKG_VERSION")),
+            started: date(now),
+        };
+        let head = serde_json::to_string(&head)?;
+        let (lines, todo) = sync_channel::<String>(QUEUE);
+        let write = move || {
+            let mut out = BufWriter::new(file);
+            writeln!(out, "{head}")?;
+            while let Ok(line) = todo.recv() {
+                writeln!(out, "{line}")?;
+                // What waits is written with it; then it is on its way to the disk.
+                while let Ok(line) = todo.try_recv() {
+                    writeln!(out, "{line}")?;
+                }
+                out.flush()?;
+            }
+            out.flush()
+        };
+        let thread = std::thread::Builder::new().name("recorder".into()).spawn(write)?;
+        Ok(Self { lines: Some(lines), thread: Some(thread), left_out: 0 })
+    }
+
+    /// Takes an update.
+    pub fn record(&mut self, update: &Update, now: Millis) {
+        let line = serde_json::to_string(&Frame { at: now, update: update.clone() });
+        let sent =
+            line.ok().zip(self.lines.as_ref()).is_some_and(|(line, lines)| lines.try_send(line).is_ok());
+        self.left_out += u64::from(!sent);
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        drop(self.lines.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A recording, as it is played.
+#[derive(Debug)]
+pub struct Player {
+    frames: Vec<(Millis, Update)>,
+    /// The next frame to be shown.
+    next: usize,
+    at: Millis,
+    /// Time stands still.
+    pub is_paused: bool,
+}
+
+impl Player {
+    /// Reads a recording. A last line that is not whole, as of a console that was killed, is left out.
+    ///
+    /// # Errors
+    /// What is no recording, with the line.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let mut lines = BufReader::new(file).lines();
+        let first = lines.next().transpose()?.unwrap_or_default();
+        let head: Head = serde_json::from_str(&first).with_context(|| {
+            format!("{}: line 1 is not the head of a recording of pinwire-admin", path.display())
+        })?;
+        ensure!(
+            head.schema_version == SCHEMA_VERSION,
+            "{}: recorded in form {}, and this console reads form {SCHEMA_VERSION}: use {}",
+            path.display(),
+            head.schema_version,
+            head.program
+        );
+        let mut frames: Vec<(Millis, Update)> = Vec::new();
+        let mut broken = None;
+        for (number, line) in lines.enumerate() {
+            if let Some(error) = broken.take() {
+                return Err(error);
+            }
+            match serde_json::from_str::<Frame>(&line?) {
+                Ok(frame) => {
+                    let at = frames.last().map_or(frame.at, |(last, _)| frame.at.max(*last));
+                    frames.push((at, frame.update));
+                }
+                Err(error) => {
+                    broken = Some(anyhow::anyhow!("{}: line {}: {error}", path.display(), number + 2));
+                }
+            }
+        }
+        let at = frames.first().map_or(0, |(at, _)| *at);
+        Ok(Self { frames, next: 0, at, is_paused: false })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.at
+    }
+
+    fn end(&self) -> Millis {
+        self.frames.last().map_or(self.at, |(at, _)| *at)
+    }
+
+    /// Goes on; gives what came meanwhile. At its end it stands.
+    pub fn advance(&mut self, by: Duration) -> Vec<(Update, Millis)> {
+        if self.is_paused {
+            return Vec::new();
+        }
+        self.at = (self.at + by.as_millis() as u64).min(self.end());
+        self.due()
+    }
+
+    fn due(&mut self) -> Vec<(Update, Millis)> {
+        let from = self.next;
+        while self.frames.get(self.next).is_some_and(|(at, _)| *at <= self.at) {
+            self.next += 1;
+        }
+        self.frames[from..self.next].iter().map(|(at, update)| (update.clone(), *at)).collect()
+    }
+
+    /// Goes forward or back. True where all has to be forgotten first: what is given is then all up to there.
+    pub fn seek(&mut self, by: i64) -> (bool, Vec<(Update, Millis)>) {
+        let start = self.frames.first().map_or(0, |(at, _)| *at);
+        self.at = self.at.saturating_add_signed(by).clamp(start, self.end());
+        if by < 0 {
+            self.next = 0;
+        }
+        (by < 0, self.due())
+    }
+}
+
+/// Fields that name people, documents or hosts.
+const NAMES: &[&str] = &[
+    "tenant",
+    "app",
+    "name",
+    "subject",
+    "document",
+    "documents",
+    "payload",
+    "address",
+    "peer_address",
+    "ws_url",
+    "url",
+    "reason",
+    "connection",
+    "token",
+    "certificate",
+    "text",
+    "why",
+];
+
+/// A support bundle of what is known.
+///
+/// # Errors
+/// The system has no random numbers.
+pub fn bundle(model: &Model, now: Millis) -> Result<String> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    let redact = |value: Value| redacted(value, &salt, false);
+    let nodes: Vec<Value> = model
+        .nodes()
+        .map(|(number, node)| {
+            let mut said = node.seen().map_or(Value::Null, |seen| seen.said.clone());
+            // A node's own name is what the bundle is about.
+            let name = said.as_object_mut().and_then(|said| said.remove("name"));
+            json!({
+                "number": number,
+                "node_name": name,
+                "link": match &node.link {
+                    Link::Live => json!("live"),
+                    Link::Connecting => json!("connecting"),
+                    Link::Lost { is_refusal, since, .. } => json!({ "lost_since": date(*since), "is_refusal": is_refusal }),
+                },
+                "age_ms": node.age(now),
+                "said": redact(said),
+                "threads": node.threads(),
+                "turn_seconds": node.turn(),
+                "documents": redact(json!(node.documents())),
+                "apps": redact(json!(node.apps)),
+                "audit": redact(json!(node.audit)),
+                "log": node.log,
+                "log_lines": node.lines.iter().map(|line| json!({ "at": line.at, "level": line.level })).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let events: Vec<Value> = model
+        .events
+        .rows()
+        .iter()
+        .map(|event| json!({ "at": date(event.at), "node": event.node, "kind": event.kind }))
+        .collect();
+    let wrong: Vec<Value> = problems(model, now)
+        .iter()
+        .map(|problem| json!({ "state": format!("{:?}", problem.state), "node": problem.node, "region": problem.region }))
+        .collect();
+    let whole = json!({
+        "schema_version": SCHEMA_VERSION,
+        "at": date(now),
+        "console": env!("CARGO_PKG_VERSION"),
+        "nodes": nodes,
+        "known_nodes": model.known().map_or(0, |known| known.nodes.len()),
+        "unanswered_registries": model.known().map(|known| known.unanswered.clone()),
+        "pins": model.pins.len(),
+        "events": events,
+        "problems": wrong,
+    });
+    Ok(serde_json::to_string_pretty(&whole)?)
+}
+
+fn redacted(value: Value, salt: &[u8; 16], is_name: bool) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| {
+                    let is_name = is_name || NAMES.contains(&name.as_str());
+                    (name, redacted(value, salt, is_name))
+                })
+                .collect(),
+        ),
+        Value::Array(values) => {
+            Value::Array(values.into_iter().map(|value| redacted(value, salt, is_name)).collect())
+        }
+        Value::String(text) if is_name => Value::String(mark(&text, salt)),
+        other => other,
+    }
+}
+
+/// The same for the same text within a bundle, and without its salt nobody can try texts.
+fn mark(text: &str, salt: &[u8; 16]) -> String {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    // Two runs of a keyed hash that is made for hostile input; the key is thrown away with the salt.
+    let mut hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().build_hasher();
+    hasher.write(salt);
+    hasher.write(text.as_bytes());
+    hasher.write(salt);
+    format!("#{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::What;
+    use crate::model::example;
+
+    fn lost(why: &str) -> Update {
+        Update {
+            node: example::address(0),
+            what: What::Lost { why: why.into(), is_refusal: false, retry_in: Duration::from_secs(1) },
+        }
+    }
+
+    fn recording(folder: &Path) -> std::path::PathBuf {
+        let path = folder.join("a.ndjson");
+        let mut recorder = Recorder::create(&path, 1_000).unwrap();
+        for second in 1..=20 {
+            recorder.record(&lost(&second.to_string()), second * 1000);
+        }
+        let look = example::look(0, 2, 9, 21_000);
+        recorder.record(&Update { node: example::address(0), what: What::Look(Box::new(look)) }, 21_000);
+        assert_eq!(recorder.left_out, 0);
+        path
+    }
+
+    fn whys(updates: &[(Update, Millis)]) -> Vec<String> {
+        let why = |update: &Update| match &update.what {
+            What::Lost { why, .. } => why.clone(),
+            _ => "look".into(),
+        };
+        updates.iter().map(|(update, _)| why(update)).collect()
+    }
+
+    #[test]
+    fn a_recording_is_played_paused_and_wound() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut player = Player::open(&recording(folder.path())).unwrap();
+        assert_eq!(whys(&player.advance(Duration::from_secs(2))), ["1", "2", "3"]);
+        player.is_paused = true;
+        assert!(player.advance(Duration::from_secs(2)).is_empty());
+        player.is_paused = false;
+        assert_eq!(whys(&player.advance(Duration::from_secs(1))), ["4"]);
+        let (from_start, updates) = player.seek(-2_000);
+        assert!(from_start);
+        assert_eq!(whys(&updates), ["1", "2"]);
+        let (from_start, updates) = player.seek(3_600_000);
+        assert!(!from_start);
+        assert_eq!(whys(&updates).last().unwrap(), "look");
+        assert_eq!(player.now(), 21_000);
+        assert!(player.advance(Duration::from_secs(9)).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_recording_is_told_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = recording(folder.path());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let other = folder.path().join("b.ndjson");
+        let error = |text: &str| {
+            std::fs::write(&other, text).unwrap();
+            Player::open(&other).map(|_| ()).map_err(|error| format!("{error:#}"))
+        };
+        assert!(error("").unwrap_err().contains("line 1"));
+        assert!(
+            error(&text.replacen("\"schema_version\":1", "\"schema_version\":9", 1))
+                .unwrap_err()
+                .contains("form 9")
+        );
+        let broken = text.replacen("{\"at\":2000", "{\"at\":x", 1);
+        assert!(error(&broken).unwrap_err().contains("line 3"));
+        let cut = &text[..text.len() - 30];
+        assert_eq!(error(cut), Ok(()), "a last line that is not whole is left out");
+    }
+
+    #[test]
+    fn an_existing_file_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = recording(folder.path());
+        assert!(Recorder::create(&path, 0).is_err());
+    }
+
+    #[test]
+    fn a_bundle_names_no_document_person_or_host() {
+        let mut model = Model::default();
+        example::cluster(&mut model, 1_800_000_000_000);
+        let text = bundle(&model, 1_800_000_000_000).unwrap();
+        for name in ["acme", "roadmap", "user-", "10.0.0.", "203.0.113", "9f86d081"] {
+            assert!(!text.contains(name), "{name}");
+        }
+        assert!(text.contains("eu-central-1") && text.contains("document_lost"));
+    }
+}

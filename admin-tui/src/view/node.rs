@@ -1,0 +1,150 @@
+//! One node: what it is and how it stands, over time, and each of its threads.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+
+use super::{Hits, chart, heading, put, table};
+use crate::app::App;
+use crate::format;
+use crate::list::{List, nodes_dns};
+use crate::model::{Link, Millis, NodeState, State};
+
+pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> Hits {
+    let Some(node) = app.screen.scope.node.and_then(|node| app.model.node(node)) else {
+        put(area, 0, Line::raw("There is no such node any more."), buffer);
+        return Hits::default();
+    };
+    let facts = facts(app, node, area.width, now);
+    let height = u16::try_from(facts.len()).unwrap_or(6).min(area.height / 2);
+    let charts_height = if area.height >= 32 { 12 } else { 4 };
+    let [top, charts, threads] = Layout::vertical([
+        Constraint::Length(height),
+        Constraint::Length(charts_height),
+        Constraint::Fill(1),
+    ])
+    .areas(area);
+    for (row, line) in (0..top.height).zip(facts) {
+        put(top, row, line, buffer);
+    }
+    over_time(app, node, charts, buffer, now);
+    if threads.height < 3 {
+        return Hits::default();
+    }
+    let body = heading(app, "threads", threads, buffer);
+    table::rows(app, List::Cores, body, buffer, now)
+}
+
+fn facts(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'static>> {
+    let theme = app.options.theme;
+    let (state, word) = node.state(now);
+    let age = node
+        .age(now)
+        .map_or_else(|| "told nothing yet".into(), |age| format!("as of {} ago", format::age(age)));
+    let age_style = if node.is_stale(now) { theme.state(State::Doubtful) } else { theme.dim() };
+    let stale = if node.is_stale(now) { "STALE, " } else { "" };
+    let mut lines = vec![Line::from(vec![
+        Span::styled(format!("{} {word}  ", theme.glyph(state)), theme.state(state)),
+        Span::raw(format!("{}  ", node.address())),
+        Span::styled(format!("{stale}{age}"), age_style),
+    ])];
+    if let Link::Lost { why, since, retry_at, .. } = &node.link {
+        let text = format!(
+            "for {}: {why}; tried again in {}",
+            format::age(now.saturating_sub(*since)),
+            format::age(retry_at.saturating_sub(now))
+        );
+        // What helps stands at the end: it must not be cut off.
+        lines.extend(
+            wrapped(&format::tame(&text), width)
+                .into_iter()
+                .map(|line| Line::styled(line, theme.state(State::Bad))),
+        );
+    }
+    let Some(seen) = node.seen() else { return lines };
+    let told = &seen.node;
+    let share = node.occupancy();
+    lines.push(Line::from(vec![
+        Span::raw(format!("occupancy {} ", share.map_or_else(|| "-".into(), format::share))),
+        Span::raw(table::bar(theme, share.unwrap_or(0.0), 24)),
+        Span::styled(" marks: low and high water", theme.dim()),
+    ]));
+    let cause = node.text(&["cause"]).or_else(|| node.text(&["occupancy", "cause"]));
+    if let Some(cause) = cause {
+        lines.push(Line::styled(format!("because {}", format::tame(cause)), theme.state(State::Doubtful)));
+    }
+    lines.push(Line::raw(format!(
+        "{} of {} connections  {} documents  {} handshakes  {} refused  {} closed ({} slow, {} idle, {} invalid)",
+        told.totals.connections,
+        told.max_connections,
+        told.totals.documents,
+        told.totals.handshakes_pending,
+        told.totals.refusals,
+        told.totals.closes,
+        told.totals.closes_slow_reader,
+        told.totals.closes_idle,
+        told.totals.closes_invalid
+    )));
+    let files = told.process.open_files.zip(told.process.max_files);
+    lines.push(Line::raw(format!(
+        "memory {}  cpu {}  files {}  up {}  version {}  {}",
+        told.process.resident_bytes.map_or_else(|| "-".into(), |bytes| format::bytes(bytes as f64)),
+        node.load().cpu.map_or_else(|| "-".into(), |cpu| format!("{cpu:.2} cores")),
+        files.map_or_else(|| "-".into(), |(open, most)| format!("{open} of {most}")),
+        format::age(told.uptime_seconds * 1000),
+        told.version,
+        told.config_digest
+            .as_ref()
+            .map_or_else(String::new, |digest| format!("config {}", digest.get(..8).unwrap_or(digest)))
+    )));
+    let mut more = Vec::new();
+    if let Some(dns) = nodes_dns(node) {
+        let why = node
+            .text(&["dns", "cause"])
+            .or_else(|| node.text(&["dns", "why"]))
+            .map_or_else(String::new, |why| format!(" ({why})"));
+        more.push(format!("DNS: {dns}{why}"));
+    }
+    if let Some(left) =
+        node.number(&["drain", "connections_left"]).or_else(|| node.number(&["drain", "remaining"]))
+    {
+        more.push(format!("drain: {} connections left", format::number(left)));
+    }
+    if !more.is_empty() {
+        lines.push(Line::raw(format::tame(&more.join("   "))));
+    }
+    lines
+}
+
+/// Lines of so many columns at most, broken between words.
+fn wrapped(text: &str, width: u16) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        if let Some(line) = lines.last_mut() {
+            let wide = line.chars().count() + word.chars().count() + 1;
+            if line.is_empty() || wide <= usize::from(width) {
+                line.push_str(if line.is_empty() { "" } else { " " });
+                line.push_str(word);
+                continue;
+            }
+        }
+        lines.push(word.to_owned());
+    }
+    lines
+}
+
+fn over_time(app: &App, node: &NodeState, area: Rect, buffer: &mut Buffer, now: Millis) {
+    let theme = app.options.theme;
+    let count = if area.width >= 120 { 4 } else { 2 };
+    let parts = Layout::horizontal(vec![Constraint::Fill(1); count]).spacing(2).split(area);
+    type Show = fn(f64) -> String;
+    let all: [(&str, _, Show); 4] = [
+        ("connections", &node.connections_over_time, format::number),
+        ("messages out/s", &node.sent_over_time, format::number),
+        ("cores in use", &node.cpu_over_time, |value| format!("{value:.2}")),
+        ("longest turn", &node.turn_over_time, format::seconds),
+    ];
+    for (part, (title, series, show)) in parts.iter().zip(all) {
+        chart::chart(theme, title, series, show, *part, buffer, now);
+    }
+}
