@@ -21,15 +21,22 @@ impl Budget {
     /// A full one.
     #[must_use]
     pub fn new(per_second: f64) -> Self {
-        let budget = Self { gap_ns: 0.into(), full_at_ns: 0.into(), asked: 0.into() };
-        budget.resize(per_second);
-        budget
+        Self { gap_ns: gap_ns(per_second).into(), full_at_ns: 0.into(), asked: 0.into() }
     }
 
-    /// It is so large from now on.
-    pub fn resize(&self, per_second: f64) {
-        let gap_ns = SECOND_NS / per_second.max(1e-3);
-        self.gap_ns.store(gap_ns as u64, Ordering::Relaxed);
+    /// It is so large from `now_us` on. As many as were missing from it are missing then.
+    pub fn resize(&self, per_second: f64, now_us: u64) {
+        let gap_ns = gap_ns(per_second);
+        let before_ns = self.gap_ns.swap(gap_ns, Ordering::Relaxed);
+        if before_ns == gap_ns {
+            return;
+        }
+        let now_ns = now_us.saturating_mul(1_000);
+        let scaled = |full_at_ns: u64| {
+            let missing = full_at_ns.saturating_sub(now_ns) as f64 / before_ns.max(1) as f64;
+            Some(now_ns.saturating_add((missing * gap_ns as f64) as u64))
+        };
+        let _ = self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, scaled);
     }
 
     /// Handshakes a second.
@@ -62,6 +69,10 @@ impl Budget {
     pub fn demand(&self) -> u64 {
         self.asked.swap(0, Ordering::Relaxed)
     }
+}
+
+fn gap_ns(per_second: f64) -> u64 {
+    (SECOND_NS / per_second.max(1e-3)) as u64
 }
 
 /// Handshakes that a node was asked for in a second of late, and could serve.
@@ -104,9 +115,12 @@ mod tests {
         assert_eq!((taken(SECOND), taken(SECOND + SECOND / 20), taken(60 * SECOND)), (10, 5, 10));
         assert!(budget.is_spent(60 * SECOND) && !budget.is_spent(61 * SECOND));
         assert_eq!(budget.demand(), 300);
-        budget.resize(0.1);
+        budget.resize(0.1, 100 * SECOND);
         assert!(budget.take(100 * SECOND) && !budget.take(105 * SECOND) && budget.take(111 * SECOND));
         assert_eq!(budget.demand(), 3);
+        // One is missing, of ten that there may be at once now.
+        budget.resize(100.0, 111 * SECOND);
+        assert_eq!((0..100).filter(|_| budget.take(111 * SECOND)).count(), 9);
     }
 
     #[test]

@@ -225,7 +225,8 @@ impl Work {
         let Around { config, admission, health, .. } = &self.around;
         admission.publish(verdict.rung, self.judge.changes());
         let budget = self.beats.share(config.region_budget.into(), self.most());
-        admission.budget.resize(budget);
+        let now_us = now.saturating_duration_since(self.around.epoch).as_micros() as u64;
+        admission.budget.resize(budget, now_us);
         let (_, since) = self.asked;
         let passed = now.saturating_duration_since(since);
         if passed >= ASKED_OVER {

@@ -182,7 +182,8 @@ fn a_node_gives_up_step_by_step_and_takes_back_and_nobody_is_sent_away() {
     };
     assert!(events(&node).iter().any(is_told), "{:?}", events(&node));
     assert_eq!(node.metric("pinwire_in_dns"), 0.0);
-    assert!(node.metric("pinwire_handshakes_refused_total{reason=\"overloaded\"") >= 2.0);
+    let refused = || node.metric("pinwire_handshakes_refused_total{reason=\"overloaded\"");
+    until("they are counted", || refused() >= 2.0);
     assert!(
         knock(&other, &format!("/new-4?token={token}")).1.starts_with("HTTP/1.1 101 "),
         "the other one serves"
