@@ -730,7 +730,7 @@ fn connections_move_between_backends(rig: Rig) {
 }
 
 fn other_listeners_take_the_place_of_closed_ones_and_their_numbers(rig: Rig) {
-    let (seen, numbers) = std::sync::mpsc::channel();
+    let (seen, numbers) = channel();
     let server = DataThread::start(config(rig), move |_, event| {
         if let Event::Accepted { listener, .. } = event {
             seen.send(listener).unwrap();

@@ -70,7 +70,7 @@ fn dev(args: &DevArgs, log: &log::Log) -> anyhow::Result<()> {
             // There is nothing to reload, and the terminal is gone.
             Wish::Reload => break "SIGHUP",
             Wish::Upgrade(_) => {
-                tracing::warn!("nobody can take over: documents are in this process's memory")
+                tracing::warn!("nobody can take over: documents are in this process's memory");
             }
         }
     };

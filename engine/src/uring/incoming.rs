@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_connection_that_is_told_of_among_the_outcomes_of_accepts_is_not_forgotten() {
         let fd = std::net::TcpListener::bind("127.0.0.1:0").unwrap().into();
-        let mut listener = Listener { id: 1, fd, ready: true };
+        let mut listener = Listener { id: 1, number: 0, fd, ready: true };
         listener.begin_accepts();
         listener.end_accepts(true);
         assert!(!listener.ready, "nobody waits");

@@ -495,6 +495,7 @@ mod tests {
                 "resource",
                 "rung",
                 "source",
+                "stage",
                 "status",
                 "thread",
                 "version"

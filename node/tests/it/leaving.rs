@@ -112,10 +112,10 @@ fn a_node_whose_documents_are_its_own_has_no_successor_and_says_why() {
 }
 
 /// Connects again and again, each time with a whole request, until it is told to stop. Answers how many went wrong.
-fn knock_on(address: String, token: String, stop: Arc<AtomicBool>, done: Arc<AtomicU32>) -> Vec<String> {
+fn knock_on(address: &str, token: &str, stop: &AtomicBool, done: &AtomicU32) -> Vec<String> {
     let mut wrong = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let outcome = TcpStream::connect(&address).and_then(|mut socket| {
+        let outcome = TcpStream::connect(address).and_then(|mut socket| {
             socket.set_read_timeout(Some(PATIENCE))?;
             std::io::Write::write_all(
                 &mut socket,
@@ -144,7 +144,7 @@ fn another_process_takes_over_and_nobody_who_connects_is_refused() {
         .map(|_| {
             let (address, token) = (address(&serving), system.token.clone());
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-            std::thread::spawn(move || knock_on(address, token, stop, done))
+            std::thread::spawn(move || knock_on(&address, &token, &stop, &done))
         })
         .collect();
     until(|| done.load(Ordering::Relaxed) > 20);
