@@ -158,7 +158,7 @@ pub fn write(
     match form {
         Form::Table => table(rows.as_ref(), order, out)?,
         Form::Json => {
-            writeln!(out, "{}", serde_json::to_string_pretty(&document(app, list, now)).unwrap_or_default())?
+            writeln!(out, "{}", serde_json::to_string_pretty(&document(app, list, now)).unwrap_or_default())?;
         }
         Form::Csv => csv(rows.as_ref(), order, out)?,
         Form::Prometheus => prometheus(list, rows.as_ref(), order, app, out, now)?,

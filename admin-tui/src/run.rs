@@ -170,7 +170,7 @@ impl Loop {
     fn obey(&mut self, command: Command, taken: &mut Taken) -> Result<()> {
         match command {
             Command::Quit => {}
-            Command::Redraw => taken.terminal.clear()?,
+            Command::Redraw => taken.clear()?,
             Command::Copy(text) => copy(&text),
             Command::Bundle(path) => {
                 let now = self.now();

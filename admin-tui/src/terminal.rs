@@ -15,7 +15,7 @@ use ratatui::crossterm::event::{
 };
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
 /// Whether the terminal is ours.
@@ -60,9 +60,7 @@ impl Taken {
             if with_mouse {
                 execute!(io::stdout(), EnableMouseCapture)?;
             }
-            let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
-            terminal.clear()?;
-            Ok(terminal)
+            Terminal::new(CrosstermBackend::new(io::stdout()))
         };
         match take() {
             Ok(terminal) => Ok(Self { terminal }),
@@ -71,6 +69,19 @@ impl Taken {
                 Err(error).context(needs)
             }
         }
+    }
+}
+
+impl Taken {
+    /// Forgets what was drawn, so that all is drawn anew. The library's own way asks the terminal where its cursor is, which not
+    /// every terminal answers.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn clear(&mut self) -> io::Result<()> {
+        execute!(io::stdout(), Clear(ClearType::All))?;
+        self.terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+        Ok(())
     }
 }
 

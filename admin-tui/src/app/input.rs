@@ -4,9 +4,9 @@ use ratatui::crossterm::event::{Event, KeyEvent, KeyEventKind, MouseButton, Mous
 use ratatui::layout::Rect;
 
 use super::prompt::Typed;
-use super::{App, Command, Kind, Prompt, PromptKind, Screen};
+use super::{App, Command, Kind, Prompt, PromptKind};
 use crate::keys::Does;
-use crate::list::{Scope, Target, full_name};
+use crate::list::{Target, full_name};
 use crate::model::Millis;
 use crate::theme::Palette;
 
@@ -98,12 +98,12 @@ impl App {
         if self.prompt.is_some() {
             return self.key_of_prompt(key, now);
         }
-        let Some(does) = self.options.keys.does(key) else { return Vec::new() };
-        if self.is_help && does != Does::Quit {
+        let does = self.options.keys.does(key);
+        if self.is_help && does != Some(Does::Quit) {
             self.is_help = false;
             return Vec::new();
         }
-        self.does(does, now)
+        does.map_or_else(Vec::new, |does| self.does(does, now))
     }
 
     fn does(&mut self, does: Does, now: Millis) -> Vec<Command> {
@@ -335,16 +335,12 @@ impl App {
             Kind::Node | Kind::Document => self.say(format!("write {} NAME", kind.name()), now),
             kind => {
                 self.trail.clear();
-                self.screen_of(Screen { kind: *kind, scope: Scope::default(), document: None });
+                self.show(*kind);
                 if !rest.is_empty() {
                     self.set(|pane, names| pane.set_filter(rest, names), now);
                 }
             }
         }
-    }
-
-    fn screen_of(&mut self, screen: Screen) {
-        self.show(screen.kind);
     }
 
     fn set(

@@ -238,7 +238,7 @@ pub fn cluster(model: &mut Model, now: Millis) {
     let member = |at: u64| Member {
         connection: Some(format!("{:x}-{:x}", 0x13b + at, at)),
         subject: Some(format!("user-{at}")),
-        dialect: if at % 3 == 0 { Dialect::Hocuspocus } else { Dialect::YWebsocket },
+        dialect: if at.is_multiple_of(3) { Dialect::Hocuspocus } else { Dialect::YWebsocket },
         since: Some(date(now.saturating_sub(at * 30_000))),
         is_read_only: at % 5 == 4,
         thread: Some((at % 4) as u16),
@@ -284,10 +284,10 @@ fn connections(number: usize, now: Millis) -> Vec<Connection> {
         tenant: Some("acme".into()),
         app: Some("notes".into()),
         subject: Some(format!("user-{at}")),
-        dialect: Some(if at % 3 == 0 { Dialect::Hocuspocus } else { Dialect::YWebsocket }),
+        dialect: Some(if at.is_multiple_of(3) { Dialect::Hocuspocus } else { Dialect::YWebsocket }),
         documents: vec![document_name(number as u64 * 20 + at % 20)],
         document_count: 1,
-        is_compressed: at % 2 == 0,
+        is_compressed: at.is_multiple_of(2),
         idle_seconds: noise(at) as f64 % 30.0,
         backlog_bytes: if at == 3 { 700_000 } else { 0 },
     };

@@ -153,8 +153,8 @@ impl Model {
             Answer::Pins { db_code, is_first, page } => {
                 self.note_homes(&page.pins, now);
                 let cursor = page.next.clone();
-                self.pins.page(db_code.clone(), is_first, page, now);
-                self.wants.page_of_pins(node, db_code, cursor, now);
+                self.pins.page(&db_code, is_first, page, now);
+                self.wants.page_of_pins(node, &db_code, cursor, now);
             }
             Answer::Document(detail) => {
                 self.wants.answered_document(node, now);

@@ -66,7 +66,7 @@ impl Sweep {
 }
 
 impl Pins {
-    pub(super) fn page(&mut self, db_code: Option<String>, is_first: bool, page: PinPage, now: Millis) {
+    pub(super) fn page(&mut self, db_code: &Option<String>, is_first: bool, page: PinPage, now: Millis) {
         let sweep = self.swept.entry(db_code.clone()).or_default();
         if is_first {
             sweep.coming.clear();
@@ -181,21 +181,21 @@ mod tests {
     #[test]
     fn the_first_sweep_is_shown_as_it_comes_and_later_ones_once_they_are_whole() {
         let mut pins = Pins::default();
-        pins.page(None, true, page(&["a", "b"], Some("b")), 1);
+        pins.page(&None, true, page(&["a", "b"], Some("b")), 1);
         assert_eq!((names(&pins), pins.age(5)), (vec!["a", "b"], None));
-        pins.page(None, false, page(&["c"], None), 2);
+        pins.page(&None, false, page(&["c"], None), 2);
         assert_eq!((names(&pins), pins.age(5)), (vec!["a", "b", "c"], Some(3)));
-        pins.page(None, true, page(&["c"], Some("c")), 3);
+        pins.page(&None, true, page(&["c"], Some("c")), 3);
         assert_eq!(names(&pins), ["a", "b", "c"]);
-        pins.page(None, false, page(&["d"], None), 4);
+        pins.page(&None, false, page(&["d"], None), 4);
         assert_eq!(names(&pins), ["c", "d"]);
     }
 
     #[test]
     fn license_regions_are_swept_apart() {
         let mut pins = Pins::default();
-        pins.page(Some("x".into()), true, page(&["a"], None), 1);
-        pins.page(Some("y".into()), true, page(&["b"], Some("b")), 2);
+        pins.page(&Some("x".into()), true, page(&["a"], None), 1);
+        pins.page(&Some("y".into()), true, page(&["b"], Some("b")), 2);
         assert_eq!((names(&pins), pins.age(5)), (vec!["a", "b"], None));
         assert_eq!(pins.get(1).unwrap().pin.name, "b");
         assert!(pins.get(2).is_none());

@@ -69,10 +69,13 @@ fn of_node(number: usize, node: &NodeState, now: Millis, found: &mut Vec<Problem
         Status::Healthy => {}
         Status::Degraded => say(State::Doubtful, format!("is degraded{why}: something it relies on is away")),
         Status::Overloaded => {
-            say(State::Bad, format!("is overloaded{why}{full}: takes no new clients until load falls"))
+            say(State::Bad, format!("is overloaded{why}{full}: takes no new clients until load falls"));
         }
         Status::Draining => {
-            say(State::Leaving, format!("drains{why}: {} connections are left", seen.node.totals.connections))
+            say(
+                State::Leaving,
+                format!("drains{why}: {} connections are left", seen.node.totals.connections),
+            );
         }
     }
     if seen.node.status == Status::Healthy && node.occupancy().is_some_and(|share| share >= NEARLY_FULL) {

@@ -219,11 +219,11 @@ impl Wants {
     pub(super) fn page_of_pins(
         &mut self,
         node: usize,
-        code: Option<String>,
+        code: &Option<String>,
         cursor: Option<String>,
         now: Millis,
     ) {
-        let Some(sweep) = self.sweeps.get_mut(&code).filter(|sweep| sweep.node == Some(node)) else { return };
+        let Some(sweep) = self.sweeps.get_mut(code).filter(|sweep| sweep.node == Some(node)) else { return };
         let wait = match (&cursor, sweep.has_ended_once) {
             (None, _) => SWEEP,
             (Some(_), false) => PAGE_OF_FIRST,

@@ -99,6 +99,7 @@ fn heading(app: &App, text: &str, area: Rect, buffer: &mut Buffer) -> Rect {
 }
 
 /// A line of text, cut at the end of its area.
+#[expect(clippy::needless_pass_by_value, reason = "lines are made for the call")]
 fn put(area: Rect, row: u16, line: Line<'_>, buffer: &mut Buffer) {
     if row < area.height {
         buffer.set_line(area.x, area.y + row, &line, area.width);
