@@ -89,6 +89,9 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
             max_files: Some(65_536),
         },
         is_partial: false,
+        standing: None,
+        drain: None,
+        dns: None,
     };
     let mut said = serde_json::to_value(&node).unwrap_or_default();
     said["name"] = json!(name_of(number, regions));
