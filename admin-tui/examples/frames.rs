@@ -43,7 +43,7 @@ fn main() {
                 app.screen.scope = Scope { node: Some(7), region: None };
             }
             let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a screen in memory");
-            // Each picture is of another second, so that lists are put in order for each: in use that is done twice a second.
+            // The first round puts the list in order, which in use is done when data changed, at most twice a second.
             row(&format!("{name}, {width}x{height}"), |round| {
                 let at = now + 60_000 + u64::from(round) * 1000;
                 app.arrange(at);

@@ -10,7 +10,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::number("occupancy", "OCC", 5, "how full it is, in percent"),
     Field::number("connections", "CONNS", 6, "connections"),
     Field::number("limit", "LIMIT", 6, "most connections").rank(6),
-    Field::number("documents", "DOCS", 6, "active documents").rank(1),
+    Field::number("documents", "DOCS", 6, "active documents").rank(2),
     Field::number("in", "IN/s", 6, "messages received in a second").rank(2),
     Field::number("out", "OUT/s", 6, "messages sent in a second").rank(2),
     Field::number("cpu", "CPU", 5, "cores in use"),
@@ -20,7 +20,7 @@ pub(super) const FIELDS: &[Field] = &[
     Field::text("dns", "DNS", 8, "in the region's name, or out of it").rank(3),
     Field::text("driver", "DRIVER", 8, "how it talks to the kernel").rank(9),
     Field::text("version", "VERSION", 8, "of its program").rank(7),
-    Field::number("age", "AGE", 6, "since it told anything").rank(5),
+    Field::number("age", "AGE", 6, "since it told anything").rank(1),
     Field::text("why", "WHY", 20, "the cause of its state").rank(8),
     Field::text("address", "ADDRESS", 24, "where the console reaches it").rank(10),
 ];
