@@ -246,7 +246,7 @@ mod tests {
     fn every_operation_and_each_of_its_answers_is_described() {
         let description = serde_json::to_value(description()).unwrap();
         let paths = description["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 24);
+        assert_eq!(paths.len(), 26);
         for (path, item) in paths {
             assert!(path.starts_with("/v1/"), "{path}");
             for (method, operation) in item.as_object().unwrap() {

@@ -377,9 +377,12 @@ fn by_pythons_parser(feed: &str) -> Vec<String> {
 fn a_node_that_takes_no_clients_still_says_how_the_regions_are() {
     let sites = Sites::new(None);
     let file = sites.folder.path().join("small.toml");
-    fs::write(&file, "region = \"here-1\"\nmax_memory = \"1MiB\"\n[tokens]\nsecret_file = \"secret\"\n")
-        .unwrap();
-    let here = Serving::start(&file);
+    fs::write(
+        &file,
+        "region = \"here-1\"\n[tokens]\nsecret_file = \"secret\"\n[shedding]\nmax_memory = \"1MiB\"\n",
+    )
+    .unwrap();
+    let here = Serving::start_with(&file, &["listen=127.0.0.1:0", "shedding.resources=memory"]);
     until(|| here.get("/health", "").0 == 503);
     until(|| state(&here, "here-1") == "degraded");
     assert!(here.get("/status", "").1.contains("takes no new clients"));
