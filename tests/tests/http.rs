@@ -195,9 +195,9 @@ fn a_node_that_stops_says_goodbye_to_everybody_and_ends() {
         assert_eq!(http.answer().status, 200);
         node.tell_to_stop();
         for member in &mut members {
-            assert_eq!(member.closed(), Some(1001));
+            assert_eq!(member.closed(), Some(1012));
         }
-        assert_eq!(silent.close_frame().0, 1001);
+        assert_eq!(silent.close_frame().0, 1012);
         assert_eq!(guest.receive(), Received::End);
         assert_eq!(http.receive(), Received::End);
         assert!(node.wait(), "the process ended badly");

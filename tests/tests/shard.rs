@@ -397,12 +397,14 @@ fn a_thrifty_node_gathers_presence_for_longer_and_edits_not() {
     let mut node = Node::new(1);
     (0..3).for_each(|slot| node.join(slot));
     let raise = |node: &mut Node, clock| {
-        node.frame(0, Opcode::Binary, &announcement(7, clock, "{}"));
+        // With another state each time: a clock alone is not told at once.
+        node.frame(0, Opcode::Binary, &announcement(7, clock, &format!("{{\"at\":{clock}}}")));
         node.run();
     };
     (1..3).for_each(|clock| raise(&mut node, clock));
     assert_eq!(node.take(1).len(), 2, "each at once");
     node.shards[0].set_thrifty(true);
+    node.pass(12);
     raise(&mut node, 3);
     assert_eq!(node.take(1).len(), 1, "and the first of a pause");
     raise(&mut node, 4);
@@ -411,7 +413,7 @@ fn a_thrifty_node_gathers_presence_for_longer_and_edits_not() {
     node.shards[0].bytes(0, &mut typed(0));
     node.run();
     assert_eq!(node.take(1).len(), 1, "the edit");
-    // For few members edits would wait for 3 ms.
+    // Four times the 3 ms that edits would wait for few members.
     node.pass(11);
     assert_eq!(node.take(1), []);
     node.pass(1);
