@@ -6,7 +6,7 @@ use pinwire_admin_api::apps::{App, AppPage, Use};
 use pinwire_admin_api::cluster::{ClusterNode, Nodes, Pin, PinPage, Region, Regions};
 use pinwire_admin_api::connections::{Connection, ConnectionPage, ConnectionState, Dialect};
 use pinwire_admin_api::documents::{Document, DocumentDetail, DocumentState, Member};
-use pinwire_admin_api::node::{Counts, Driver, Node, Process, Status, Thread, Times};
+use pinwire_admin_api::node::{Counts, Dns, Driver, Node, Process, Status, Thread, Times};
 use serde_json::json;
 
 use super::{Millis, Model};
@@ -71,6 +71,7 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
         })
         .collect();
     let totals = counts(number, second, 1);
+    let is_in = number != 1 && number != 3;
     let node = Node {
         version: "0.1.0".into(),
         region: region.clone(),
@@ -91,15 +92,24 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
         is_partial: false,
         standing: None,
         drain: None,
-        dns: None,
+        dns: Some(Dns {
+            name: format!("{region}.example.net"),
+            provider: "rfc2136".into(),
+            addresses: vec!["192.0.2.1".into()],
+            wants_in: is_in,
+            why: String::new(),
+            since: date(now.saturating_sub(second * 1000)),
+            is_in: Some(is_in),
+            is_kept: false,
+            has: Vec::new(),
+            seen: None,
+            failing: None,
+        }),
     };
     let mut said = serde_json::to_value(&node).unwrap_or_default();
     said["name"] = json!(name_of(number, regions));
     if number == 1 {
         said["cause"] = json!("connections above high water");
-        said["dns"] = json!({ "is_in": false });
-    } else {
-        said["dns"] = json!({ "is_in": number != 3 });
     }
     let events = (1..=4)
         .map(|sequence| {
