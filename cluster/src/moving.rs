@@ -104,6 +104,11 @@ pub enum Unmoved {
     /// That region keeps no sessions that could be handed over, or its store does not answer.
     #[error("the region that has the document cannot hand it over: its sessions are out of reach")]
     NoSession,
+    /// The node of that region is too old to say who has stopped, and somebody holds it.
+    #[error(
+        "the nodes of the region that has the document are of an older version, which does not say who has stopped"
+    )]
+    Older,
     /// A node of that region did not stop in time.
     #[error("a node that holds the document did not stop in time")]
     NotReady,

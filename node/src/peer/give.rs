@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pinwire_cluster::Unmoved;
-use pinwire_peer::{LinkError, Moving, Named, PIECE_MAX, PIECES_UNDER_WAY, pack};
+use pinwire_peer::{HOLDERS_SINCE, LinkError, Moving, Named, PIECE_MAX, PIECES_UNDER_WAY, pack};
 use pinwire_registry::{Claim, DocumentName};
 use pinwire_session::{Loaded, MOVE_PATIENCE_US, Reply, Request};
 use pinwire_shard::Pinned;
@@ -75,7 +75,7 @@ pub(super) fn begin(
     fence: Pinned,
 ) -> Result<(), LinkError> {
     let refuse = |why| {
-        tell(link, Moving::Handed(at.1, reason_code(why), Box::default()));
+        tell(link, Moving::Handed(at.1, reason_code(why), None));
         Ok(())
     };
     let Some(session) = hub.movable.session.clone() else { return refuse(Unmoved::NoSession) };
@@ -104,7 +104,8 @@ pub(super) fn begin(
             }
         }
         let code = given.as_ref().err().map_or(0, |why| reason_code(*why));
-        tell(&link, Moving::Handed(at.1, code, given.unwrap_or_default()));
+        let nodes = given.ok().filter(|_| link.version >= HOLDERS_SINCE);
+        tell(&link, Moving::Handed(at.1, code, nodes));
         // Whoever took it says so once the registry has decided, or its link breaks; else the holders ask by themselves.
         let _ = timeout(patience, give.settled()).await;
         hub.moves.gives.borrow_mut().remove(&at);
