@@ -96,7 +96,7 @@ impl SessionWay {
 #[cfg(test)]
 impl SessionWay {
     /// A way without a thread, whose queue holds so many, and its other end.
-    pub(super) fn to_a_test(queue: usize) -> (Self, mpsc::Receiver<Request>) {
+    pub(crate) fn to_a_test(queue: usize) -> (Self, mpsc::Receiver<Request>) {
         let (sender, requests) = mpsc::channel(queue);
         (Self(sender), requests)
     }
