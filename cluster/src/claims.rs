@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     state: State,
     /// When the last left what is held.
     left_us: u64,
+    /// When it is given back then.
+    due_us: u64,
     /// As whoever came first said.
     max_documents: u32,
     /// It is moved here from another region, which had it under the first claim, to be held under the second.
@@ -106,10 +108,9 @@ impl Pins {
         max_documents: u32,
         moves: Option<(Claim, Claim)>,
     ) {
-        let linger_us = self.linger_us();
         if let Some(entry) = self.documents.get_mut(document) {
             if entry.tickets.is_empty() && entry.held().is_some() {
-                self.claiming.leaving.remove(&(entry.left_us + linger_us, document.clone()));
+                self.claiming.leaving.remove(&(entry.due_us, document.clone()));
             }
             entry.tickets.push(ticket);
             if let Some(claim) = entry.claim() {
@@ -123,14 +124,23 @@ impl Pins {
         let state = self.claiming.wait(document.clone());
         self.documents.insert(
             document.clone(),
-            Entry { tickets: vec![ticket], state, left_us: 0, max_documents, moves },
+            Entry { tickets: vec![ticket], state, left_us: 0, due_us: 0, max_documents, moves },
         );
         self.send_claims();
     }
 
     /// A hold is over: the document is closed. What is not known is left already, or lost.
     pub fn leave(&mut self, document: &DocumentName, ticket: Ticket) {
-        let due_us = self.now_us + self.linger_us();
+        self.leave_at(document, ticket, self.now_us + self.linger_us());
+    }
+
+    /// As [`Self::leave`], and if nobody else has it the registry is told at once: it is being moved, and whoever moves it waits for
+    /// all who hold it.
+    pub fn give_back(&mut self, document: &DocumentName, ticket: Ticket) {
+        self.leave_at(document, ticket, self.now_us);
+    }
+
+    fn leave_at(&mut self, document: &DocumentName, ticket: Ticket, due_us: u64) {
         let Some(entry) = self.documents.get_mut(document) else { return };
         let Some(at) = entry.tickets.iter().position(|held| *held == ticket) else { return };
         entry.tickets.remove(at);
@@ -145,7 +155,7 @@ impl Pins {
             // Its answer decides what is to be done.
             State::Asked => {}
             State::Held(_) => {
-                entry.left_us = self.now_us;
+                (entry.left_us, entry.due_us) = (self.now_us, due_us);
                 self.claiming.leaving.insert((due_us, document.clone()));
                 self.release_left();
             }
@@ -383,6 +393,40 @@ mod tests {
             assert_eq!(bench.decided(ticket + 1), Some(held));
         }
         bench.leave("d", 1);
+        bench.after(2 * SECOND);
+        assert!(bench.asks.is_empty());
+        assert_eq!(bench.pins.len(), 1);
+    }
+
+    #[test]
+    fn what_is_given_back_does_not_linger() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.leave("d", 1);
+        // Its page is reloaded, and meanwhile it is being moved.
+        bench.hold("d", 2);
+        bench.hold("d", 3);
+        bench.pins.give_back(&document("d"), Ticket(2));
+        bench.at(bench.now);
+        assert!(bench.asks.is_empty(), "somebody is left");
+        bench.pins.give_back(&document("d"), Ticket(3));
+        bench.at(bench.now);
+        assert!(matches!(bench.asked().1, Request::Release { hold: 1, .. }));
+        assert!(bench.pins.is_empty());
+    }
+
+    #[test]
+    fn what_was_given_back_while_the_registry_is_away_can_be_taken_up_again() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.at(bench.pins.next_deadline_us());
+        let (ask, _) = bench.asked();
+        bench.fail(ask);
+        bench.pins.give_back(&document("d"), Ticket(1));
+        bench.hold("d", 2);
+        assert_eq!(bench.decided(2), Some(Decision::Held { claim: claim(1), is_new: false }));
+        bench.at(bench.pins.next_deadline_us());
+        bench.renewed("a");
         bench.after(2 * SECOND);
         assert!(bench.asks.is_empty());
         assert_eq!(bench.pins.len(), 1);

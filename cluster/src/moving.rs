@@ -1,16 +1,16 @@
 //! A document that comes from another region, step by step, as a node of the region drives it that the document moves to.
 //!
 //! ```text
-//! locate ──► hand over ──► import ──► move ──► settle
-//!            the region it     this region's   the registry,   the region it was of asks the
-//!            is of: nothing    sessions have   if it is as     registry what came of it
-//!            is added any      it under the    it was located
-//!            more              new claim
+//! locate ──► hand over ──► locate ──► import ──► move ──► settle
+//!            the region it     has everybody   this region's   the registry,   the region it was of asks the
+//!            is of: nothing    stopped who     sessions have   if it is as     registry what came of it
+//!            is added any      holds it?       it under the    it was located
+//!            more                              new claim
 //! ```
 //!
 //! Who holds the document is known to the registry and to the sessions of its region, and each may have forgotten somebody. So a document
-//! is taken over only if everybody has stopped whom the registry knew; who has not is waited for a little, for he may be leaving
-//! it, or be refused by the frozen session.
+//! is taken over only if everybody has stopped whom the registry knows once the session is frozen: whoever has it claimed later finds it
+//! so. Who has not stopped is waited for a little, for he may be leaving it, or be refused by the frozen session.
 //!
 //! Only the registry's step decides, and it does so once: it compares the claim under which the document was handed over. The region
 //! that the document is of may at any time assert the claim of its fence, and goes on then: a move that comes after that is stale.
@@ -104,6 +104,11 @@ pub enum Unmoved {
     /// That region keeps no sessions that could be handed over, or its store does not answer.
     #[error("the region that has the document cannot hand it over: its sessions are out of reach")]
     NoSession,
+    /// The node of that region is too old to say who has stopped, and somebody holds it.
+    #[error(
+        "the nodes of the region that has the document are of an older version, which does not say who has stopped"
+    )]
+    Older,
     /// A node of that region did not stop in time.
     #[error("a node that holds the document did not stop in time")]
     NotReady,
@@ -125,10 +130,11 @@ pub enum Unmoved {
 enum Phase {
     New,
     Locating,
-    Handing(Region, Vec<Node>),
-    /// These have not stopped: after a while the registry is asked whether they still hold it.
-    Waiting(Holdouts),
-    Asking(Holdouts),
+    Handing(Region),
+    /// The registry is asked who holds it.
+    Asking(Frozen),
+    /// Somebody does who has not stopped: after a while it is asked again.
+    Waiting(Frozen),
     Importing(Region),
     Deciding(Region),
     Resting(Region),
@@ -137,9 +143,9 @@ enum Phase {
     Done,
 }
 
-/// Nodes that hold a document of this region, as the registry says, and have not stopped.
+/// A document that this region has handed over, and the names of the nodes that held it and have stopped.
 #[derive(Clone, Debug)]
-struct Holdouts(Region, Vec<Node>);
+struct Frozen(Region, Vec<Arc<str>>);
 
 /// See the module's documentation. Deterministic.
 #[derive(Clone, Debug)]
@@ -175,16 +181,11 @@ impl Mover {
     pub fn next(&mut self, came: Came) -> Step {
         match (std::mem::replace(&mut self.phase, Phase::Done), came) {
             (Phase::Locating, Came::Located(found)) => self.located(found),
-            (Phase::Handing(from, holders), Came::Handed(Ok(stopped))) => {
-                let holdouts = holders.into_iter().filter(|node| !stopped.contains(&node.name)).collect();
-                self.handed(Holdouts(from, holdouts))
-            }
-            (Phase::Handing(..), Came::Handed(Err(why))) => self.settle(Outcome::Unmoved(why)),
-            (Phase::Waiting(holdouts), _) => {
-                self.phase = Phase::Asking(holdouts);
-                Step::Locate
-            }
-            (Phase::Asking(holdouts), Came::Located(found)) => self.located_again(holdouts, found),
+            // Who opened it since it was located is known to the registry, and perhaps no more to the sessions.
+            (Phase::Handing(from), Came::Handed(Ok(stopped))) => self.locate_again(Frozen(from, stopped)),
+            (Phase::Handing(_), Came::Handed(Err(why))) => self.settle(Outcome::Unmoved(why)),
+            (Phase::Waiting(frozen), _) => self.locate_again(frozen),
+            (Phase::Asking(frozen), Came::Located(found)) => self.located_again(frozen, found),
             (Phase::Importing(from), Came::Imported(Ok(()))) => {
                 self.phase = Phase::Deciding(from);
                 Step::Move { claim: self.claim, to: self.to() }
@@ -205,7 +206,7 @@ impl Mover {
     /// The other region is asked to hand the document over.
     #[must_use]
     pub fn is_handing(&self) -> bool {
-        matches!(self.phase, Phase::Handing(..))
+        matches!(self.phase, Phase::Handing(_))
     }
 
     /// It is being written into this region's sessions.
@@ -234,30 +235,31 @@ impl Mover {
             return Step::Done(Outcome::Here(pin.owner.claim));
         }
         self.claim = pin.owner.claim;
-        self.phase = Phase::Handing(pin.owner.region.clone(), pin.nodes.clone());
+        self.phase = Phase::Handing(pin.owner.region.clone());
         let (claim, fence) = (self.claim, self.fence());
         Step::HandOver { from: pin.owner.region, holders: pin.nodes, claim, fence }
     }
 
-    fn handed(&mut self, Holdouts(from, nodes): Holdouts) -> Step {
-        if nodes.is_empty() {
-            self.phase = Phase::Importing(from);
+    fn locate_again(&mut self, frozen: Frozen) -> Step {
+        self.phase = Phase::Asking(frozen);
+        Step::Locate
+    }
+
+    fn located_again(&mut self, frozen: Frozen, found: Option<Option<Pin>>) -> Step {
+        let Some(found) = found else { return self.settle(Outcome::Unmoved(Unmoved::OutOfReach)) };
+        let Some(pin) = found.filter(|pin| pin.owner.claim == self.claim) else {
+            return self.settle(Outcome::Unmoved(Unmoved::Stale));
+        };
+        let Frozen(from, stopped) = &frozen;
+        if pin.nodes.iter().all(|node| stopped.contains(&node.name)) {
+            self.phase = Phase::Importing(from.clone());
             return Step::Import(self.to());
         }
         if self.again == 0 {
             return self.settle(Outcome::Unmoved(Unmoved::NotReady));
         }
-        self.phase = Phase::Waiting(Holdouts(from, nodes));
+        self.phase = Phase::Waiting(frozen);
         self.wait()
-    }
-
-    fn located_again(&mut self, Holdouts(from, mut nodes): Holdouts, found: Option<Option<Pin>>) -> Step {
-        let Some(found) = found else { return self.settle(Outcome::Unmoved(Unmoved::OutOfReach)) };
-        let Some(pin) = found.filter(|pin| pin.owner.claim == self.claim) else {
-            return self.settle(Outcome::Unmoved(Unmoved::Stale));
-        };
-        nodes.retain(|node| pin.nodes.contains(node));
-        self.handed(Holdouts(from, nodes))
     }
 
     /// So that many who wait for the same do not come at the same time again.
@@ -314,7 +316,8 @@ mod tests {
     fn imported() -> (Mover, Claim, Claim) {
         let mut mover = begun();
         let Step::HandOver { claim, fence, .. } = mover.next(pin(4)) else { panic!("not handed over") };
-        let Step::Import(to) = mover.next(Came::Handed(Ok(Vec::new()))) else { panic!("not imported") };
+        assert_eq!(mover.next(Came::Handed(Ok(Vec::new()))), Step::Locate);
+        let Step::Import(to) = mover.next(pin(4)) else { panic!("not imported") };
         assert!(claim < fence && fence < to, "a region that goes on gives way to a move that was before");
         assert_eq!(mover.next(Came::Imported(Ok(()))), Step::Move { claim, to });
         (mover, claim, to)
@@ -358,6 +361,7 @@ mod tests {
             let mut mover = Mover { nonces: [nonce, 4], ..begun() };
             mover.next(pin(4));
             mover.next(Came::Handed(Ok(Vec::new())));
+            mover.next(pin(4));
             mover.next(Came::Imported(Ok(())));
             mover.next(Came::Decided(Decision::Elsewhere(elsewhere(4))))
         };
@@ -378,15 +382,14 @@ mod tests {
     fn half_stopped() -> Mover {
         let mut mover = begun();
         assert!(matches!(mover.next(held_by(4, &["one", "two"])), Step::HandOver { .. }));
-        assert!(matches!(mover.next(Came::Handed(Ok(vec!["one".into()]))), Step::Wait(_)));
-        assert_eq!(mover.next(Came::Through), Step::Locate);
+        assert_eq!(mover.next(Came::Handed(Ok(vec!["one".into()]))), Step::Locate);
         mover
     }
 
     #[test]
     fn a_holder_that_the_sessions_have_forgotten_keeps_a_document_where_it_is() {
         let mut mover = half_stopped();
-        for _ in 1..AGAIN {
+        for _ in 0..AGAIN {
             assert!(matches!(mover.next(held_by(4, &["one", "two"])), Step::Wait(_)));
             assert_eq!(mover.next(Came::Through), Step::Locate);
         }
@@ -397,11 +400,22 @@ mod tests {
     #[test]
     fn a_holder_that_is_leaving_is_waited_for() {
         let mut mover = half_stopped();
+        assert!(matches!(mover.next(held_by(4, &["one", "two"])), Step::Wait(_)));
+        assert_eq!(mover.next(Came::Through), Step::Locate);
         assert!(matches!(mover.next(held_by(4, &["one"])), Step::Import(_)));
-        // Everybody has stopped who held it: nobody is waited for.
+    }
+
+    #[test]
+    fn who_opened_a_document_after_it_was_located_has_to_stop_too() {
         let mut mover = begun();
         mover.next(held_by(4, &["one"]));
-        assert!(matches!(mover.next(Came::Handed(Ok(vec!["one".into(), "late".into()]))), Step::Import(_)));
+        assert_eq!(mover.next(Came::Handed(Ok(vec!["one".into()]))), Step::Locate);
+        assert!(matches!(mover.next(held_by(4, &["one", "late"])), Step::Wait(_)), "the sessions forgot it");
+        // And who is known to the sessions has.
+        let mut mover = begun();
+        mover.next(held_by(4, &["one"]));
+        assert_eq!(mover.next(Came::Handed(Ok(vec!["one".into(), "late".into()]))), Step::Locate);
+        assert!(matches!(mover.next(held_by(4, &["one", "late"])), Step::Import(_)));
     }
 
     #[test]
@@ -431,7 +445,8 @@ mod tests {
         assert_eq!(mover.next(Came::Handed(Err(Unmoved::NotReady))), Step::Settle);
         let mut mover = begun();
         mover.next(pin(4));
-        let Step::Import(to) = mover.next(Came::Handed(Ok(Vec::new()))) else { panic!("not imported") };
+        mover.next(Came::Handed(Ok(Vec::new())));
+        let Step::Import(to) = mover.next(pin(4)) else { panic!("not imported") };
         assert_eq!(mover.next(Came::Imported(Err(Unmoved::Full))), Step::Remove(to));
         assert_eq!(mover.next(Came::Through), Step::Settle);
         assert_eq!(mover.next(Came::Through), Step::Done(Outcome::Unmoved(Unmoved::Full)));

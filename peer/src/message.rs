@@ -16,7 +16,8 @@
 //! | 36 | close: session, close code, reason | owner |
 //!
 //! 48 to 63 are of documents that move to another region (`moving`). A kind that is not known cuts the link: which kinds there are
-//! follows from the version that the ends agreed on. Version 1 knows no subjects.
+//! follows from the version that the ends agreed on. Version 1 knows no subjects, and up to version 2 nobody is
+//! told who stopped for a document to be handed over.
 
 use crate::LinkError;
 use crate::moving::{self, Moving};

@@ -6,9 +6,10 @@
 //! | 49 | moved: number, what came of it, region, claim | that node |
 //! | 50 | hand over: number, tenant, app, document, claim, the fence's claim | the new region, which dialled |
 //! | 51 | piece: number, bytes of what the session has | the region that has it |
-//! | 52 | handed: number, what came of it, how many nodes held it and have stopped, their names | that region, after the last piece |
+//! | 52 | handed: number, what came of it | that region, after the last piece |
 //! | 53 | more: number | the new region: one more piece may come |
 //! | 54 | settle: number | the new region: the registry has decided |
+//! | 55 | in the place of 52, from version 3 on: number, what came of it, how many nodes held it and have stopped, their names | that region |
 //!
 //! Numbers are the dialler's. What the session has is its base, if there is one, and its updates since: a byte that says whether
 //! there is a base, and each with its length in front.
@@ -24,6 +25,8 @@ use std::sync::Arc;
 
 /// Bytes of a piece at most.
 pub const PIECE_MAX: usize = 128 << 10;
+/// The first version in which it is told who has stopped.
+pub const HOLDERS_SINCE: u8 = 3;
 /// Nodes of one region that hold a document, at most.
 const NODES_MAX: u32 = 4_096;
 /// Pieces that are on their way at once.
@@ -51,8 +54,9 @@ pub enum Moving {
     HandOver(u32, Named, Pinned, Pinned),
     /// Some of what its session has.
     Piece(u32, Box<[u8]>),
-    /// That was all, and the names of the nodes that held the document and have stopped; or why there is nothing.
-    Handed(u32, u8, Box<[Box<str>]>),
+    /// That was all, and the names of the nodes that held the document and have stopped, from [`HOLDERS_SINCE`] on; or why there
+    /// is nothing.
+    Handed(u32, u8, Option<Box<[Box<str>]>>),
     /// A piece was taken.
     More(u32),
     /// What becomes of the document is decided.
@@ -114,7 +118,8 @@ pub(crate) fn encode(moving: &Moving, out: &mut Vec<u8>) {
         Moving::Moved(..) => 49,
         Moving::HandOver(..) => 50,
         Moving::Piece(..) => 51,
-        Moving::Handed(..) => 52,
+        Moving::Handed(_, _, None) => 52,
+        Moving::Handed(_, _, Some(_)) => 55,
         Moving::More(_) => 53,
         Moving::Settle(_) => 54,
     };
@@ -138,8 +143,10 @@ pub(crate) fn encode(moving: &Moving, out: &mut Vec<u8>) {
         Moving::Piece(_, bytes) => out.extend_from_slice(bytes),
         Moving::Handed(_, code, nodes) => {
             out.push(*code);
-            write_var_uint(out, nodes.len() as u64);
-            nodes.iter().for_each(|node| write_var_string(out, node));
+            if let Some(nodes) = nodes {
+                write_var_uint(out, nodes.len() as u64);
+                nodes.iter().for_each(|node| write_var_string(out, node));
+            }
         }
         Moving::More(_) | Moving::Settle(_) => {}
     }
@@ -147,7 +154,7 @@ pub(crate) fn encode(moving: &Moving, out: &mut Vec<u8>) {
 
 /// Reads what follows the kind; `None`: there is no such kind.
 pub(crate) fn decode(kind: u8, reader: &mut Reader<'_>) -> Option<Result<Moving, LinkError>> {
-    if !(48..55).contains(&kind) {
+    if !(48..56).contains(&kind) {
         return None;
     }
     Some(decode_known(kind, reader))
@@ -166,9 +173,10 @@ fn decode_known(kind: u8, reader: &mut Reader<'_>) -> Result<Moving, LinkError> 
             }
             return Ok(Moving::Piece(which, bytes.into()));
         }
-        52 => Moving::Handed(which, reader.u8()?, read_nodes(reader)?),
+        52 => Moving::Handed(which, reader.u8()?, None),
         53 => Moving::More(which),
-        _ => Moving::Settle(which),
+        54 => Moving::Settle(which),
+        _ => Moving::Handed(which, reader.u8()?, Some(read_nodes(reader)?)),
     };
     reader.finish()?;
     Ok(moving)
@@ -237,12 +245,26 @@ mod tests {
                 .prop_map(|(n, named, claim, fence)| Moving::HandOver(n, named, claim, fence)),
             (number, prop::collection::vec(any::<u8>(), 0..300))
                 .prop_map(|(n, bytes)| Moving::Piece(n, bytes.into())),
-            (number, any::<u8>(), prop::collection::vec("[a-z0-9-]{0,20}", 0..5)).prop_map(
-                |(n, code, nodes)| Moving::Handed(n, code, nodes.into_iter().map(Into::into).collect())
+            (number, any::<u8>(), prop::option::of(prop::collection::vec("[a-z0-9-]{0,20}", 0..5))).prop_map(
+                |(n, code, nodes)| Moving::Handed(
+                    n,
+                    code,
+                    nodes.map(|nodes| nodes.into_iter().map(Into::into).collect())
+                )
             ),
             number.prop_map(Moving::More),
             number.prop_map(Moving::Settle),
         ]
+    }
+
+    #[test]
+    fn what_is_handed_over_is_told_to_an_older_node_as_it_knows_it() {
+        let mut bytes = Vec::new();
+        encode(&Moving::Handed(7, 21, None), &mut bytes);
+        assert_eq!(bytes, [52, 7, 21], "nothing behind, up to version 2");
+        bytes.clear();
+        encode(&Moving::Handed(7, 0, Some(["eu".into()].into())), &mut bytes);
+        assert_eq!(bytes, [55, 7, 0, 1, 2, b'e', b'u']);
     }
 
     proptest! {

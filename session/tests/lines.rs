@@ -180,3 +180,27 @@ fn edits_do_not_wait_for_a_turn_to_be_compacted_and_all_are_compacted() {
         assert_eq!((session.base.is_some(), session.tail.len()), (true, 1));
     }
 }
+
+#[test]
+fn who_has_edits_to_send_when_its_turn_to_be_compacted_comes_keeps_that_turn() {
+    let mut bench = Bench::new();
+    for document in documents() {
+        bench.core.append(&document, 10, vec![[7; 30].into()]);
+    }
+    bench.run();
+    for document in documents() {
+        bench.core.rebase(&document, 10, 0, vec![1; 10].into(), Vec::new());
+    }
+    bench.turn();
+    let under_way = bench.asked_about();
+    let next = documents().find(|document| !under_way.contains(document)).expect("one in line");
+    let (ask, request) = bench.asked.remove(0);
+    let reply = bench.store.apply(bench.now_us, &request).0;
+    bench.core.replied(ask, Ok(reply));
+    bench.core.append(&next, 20, vec![[7; 30].into()]);
+    bench.turn();
+    let asked = bench.asked_about();
+    assert_eq!(asked.difference(&under_way).collect::<Vec<_>>(), [&next]);
+    let is_its = |request: &Request| matches!(request, Request::Append { document, .. } if *document == next);
+    assert!(bench.asked.iter().any(|(_, request)| is_its(request)), "and its edits do not wait for that");
+}

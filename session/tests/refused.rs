@@ -1,7 +1,7 @@
 //! What a node makes of a store that refuses, of requests that never left, and of entries that cannot be read.
 
 use pinwire_registry::{AppName, Claim, DocumentName, Node};
-use pinwire_session::{AskId, Book, Bounds, Effect, Head, Refused, Request, Sessions, Settings};
+use pinwire_session::{AskId, Book, Bounds, Effect, Head, Refused, Reply, Request, Sessions, Settings};
 
 const SECOND: u64 = 1_000_000;
 /// For how long documents wait for room, in seconds.
@@ -194,6 +194,49 @@ fn who_may_not_open_a_document_again_gives_up_what_it_had_of_it() {
     assert_eq!(bench.run(), [Effect::Opened(document(), Err(Refused::Moving))]);
     let (_, session) = bench.book.peek(&document()).expect("a session");
     assert_eq!((session.nodes, bench.core.stats().documents), (Vec::new(), 0));
+}
+
+fn fence() -> Request {
+    let to = Claim { epoch: CLAIM.epoch + 1, ..CLAIM };
+    Request::Fence { document: document(), claim: CLAIM, to, for_us: 100 * SECOND }
+}
+
+fn open_with(hold: u64) -> Request {
+    Request::Open { document: document(), claim: CLAIM, node: node("here"), hold }
+}
+
+#[test]
+fn a_move_does_not_wait_for_a_hold_that_the_store_had_forgotten_the_end_of() {
+    let mut bench = Bench::new(1 << 20);
+    bench.core.close(&document());
+    bench.run();
+    // It failed over to one that was behind.
+    bench.tell(&open_with(1));
+    bench.core.open(document(), CLAIM, 0);
+    let (ask, open) = bench.asked().expect("an open");
+    bench.tell(&fence());
+    let reply = bench.book.apply(bench.now_us, &open).0;
+    bench.core.replied(ask, Ok(reply));
+    assert_eq!(bench.run(), [Effect::Opened(document(), Err(Refused::Moving))]);
+    let handed = bench.book.apply(bench.now_us, &fence()).0;
+    assert!(matches!(&handed, Reply::Loaded(loaded) if loaded.nodes.is_empty()), "{handed:?}");
+}
+
+#[test]
+fn a_document_is_moved_though_the_store_knows_an_earlier_hold_of_who_has_it() {
+    let mut bench = Bench::new(1 << 20);
+    bench.core.close(&document());
+    bench.run();
+    bench.core.open(document(), CLAIM, 0);
+    bench.run();
+    let (node, hold) = (node("here"), 2);
+    bench.tell(&Request::Close { document: document(), claim: CLAIM, node, hold });
+    bench.tell(&open_with(1));
+    bench.tell(&fence());
+    assert_eq!(bench.run(), []);
+    assert!(bench.core.is_frozen(&document()));
+    let handed = bench.book.apply(bench.now_us, &fence()).0;
+    assert!(matches!(&handed, Reply::Loaded(loaded) if loaded.nodes.len() == 1), "{handed:?}");
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn moved(outcome: Result<Outcome, NoWay>, region: String) -> Result<DocumentMove
         Unmoved::Idle => {
             Problem::not_found("the document is idle: whoever opens it next decides where it is")
         }
-        Unmoved::Stale | Unmoved::Busy | Unmoved::NotReady | Unmoved::Full => {
+        Unmoved::Stale | Unmoved::Busy | Unmoved::NotReady | Unmoved::Full | Unmoved::Older => {
             Problem::conflict(format!("{why}; the document stays where it is"))
         }
         Unmoved::NoSession => Problem::conflict(format!(
@@ -175,6 +175,7 @@ mod tests {
             (Unmoved::NotReady, 409),
             (Unmoved::Full, 409),
             (Unmoved::NoSession, 409),
+            (Unmoved::Older, 409),
             (Unmoved::Unsure, 503),
             (Unmoved::OutOfReach, 503),
             (Unmoved::Unreached, 503),

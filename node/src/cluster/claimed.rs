@@ -57,6 +57,8 @@ struct Hold {
     max_documents: u32,
     /// Its session was opened, or is being opened.
     is_begun: bool,
+    /// It could not be opened since it is being moved to another region.
+    is_moving: bool,
 }
 
 impl Claimed {
@@ -94,7 +96,8 @@ impl Claimed {
         self.tickets += 1;
         let ticket = ticket(self.thread, self.tickets);
         self.by_ticket.insert(ticket, document);
-        let hold = Hold { name: name.clone(), registry, ticket, max_documents, is_begun: false };
+        let hold =
+            Hold { name: name.clone(), registry, ticket, max_documents, is_begun: false, is_moving: false };
         self.documents.insert(document, hold);
         self.send(Request::Hold { registry, document: registry_name(name), ticket, max_documents });
     }
@@ -147,14 +150,21 @@ impl Claimed {
         self.send(Request::Fenced { registry, document, claim });
     }
 
+    /// It is being moved, and could not be opened: told before the document is left.
+    pub(crate) fn moving(&mut self, document: DocumentRef) {
+        if let Some(hold) = self.documents.get_mut(&document) {
+            hold.is_moving = true;
+        }
+    }
+
     /// The document is gone from this thread: its session has ended here, and it is left.
     pub(crate) fn end(&mut self, document: DocumentRef) {
         let Some(hold) = self.forget(document) else { return };
         if hold.is_begun {
             self.inner.end(document);
         }
-        let Hold { registry, ticket, name, .. } = hold;
-        self.send(Request::Leave { registry, document: registry_name(&name), ticket });
+        let Hold { registry, ticket, name, is_moving, .. } = hold;
+        self.send(Request::Leave { registry, document: registry_name(&name), ticket, is_moving });
     }
 
     /// The next answer.
@@ -285,6 +295,7 @@ pub(crate) fn registry_name(name: &DocumentName) -> RegistryName {
 mod tests {
     use super::*;
     use crate::store::MemoryStore;
+    use tokio::sync::mpsc;
 
     const DOCUMENT: DocumentRef = DocumentRef { index: 3, serial: 1 };
     const REGISTRY: u8 = 2;
@@ -293,17 +304,41 @@ mod tests {
         Claim { epoch, nonce: 1 }
     }
 
-    #[test]
-    fn that_a_session_has_a_newer_claim_is_told_before_its_document_is_left() {
+    fn name() -> DocumentName {
+        DocumentName { tenant: "t".into(), app: "a".into(), name: "doc".into() }
+    }
+
+    /// A thread's side with one document that is held, what it asks for, and the hold's ticket.
+    fn holding() -> (Claimed, mpsc::Receiver<Request>, Ticket) {
         let (way, mut requests) = PinsWay::to_a_test();
         let trays = Trays::new(1);
         let mut claimed = Claimed::new(0, way, trays.clone(), None, Box::<MemoryStore>::default(), 1);
-        let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "doc".into() };
-        claimed.open(DOCUMENT, &name, REGISTRY, 10);
+        claimed.open(DOCUMENT, &name(), REGISTRY, 10);
         let Ok(Request::Hold { ticket, .. }) = requests.try_recv() else { panic!("nothing was claimed") };
         let decision = Decision::Held { claim: claim(4), is_new: false };
         trays.put(0, &mut vec![PinEvent::Decided(ticket, decision)]);
         claimed.read_news();
+        (claimed, requests, ticket)
+    }
+
+    #[test]
+    fn a_document_that_is_moving_and_was_not_opened_is_left_as_such() {
+        for is_told in [false, true] {
+            let (mut claimed, mut requests, ticket) = holding();
+            if is_told {
+                claimed.moving(DOCUMENT);
+            }
+            claimed.end(DOCUMENT);
+            let Ok(Request::Leave { ticket: left, is_moving, .. }) = requests.try_recv() else {
+                panic!("it is not left")
+            };
+            assert_eq!((left, is_moving), (ticket, is_told));
+        }
+    }
+
+    #[test]
+    fn that_a_session_has_a_newer_claim_is_told_before_its_document_is_left() {
+        let (mut claimed, mut requests, ticket) = holding();
         claimed.fenced(DOCUMENT, claim(9));
         claimed.end(DOCUMENT);
         // It is not held any more.
@@ -314,7 +349,7 @@ mod tests {
         else {
             panic!("{told:?}")
         };
-        assert_eq!((*registry, document, *newer), (REGISTRY, &registry_name(&name), claim(9)));
+        assert_eq!((*registry, document, *newer), (REGISTRY, &registry_name(&name()), claim(9)));
         assert_eq!(*left, ticket);
     }
 }

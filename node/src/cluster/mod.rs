@@ -50,6 +50,8 @@ pub(crate) use gates::Gates;
 pub(crate) use pins::{Around, PinsWay, StartError, start};
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link, link_with};
 pub(crate) use running::{Running, Signals, runtime};
+#[cfg(test)]
+pub(crate) use session::Request as SessionRequest;
 pub(crate) use session::{Around as AroundSession, SessionWay, start as start_session};
 pub(crate) use shared::SharedStore;
 pub use stats::{ClusterStats, Count, Level};

@@ -43,8 +43,8 @@ const APPS_AT_ONCE: usize = 1_024;
 pub(crate) enum Request {
     /// It opens a document of an app that may have so many. Answered in its tray.
     Hold { registry: u8, document: DocumentName, ticket: Ticket, max_documents: u32 },
-    /// It has closed it.
-    Leave { registry: u8, document: DocumentName, ticket: Ticket },
+    /// It has closed it. One that is being moved is not held for a while longer.
+    Leave { registry: u8, document: DocumentName, ticket: Ticket, is_moving: bool },
     /// The region's sessions have it under a newer claim than it is held under.
     Fenced { registry: u8, document: DocumentName, claim: Claim },
     /// A document of another region, which handed it over, is to be moved from one claim to another, and to wait here for its
@@ -329,9 +329,13 @@ impl Work {
                 let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
                 core.pins.hold(&document, ticket, max_documents);
             }
-            Request::Leave { registry, document, ticket } => {
+            Request::Leave { registry, document, ticket, is_moving } => {
                 let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
-                core.pins.leave(&document, ticket);
+                if is_moving {
+                    core.pins.give_back(&document, ticket);
+                } else {
+                    core.pins.leave(&document, ticket);
+                }
             }
             Request::Fenced { registry, document, claim } => {
                 let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };

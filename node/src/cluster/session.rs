@@ -96,7 +96,7 @@ impl SessionWay {
 #[cfg(test)]
 impl SessionWay {
     /// A way without a thread, whose queue holds so many, and its other end.
-    pub(super) fn to_a_test(queue: usize) -> (Self, mpsc::Receiver<Request>) {
+    pub(crate) fn to_a_test(queue: usize) -> (Self, mpsc::Receiver<Request>) {
         let (sender, requests) = mpsc::channel(queue);
         (Self(sender), requests)
     }
@@ -347,8 +347,11 @@ impl Work {
                             if let Refused::Fenced(claim) = refused {
                                 self.note(&name, |document| StoreEvent::Fenced(document, claim));
                             }
-                            let wait_ms = if refused == Refused::Moving { MOVING_MS } else { retry_ms() };
-                            Err(Close::try_again(wait_ms))
+                            let is_moving = refused == Refused::Moving;
+                            if is_moving {
+                                self.note(&name, StoreEvent::Moving);
+                            }
+                            Err(Close::try_again(if is_moving { MOVING_MS } else { retry_ms() }))
                         }
                     };
                     self.note(&name, |document| StoreEvent::Opened(document, outcome));

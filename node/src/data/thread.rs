@@ -840,6 +840,7 @@ impl DataThread {
                 self.shard.pinned(document, Pinned { epoch, nonce });
             }
             StoreEvent::Fenced(document, claim) => self.store.fenced(document, claim),
+            StoreEvent::Moving(document) => self.store.moving(document),
             StoreEvent::Lost(document, close) => self.shard.lost(document, &close),
             StoreEvent::Foreign(document, mark, updates) => {
                 let unreadable = self.shard.foreign(document, &updates);

@@ -189,7 +189,7 @@ async fn begin<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         true => End::Home(HomeEnd::new(seed, version, region)),
         false => End::Owner(OwnerEnd::new(seed)),
     };
-    let link = hub.enter(&peer, end);
+    let link = hub.enter(&peer, version, end);
     let number = link.number;
     spawn_local(link::run(Rc::clone(hub), link, stream, behind));
     Ok(number)

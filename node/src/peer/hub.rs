@@ -42,6 +42,8 @@ pub(super) struct Link {
     pub(super) number: u16,
     /// The node at its other end.
     pub(super) peer: String,
+    /// What both ends speak.
+    pub(super) version: u8,
     pub(super) end: RefCell<End>,
     pub(super) out: RefCell<Fragments>,
     /// There is something to send.
@@ -292,11 +294,12 @@ impl Hub {
     }
 
     /// Enters a link that stands. One that the same node dialled before is cut: it dials again only once it has given that up.
-    pub(super) fn enter(&self, peer: &str, end: End) -> Rc<Link> {
+    pub(super) fn enter(&self, peer: &str, version: u8, end: End) -> Rc<Link> {
         let number = self.next_number();
         let link = Rc::new(Link {
             number,
             peer: peer.to_owned(),
+            version,
             end: RefCell::new(end),
             out: RefCell::default(),
             wake: Notify::new(),

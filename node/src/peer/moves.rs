@@ -12,7 +12,7 @@ use std::time::Duration;
 use pinwire_admin_api::events::What;
 use pinwire_cluster::{Came, Decision, Mover, Outcome, Step, Unmoved};
 use pinwire_peer::{
-    LinkError, MESSAGE_MAX, Message, Moving, Named, PIECES_UNDER_WAY, Unpacked, encode, unpack,
+    HOLDERS_SINCE, LinkError, MESSAGE_MAX, Message, Moving, Named, PIECES_UNDER_WAY, Unpacked, encode, unpack,
 };
 use pinwire_registry::{Claim, DocumentName as RegistryName, Node, Region};
 use pinwire_session::{Reply, Request};
@@ -239,7 +239,7 @@ const NOT_PINNED: Pinned = Pinned { epoch: 0, nonce: 0 };
 const MOVED: u8 = 0;
 const HERE: u8 = 1;
 /// How reasons are told; [`Moving::Handed`] says 0 where there is none.
-const REASONS: [(Unmoved, u8); 10] = [
+const REASONS: [(Unmoved, u8); 11] = [
     (Unmoved::Idle, 16),
     (Unmoved::OutOfReach, 17),
     (Unmoved::Unsure, 18),
@@ -250,6 +250,7 @@ const REASONS: [(Unmoved, u8); 10] = [
     (Unmoved::Busy, 23),
     (Unmoved::Full, 24),
     (Unmoved::StoreAway, 25),
+    (Unmoved::Older, 26),
 ];
 
 pub(super) fn reason_code(why: Unmoved) -> u8 {
@@ -373,17 +374,23 @@ impl Take<'_> {
     ) -> Result<Vec<Arc<str>>, Unmoved> {
         let hub = self.hub;
         let nodes = hub.regions.nodes_of(self.registry, from, holders).await;
+        let mut why = Unmoved::Unreached;
         for node in nodes.iter().take(TRIED_MAX) {
             let Some(link) = link_to(hub, node).await.ok().and_then(|number| hub.link(number)) else {
                 continue;
             };
+            if link.version < HOLDERS_SINCE && !holders.is_empty() {
+                // It would be frozen for nothing: who has stopped would not be known.
+                why = Unmoved::Older;
+                continue;
+            }
             let asked = self.asked.insert(Asked::new(hub, link));
             asked.tell(Moving::HandOver(asked.number, named(self.document), pinned(claim), pinned(fence)));
             let taken = timeout(HANDING, take(asked)).await.unwrap_or(Err(Unmoved::Unreached))?;
             self.state = Some(taken.0);
             return Ok(taken.1);
         }
-        Err(Unmoved::Unreached)
+        Err(why)
     }
 
     async fn import(&mut self, claim: Claim, nonce: u64) -> Result<(), Unmoved> {
@@ -414,7 +421,7 @@ async fn take(asked: &mut Asked) -> Result<(Unpacked, Vec<Arc<str>>), Unmoved> {
             }
             Some(Moving::Handed(_, 0, nodes)) => {
                 let state = unpack(&bytes).map_err(|_| Unmoved::NoSession)?;
-                return Ok((state, nodes.into_iter().map(Arc::from).collect()));
+                return Ok((state, nodes.into_iter().flatten().map(Arc::from).collect()));
             }
             Some(Moving::Handed(_, code, _)) => return Err(reason_of(code)),
             _ => return Err(Unmoved::Unreached),

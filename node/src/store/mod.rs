@@ -48,6 +48,8 @@ pub enum StoreEvent {
     /// The session belongs to a newer claim than the document is held under: nothing is stored before it is held under that or a
     /// newer one.
     Fenced(DocumentRef, Claim),
+    /// It is being moved to another region, and was not opened for that.
+    Moving(DocumentRef),
     /// Answers [`SessionStore::reclaimed`]: what comes from here on is about the session of this claim.
     Reclaimed(DocumentRef, Claim),
     /// Another region has the document: how its clients are sent there.

@@ -54,6 +54,14 @@ pub(super) struct Counts {
     pub strays: usize,
 }
 
+/// Where a document waited for its turn.
+#[derive(Clone, Copy, Debug)]
+enum Line {
+    /// For room to be compacted: a turn that went to something else would be lost, and come again behind all others.
+    Rebases,
+    Any,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
     Open,
@@ -82,6 +90,15 @@ impl Document {
         let has_something_to_say =
             self.sayings.as_ref().is_some_and(|sayings| !sayings.is_under_way && !sayings.waiting.is_empty());
         has_something_to_say.then_some(Job::Say)
+    }
+
+    /// What it would ask now that it is its turn in this line, before anything else.
+    fn job_in(&self, line: Line, now_us: u64) -> Option<Job> {
+        let may_rebase = self.phase == Phase::Live && !self.needs_load && self.is_rebase_due();
+        match line {
+            Line::Rebases if may_rebase => Some(Job::Rebase),
+            Line::Rebases | Line::Any => self.next_job(now_us),
+        }
     }
 
     fn next_main_job(&self, now_us: u64) -> Option<Job> {
@@ -165,7 +182,7 @@ impl Sessions {
             return;
         }
         while self.counts.documents < ASKS_MAX && self.counts.bytes < ASKED_BYTES_MAX {
-            let Some(id) = self.next_in_line() else { return };
+            let Some((id, line)) = self.next_in_line() else { return };
             let now_us = self.now_us;
             let lapsed = self.lapsed;
             let Some(held) = self.get(id) else { continue };
@@ -173,7 +190,7 @@ impl Sessions {
                 // Its lease puts it in line again.
                 continue;
             }
-            let Some(job) = held.next_job(now_us) else { continue };
+            let Some(job) = held.job_in(line, now_us) else { continue };
             if self.is_let_through(id, job) && self.ask_about(id, job) {
                 self.queue(id);
                 return;
@@ -183,14 +200,14 @@ impl Sessions {
 
     /// Whose turn it is. Who waits to be loaded or rebased comes as soon as there is room; and if it has nothing of that to ask any more
     /// (it was closed, say), the next one does: no room is left while somebody waits for it.
-    fn next_in_line(&mut self) -> Option<Id> {
+    fn next_in_line(&mut self) -> Option<(Id, Line)> {
         if self.counts.loads < LOADS_MAX
             && let Some(id) = self.loads_waiting.pop_front()
         {
             if let Some(held) = self.get(id) {
                 held.waits_to_load = false;
             }
-            return Some(id);
+            return Some((id, Line::Any));
         }
         if self.counts.rebases < REBASES_MAX
             && let Some(id) = self.rebases_waiting.pop_front()
@@ -198,13 +215,13 @@ impl Sessions {
             if let Some(held) = self.get(id) {
                 held.waits_to_rebase = false;
             }
-            return Some(id);
+            return Some((id, Line::Rebases));
         }
         let id = self.ready.pop_front()?;
         if let Some(held) = self.get(id) {
             held.is_queued = false;
         }
-        Some(id)
+        Some((id, Line::Any))
     }
 
     /// False: the document waits elsewhere, or was refused.

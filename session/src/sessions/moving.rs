@@ -47,11 +47,15 @@ impl Sessions {
             // The move waits for a holder that is none.
             return self.is_stray(document, fence);
         }
-        let Some((id, held)) = self.find(document).filter(|(_, held)| held.hold == hold) else { return };
-        if held.phase == Phase::Opening {
-            held.keep_early(Early::Moving(fence));
-        } else {
+        let Some((id, held)) = self.find(document) else { return };
+        if held.phase != Phase::Opening {
+            // Whatever hold the store knows, one of before it failed over perhaps: what it is moved with is compared.
             self.moves(id, fence);
+        } else if held.hold == hold {
+            held.keep_early(Early::Moving(fence));
+        } else if held.hold > hold {
+            // It waits for one that is over, and whose place the open will not take.
+            self.give_up(document, fence, hold);
         }
     }
 

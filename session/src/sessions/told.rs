@@ -72,10 +72,15 @@ impl Sessions {
 
     /// The store takes this node for a holder and it is none: an open was given up and done all the same.
     pub(super) fn is_stray(&mut self, document: &DocumentName, claim: Claim) {
+        // No later hold is meant.
+        self.give_up(document, claim, self.last_hold);
+    }
+
+    /// Gives up what the store takes the node to hold by this hold or an earlier one.
+    pub(super) fn give_up(&mut self, document: &DocumentName, claim: Claim, hold: u64) {
         let lane = crate::partition(document);
         if self.lapsed == 0 && self.counts.strays < STRAYS_MAX && self.lanes[lane].admits() {
-            // No later hold is meant.
-            let (node, hold) = (self.me.clone(), self.last_hold);
+            let node = self.me.clone();
             let request = Request::Close { document: document.clone(), claim, node, hold };
             self.ask(What::Stray, Some(lane), request);
         }

@@ -272,6 +272,16 @@ impl World {
 
     /// Its members are closed, and what is not stored goes with it.
     fn drop_document(&mut self, node: NodeId, name: &DocumentName, why: Why) {
+        self.drop_and_leave(node, name, why, ToPins::Leave);
+    }
+
+    fn drop_and_leave(
+        &mut self,
+        node: NodeId,
+        name: &DocumentName,
+        why: Why,
+        leave: impl FnOnce(DocumentName, Ticket) -> ToPins,
+    ) {
         let Some(document) = self.document(node, name) else { return };
         let (ticket, phase) = (document.ticket, document.phase);
         self.refuse(node, name, why);
@@ -279,7 +289,7 @@ impl World {
             *self.nodes[node].data.closing.entry(name.clone()).or_default() += 1;
             self.tell_session(node, ToSession::Close(name.clone()));
         }
-        self.tell_pins(node, ToPins::Leave(name.clone(), ticket));
+        self.tell_pins(node, leave(name.clone(), ticket));
     }
 
     fn opened(&mut self, node: NodeId, name: &DocumentName, loaded: Result<Loaded, Refused>) {
@@ -296,6 +306,9 @@ impl World {
             Err(refused) => {
                 if let Refused::Fenced(claim) = refused {
                     self.tell_pins(node, ToPins::Fenced(name.clone(), claim));
+                }
+                if refused == Refused::Moving {
+                    return self.drop_and_leave(node, name, Why::TryAgain, ToPins::GiveBack);
                 }
                 return self.drop_document(node, name, Why::TryAgain);
             }

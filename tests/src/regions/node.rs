@@ -26,6 +26,7 @@ pub(super) enum ToPins {
     Failed(cluster::AskId),
     Hold(DocumentName, Ticket),
     Leave(DocumentName, Ticket),
+    GiveBack(DocumentName, Ticket),
     Use(u32),
     Fenced(DocumentName, Claim),
     Move(DocumentName, Ticket, Claim, Claim),
@@ -283,6 +284,7 @@ impl World {
                 ToPins::Failed(ask) => pins.failed(ask),
                 ToPins::Hold(document, ticket) => pins.hold(&document, ticket, max_documents),
                 ToPins::Leave(document, ticket) => pins.leave(&document, ticket),
+                ToPins::GiveBack(document, ticket) => pins.give_back(&document, ticket),
                 ToPins::Use(connections) => {
                     let max_connections = 1_000;
                     pins.use_app(AppUse { app: app(), connections, wanted: connections, max_connections });
