@@ -15,7 +15,7 @@ use pinwire_shed::Windows;
 
 use crate::admin::Events;
 use crate::config::DrainTimes;
-use crate::data::{Envelope, Leave, Mailbox};
+use crate::data::{Envelope, Leave, Mailbox, Unanswered};
 use crate::dns::Dns;
 use crate::shedding::Health;
 
@@ -87,6 +87,8 @@ struct Inner {
     health: Arc<Health>,
     events: Option<Arc<Events>>,
     connections: Arc<AtomicU32>,
+    unanswered: Arc<Unanswered>,
+    handshake: Duration,
     dns: Option<Dns>,
     running: OnceLock<Running>,
     state: Mutex<State>,
@@ -127,18 +129,23 @@ pub(crate) struct Around {
     pub(crate) health: Arc<Health>,
     pub(crate) events: Option<Arc<Events>>,
     pub(crate) connections: Arc<AtomicU32>,
+    pub(crate) unanswered: Arc<Unanswered>,
+    /// How long a handshake may take.
+    pub(crate) handshake: Duration,
     pub(crate) dns: Option<Dns>,
 }
 
 impl Drains {
     pub(crate) fn new(around: Around) -> Self {
-        let Around { times, epoch, health, events, connections, dns } = around;
+        let Around { times, epoch, health, events, connections, unanswered, handshake, dns } = around;
         Self(Arc::new(Inner {
             times,
             epoch,
             health,
             events,
             connections,
+            unanswered,
+            handshake,
             dns,
             running: OnceLock::new(),
             state: Mutex::default(),
@@ -155,6 +162,8 @@ impl Drains {
             health: Arc::default(),
             events: None,
             connections: Arc::default(),
+            unanswered: Arc::new(Unanswered::new(0)),
+            handshake: Duration::ZERO,
             dns: None,
         })
     }
@@ -225,6 +234,7 @@ impl Drains {
             state.copies = copies.filter_map(Result::ok).collect();
         }
         state.number += 1;
+        let number = state.number;
         (state.stage, state.since, state.deadline) = (Stage::Serving, None, None);
         drop(state);
         self.0.changed.notify_all();
@@ -234,8 +244,8 @@ impl Drains {
         }
         let mut listeners = listeners.into_iter();
         for mailbox in running.mailboxes.iter() {
-            let own = listeners.next().unwrap_or_default();
-            mailbox.push_waiting(Envelope::Leave(Leave::Cancel(own)));
+            let listeners = listeners.next().unwrap_or_default();
+            mailbox.push_waiting(Envelope::Leave(Leave::Cancel { number, listeners }));
         }
         tracing::info!("the node does not drain any more");
         self.0.note(What::DrainCancelled);
@@ -320,13 +330,21 @@ impl Inner {
         let windows = Windows { leave_us: micros(leave), close_us: micros(self.times.window) };
         let began_us = micros(self.epoch.elapsed());
         for mailbox in running.mailboxes.iter() {
-            mailbox.push_waiting(Envelope::Leave(Leave::Begin { windows, began_us }));
+            mailbox.push_waiting(Envelope::Leave(Leave::Begin { number, windows, began_us, is_succeeded }));
         }
         if !self.wait_until(number, closes, || false) || !self.enter(number, Stage::Closing, Some(deadline)) {
             return;
         }
-        let is_empty = || self.connections.load(Ordering::Relaxed) == 0;
-        if self.wait_until(number, deadline, is_empty) && self.enter(number, Stage::Over, Some(deadline)) {
+        let is_answered = || self.unanswered.is_nobody();
+        let is_empty = || is_answered() && self.connections.load(Ordering::SeqCst) == 0;
+        if !self.wait_until(number, deadline, is_empty) {
+            return;
+        }
+        // However short the window: nobody whom this process accepted and was going to serve is cut off in its handshake.
+        let answered_by = if is_succeeded { closes + self.handshake } else { deadline };
+        if self.wait_until(number, answered_by, is_answered)
+            && self.enter(number, Stage::Over, Some(deadline))
+        {
             let connections = self.connections.load(Ordering::Relaxed);
             tracing::info!(connections, "drained");
             self.note(What::Drained { connections: connections.into() });

@@ -31,7 +31,8 @@ use crate::control::{
     self, Control, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
 };
 use crate::data::{
-    Authority, DataThread, Envelope, Listening, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker,
+    Authority, DataThread, Envelope, Listening, Mailbox, Parts, Rules, Shared, THREADS_MAX, Unanswered,
+    Worker,
 };
 use crate::dns;
 use crate::drain::{self, Drains, Stage};
@@ -216,6 +217,7 @@ impl Node {
             .transpose()?
             .unzip();
         let connections = Arc::new(AtomicU32::new(0));
+        let unanswered = Arc::new(Unanswered::new(config.threads.max(1)));
         let own = Own {
             health: Arc::clone(&health),
             connections: Arc::clone(&connections),
@@ -251,6 +253,8 @@ impl Node {
             health: Arc::clone(&health),
             events: events.clone(),
             connections: Arc::clone(&connections),
+            unanswered: Arc::clone(&unanswered),
+            handshake: config.deadlines.handshake,
             dns: dns.clone(),
         });
         let services = Services {
@@ -376,6 +380,7 @@ impl Node {
             gates,
             apps,
             connections,
+            unanswered,
             events,
         });
         let ways = Ways {

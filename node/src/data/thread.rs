@@ -20,7 +20,7 @@ use pinwire_shed::{Pacing, Rung};
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
 use super::inspect;
-use super::leaving::{Leave, Leaving};
+use super::leaving::{Leave, Leaving, ToldOfGuests, Unanswered};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::worker::{Job, Worker};
 use crate::admin::Events;
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) apps: Arc<Apps>,
     /// Upgraded connections of all threads.
     pub(crate) connections: Arc<AtomicU32>,
+    /// Those before it.
+    pub(crate) unanswered: Arc<Unanswered>,
     /// What happens is told here, where somebody may ask.
     pub(crate) events: Option<Arc<Events>>,
 }
@@ -114,6 +116,7 @@ pub(crate) struct DataThread {
     pacing: Pacing,
     stopping_since: Option<Instant>,
     leaving: Leaving,
+    told: ToldOfGuests,
     /// Which listeners speak TLS.
     tls_listeners: Vec<bool>,
     times: Times,
@@ -214,6 +217,7 @@ impl DataThread {
             pacing: Pacing::new(1.0),
             stopping_since: None,
             leaving: Leaving::new(),
+            told: ToldOfGuests::new(),
             tls_listeners,
             times: Times::default(),
             refusals: Refusals::default(),
@@ -311,6 +315,7 @@ impl DataThread {
         self.outgoing.flush(self.number);
         self.give_memory_back(now);
         self.refusals.tell(self.number, now);
+        self.told.tell(&self.shared.unanswered, self.guests.len(), self.leaving.listens);
     }
 
     /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
@@ -718,8 +723,10 @@ impl DataThread {
                 }
             }
             Envelope::LinkLost(link) => self.shard.link_lost(link),
-            Envelope::Leave(Leave::Begin { windows, began_us }) => self.leaving.begin(windows, began_us),
-            Envelope::Leave(Leave::Cancel(listeners)) => self.stay(engine, listeners),
+            Envelope::Leave(Leave::Begin { number, windows, began_us, is_succeeded }) => {
+                self.leaving.begin(number, windows, began_us, is_succeeded);
+            }
+            Envelope::Leave(Leave::Cancel { number, listeners }) => self.stay(engine, number, listeners),
             Envelope::Pulse(pulse) => pulse.answer(self.shared.epoch.elapsed().as_micros() as u64),
             Envelope::Stop => self.stop(engine, now),
         }
@@ -765,7 +772,7 @@ impl DataThread {
 
     /// It is about to end, and takes nobody any more.
     fn is_ending(&self, now: Instant) -> bool {
-        self.stopping_since.is_some() || self.leaving.is_closing(self.us(now))
+        self.stopping_since.is_some() || self.leaving.turns_away(self.us(now))
     }
 
     /// A drain goes on: who is due is told to come again, which leads elsewhere.
@@ -785,10 +792,11 @@ impl DataThread {
         }
     }
 
-    /// The node does not drain after all.
-    fn stay(&mut self, engine: &mut Engine, listeners: Vec<TcpListener>) {
-        self.leaving.cancel();
-        self.shard.keep_documents(false);
+    /// The node does not drain after all, or drains anew: then, too, it takes who comes for a while.
+    fn stay(&mut self, engine: &mut Engine, number: u64, listeners: Vec<TcpListener>) {
+        if self.leaving.cancel(number) {
+            self.shard.keep_documents(false);
+        }
         if !self.leaving.listens {
             for listener in listeners {
                 if let Err(error) = engine.listen(listener) {
