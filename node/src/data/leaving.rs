@@ -34,9 +34,9 @@ pub(crate) struct Unanswered {
 }
 
 impl Unanswered {
-    /// All of these threads listen.
-    pub(crate) fn new(threads: usize) -> Self {
-        let listening = AtomicU32::new(u32::try_from(threads).unwrap_or(u32::MAX));
+    /// So many threads listen.
+    pub(crate) fn new(listening: usize) -> Self {
+        let listening = AtomicU32::new(u32::try_from(listening).unwrap_or(u32::MAX));
         Self { listening, guests: AtomicU32::new(0) }
     }
 
@@ -54,9 +54,9 @@ pub(crate) struct ToldOfGuests {
 }
 
 impl ToldOfGuests {
-    /// Of a thread that listens.
-    pub(crate) fn new() -> Self {
-        Self { guests: 0, listens: true }
+    /// Of a thread that listens, or not.
+    pub(crate) fn new(listens: bool) -> Self {
+        Self { guests: 0, listens }
     }
 
     /// At the end of a turn.
@@ -94,8 +94,8 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
-    /// The thread serves.
-    pub(crate) fn new() -> Self {
+    /// The thread serves, or will once it listens.
+    pub(crate) fn new(listens: bool) -> Self {
         Self {
             drain: Drain::new(Windows { leave_us: 0, close_us: 0 }),
             number: 0,
@@ -103,7 +103,7 @@ impl Leaving {
             closes_us: u64::MAX,
             rest: Vec::new(),
             searched_us: None,
-            listens: true,
+            listens,
             next_us: None,
         }
     }
@@ -134,6 +134,11 @@ impl Leaving {
     /// Whoever comes is sent elsewhere. What another process shares the queues of has accepted nobody too many.
     pub(crate) fn turns_away(&self, now_us: u64) -> bool {
         self.is_closing(now_us) && !self.is_succeeded
+    }
+
+    /// Nobody comes any more but those who were accepted before another process took over.
+    pub(crate) fn lets_guests_in(&self, now_us: u64) -> bool {
+        self.is_closing(now_us) && self.is_succeeded
     }
 
     /// Its clients are closed.
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn clients_are_closed_one_by_one_over_the_whole_window_and_never_all_at_once() {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::new(true);
         leaving.begin(1, WINDOWS, SECOND, false);
         assert!(!leaving.is_closing(2 * SECOND));
         let (mut open, mut state): (Vec<u32>, u32) = ((0..1000).collect(), 7);
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn who_comes_from_another_thread_meanwhile_is_closed_as_well() {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::new(true);
         leaving.begin(1, WINDOWS, 0, false);
         let mut state = 3;
         assert!(leaving.due(4 * SECOND, 0..9, || 1).is_empty(), "it still takes who comes");
@@ -241,7 +246,7 @@ mod tests {
 
     #[test]
     fn listeners_are_closed_when_nobody_waits_there_any_more_or_after_a_while() {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::new(true);
         assert!(!leaving.should_stop_listening(SECOND, false));
         leaving.begin(1, WINDOWS, 0, false);
         assert!(!leaving.should_stop_listening(4 * SECOND, false));
@@ -254,7 +259,7 @@ mod tests {
 
     #[test]
     fn with_another_process_the_listeners_are_closed_at_once_and_who_was_accepted_is_let_in() {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::new(true);
         leaving.begin(1, Windows { leave_us: 0, ..WINDOWS }, SECOND, true);
         assert!(leaving.should_stop_listening(SECOND, true));
         assert!(leaving.is_closing(SECOND) && !leaving.turns_away(SECOND));
@@ -265,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_comes_late_of_an_earlier_drain_changes_nothing() {
-        let mut leaving = Leaving::new();
+        let mut leaving = Leaving::new(true);
         assert!(leaving.cancel(2));
         leaving.begin(1, WINDOWS, 0, false);
         assert!(!leaving.is_closing(60 * SECOND), "it was taken back");
@@ -277,7 +282,7 @@ mod tests {
     #[test]
     fn nobody_is_unanswered_once_no_thread_listens_and_its_guests_are_through() {
         let all = Unanswered::new(2);
-        let (mut one, mut other) = (ToldOfGuests::new(), ToldOfGuests::new());
+        let (mut one, mut other) = (ToldOfGuests::new(true), ToldOfGuests::new(true));
         one.tell(&all, 3, false);
         assert!(!all.is_nobody());
         other.tell(&all, 0, false);

@@ -186,13 +186,15 @@ pub(crate) struct Parts {
     pub(crate) random: u32,
     /// Which listeners speak TLS, in their order.
     pub(crate) tls_listeners: Vec<bool>,
+    /// They are open; else they come by mail.
+    pub(crate) listens: bool,
 }
 
 impl DataThread {
     /// `None` if there is no mailbox of this number.
     pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Option<Self> {
-        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random, tls_listeners } =
-            parts;
+        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random, .. } = parts;
+        let Parts { tls_listeners, listens, .. } = parts;
         Some(Self {
             number,
             mailbox: mailboxes.get(usize::from(number))?.clone(),
@@ -216,8 +218,8 @@ impl DataThread {
             random: random | 1,
             pacing: Pacing::new(1.0),
             stopping_since: None,
-            leaving: Leaving::new(),
-            told: ToldOfGuests::new(),
+            leaving: Leaving::new(listens),
+            told: ToldOfGuests::new(listens),
             tls_listeners,
             times: Times::default(),
             refusals: Refusals::default(),
@@ -620,6 +622,9 @@ impl DataThread {
             Some(handshake::OVERLOADED)
         } else if self.is_full() {
             Some(handshake::FULL)
+        } else if self.leaving.lets_guests_in(self.us(now)) {
+            // They are the last, and the node that drains has no share of the pool's budget any more.
+            None
         } else if rung == Rung::NoNewDocuments && is_new() {
             Some(handshake::NEW_DOCUMENT)
         } else if is_overrun() {
@@ -727,6 +732,12 @@ impl DataThread {
                 self.leaving.begin(number, windows, began_us, is_succeeded);
             }
             Envelope::Leave(Leave::Cancel { number, listeners }) => self.stay(engine, number, listeners),
+            Envelope::Listen(listeners, reply) => {
+                self.leaving.listens = true;
+                let outcome = listeners.into_iter().try_for_each(|listener| engine.listen(listener));
+                // Whoever asked may have given up.
+                let _ = reply.send(outcome);
+            }
             Envelope::Pulse(pulse) => pulse.answer(self.shared.epoch.elapsed().as_micros() as u64),
             Envelope::Stop => self.stop(engine, now),
         }
