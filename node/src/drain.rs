@@ -509,4 +509,21 @@ mod tests {
         go.send(()).unwrap();
         assert_eq!(cancelling.join().unwrap(), Err(CannotStay::Ending));
     }
+
+    #[test]
+    fn a_data_thread_that_takes_nothing_holds_up_no_drain() {
+        let config = pinwire_engine::Config {
+            driver: pinwire_engine::Driver::Epoll,
+            ..pinwire_engine::Config::default()
+        };
+        pinwire_engine::run(config, |engine| async move {
+            let mailbox = Mailbox::new(engine.waker(), engine.door());
+            while mailbox.push(Envelope::Keys).is_ok() {}
+            let drains = Drains::idle_with(DrainTimes { leave: Duration::ZERO, window: Duration::ZERO });
+            drains.started(&Arc::from([mailbox]), Box::new(|| Ok(Vec::new())), Vec::new());
+            assert!(drains.begin("an operator").unwrap());
+            wait_for(&drains, Stage::Over);
+        })
+        .unwrap();
+    }
 }

@@ -27,7 +27,7 @@ fn knock_on(address: &str, token: &str, stop: &AtomicBool, done: &AtomicU32) -> 
     while !stop.load(Ordering::Relaxed) {
         let outcome = TcpStream::connect(address).and_then(|mut socket| {
             socket.set_read_timeout(Some(PATIENCE))?;
-            std::io::Write::write_all(
+            Write::write_all(
                 &mut socket,
                 format!("GET /discovery?documentName=d&token={token} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                     .as_bytes(),
@@ -242,4 +242,47 @@ fn who_was_accepted_by_the_process_before_is_let_in_there_and_nobody_who_upgrade
     let mut old = both.serving;
     assert_eq!(old.child.wait().unwrap().code(), Some(0), "the one before ends by itself");
     drop(next);
+}
+
+/// Starts an upgrade that waits for a Redis that is not there; the process that is to take over.
+fn begin_in_vain(system: &System, serving: &Serving) -> Killed {
+    let file = system.config("here-a");
+    let text = fs::read_to_string(&file).unwrap();
+    let url = system.here.url();
+    assert_eq!(text.matches(&*url).count(), 1);
+    fs::write(&file, text.replace(&*url, "redis://127.0.0.1:1")).unwrap();
+    serving.signal("USR2");
+    serving.logs(&["does not take over yet", "sessions are out of reach"]);
+    let parent = serving.child.id().to_string();
+    let output = Command::new("ps").args(["--no-headers", "-o", "pid", "--ppid", &parent]).output().unwrap();
+    Killed(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
+}
+
+#[test]
+fn an_upgrade_that_comes_to_nothing_leaves_everything_as_it_was() {
+    let system = System::start();
+    let socket = system.config("here-a").with_file_name("admin.sock");
+    let serving =
+        system.node_for_upgrade("here-a", "", &[&format!("admin.socket={}", socket.to_str().unwrap())]);
+    let next = begin_in_vain(&system, &serving);
+    assert_eq!(serving.knock(&system.token).1, "101");
+    assert!(Command::new("kill").arg(next.0.to_string()).status().unwrap().success());
+    serving.logs(&["goes on as it was", "does not take over", "SIGTERM"]);
+    std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    assert_eq!(serving.knock(&system.token).1, "101");
+    assert_eq!(node(&serving).drain, None);
+    assert_eq!(serving.end(), 0);
+    assert!(!socket.exists(), "it goes with its node");
+}
+
+#[test]
+fn a_node_that_is_told_to_end_during_an_upgrade_ends_and_so_does_the_other_process() {
+    let system = System::start();
+    let serving = system.node_for_upgrade("here-a", "", &[]);
+    let next = begin_in_vain(&system, &serving);
+    serving.signal("TERM");
+    serving.logs(&["stopping", "SIGTERM"]);
+    let mut serving = serving;
+    assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+    until(|| !std::path::Path::new(&format!("/proc/{}", next.0)).exists());
 }
