@@ -58,9 +58,13 @@ pub(super) async fn cancel(
 ) -> Result<axum::http::StatusCode, Problem> {
     let cancel = async |services: std::sync::Arc<super::Services>| {
         let drains = services.drains.clone();
-        // It may wait for a port.
-        let cancelled = tokio::task::spawn_blocking(move || drains.cancel()).await;
-        let cancelled = cancelled.map_err(|error| Problem::unavailable(error.to_string()))?;
+        let (reply, cancelled) = oneshot::channel();
+        // It may wait for a port. Whoever asked may have gone.
+        std::thread::Builder::new()
+            .name("cancel-drain".to_owned())
+            .spawn(move || _ = reply.send(drains.cancel()))
+            .map_err(|error| Problem::unavailable(error.to_string()))?;
+        let cancelled = cancelled.await.map_err(|_| Problem::unavailable("what came of it is not known"))?;
         cancelled.map_err(|error| Problem::conflict(error.to_string()))
     };
     let Json(()) = recorded(services, who, Action::CancelDrain, cancel).await?;
