@@ -15,7 +15,7 @@ use pinwire_shed::Windows;
 
 use crate::admin::Events;
 use crate::config::DrainTimes;
-use crate::data::{Envelope, Leave, Mailbox};
+use crate::data::{Envelope, Leave, Mailbox, Unanswered};
 use crate::dns::Dns;
 use crate::shedding::Health;
 
@@ -23,6 +23,9 @@ use crate::shedding::Health;
 const DNS_PATIENCE: Duration = Duration::from_secs(10);
 /// Operators may ask before the data threads run.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// For all data threads to have room for what they are told. One that hangs does not hold up the drain: the others go on, and the
+/// deadline comes.
+const TAKE_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks at what tells nobody of a change.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -87,6 +90,8 @@ struct Inner {
     health: Arc<Health>,
     events: Option<Arc<Events>>,
     connections: Arc<AtomicU32>,
+    unanswered: Arc<Unanswered>,
+    handshake: Duration,
     dns: Option<Dns>,
     running: OnceLock<Running>,
     state: Mutex<State>,
@@ -108,10 +113,44 @@ struct State {
     deadline: Option<Instant>,
     /// The process ends with it.
     is_ending: bool,
+    /// The node is ready to be in its region's name.
+    may_join: bool,
     /// Another process has the addresses: nobody is sent away by DNS, and nobody comes any more.
     is_succeeded: bool,
     /// Copies of the listeners for a process that takes over: while one is open the port is.
     copies: Vec<OwnedFd>,
+}
+
+/// Why a drain begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// Somebody may take it back.
+    Drain,
+    /// The process ends with it.
+    End,
+    /// Another process has the addresses, and this one ends.
+    Succeeded,
+}
+
+/// A drain that may be taken back, as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MayStay {
+    number: u64,
+    /// The listeners are closed, or about to be.
+    is_closed: bool,
+}
+
+impl State {
+    fn may_stay(&self) -> Result<MayStay, CannotStay> {
+        match self {
+            Self { stage: Stage::Serving, .. } => Err(CannotStay::Serving),
+            Self { is_succeeded: true, .. } => Err(CannotStay::Succeeded),
+            Self { is_ending: true, .. } => Err(CannotStay::Ending),
+            Self { number, stage, .. } => {
+                Ok(MayStay { number: *number, is_closed: matches!(stage, Stage::Closing | Stage::Over) })
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Inner {
@@ -127,18 +166,23 @@ pub(crate) struct Around {
     pub(crate) health: Arc<Health>,
     pub(crate) events: Option<Arc<Events>>,
     pub(crate) connections: Arc<AtomicU32>,
+    pub(crate) unanswered: Arc<Unanswered>,
+    /// How long a handshake may take.
+    pub(crate) handshake: Duration,
     pub(crate) dns: Option<Dns>,
 }
 
 impl Drains {
     pub(crate) fn new(around: Around) -> Self {
-        let Around { times, epoch, health, events, connections, dns } = around;
+        let Around { times, epoch, health, events, connections, unanswered, handshake, dns } = around;
         Self(Arc::new(Inner {
             times,
             epoch,
             health,
             events,
             connections,
+            unanswered,
+            handshake,
             dns,
             running: OnceLock::new(),
             state: Mutex::default(),
@@ -149,12 +193,19 @@ impl Drains {
     /// Of a node that does not run.
     #[cfg(test)]
     pub(crate) fn idle() -> Self {
+        Self::idle_with(DrainTimes::default())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn idle_with(times: DrainTimes) -> Self {
         Self::new(Around {
-            times: DrainTimes::default(),
+            times,
             epoch: Instant::now(),
             health: Arc::default(),
             events: None,
             connections: Arc::default(),
+            unanswered: Arc::new(Unanswered::new(0)),
+            handshake: Duration::ZERO,
             dns: None,
         })
     }
@@ -170,17 +221,27 @@ impl Drains {
     /// # Errors
     /// The system gives no thread.
     pub fn begin(&self, why: &str) -> io::Result<bool> {
-        self.begin_as(why, false)
+        self.begin_as(why, How::Drain)
+    }
+
+    /// The same, and the process ends with it: it is not taken back any more, even if it had begun before.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn end(&self, why: &str) -> io::Result<bool> {
+        self.begin_as(why, How::End)
     }
 
     /// Another process takes who comes from now on: the rest are closed by and by.
     pub(crate) fn succeeded(&self) -> io::Result<bool> {
-        self.begin_as("another process has taken over", true)
+        self.begin_as("another process has taken over", How::Succeeded)
     }
 
-    fn begin_as(&self, why: &str, is_succeeded: bool) -> io::Result<bool> {
+    fn begin_as(&self, why: &str, how: How) -> io::Result<bool> {
+        let is_succeeded = how == How::Succeeded;
         let inner = Arc::clone(&self.0);
         let mut state = inner.lock();
+        state.is_ending |= how != How::Drain;
         if state.stage != Stage::Serving {
             return Ok(false);
         }
@@ -202,44 +263,58 @@ impl Drains {
         Ok(true)
     }
 
-    /// Takes it back.
+    /// Takes it back. Waits for a moment for ports that are not free yet.
     ///
     /// # Errors
     /// It cannot be.
     pub fn cancel(&self) -> Result<(), CannotStay> {
-        let mut state = self.0.lock();
-        if state.stage == Stage::Serving {
-            return Err(CannotStay::Serving);
-        }
-        if state.is_succeeded {
-            return Err(CannotStay::Succeeded);
-        }
-        let Some(running) = self.0.running.get().filter(|_| !state.is_ending) else {
-            return Err(CannotStay::Ending);
+        let Some(running) = self.0.running.get() else {
+            return Err(self.0.lock().may_stay().err().unwrap_or(CannotStay::Ending));
         };
-        let is_closed = matches!(state.stage, Stage::Closing | Stage::Over);
-        let mut listeners = Vec::new();
-        if is_closed {
-            listeners = (running.listen)().map_err(|error| CannotStay::Listen(error.to_string()))?;
+        let (mut state, listeners) = loop {
+            let before = self.0.lock().may_stay()?;
+            // Not within the lock: a port that is not free yet is waited for.
+            let listeners = match before.is_closed {
+                true => (running.listen)().map_err(|error| CannotStay::Listen(error.to_string()))?,
+                false => Vec::new(),
+            };
+            let state = self.0.lock();
+            if state.may_stay()? == before {
+                break (state, listeners);
+            }
+        };
+        if !listeners.is_empty() {
             let copies = listeners.iter().flatten().map(|listener| listener.try_clone().map(OwnedFd::from));
             state.copies = copies.filter_map(Result::ok).collect();
         }
         state.number += 1;
+        let (number, may_join) = (state.number, state.may_join);
         (state.stage, state.since, state.deadline) = (Stage::Serving, None, None);
         drop(state);
         self.0.changed.notify_all();
         self.0.health.cancel_drain();
-        if let Some(dns) = &self.0.dns {
+        if let Some(dns) = self.0.dns.as_ref().filter(|_| may_join) {
             dns.serve();
         }
         let mut listeners = listeners.into_iter();
+        let deadline = Instant::now() + TAKE_PATIENCE;
         for mailbox in running.mailboxes.iter() {
-            let own = listeners.next().unwrap_or_default();
-            mailbox.push_waiting(Envelope::Leave(Leave::Cancel(own)));
+            let listeners = listeners.next().unwrap_or_default();
+            tell(mailbox, Leave::Cancel { number, listeners }, deadline);
         }
         tracing::info!("the node does not drain any more");
         self.0.note(What::DrainCancelled);
         Ok(())
+    }
+
+    /// The node is ready: it is to be in its region's name, unless it drains, and when it does not any more.
+    pub(crate) fn may_join(&self) {
+        let mut state = self.0.lock();
+        state.may_join = true;
+        // Within the lock: a drain that begins says so afterwards.
+        if let Some(dns) = self.0.dns.as_ref().filter(|_| state.stage == Stage::Serving) {
+            dns.serve();
+        }
     }
 
     /// How far it is.
@@ -248,10 +323,9 @@ impl Drains {
         self.0.progress(&self.0.lock())
     }
 
-    /// Waits until it is over, and tells of it now and then. It is not taken back any more.
+    /// Waits until it is over, and tells of it now and then.
     pub fn wait(&self, every: Duration, mut tell: impl FnMut(&Progress)) {
         let mut state = self.0.lock();
-        state.is_ending = true;
         while state.stage != Stage::Over && state.stage != Stage::Serving {
             let progress = self.0.progress(&state);
             drop(state);
@@ -319,14 +393,23 @@ impl Inner {
         }
         let windows = Windows { leave_us: micros(leave), close_us: micros(self.times.window) };
         let began_us = micros(self.epoch.elapsed());
+        let heard_by = Instant::now() + TAKE_PATIENCE;
         for mailbox in running.mailboxes.iter() {
-            mailbox.push_waiting(Envelope::Leave(Leave::Begin { windows, began_us }));
+            tell(mailbox, Leave::Begin { number, windows, began_us, is_succeeded }, heard_by);
         }
         if !self.wait_until(number, closes, || false) || !self.enter(number, Stage::Closing, Some(deadline)) {
             return;
         }
-        let is_empty = || self.connections.load(Ordering::Relaxed) == 0;
-        if self.wait_until(number, deadline, is_empty) && self.enter(number, Stage::Over, Some(deadline)) {
+        let is_answered = || self.unanswered.is_nobody();
+        let is_empty = || is_answered() && self.connections.load(Ordering::SeqCst) == 0;
+        if !self.wait_until(number, deadline, is_empty) {
+            return;
+        }
+        // However short the window: nobody whom this process accepted and was going to serve is cut off in its handshake.
+        let answered_by = if is_succeeded { closes + self.handshake } else { deadline };
+        if self.wait_until(number, answered_by, is_answered)
+            && self.enter(number, Stage::Over, Some(deadline))
+        {
             let connections = self.connections.load(Ordering::Relaxed);
             tracing::info!(connections, "drained");
             self.note(What::Drained { connections: connections.into() });
@@ -365,6 +448,82 @@ impl Inner {
     }
 }
 
+/// Tells a data thread, unless it has no room until then.
+fn tell(mailbox: &Mailbox, leave: Leave, deadline: Instant) {
+    if mailbox.push_until(Envelope::Leave(leave), deadline).is_err() {
+        tracing::error!("a data thread has no room for what it is told of the drain: it hangs");
+    }
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{channel, sync_channel};
+
+    use super::*;
+
+    /// Of a node that runs without data threads.
+    fn running(listen: Listen) -> Drains {
+        let drains = Drains::idle();
+        drains.started(&Arc::from([]), listen, Vec::new());
+        drains
+    }
+
+    fn wait_for(drains: &Drains, stage: Stage) {
+        while drains.progress().stage != stage {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_drain_that_the_process_ends_with_is_not_taken_back_from_its_first_moment() {
+        let drains = running(Box::new(|| Ok(Vec::new())));
+        assert!(drains.begin("an operator").unwrap());
+        assert!(!drains.end("SIGTERM").unwrap(), "it is on already");
+        assert_eq!(drains.cancel(), Err(CannotStay::Ending));
+    }
+
+    #[test]
+    fn whoever_asks_is_answered_while_a_port_is_waited_for() {
+        let (asked, asks) = channel();
+        let (go, gone) = sync_channel(0);
+        let gone = Mutex::new(gone);
+        let drains = Drains::idle_with(DrainTimes { leave: Duration::ZERO, window: Duration::ZERO });
+        let listen = move || {
+            asked.send(()).map_err(io::Error::other)?;
+            gone.lock().unwrap_or_else(PoisonError::into_inner).recv().map_err(io::Error::other)?;
+            Ok(Vec::new())
+        };
+        drains.started(&Arc::from([]), Box::new(listen), Vec::new());
+        assert!(drains.begin("an operator").unwrap());
+        wait_for(&drains, Stage::Over);
+        let other = drains.clone();
+        let cancelling = std::thread::spawn(move || other.cancel());
+        asks.recv().unwrap();
+        assert_eq!(drains.progress().stage, Stage::Over);
+        // Meanwhile the process is told to end: then it does not stay after all.
+        assert!(!drains.end("SIGTERM").unwrap());
+        go.send(()).unwrap();
+        assert_eq!(cancelling.join().unwrap(), Err(CannotStay::Ending));
+    }
+
+    #[test]
+    fn a_data_thread_that_takes_nothing_holds_up_no_drain() {
+        let config = pinwire_engine::Config {
+            driver: pinwire_engine::Driver::Epoll,
+            ..pinwire_engine::Config::default()
+        };
+        pinwire_engine::run(config, |engine| async move {
+            let mailbox = Mailbox::new(engine.waker(), engine.door());
+            while mailbox.push(Envelope::Keys).is_ok() {}
+            let drains = Drains::idle_with(DrainTimes { leave: Duration::ZERO, window: Duration::ZERO });
+            drains.started(&Arc::from([mailbox]), Box::new(|| Ok(Vec::new())), Vec::new());
+            assert!(drains.begin("an operator").unwrap());
+            wait_for(&drains, Stage::Over);
+        })
+        .unwrap();
+    }
 }

@@ -21,6 +21,7 @@ pub mod memory;
 mod metrics;
 mod node;
 mod peer;
+mod ready;
 pub mod regions;
 pub mod shedding;
 pub mod signals;

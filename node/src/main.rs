@@ -69,7 +69,7 @@ fn dev(args: &DevArgs, log: &log::Log) -> anyhow::Result<()> {
             Wish::End(signal) => break signal,
             // There is nothing to reload, and the terminal is gone.
             Wish::Reload => break "SIGHUP",
-            Wish::Upgrade(_) => {
+            Wish::Upgrade(_) | Wish::Successor(_) => {
                 tracing::warn!("nobody can take over: documents are in this process's memory");
             }
         }

@@ -1,11 +1,10 @@
 //! A running node: listeners, data threads, the HTTP thread, and their end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::TryFromIntError;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -31,7 +30,8 @@ use crate::control::{
     self, Control, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
 };
 use crate::data::{
-    Authority, DataThread, Envelope, Listening, Mailbox, Parts, Rules, Shared, THREADS_MAX, Worker,
+    Authority, DataThread, Envelope, Listening, Mailbox, Parts, Rules, Shared, THREADS_MAX, Unanswered,
+    Worker,
 };
 use crate::dns;
 use crate::drain::{self, Drains, Stage};
@@ -41,13 +41,16 @@ use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
 use crate::peer::{self, Movable, Peers, Relay};
+use crate::ready::{Joining, Readiness};
 use crate::regions::{self, Catalogue, Own, Prober};
 use crate::shedding::{self, Admission, Health, SheddingWay};
 use crate::status::{self, StatusThread};
 use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
 use crate::traces::{self, Exporter, Recorder};
-use crate::upgrade::{Handed, Upgrade, UpgradeError, Upgrades};
+use crate::upgrade::{Handed, Successor, Upgrade, UpgradeError, Upgrades};
 
+/// How long a data thread may take to listen.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long HTTP requests that run may take when the node stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
 /// Microseconds between two fan-outs of a busy document, for each member: twice what a send takes.
@@ -81,6 +84,19 @@ pub struct Node {
     copies: Vec<OwnedFd>,
     /// Where documents are, if no other process can have them.
     alone: Option<&'static str>,
+    readiness: Readiness,
+    /// What is done once it is to accept.
+    opening: Option<Opening>,
+    /// Has it join its region's name once it is ready.
+    joining: Option<Joining>,
+}
+
+/// See [`Node::open`].
+#[derive(Debug)]
+struct Opening {
+    /// Of each data thread.
+    listeners: Vec<Vec<TcpListener>>,
+    movable: Option<Movable>,
 }
 
 /// What a node is started with besides its configuration: what operators are shown and may change.
@@ -99,6 +115,8 @@ pub struct Start {
     pub handed: Handed,
     /// How operators have another process take over.
     pub upgrades: Option<Upgrades>,
+    /// Nobody is accepted before [`Node::open`]: another process accepts from the same sockets, and goes on if this one fails.
+    pub waits: bool,
 }
 
 /// See [`Start::other_threads`].
@@ -216,6 +234,8 @@ impl Node {
             .transpose()?
             .unzip();
         let connections = Arc::new(AtomicU32::new(0));
+        let waits = start.waits;
+        let unanswered = Arc::new(Unanswered::new(if waits { 0 } else { config.threads.max(1) }));
         let own = Own {
             health: Arc::clone(&health),
             connections: Arc::clone(&connections),
@@ -251,6 +271,8 @@ impl Node {
             health: Arc::clone(&health),
             events: events.clone(),
             connections: Arc::clone(&connections),
+            unanswered: Arc::clone(&unanswered),
+            handshake: config.deadlines.handshake,
             dns: dns.clone(),
         });
         let services = Services {
@@ -376,6 +398,7 @@ impl Node {
             gates,
             apps,
             connections,
+            unanswered,
             events,
         });
         let ways = Ways {
@@ -390,13 +413,19 @@ impl Node {
             session: session.as_ref().map(|session| session.way.clone()),
         };
         let (again, of_threads) = (listeners.again(), listeners.copies()?);
-        let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, listeners.threads)?;
+        let mut of_each = listeners.threads;
+        let mut opening = Opening { listeners: Vec::new(), movable: None };
+        if waits {
+            opening.listeners =
+                of_each.iter_mut().map(|thread| std::mem::take(&mut thread.listeners)).collect();
+        }
+        let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, of_each)?;
         drains.started(&mailboxes, Box::new(again), of_threads);
         pins.started(&mailboxes);
-        if let Some(peers) = &mut peers {
+        if peers.is_some() {
             let (pins, session) = (ways.pins.clone(), ways.session.clone());
             let (events, stats) = (shared.events.clone(), Arc::clone(&stats));
-            peers.started(&mailboxes, Movable { pins, session, events, stats });
+            opening.movable = Some(Movable { pins, session, events, stats });
         }
         if let Some(session) = &mut session {
             session.started(&mailboxes);
@@ -409,11 +438,16 @@ impl Node {
         records.started(&mailboxes);
         asked.started(&mailboxes);
         live.refetch().started(&mailboxes);
-        if let (Some(dns), Some(of_config)) = (&dns, &shared.config.dns) {
+        if let Some(of_config) = &shared.config.dns {
             health.set_addresses(of_config.addresses.iter().copied().collect());
-            dns.serve();
         }
-        Ok(Self {
+        let readiness = Readiness {
+            gates: Arc::clone(&shared.gates),
+            health: Arc::clone(&health),
+            has_sessions: session.is_some(),
+        };
+        let joining = dns.is_some().then(|| Joining::start(readiness.clone(), drains.clone())).transpose()?;
+        let mut node = Self {
             addresses,
             mailboxes,
             threads,
@@ -437,7 +471,51 @@ impl Node {
             dns: dns_thread,
             copies,
             alone: alone(&shared.config),
-        })
+            readiness,
+            opening: Some(opening),
+            joining,
+        };
+        if !waits {
+            node.open()?;
+        }
+        Ok(node)
+    }
+
+    /// Why it cannot serve yet as it is to, if it cannot.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&'static str> {
+        self.readiness.lacks()
+    }
+
+    /// Accepts connections: of clients, of operators, of other nodes. Only with [`Start::waits`] there is something to do.
+    ///
+    /// # Errors
+    /// A data thread cannot listen.
+    pub fn open(&mut self) -> io::Result<()> {
+        let Some(Opening { listeners, movable }) = self.opening.take() else { return Ok(()) };
+        let (reply, replies) = channel();
+        for (mailbox, listeners) in self.mailboxes.iter().zip(listeners) {
+            let listen = Envelope::Listen(listeners, reply.clone());
+            mailbox.push_until(listen, Instant::now() + LISTEN_PATIENCE).map_err(|_| hangs())?;
+        }
+        drop(reply);
+        while let Ok(outcome) = replies.recv_timeout(LISTEN_PATIENCE) {
+            outcome?;
+        }
+        if let (Some(peers), Some(movable)) = (&mut self.peers, movable) {
+            peers.started(&self.mailboxes, movable);
+        }
+        if let Some(admin) = &self.admin {
+            admin.open();
+        }
+        Ok(())
+    }
+
+    /// The process before has been told that this one serves: what goes with a process goes with this one now.
+    pub fn has_taken_over(&self) {
+        if let Some(admin) = &self.admin {
+            admin.own();
+        }
     }
 
     /// Its data threads, for a watchdog.
@@ -451,23 +529,32 @@ impl Node {
         &self.drains
     }
 
-    /// Starts the process that is to take over, which accepts when this returns. This one goes on until [`Self::succeeded`].
+    /// Starts the process that is to take over; `tell` is told whether it is ready. This one goes on until [`Self::succeeded`].
     ///
     /// # Errors
-    /// None takes over; nothing has changed then.
-    pub fn start_successor(&self, upgrade: &Upgrade) -> Result<Child, UpgradeError> {
-        let started = match self.alone {
+    /// It does not start; nothing has changed then.
+    pub fn start_successor(
+        &self,
+        upgrade: &Upgrade,
+        tell: impl FnOnce(io::Result<()>) + Send + 'static,
+    ) -> Result<Successor, UpgradeError> {
+        match self.alone {
             Some(place) => Err(UpgradeError::Alone(place)),
             None if self.drains.progress().stage != Stage::Serving => Err(UpgradeError::Draining),
-            None => self.sockets().map_err(UpgradeError::Start).and_then(|sockets| upgrade.run(&sockets)),
-        };
+            None => {
+                self.sockets().map_err(UpgradeError::Start).and_then(|sockets| upgrade.run(sockets, tell))
+            }
+        }
+    }
+
+    /// Tells operators what came of an upgrade.
+    pub fn note_succession(&self, outcome: Result<u32, &UpgradeError>) {
         if let Some(events) = self.events() {
-            events.note(match &started {
-                Ok(child) => What::Succeeded { pid: child.id() },
+            events.note(match outcome {
+                Ok(pid) => What::Succeeded { pid },
                 Err(error) => What::SuccessionFailed { error: error.to_string() },
             });
         }
-        started
     }
 
     fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
@@ -533,6 +620,7 @@ impl Node {
     /// Closes every connection, waits a little for their clients to agree, and ends all threads.
     pub fn stop(mut self) {
         self.health.drain();
+        drop(self.joining.take());
         if let Some(admin) = &self.admin {
             admin.events().note(What::Stopping);
         }
@@ -568,6 +656,10 @@ impl Node {
         // Last, since the others record until they end.
         drop(self.traces);
     }
+}
+
+fn hangs() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "a data thread does not listen")
 }
 
 /// Where documents are kept, if they are kept on disk.
@@ -703,6 +795,7 @@ impl Starting {
             "data thread"
         );
         let Listening { listeners, tls } = self.listeners;
+        let listens = !listeners.is_empty();
         for listener in listeners {
             if let Err(error) = engine.listen(listener) {
                 let _ = ready.send((number, Err(error)));
@@ -732,6 +825,7 @@ impl Starting {
         };
         let store = Claimed::new(self.number, pins, trays, relay.clone().filter(|_| relays), store, random);
         let parts = Parts {
+            listens,
             number: self.number,
             shard: Shard::new(self.settings, 0, 0),
             authority,

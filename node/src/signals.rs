@@ -2,6 +2,7 @@
 //! configuration again. SIGUSR2: have another process take over.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +21,12 @@ pub struct Signals {
     /// Operators ask for that, too.
     wanted: mpsc::Receiver<Wanted>,
     upgrades: Upgrades,
+    outcomes: mpsc::Receiver<io::Result<()>>,
+    outcome: Outcome,
 }
+
+/// Where it is told whether another process that was started is ready.
+pub type Outcome = mpsc::Sender<io::Result<()>>;
 
 /// What a signal asks for.
 #[derive(Debug)]
@@ -31,6 +37,8 @@ pub enum Wish {
     Reload,
     /// SIGUSR2, or an operator, who is answered.
     Upgrade(Option<Wanted>),
+    /// Another process that was started is ready, or not.
+    Successor(io::Result<()>),
 }
 
 impl Signals {
@@ -39,7 +47,7 @@ impl Signals {
     /// # Errors
     /// The system refuses.
     pub fn catch() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (terminate, interrupt, hang_up, upgrade) = {
             let _inside = runtime.enter();
             (
@@ -50,12 +58,13 @@ impl Signals {
             )
         };
         let (upgrades, wanted) = mpsc::channel(1);
-        Ok(Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, upgrades })
+        let (outcome, outcomes) = mpsc::channel(1);
+        Ok(Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, upgrades, outcomes, outcome })
     }
 
     /// Waits for the next one.
     pub fn wait(&mut self) -> Wish {
-        let Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, .. } = self;
+        let Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, outcomes, .. } = self;
         runtime.block_on(async {
             tokio::select! {
                 _ = terminate.recv() => Wish::End("SIGTERM"),
@@ -63,8 +72,28 @@ impl Signals {
                 _ = hang_up.recv() => Wish::Reload,
                 _ = upgrade.recv() => Wish::Upgrade(None),
                 Some(wanted) = wanted.recv() => Wish::Upgrade(Some(wanted)),
+                Some(outcome) = outcomes.recv() => Wish::Successor(outcome),
             }
         })
+    }
+
+    /// The signal that asks for the end, if one comes within the time. A wish for anything else is not heard.
+    pub fn end_within(&mut self, patience: Duration) -> Option<&'static str> {
+        let Self { runtime, terminate, interrupt, .. } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => Some("SIGTERM"),
+                _ = interrupt.recv() => Some("SIGINT"),
+                () = tokio::time::sleep(patience) => None,
+            }
+        })
+    }
+
+    /// Where it is told whether another process that was started is ready.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.outcome.clone()
     }
 
     /// Where operators ask for another process to take over.
@@ -86,7 +115,7 @@ impl Signals {
                     Wish::End(_) if more > 0 => more -= 1,
                     Wish::End(name) => break name,
                     // Whoever asked sees that it is not answered.
-                    Wish::Reload | Wish::Upgrade(_) => {}
+                    Wish::Reload | Wish::Upgrade(_) | Wish::Successor(_) => {}
                 }
             };
             tracing::warn!(signal = name, "another signal, ending now");

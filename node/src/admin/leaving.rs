@@ -14,6 +14,9 @@ use super::overview;
 use super::problem::Problem;
 use super::routes::{Conflict, Errors, Shared};
 
+/// The other process may still take over, and this one drain then.
+pub(crate) const PENDING: &str =
+    "the other process is not ready yet; the events say when it is, or why it is not";
 /// Less than a request may take.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -54,7 +57,15 @@ pub(super) async fn cancel(
     Extension(who): Extension<Who>,
 ) -> Result<axum::http::StatusCode, Problem> {
     let cancel = async |services: std::sync::Arc<super::Services>| {
-        services.drains.cancel().map_err(|error| Problem::conflict(error.to_string()))
+        let drains = services.drains.clone();
+        let (reply, cancelled) = oneshot::channel();
+        // It may wait for a port. Whoever asked may have gone.
+        std::thread::Builder::new()
+            .name("cancel-drain".to_owned())
+            .spawn(move || _ = reply.send(drains.cancel()))
+            .map_err(|error| Problem::unavailable(error.to_string()))?;
+        let cancelled = cancelled.await.map_err(|_| Problem::unavailable("what came of it is not known"))?;
+        cancelled.map_err(|error| Problem::conflict(error.to_string()))
     };
     let Json(()) = recorded(services, who, Action::CancelDrain, cancel).await?;
     Ok(axum::http::StatusCode::NO_CONTENT)
@@ -84,9 +95,7 @@ pub(super) async fn upgrade(
             Ok(Ok(Ok(pid))) => Ok(Upgraded { pid }),
             Ok(Ok(Err(why))) => Err(Problem::conflict(why)),
             Ok(Err(_)) => Err(Problem::unavailable("the node stops")),
-            Err(_) => Err(Problem::unavailable(
-                "the other process is not ready yet; the events say when it is, or why it is not",
-            )),
+            Err(_) => Err(Problem::unavailable(PENDING)),
         }
     })
     .await

@@ -115,7 +115,7 @@ impl Listeners {
         tcp.chain(unix).collect()
     }
 
-    /// Set once another process has the name in the file system.
+    /// Set as long as another process has the name in the file system.
     pub(crate) fn disowned(&self) -> Arc<AtomicBool> {
         self.unix.as_ref().map(|door| Arc::clone(&door.is_disowned)).unwrap_or_default()
     }
@@ -130,10 +130,10 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// The one that the process before had.
+    /// The one that the process before has, and keeps unless this one takes over.
     fn take_over(listener: StdUnixListener, path: &Path) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, path: path.to_owned(), is_disowned: Arc::default() })
+        Ok(Self { listener, path: path.to_owned(), is_disowned: Arc::new(AtomicBool::new(true)) })
     }
 
     /// Makes a socket that only the node's user can connect to. One that another process left behind is replaced; one that
@@ -206,6 +206,23 @@ mod tests {
         assert!(StdUnixStream::connect(&path).is_ok());
         drop(door);
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn a_socket_of_the_process_before_stays_unless_this_one_takes_over() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("admin.sock");
+        let before = Door::open(&path).unwrap();
+        let next = || Door::take_over(before.listener.try_clone().unwrap(), &path).unwrap();
+        drop(next());
+        assert!(path.exists(), "the next one did not start");
+        let next = next();
+        next.is_disowned.store(false, Ordering::Relaxed);
+        before.is_disowned.store(true, Ordering::Relaxed);
+        drop(before);
+        assert!(path.exists());
+        drop(next);
+        assert!(!path.exists());
     }
 
     #[test]

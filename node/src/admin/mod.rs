@@ -31,7 +31,7 @@ mod cluster;
 mod connections;
 mod documents;
 mod events;
-mod leaving;
+pub(crate) mod leaving;
 mod listener;
 mod maintenance;
 mod moves;

@@ -164,6 +164,16 @@ impl Operators {
         self.disowned.store(true, Ordering::Relaxed);
     }
 
+    /// The Unix socket is this process's: the file goes with it.
+    pub(crate) fn own(&self) {
+        self.disowned.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes connections from now on.
+    pub(crate) fn open(&self) {
+        self.thread.open();
+    }
+
     /// Ends it; requests that run have this long.
     pub(crate) fn stop(self, patience: Duration) {
         self.thread.stop(patience);

@@ -35,23 +35,30 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) fn start(listeners: Listeners, services: impl FnOnce(Stopping) -> Services) -> io::Result<Admin> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (stop, stopping) = watch::channel(None);
+    let (open, opened) = watch::channel(false);
     let services = Arc::new(services(stopping.clone()));
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        if let Err(error) = runtime.block_on(serve(listeners, services, stopping)) {
+        if let Err(error) = runtime.block_on(serve(listeners, services, stopping, opened)) {
             tracing::error!(%error, "the admin listener cannot run");
         }
     })?;
-    Ok(Admin { stop, thread: Some(thread) })
+    Ok(Admin { stop, open, thread: Some(thread) })
 }
 
 /// The running thread; dropping it stops the thread without waiting for requests.
 #[derive(Debug)]
 pub(crate) struct Admin {
     stop: watch::Sender<Option<Duration>>,
+    open: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Admin {
+    /// Takes connections from now on.
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
     /// Stops listening, ends streams, lets requests that run finish for at most `patience`, and waits for the thread's end.
     pub(crate) fn stop(mut self, patience: Duration) {
         self.finish(patience);
@@ -78,7 +85,12 @@ enum Accepted {
     Unix(UnixStream),
 }
 
-async fn serve(listeners: Listeners, services: Arc<Services>, mut stopping: Stopping) -> io::Result<()> {
+async fn serve(
+    listeners: Listeners,
+    services: Arc<Services>,
+    mut stopping: Stopping,
+    mut opened: watch::Receiver<bool>,
+) -> io::Result<()> {
     let Listeners { tcp, unix, .. } = listeners;
     let tcp = tcp.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
     // The file goes with the door.
@@ -93,6 +105,11 @@ async fn serve(listeners: Listeners, services: Arc<Services>, mut stopping: Stop
     let router = routes::router(services);
     let mut connections = JoinSet::new();
     let stop_signal = stopping.clone();
+    // Whoever is accepted is lost if another process has the listeners, too, and this one does not take over.
+    tokio::select! {
+        _ = stopping.changed() => return Ok(()),
+        _ = opened.wait_for(|is_open| *is_open) => {}
+    }
     loop {
         tokio::select! {
             _ = stopping.changed() => break,

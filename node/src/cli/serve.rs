@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
@@ -16,8 +17,8 @@ use crate::config::{Change, Config, Problem, Resolved, Sources};
 use crate::log::{Log, LogFormat};
 use crate::signals::{Signals, Wish};
 use crate::store::StoreConfig;
-use crate::upgrade::{Handed, Predecessor, Upgrade, UpgradeError, Wanted};
-use crate::{Node, Start, StartError};
+use crate::upgrade::{Handed, Predecessor, READY_WITHIN, Successor, Upgrade, UpgradeError, Wanted};
+use crate::{Node, Start, StartError, ready};
 
 /// Where a configuration comes from, as flags.
 #[derive(Debug, Args)]
@@ -72,9 +73,16 @@ impl ServeArgs {
     /// # Errors
     /// A configuration that cannot be used, or a node that cannot start.
     pub fn run(&self, format: Option<LogFormat>) -> anyhow::Result<()> {
+        let began = Instant::now();
         let (before, handed) = Predecessor::of_this_process().context("the process before")?.unzip();
         let generation = before.as_ref().map_or(1, |before| before.generation);
-        let mut serving = match self.start(format, generation, handed.unwrap_or_default()) {
+        let started = self.start(format, generation, handed.unwrap_or_default()).and_then(|mut serving| {
+            if before.is_some() {
+                serving.wait_until_ready(began + READY_WITHIN)?;
+            }
+            Ok(serving)
+        });
+        let mut serving = match started {
             Ok(serving) => serving,
             Err(error) => {
                 if let Some(before) = before {
@@ -86,7 +94,10 @@ impl ServeArgs {
         let announced = self.announce(&serving.resolved.config, &serving.node).context("stdout");
         match before {
             // Whoever reads stdout reads that of the process before.
-            Some(before) => before.is_succeeded().context("the process before")?,
+            Some(before) => {
+                before.is_succeeded().context("the process before")?;
+                serving.node.has_taken_over();
+            }
             None => {
                 announced?;
                 systemd::tell_ready(&serving.resolved.config.region.name);
@@ -126,6 +137,7 @@ impl ServeArgs {
             digest: Some(resolved.digest()),
             handed,
             upgrades: Some(signals.upgrades()),
+            waits: generation > 1,
             ..Start::default()
         };
         let mut config = resolved.config.clone();
@@ -140,7 +152,7 @@ impl ServeArgs {
                 "documents live in this process's memory and end with it: set store.path to keep them"
             );
         }
-        Ok(Serving { sources, resolved, log, node, signals, generation })
+        Ok(Serving { sources, resolved, log, node, signals, generation, coming: None })
     }
 
     fn announce(&self, config: &Config, node: &Node) -> io::Result<()> {
@@ -184,6 +196,20 @@ struct Serving {
     node: Node,
     signals: Signals,
     generation: u32,
+    coming: Option<Coming>,
+}
+
+/// Another process that was started, and is not ready yet.
+struct Coming {
+    successor: Successor,
+    asked: Option<Wanted>,
+}
+
+fn answer(asked: Option<Wanted>, outcome: Result<u32, String>) {
+    if let Some(asked) = asked {
+        // Whoever asked may have gone.
+        let _ = asked.send(outcome);
+    }
 }
 
 /// Why a node does not serve any more.
@@ -201,7 +227,11 @@ impl Serving {
             match self.signals.wait() {
                 Wish::End(signal) => {
                     tracing::info!(signal, "stopping");
-                    if let Err(error) = self.node.drains().begin(signal) {
+                    // It ends with this.
+                    if let Some(Coming { asked, .. }) = self.coming.take() {
+                        answer(asked, Err("the node stops".to_owned()));
+                    }
+                    if let Err(error) = self.node.drains().end(signal) {
                         tracing::error!(%error, "the node cannot drain, and ends at once");
                     }
                     return End::Signal;
@@ -211,36 +241,71 @@ impl Serving {
                     let status = reload(&self.sources, &mut self.resolved, &self.node, &self.log);
                     systemd::tell(&[NotifyState::Status(status), NotifyState::Ready]);
                 }
-                Wish::Upgrade(asked) => match self.upgrade(asked) {
-                    Ok(()) => return End::Succeeded,
-                    Err(error) => tracing::error!("the node goes on as it was: {error:#}"),
+                Wish::Upgrade(asked) => self.upgrade(asked),
+                Wish::Successor(outcome) => match self.came(outcome) {
+                    Ok(true) => return End::Succeeded,
+                    Ok(false) => {}
+                    Err(error) => tracing::error!("the node goes on: {error:#}"),
                 },
             }
         }
     }
 
-    /// Has another process take over, which systemd then takes for the service's own.
-    fn upgrade(&mut self, asked: Option<Wanted>) -> anyhow::Result<()> {
-        let answer = |answer| {
-            if let Some(asked) = asked {
-                // Whoever asked may have gone.
-                let _ = asked.send(answer);
+    /// Waits for what this process needs to serve as the one before does, and accepts then.
+    fn wait_until_ready(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        let mut told = None;
+        while let Some(lacks) = self.node.lacks() {
+            if told.replace(lacks) != Some(lacks) {
+                tracing::info!(lacks, "this process does not take over yet");
             }
-        };
+            if let Some(signal) = self.signals.end_within(ready::LOOK) {
+                anyhow::bail!("it was ended by {signal} before it was ready");
+            }
+            if Instant::now() >= deadline {
+                anyhow::bail!("it is not ready within {} s: {lacks}", READY_WITHIN.as_secs());
+            }
+        }
+        self.node.open().context("it cannot listen")
+    }
+
+    /// Starts another process that is to take over. Meanwhile this one goes on, and hears signals.
+    fn upgrade(&mut self, asked: Option<Wanted>) {
+        if self.coming.is_some() {
+            return answer(asked, Err("another process is being started already".to_owned()));
+        }
+        let outcome = self.signals.outcome();
+        // Nobody listens any more once this process ends.
+        let tell = move |ready| _ = outcome.blocking_send(ready);
         let upgrade = Upgrade::of_this_process(self.generation).map_err(UpgradeError::Start);
-        let child = match upgrade.and_then(|upgrade| self.node.start_successor(&upgrade)) {
-            Ok(child) => child,
-            Err(error) => {
-                let error = anyhow::Error::new(error);
-                answer(Err(format!("{error:#}")));
-                return Err(error);
-            }
-        };
-        let pid = child.id();
+        match upgrade.and_then(|upgrade| self.node.start_successor(&upgrade, tell)) {
+            Ok(successor) => self.coming = Some(Coming { successor, asked }),
+            Err(error) => self.goes_on(asked, error),
+        }
+    }
+
+    fn goes_on(&self, asked: Option<Wanted>, error: UpgradeError) {
+        self.node.note_succession(Err(&error));
+        let error = anyhow::Error::new(error);
+        tracing::error!("the node goes on as it was: {error:#}");
+        answer(asked, Err(format!("{error:#}")));
+    }
+
+    /// Whether the other process takes over, which systemd then takes for the service's own.
+    fn came(&mut self, outcome: io::Result<()>) -> anyhow::Result<bool> {
+        let Some(Coming { mut successor, asked }) = self.coming.take() else { return Ok(false) };
+        let pid = successor.pid();
+        if let Err(error) = outcome {
+            drop(successor);
+            self.goes_on(asked, UpgradeError::NotReady(pid, error));
+            return Ok(false);
+        }
+        successor.takes_over();
         tracing::info!(pid, "another process has taken over");
         systemd::tell(&[NotifyState::MainPid(pid)]);
-        answer(Ok(pid));
-        self.node.succeeded().context("the node cannot drain")
+        self.node.note_succession(Ok(pid));
+        answer(asked, Ok(pid));
+        self.node.succeeded().context("the node cannot drain")?;
+        Ok(true)
     }
 }
 

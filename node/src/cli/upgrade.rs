@@ -12,6 +12,7 @@ use pinwire_admin_api::actions::Upgraded;
 use pinwire_admin_api::problem::Problem;
 
 use super::serve::{SourceArgs, Unusable};
+use crate::admin::leaving::PENDING;
 use crate::config::secret_of;
 
 /// The next process may take a minute to be ready.
@@ -49,6 +50,9 @@ impl UpgradeArgs {
             let problem: Option<Problem> = serde_json::from_str(body).ok();
             let line = head.lines().next().unwrap_or("nothing");
             let what = problem.map_or_else(|| format!("it answers {line}"), |problem| problem.detail);
+            if what == PENDING {
+                bail!("the node may still be taken over from: {what}");
+            }
             bail!("the node goes on as it was: {what}");
         }
         let Upgraded { pid } = serde_json::from_str(body).context("the node's answer")?;

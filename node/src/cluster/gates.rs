@@ -19,6 +19,8 @@ pub(crate) struct Gates {
     published: Condvar,
     /// The node ends: nobody sleeps here any more.
     is_stopping: AtomicBool,
+    /// The region's sessions have answered.
+    are_sessions_reached: AtomicBool,
     /// The same for the thread of the sessions, which waits for other things, too.
     changed: Notify,
 }
@@ -31,7 +33,8 @@ impl Gates {
     pub(crate) fn new(registries: usize, epoch: Instant) -> Self {
         let gates = std::iter::repeat_with(Gate::default).take(registries).collect();
         let (published, changed) = (Condvar::new(), Notify::new());
-        Self { epoch, gates, lock: Mutex::new(()), published, is_stopping: AtomicBool::new(false), changed }
+        let (is_stopping, are_sessions_reached) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { epoch, gates, lock: Mutex::new(()), published, is_stopping, are_sessions_reached, changed }
     }
 
     pub(crate) fn now_us(&self) -> u64 {
@@ -66,6 +69,16 @@ impl Gates {
     pub(crate) fn lapsed(&self) -> u64 {
         let Look { adrift, unchecked } = self.look();
         adrift | unchecked
+    }
+
+    /// The region's sessions answer, for the first time or again.
+    pub(crate) fn note_sessions(&self) {
+        self.are_sessions_reached.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they ever have.
+    pub(crate) fn are_sessions_reached(&self) -> bool {
+        self.are_sessions_reached.load(Ordering::Relaxed)
     }
 
     /// Publishes what a registry's lease came to.

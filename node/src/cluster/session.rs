@@ -211,6 +211,9 @@ impl Work {
                 Some(joined) = self.asked.join_next(), if !self.asked.is_empty() => {
                     let (ask, reply) = came_to(joined);
                     self.begin();
+                    if reply.is_ok() {
+                        self.gates.note_sessions();
+                    }
                     self.core.replied(ask, reply);
                 }
                 told = notices.next(), if !is_held_up => {

@@ -5,8 +5,12 @@
 //! the sessions hears no more notices while data threads have not taken what it told them ([`Told`]).
 
 use std::collections::VecDeque;
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use pinwire_engine::{Carried, Door, Waker};
@@ -24,6 +28,8 @@ use crate::store::StoreEvent;
 
 /// Envelopes that wait for one thread.
 const CAPACITY: usize = 4096;
+/// Between two tries of a thread that waits for room.
+const PUSH_AGAIN: Duration = Duration::from_millis(1);
 
 /// Something for a data thread.
 #[derive(Debug)]
@@ -52,6 +58,8 @@ pub(crate) enum Envelope {
     LinkLost(u16),
     /// The node drains, or does not any more.
     Leave(Leave),
+    /// Listens from now on; whether it does is answered.
+    Listen(Vec<TcpListener>, Sender<io::Result<()>>),
     /// A sign of life is asked for.
     Pulse(Arc<Pulse>),
     /// Close everything and end.
@@ -122,8 +130,20 @@ impl Mailbox {
     pub(crate) fn push_waiting(&self, mut envelope: Envelope) {
         while let Err(back) = self.push(envelope) {
             envelope = back;
-            std::thread::yield_now();
+            std::thread::park_timeout(PUSH_AGAIN);
         }
+    }
+
+    /// The same until then; gives it back if there is no room.
+    pub(crate) fn push_until(&self, mut envelope: Envelope, deadline: Instant) -> Result<(), Envelope> {
+        while let Err(back) = self.push(envelope) {
+            if Instant::now() >= deadline {
+                return Err(back);
+            }
+            envelope = back;
+            std::thread::park_timeout(PUSH_AGAIN);
+        }
+        Ok(())
     }
 }
 

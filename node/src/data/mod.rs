@@ -21,7 +21,7 @@ mod thread;
 mod worker;
 
 pub(crate) use authority::{Authority, Rules, app_name, may_be_of_a_record};
-pub(crate) use leaving::Leave;
+pub(crate) use leaving::{Leave, Unanswered};
 pub(crate) use mailbox::{Envelope, Mailbox, Outgoing, Told};
 pub(crate) use thread::{DataThread, Listening, Parts, Shared, THREADS_MAX};
 pub(crate) use worker::Worker;

@@ -20,7 +20,7 @@ use pinwire_shed::{Pacing, Rung};
 use super::authority::{Asked, Authority};
 use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
 use super::inspect;
-use super::leaving::{Leave, Leaving};
+use super::leaving::{Leave, Leaving, ToldOfGuests, Unanswered};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::worker::{Job, Worker};
 use crate::admin::Events;
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) apps: Arc<Apps>,
     /// Upgraded connections of all threads.
     pub(crate) connections: Arc<AtomicU32>,
+    /// Those before it.
+    pub(crate) unanswered: Arc<Unanswered>,
     /// What happens is told here, where somebody may ask.
     pub(crate) events: Option<Arc<Events>>,
 }
@@ -114,6 +116,7 @@ pub(crate) struct DataThread {
     pacing: Pacing,
     stopping_since: Option<Instant>,
     leaving: Leaving,
+    told: ToldOfGuests,
     /// Which listeners speak TLS.
     tls_listeners: Vec<bool>,
     times: Times,
@@ -183,13 +186,15 @@ pub(crate) struct Parts {
     pub(crate) random: u32,
     /// Which listeners speak TLS, in their order.
     pub(crate) tls_listeners: Vec<bool>,
+    /// They are open; else they come by mail.
+    pub(crate) listens: bool,
 }
 
 impl DataThread {
     /// `None` if there is no mailbox of this number.
     pub(crate) fn new(shared: Arc<Shared>, parts: Parts) -> Option<Self> {
-        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random, tls_listeners } =
-            parts;
+        let Parts { number, shard, authority, store, mailboxes, relay, worker, http, random, .. } = parts;
+        let Parts { tls_listeners, listens, .. } = parts;
         Some(Self {
             number,
             mailbox: mailboxes.get(usize::from(number))?.clone(),
@@ -213,7 +218,8 @@ impl DataThread {
             random: random | 1,
             pacing: Pacing::new(1.0),
             stopping_since: None,
-            leaving: Leaving::new(),
+            leaving: Leaving::new(listens),
+            told: ToldOfGuests::new(listens),
             tls_listeners,
             times: Times::default(),
             refusals: Refusals::default(),
@@ -311,6 +317,7 @@ impl DataThread {
         self.outgoing.flush(self.number);
         self.give_memory_back(now);
         self.refusals.tell(self.number, now);
+        self.told.tell(&self.shared.unanswered, self.guests.len(), self.leaving.listens);
     }
 
     /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
@@ -615,6 +622,9 @@ impl DataThread {
             Some(handshake::OVERLOADED)
         } else if self.is_full() {
             Some(handshake::FULL)
+        } else if self.leaving.lets_guests_in(self.us(now)) {
+            // They are the last, and the node that drains has no share of the pool's budget any more.
+            None
         } else if rung == Rung::NoNewDocuments && is_new() {
             Some(handshake::NEW_DOCUMENT)
         } else if is_overrun() {
@@ -718,8 +728,16 @@ impl DataThread {
                 }
             }
             Envelope::LinkLost(link) => self.shard.link_lost(link),
-            Envelope::Leave(Leave::Begin { windows, began_us }) => self.leaving.begin(windows, began_us),
-            Envelope::Leave(Leave::Cancel(listeners)) => self.stay(engine, listeners),
+            Envelope::Leave(Leave::Begin { number, windows, began_us, is_succeeded }) => {
+                self.leaving.begin(number, windows, began_us, is_succeeded);
+            }
+            Envelope::Leave(Leave::Cancel { number, listeners }) => self.stay(engine, number, listeners),
+            Envelope::Listen(listeners, reply) => {
+                self.leaving.listens = true;
+                let outcome = listeners.into_iter().try_for_each(|listener| engine.listen(listener));
+                // Whoever asked may have given up.
+                let _ = reply.send(outcome);
+            }
             Envelope::Pulse(pulse) => pulse.answer(self.shared.epoch.elapsed().as_micros() as u64),
             Envelope::Stop => self.stop(engine, now),
         }
@@ -765,7 +783,7 @@ impl DataThread {
 
     /// It is about to end, and takes nobody any more.
     fn is_ending(&self, now: Instant) -> bool {
-        self.stopping_since.is_some() || self.leaving.is_closing(self.us(now))
+        self.stopping_since.is_some() || self.leaving.turns_away(self.us(now))
     }
 
     /// A drain goes on: who is due is told to come again, which leads elsewhere.
@@ -785,10 +803,11 @@ impl DataThread {
         }
     }
 
-    /// The node does not drain after all.
-    fn stay(&mut self, engine: &mut Engine, listeners: Vec<TcpListener>) {
-        self.leaving.cancel();
-        self.shard.keep_documents(false);
+    /// The node does not drain after all, or drains anew: then, too, it takes who comes for a while.
+    fn stay(&mut self, engine: &mut Engine, number: u64, listeners: Vec<TcpListener>) {
+        if self.leaving.cancel(number) {
+            self.shard.keep_documents(false);
+        }
         if !self.leaving.listens {
             for listener in listeners {
                 if let Err(error) = engine.listen(listener) {

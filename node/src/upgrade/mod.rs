@@ -21,10 +21,15 @@ mod start;
 mod talk;
 
 pub use handed::Handed;
-pub use start::{Upgrade, UpgradeError};
+pub use start::{Successor, Upgrade, UpgradeError};
 pub use talk::Predecessor;
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
+
+/// How long a process that is to take over waits for what it needs. The one before waits a little longer.
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(45);
 
 /// Asks whoever runs the node to have another process take over; what became of it is answered: its process id, or why not.
 pub type Upgrades = mpsc::Sender<Wanted>;

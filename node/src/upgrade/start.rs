@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::GENERATION;
 use super::talk::{await_ready, give};
 
-/// A node waits for keys and for Redis before it is ready.
+/// A node waits for keys, leases and its sessions before it is ready, and gives up before that ([`super::READY_WITHIN`]).
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the kernel says behind the path of a program that was replaced meanwhile.
 const REPLACED: &[u8] = b" (deleted)";
@@ -60,13 +60,17 @@ impl Upgrade {
         })
     }
 
-    /// Starts it with these sockets and waits until it accepts. A process that does not is ended.
+    /// Starts it with these sockets. What becomes of it is told to `tell`, by a thread of its own: an error, or that it accepts.
     ///
     /// # Errors
-    /// It does not take over.
-    pub fn run(&self, sockets: &[OwnedFd]) -> Result<Child, UpgradeError> {
+    /// It cannot be started.
+    pub fn run(
+        &self,
+        sockets: Vec<OwnedFd>,
+        tell: impl FnOnce(io::Result<()>) + Send + 'static,
+    ) -> Result<Successor, UpgradeError> {
         let (ours, theirs) = UnixStream::pair().map_err(UpgradeError::Start)?;
-        let mut child = Command::new(&self.program)
+        let child = Command::new(&self.program)
             .args(&self.arguments)
             .env(GENERATION, self.generation.to_string())
             // The watchdog of systemd is for whoever is the main process.
@@ -74,15 +78,39 @@ impl Upgrade {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .map_err(UpgradeError::Start)?;
-        match give(&ours, sockets).and_then(|()| await_ready(&ours, PATIENCE)) {
-            Ok(()) => Ok(child),
-            Err(error) => {
-                let pid = child.id();
-                // It may have ended.
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(UpgradeError::NotReady(pid, error))
-            }
+        let successor = Successor { child, takes_over: false };
+        let wait = move || tell(give(&ours, &sockets).and_then(|()| await_ready(&ours, PATIENCE)));
+        std::thread::Builder::new().name("successor".to_owned()).spawn(wait).map_err(UpgradeError::Start)?;
+        Ok(successor)
+    }
+}
+
+/// The next process, which ends with this unless it takes over.
+#[derive(Debug)]
+pub struct Successor {
+    child: Child,
+    takes_over: bool,
+}
+
+impl Successor {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// It is ready: it goes on whatever becomes of this process.
+    pub fn takes_over(&mut self) {
+        self.takes_over = true;
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if !self.takes_over {
+            // It may have ended.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
     }
 }

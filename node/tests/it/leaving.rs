@@ -1,18 +1,14 @@
-//! Nodes that leave: drained, drained for a moment, or with another process that takes over.
+//! Nodes that leave: drained, or drained for a moment.
 
-use std::io::Read;
 use std::net::TcpStream;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pinwire_admin_api::events::{EventPage, What};
 use pinwire_admin_api::node::{Drain, DrainStage, Node};
 
 use crate::admin::{self, ask, bearer, good, refused, tcp};
 use crate::member::Member;
-use crate::regions::{System, until};
-use crate::rig::{Home, PATIENCE, Serving, program};
+use crate::regions::until;
+use crate::rig::{Home, Serving};
 
 const SECRET_OF_ADMIN: &str = "admin.token";
 
@@ -27,7 +23,7 @@ fn start(home: &Home, settings: &[&str]) -> Serving {
     Serving::start_with(&home.config(), &[&own, settings].concat())
 }
 
-fn node(serving: &Serving) -> Node {
+pub fn node(serving: &Serving) -> Node {
     good(ask(tcp(serving), "GET", "/v1/node", &bearer(&admin::token()), ""))
 }
 
@@ -109,80 +105,4 @@ fn a_node_whose_documents_are_its_own_has_no_successor_and_says_why() {
     serving.logs(&["goes on as it was", "cluster.session"]);
     assert_eq!(serving.knock(&home.token()).1, "101");
     assert_eq!(serving.end(), 0);
-}
-
-/// Connects again and again, each time with a whole request, until it is told to stop. Answers how many went wrong.
-fn knock_on(address: &str, token: &str, stop: &AtomicBool, done: &AtomicU32) -> Vec<String> {
-    let mut wrong = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let outcome = TcpStream::connect(address).and_then(|mut socket| {
-            socket.set_read_timeout(Some(PATIENCE))?;
-            std::io::Write::write_all(
-                &mut socket,
-                format!("GET /discovery?documentName=d&token={token} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                    .as_bytes(),
-            )?;
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer)?;
-            Ok(answer)
-        });
-        match outcome {
-            Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => _ = done.fetch_add(1, Ordering::Relaxed),
-            other => wrong.push(format!("{other:?}")),
-        }
-    }
-    wrong
-}
-
-#[test]
-fn another_process_takes_over_and_nobody_who_connects_is_refused() {
-    let system = System::start();
-    let serving = system.node_for_upgrade("here-a");
-    let mut there = system.join(&serving);
-    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-    let knocking: Vec<_> = (0..2)
-        .map(|_| {
-            let (address, token) = (address(&serving), system.token.clone());
-            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-            std::thread::spawn(move || knock_on(&address, &token, &stop, &done))
-        })
-        .collect();
-    until(|| done.load(Ordering::Relaxed) > 20);
-    let output = program()
-        .args(["upgrade", "--config"])
-        .arg(system.config("here-a"))
-        .args(["--set", &format!("admin.listen={}", tcp(&serving).peer_addr().unwrap())])
-        .output()
-        .unwrap();
-    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "{told}");
-    let pid: u32 = told.split(' ').nth(1).unwrap().parse().unwrap();
-    let next = Killed(pid);
-    assert_ne!(pid, serving.child.id());
-    // A client of the one before is sent away, and finds the document where it comes next.
-    assert_eq!(there.end(), (1012, "the node stops".to_owned()));
-    let before = done.load(Ordering::Relaxed);
-    until(|| done.load(Ordering::Relaxed) > before + 20);
-    stop.store(true, Ordering::Relaxed);
-    for knocking in knocking {
-        assert_eq!(knocking.join().unwrap(), Vec::<String>::new());
-    }
-    drop(there);
-    let mut old = serving;
-    assert_eq!(old.child.wait().unwrap().code(), Some(0), "the one before ends by itself");
-    let mut again = Member::join(&old, &system.token);
-    again.until(|payload| payload.starts_with(&[0, 1])).unwrap();
-    // The admin API is that of the one that serves.
-    let shown = node(&old);
-    assert_eq!((shown.drain, shown.totals.connections), (None, 1));
-    drop(next);
-}
-
-/// A process that no handle is there for.
-struct Killed(u32);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).status();
-    }
 }

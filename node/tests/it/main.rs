@@ -20,4 +20,5 @@ mod status;
 mod store;
 mod tls;
 mod traces;
+mod upgrade;
 mod zone;
