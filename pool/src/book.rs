@@ -11,6 +11,8 @@ pub struct Book {
     members: BTreeMap<Box<str>, Entry>,
     /// Since when.
     gone: BTreeMap<IpAddr, u64>,
+    /// When anybody told something last.
+    last_us: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -24,6 +26,7 @@ impl Book {
     /// A node tells; who is dead by then is found out.
     pub fn beat(&mut self, now_us: u64, beat: &Beat) -> Heard {
         let me = &beat.me;
+        self.excuse(now_us, beat.lease_us);
         self.bury(now_us, beat.recall_us);
         let before = self.members.get(&me.name);
         let is_doubled = before.is_some_and(|before| before.member.life != me.life);
@@ -59,6 +62,16 @@ impl Book {
             let taken: Vec<IpAddr> =
                 self.members.values().flat_map(|entry| entry.member.addresses.clone()).collect();
             taken.iter().for_each(|address| _ = self.gone.remove(address));
+        }
+    }
+
+    /// If nobody told anything for long, or the clock was set, those who are silent need not be dead: each has a lease from now on.
+    fn excuse(&mut self, now_us: u64, lease_us: u64) {
+        let last_us = self.last_us.replace(now_us);
+        let is_usual = |last_us| (last_us..=last_us + lease_us / 2).contains(&now_us);
+        if !last_us.is_some_and(is_usual) {
+            let until_us = now_us.saturating_add(lease_us);
+            self.members.values_mut().for_each(|entry| entry.until_us = until_us);
         }
     }
 

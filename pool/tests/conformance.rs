@@ -72,9 +72,11 @@ async fn rules(link: Link) {
     assert_eq!((heard.may_leave, who_is_in(&heard)), (false, vec!["node 2"]));
     assert!(both.beat(&full(&a), 0).await.may_leave, "it stays out");
     // The one that stayed dies: the other has to come back, full or not.
-    both.pass(9);
-    both.beat(&full(&a), 0).await;
-    both.pass(2);
+    for _ in 0..2 {
+        both.pass(4);
+        both.beat(&full(&a), 0).await;
+    }
+    both.pass(3);
     let heard = both.beat(&full(&a), 0).await;
     assert_eq!((heard.may_leave, who_is_in(&heard)), (false, vec!["node 1"]));
     assert_eq!(heard.gone.iter().map(|gone| gone.address).collect::<Vec<_>>(), [address(2)]);
@@ -116,6 +118,43 @@ async fn rules(link: Link) {
     assert_eq!(both.beat(&b, 0).await.gone.len(), 1);
 }
 
+/// The Redis was away from all of them, or another one with another clock took over: that nobody told anything is nobody's death.
+async fn outages(link: Link) {
+    let (a, b, c) = (node(1), node(2), node(3));
+    for (region, away_s) in [("outage", 30), ("half a lease", 6)] {
+        let mut both = Both::new(link.clone(), region);
+        for node in [&a, &b, &c] {
+            both.beat(node, 0).await;
+        }
+        // Two had told something a while before.
+        both.pass(5);
+        both.beat(&a, 0).await;
+        both.pass(away_s);
+        let heard = both.beat(&a, 0).await;
+        assert_eq!((heard.members.len(), heard.gone), (3, vec![]), "{region}");
+        assert!(both.beat(&full(&a), 0).await.may_leave, "the others are as they were");
+        both.pass(4);
+        assert_eq!(both.beat(&b, 0).await.gone, []);
+        // Who does not come back is dead after a lease.
+        both.pass(5);
+        assert_eq!(both.beat(&b, 0).await.gone, []);
+        both.pass(1);
+        let heard = both.beat(&b, 0).await;
+        assert_eq!(heard.gone.iter().map(|gone| gone.address).collect::<Vec<_>>(), [address(1), address(3)]);
+    }
+
+    // A clock that is set back makes nobody live for longer than a lease.
+    let mut both = Both::new(link, "back");
+    both.beat(&a, 0).await;
+    both.beat(&b, 0).await;
+    both.now_us -= 3_600 * SECOND;
+    for _ in 0..2 {
+        assert_eq!(both.beat(&a, 0).await.gone, []);
+        both.pass(5);
+    }
+    assert_eq!(both.beat(&a, 0).await.gone.len(), 1);
+}
+
 /// Whatever nodes say in whatever order, the two are of one mind, and somebody is in who could be.
 async fn anything(link: Link, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -128,7 +167,7 @@ async fn anything(link: Link, seed: u64) {
             wants_out: rng.bool(),
             ..node(rng.u8(0..4))
         };
-        both.pass(rng.u64(0..4));
+        both.pass(if rng.u8(0..20) == 0 { rng.u64(4..30) } else { rng.u64(0..4) });
         if rng.u8(0..10) == 0 {
             both.retire(&me).await;
             continue;
@@ -140,6 +179,7 @@ async fn anything(link: Link, seed: u64) {
 
 async fn all(link: Link) {
     rules(link.clone()).await;
+    outages(link.clone()).await;
     for seed in 0..8 {
         anything(link.clone(), seed).await;
     }

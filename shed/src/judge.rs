@@ -137,6 +137,8 @@ pub enum Leave {
     Stay,
     /// It may leave: enough others serve.
     May,
+    /// It may, but the region's name has too few others: clients come to it all the same. It is in the name as long as that is so.
+    Kept,
 }
 
 /// What a node does from now on.
@@ -316,7 +318,7 @@ impl Judge {
                 (false, false) => (State::Degraded, Rung::Thrifty),
             };
             let why = duty.ill.map_or(Why::Last(full), Why::Told);
-            return (Verdict { state, rung, wants_out, is_in_dns: true }, why);
+            return (Verdict { state, rung, wants_out, is_in_dns: duty.leave != Leave::Kept }, why);
         }
         let state =
             if rung > Rung::Serving || duty.lacks.is_some() { State::Degraded } else { State::Healthy };
@@ -422,6 +424,26 @@ mod tests {
         // Somebody else came.
         judge.look(3 * SECOND, &memory(94), &OTHERS);
         assert!(!judge.verdict().is_in_dns);
+    }
+
+    #[test]
+    fn who_is_kept_in_the_name_serves_as_the_last_one_and_leaves_once_it_can() {
+        let mut judge = judge();
+        let kept = Duty { leave: Leave::Kept, ..OTHERS };
+        let serves =
+            Verdict { state: State::Degraded, rung: Rung::Thrifty, wants_out: true, is_in_dns: false };
+        judge.look(0, &connections(85), &kept);
+        assert_eq!(judge.verdict(), serves);
+        judge.look(0, &memory(95), &kept);
+        assert_eq!(judge.verdict().rung, Rung::NoNewConnections);
+        judge.look(20 * SECOND, &connections(85), &kept);
+        judge.look(40 * SECOND, &connections(85), &kept);
+        assert_eq!(judge.verdict(), serves);
+        judge.look(41 * SECOND, &connections(85), &OTHERS);
+        assert_eq!(judge.verdict().rung, Rung::NoNewConnections);
+        judge.look(42 * SECOND, &connections(1), &kept);
+        judge.look(60 * SECOND, &connections(1), &kept);
+        assert!(judge.verdict().is_in_dns, "it is well again");
     }
 
     #[test]

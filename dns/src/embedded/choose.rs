@@ -9,17 +9,14 @@ use std::net::IpAddr;
 const ROOM_MIN_PERMILLE: u32 = 10;
 
 /// At most `max` addresses of one family, drawn anew for each answer: nodes with more room stand in it more often, and further ahead.
-/// Those that want clients; if none of them has an address of the family, those that live.
+/// Those that want clients; if there is none of either family, those that live. A family that only nodes have that want none is
+/// empty as long as clients are wanted by way of the other.
 ///
 /// Drawn without replacement, each by its weight: the order of `-ln(u) / weight` with `u` uniform (Efraimidis and Spirakis, 2006).
 pub(crate) fn choose(members: &[PoolMember], is_v4: bool, max: usize, rng: &mut Rng) -> Vec<IpAddr> {
-    for standing in [Standing::In, Standing::Out] {
-        let addresses = choose_of(members, standing, is_v4, max, rng);
-        if !addresses.is_empty() {
-            return addresses;
-        }
-    }
-    Vec::new()
+    let is_wanted =
+        members.iter().any(|member| member.standing == Standing::In && !member.addresses.is_empty());
+    choose_of(members, if is_wanted { Standing::In } else { Standing::Out }, is_v4, max, rng)
 }
 
 fn choose_of(
@@ -103,6 +100,17 @@ mod tests {
         assert_eq!(choose(&members, true, 8, &mut rng).into_iter().map(last).collect::<Vec<_>>(), [2]);
         members[1].standing = Standing::Dead;
         assert!(choose(&members, true, 8, &mut rng).is_empty());
+    }
+
+    #[test]
+    fn a_family_that_only_a_node_has_that_is_out_is_empty() {
+        let mut full = member(1, Standing::Out, 900);
+        full.addresses.insert(IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let mut rng = Rng::with_seed(1);
+        let members = [full.clone(), member(2, Standing::In, 0)];
+        assert!(choose(&members, false, 8, &mut rng).is_empty());
+        assert_eq!(choose(&members, true, 8, &mut rng).into_iter().map(last).collect::<Vec<_>>(), [2]);
+        assert_eq!(choose(&[full], false, 8, &mut rng), [IpAddr::V6(Ipv6Addr::LOCALHOST)], "it is the last");
     }
 
     #[test]

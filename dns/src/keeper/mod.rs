@@ -66,6 +66,9 @@ pub struct KeeperSettings {
     pub settle_us: u64,
     /// After which a node that is not in the pool any more, or not at this address, counts as dead.
     pub vanished_us: u64,
+    /// After which a pool that can be asked, after a time in which it could not, is believed who is dead: the others were
+    /// perhaps without it as well, and have to tell first that they live.
+    pub trust_us: u64,
 }
 
 impl KeeperSettings {
@@ -89,6 +92,7 @@ impl KeeperSettings {
             floor_percent: 0,
             settle_us: 3 * SECOND,
             vanished_us: 30 * SECOND,
+            trust_us: 8 * SECOND,
         })
     }
 }

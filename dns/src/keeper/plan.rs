@@ -202,7 +202,8 @@ mod tests {
         let mut pool = Pool::new(&settings);
         pool.see(Some(members), 0);
         let zone = addresses(zone);
-        plan(&Situation { zone: &zone, wanted: Some(wanted), settings: &settings, pool: &pool, now_us: 0 })
+        let now_us = settings.trust_us;
+        plan(&Situation { zone: &zone, wanted: Some(wanted), settings: &settings, pool: &pool, now_us })
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(crate) struct Pool {
     own: Addresses,
     /// As it was told last; nothing while nobody can tell.
     members: Option<Vec<Member>>,
+    /// Since when somebody can tell without a break.
+    known_since_us: u64,
     /// Whose each address of a living node is, or was when it was told last.
     owners: BTreeMap<IpAddr, String>,
     gone: BTreeMap<IpAddr, Gone>,
@@ -60,6 +62,7 @@ impl Pool {
             me: settings.node.clone(),
             own: settings.addresses.clone(),
             members: None,
+            known_since_us: 0,
             owners: BTreeMap::new(),
             gone: BTreeMap::new(),
         }
@@ -68,6 +71,9 @@ impl Pool {
     /// Whether that is news.
     pub(crate) fn see(&mut self, members: Option<&[Member]>, now_us: u64) -> bool {
         let is_news = self.members.as_deref() != members;
+        if self.members.is_none() {
+            self.known_since_us = now_us;
+        }
         self.members = members.map(<[Member]>::to_vec);
         let Some(members) = members else { return is_news };
         let addresses_of = |is_alive: bool| {
@@ -134,10 +140,10 @@ impl Pool {
 
     /// Dead nodes' addresses that it is this node's turn to remove.
     pub(crate) fn due(&self, settings: &KeeperSettings, now_us: u64) -> impl Iterator<Item = (&str, IpAddr)> {
-        let turn_us = self.members.as_ref().map(|_| self.turn_us(settings));
+        let is_known = self.members.is_some();
         self.gone
             .iter()
-            .filter(move |(_, gone)| turn_us.is_some_and(|turn_us| now_us >= gone.due_us(settings, turn_us)))
+            .filter(move |(_, gone)| is_known && now_us >= self.due_us(settings, gone))
             .map(|(address, gone)| (gone.node.as_str(), *address))
     }
 
@@ -149,9 +155,14 @@ impl Pool {
         now_us: u64,
     ) -> Option<u64> {
         let (zone, _) = (zone?, self.members.as_ref()?);
-        let turn_us = self.turn_us(settings);
         let waiting = self.gone.iter().filter(|(address, _)| zone.contains(address));
-        waiting.map(|(_, gone)| gone.due_us(settings, turn_us)).filter(|due_us| *due_us > now_us).min()
+        waiting.map(|(_, gone)| self.due_us(settings, gone)).filter(|due_us| *due_us > now_us).min()
+    }
+
+    /// When it is this node's turn to remove an address.
+    fn due_us(&self, settings: &KeeperSettings, gone: &Gone) -> u64 {
+        let dead_us = gone.since_us + if gone.is_told { 0 } else { settings.vanished_us };
+        dead_us.max(self.known_since_us + settings.trust_us) + self.turn_us(settings)
     }
 
     /// How long this node leaves the removal to others: two looks for each living node before it.
@@ -163,12 +174,6 @@ impl Pool {
     fn living_others(&self) -> impl Iterator<Item = &Member> {
         let members = self.members.as_deref().unwrap_or_default();
         members.iter().filter(|member| member.standing != Standing::Dead && member.node != self.me)
-    }
-}
-
-impl Gone {
-    fn due_us(&self, settings: &KeeperSettings, turn_us: u64) -> u64 {
-        self.since_us + turn_us + if self.is_told { 0 } else { settings.vanished_us }
     }
 }
 
@@ -201,12 +206,25 @@ mod tests {
     #[test]
     fn the_first_by_name_acts_at_once_and_the_next_after_two_looks() {
         let members = [member(1, 1, Standing::In), member(2, 2, Standing::Out), member(3, 3, Standing::Dead)];
-        for (number, first_s) in [(1, 0), (2, 20)] {
+        for (number, first_s) in [(1, 100), (2, 120)] {
             let (settings, mut pool) = pool_of(number);
-            pool.see(Some(&members), 0);
+            pool.see(Some(&[]), 0);
+            pool.see(Some(&members), 100 * SECOND);
             assert_eq!(due(&pool, &settings, first_s), [address(3)]);
-            assert!(first_s == 0 || due(&pool, &settings, first_s - 1).is_empty());
+            assert!(due(&pool, &settings, first_s - 1).is_empty() || first_s == 100);
         }
+    }
+
+    #[test]
+    fn a_pool_that_was_away_is_believed_after_a_while_who_is_dead() {
+        let (settings, mut pool) = pool_of(1);
+        pool.see(Some(&[member(2, 2, Standing::In)]), 0);
+        pool.see(None, 60 * SECOND);
+        pool.see(Some(&[member(2, 2, Standing::Dead), member(3, 3, Standing::Dead)]), 90 * SECOND);
+        assert!(due(&pool, &settings, 97).is_empty());
+        // One of them was without the pool as well, and is there again.
+        pool.see(Some(&[member(2, 2, Standing::In), member(3, 3, Standing::Dead)]), 92 * SECOND);
+        assert_eq!(due(&pool, &settings, 98), [address(3)]);
     }
 
     #[test]
@@ -256,7 +274,7 @@ mod tests {
                 .collect();
             pool.see(Some(&members), u64::from(round));
         }
-        assert_eq!(due(&pool, &settings, 1).len(), super::GONE_MAX);
+        assert_eq!(due(&pool, &settings, 8).len(), super::GONE_MAX);
         pool.forget_old(super::REMEMBERED_US + SECOND);
         assert!(due(&pool, &settings, 1).is_empty());
     }

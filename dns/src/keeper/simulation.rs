@@ -11,6 +11,9 @@ use std::net::{IpAddr, Ipv4Addr};
 const MS: u64 = 1_000;
 const CHECK: u64 = 10 * SECOND;
 const LEASE: u64 = 10 * SECOND;
+/// How long it is before a keeper believes a pool that was away who is dead; nobody needs longer to be heard again.
+const TRUST: u64 = 8 * SECOND;
+const BACK: u64 = 4 * SECOND;
 /// How long the pool knows of a dead node.
 const OBITUARY: u64 = 60 * SECOND;
 const STORM: u64 = 300 * SECOND;
@@ -107,6 +110,8 @@ struct World {
     events: BTreeMap<(u64, u64), Event>,
     number: u64,
     away_until_us: u64,
+    /// Nobody can reach the pool: from when until when, the last time.
+    outage_us: (u64, u64),
     is_calm: bool,
     /// The first node by name never reaches the provider once it is calm. Others do its work.
     is_first_mute: bool,
@@ -153,6 +158,7 @@ impl World {
             events: BTreeMap::new(),
             number: 0,
             away_until_us: 0,
+            outage_us: (0, 0),
             is_calm: false,
             last_change_us: 0,
         }
@@ -261,20 +267,41 @@ impl World {
         let index = self.rng.usize(..self.nodes.len());
         let long_us = self.rng.u64(SECOND..40 * SECOND);
         let is_alive = self.nodes[index].keeper.is_some();
-        match self.rng.u8(0..14) {
+        match self.rng.u8(0..15) {
             _ if !is_alive => self.start(index),
             0 => self.nodes[index].keeper = None,
             1 | 2 => self.nodes[index].is_draining = true,
             3..=5 => self.nodes[index].health = Health::Hot,
             6 => self.nodes[index].health = Health::Unfit,
             7 | 8 => self.nodes[index].health = Health::Well,
-            9 => self.nodes[index].cut_until_us = self.now_us + long_us,
+            9 => {
+                let cut_until_us = &mut self.nodes[index].cut_until_us;
+                *cut_until_us = (*cut_until_us).max(self.now_us + long_us);
+            }
             10 => self.away_until_us = self.now_us + long_us,
             // All of a sudden, before any knows of the others.
             11 => self.nodes.iter_mut().for_each(|node| node.health = Health::Hot),
             12 => self.nodes.iter_mut().for_each(|node| node.health = Health::Well),
+            13 => self.lose_pool(long_us),
             _ => _ = self.zone.remove(&own(index)),
         }
+    }
+
+    /// The pool is away from all of them; afterwards each finds its way back a little later than another.
+    fn lose_pool(&mut self, long_us: u64) {
+        let end_us = self.now_us + long_us;
+        self.outage_us = (self.now_us, end_us);
+        for node in &mut self.nodes {
+            node.cut_until_us = node.cut_until_us.max(end_us + self.rng.u64(0..BACK));
+        }
+    }
+
+    /// Who was there before the pool was away from all of them is not dead, as far as anybody can tell.
+    fn is_excused(&self, node: &Node) -> bool {
+        let (from_us, until_us) = self.outage_us;
+        // What was decided before may be made a little later.
+        let is_time = (from_us + SECOND..until_us + TRUST).contains(&self.now_us);
+        is_time && node.keeper.is_some() && node.since_us < from_us
     }
 
     fn start(&mut self, index: usize) {
@@ -292,6 +319,7 @@ impl World {
     fn calm_down(&mut self) {
         self.is_calm = true;
         self.away_until_us = 0;
+        self.outage_us = (0, 0);
         for node in &mut self.nodes {
             node.cut_until_us = 0;
         }
@@ -383,7 +411,8 @@ impl World {
         assert!(!change.remove.contains(&stranger()), "{}", context());
         for (index, node) in self.nodes.iter().enumerate() {
             let was_dead = node.is_retired || self.now_us < node.unleased_us + 2 * SECOND;
-            assert!(index == by || !change.remove.contains(&own(index)) || was_dead, "{}", context());
+            let may_go = was_dead && !self.is_excused(node);
+            assert!(index == by || !change.remove.contains(&own(index)) || may_go, "{}", context());
         }
         let had_some = self.zone.len() > 1;
         let before = self.zone.clone();

@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use crate::admin::Events;
 use crate::config::{self, DnsWay};
 use crate::shedding::{Health, Standing};
-use translate::{Owners, own_is_out, pool, view, wish};
+use translate::{Owners, is_alone, own_is_out, pool, view, wish};
 
 /// Between two tries to listen for queries: the process before this one may still do so.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
@@ -227,7 +227,7 @@ pub(crate) fn start(
     let (shown, keeper) = watch::channel(None);
     let config::Dns { name, addresses, way } = config;
     let standing = health.subscribe();
-    let first = wish(&standing.borrow(), &Demand::Start);
+    let first = wish(&standing.borrow(), &Demand::Start, Instant::now());
     let seen = Seen { wish: first, since: Instant::now(), is_out: true, trouble: None, counts: None };
     let dns = Dns(Arc::new(Inner {
         name: name.name_text(),
@@ -239,7 +239,8 @@ pub(crate) fn start(
         seen: Mutex::new(seen),
     }));
     let inner = Arc::clone(&dns.0);
-    let around = Around { inner, node: own.node.clone(), standing, demands, events };
+    let around =
+        Around { inner, node: own.node.clone(), health: Arc::clone(health), standing, demands, events };
     let task: Task = match way {
         DnsWay::Kept { provider, check } => {
             let provider = provider.provider(name).map_err(io::Error::other)?;
@@ -285,6 +286,7 @@ fn provider_name(way: &DnsWay) -> &'static str {
 struct Around {
     inner: Arc<Inner>,
     node: String,
+    health: Arc<Health>,
     standing: watch::Receiver<Arc<Standing>>,
     demands: watch::Receiver<Demand>,
     events: Option<Arc<Events>>,
@@ -315,6 +317,10 @@ impl Around {
                 wishes.send_replace(wish);
             }
             let state = keeper.borrow_and_update().clone();
+            self.health.keep_in_name(state.as_ref().is_some_and(|state| state.is_kept));
+            let zone = state.as_ref().and_then(|state| state.zone.as_ref());
+            self.health
+                .leave_alone_in_name(zone.is_some_and(|zone| is_alone(&standing.pool, &self.node, zone)));
             self.tell(&mut told, state.as_ref());
             tokio::select! {
                 changed = self.demands.changed() => if changed.is_err() { return },
@@ -326,7 +332,7 @@ impl Around {
 
     /// What the node wants, if that is news.
     fn want(&self, standing: &Standing, demand: &Demand) -> Option<Wish> {
-        let wish = wish(standing, demand);
+        let wish = wish(standing, demand, Instant::now());
         let mut seen = self.inner.lock();
         if seen.wish.wanted == wish.wanted {
             return None;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use pinwire_dns::{
     Addresses, Member, NameServer, PoolMember, Reason, Standing as Place, Wanted, Wish, ZoneName, ZoneView,
@@ -36,10 +37,17 @@ impl Owners {
 }
 
 /// What the node wants, and why.
-pub(super) fn wish(standing: &Standing, demand: &Demand) -> Wish {
+pub(super) fn wish(standing: &Standing, demand: &Demand, now: Instant) -> Wish {
     let wanted = match demand {
         Demand::Drain(why) => {
             return Wish { wanted: Wanted::Out(Reason::Draining), cause: std::sync::Arc::clone(why) };
+        }
+        // The others take it for dead and remove it; it adds itself when they can hear it again. Where none of them reaches the pool
+        // nobody removes anybody, and all stay.
+        Demand::Serve | Demand::End if standing.pool.is_lapsed(now) => {
+            let reason = if standing.pool.heard.is_some() { Reason::SelfCheck } else { Reason::Starting };
+            let cause = "the pool of the region's nodes is out of reach";
+            return Wish { wanted: Wanted::Out(reason), cause: cause.into() };
         }
         Demand::Serve | Demand::End if standing.change.number > 0 => match standing.wants_dns() {
             true => Wanted::In,
@@ -78,6 +86,14 @@ pub(super) fn pool(pool: &Pool, owners: &mut Owners) -> Option<Vec<Member>> {
             Some(living.chain(gone).collect())
         }
     }
+}
+
+/// No other node that takes clients is in the name, as it was seen last.
+pub(super) fn is_alone(pool: &Pool, name: &str, zone: &Addresses) -> bool {
+    let mut members = pool.heard.iter().flat_map(|(heard, _)| &heard.members);
+    !members.any(|seen| {
+        seen.is_in && &*seen.member.name != name && seen.member.addresses.iter().any(|at| zone.contains(at))
+    })
 }
 
 /// The node's name, its addresses, what it wants.
@@ -126,7 +142,7 @@ pub(super) fn view(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use pinwire_pool::{Gone, Seen};
     use pinwire_shed::{Occupancy, Resource, State, Verdict};
@@ -157,6 +173,10 @@ mod tests {
         Pool { reach: Reach::Reached, heard: Some((Arc::new(heard), Instant::now())) }
     }
 
+    fn wish(standing: &Standing, demand: &Demand) -> Wish {
+        super::wish(standing, demand, Instant::now())
+    }
+
     fn standing(verdict: Verdict) -> Standing {
         Standing {
             verdict,
@@ -181,6 +201,34 @@ mod tests {
         assert_eq!(wish(&Standing::default(), &Demand::Serve).wanted, Wanted::Out(Reason::Starting));
         let drained = wish(&standing(well), &Demand::Drain("SIGTERM".into()));
         assert_eq!((drained.wanted, &*drained.cause), (Wanted::Out(Reason::Draining), "SIGTERM"));
+    }
+
+    #[test]
+    fn a_node_that_others_take_for_dead_wants_out_and_one_that_heard_of_them_of_late_does_not() {
+        let well = Verdict { is_in_dns: true, ..Verdict::default() };
+        let lost = Reach::Lost { why: "away".into() };
+        let pool = Pool { reach: lost.clone(), ..heard(&[(1, true)], &[]) };
+        let (_, at) = pool.heard.clone().unwrap();
+        let stands = Standing { pool, ..standing(well) };
+        let after = |seconds| super::wish(&stands, &Demand::Serve, at + Duration::from_secs(seconds));
+        assert_eq!(after(6).wanted, Wanted::In);
+        assert_eq!(after(7).wanted, Wanted::Out(Reason::SelfCheck), "before the others remove it");
+        assert_eq!(&*after(7).cause, "the pool of the region's nodes is out of reach");
+        let drain = Demand::Drain("SIGTERM".into());
+        let drained = super::wish(&stands, &drain, at + Duration::from_secs(60));
+        assert_eq!(drained.wanted, Wanted::Out(Reason::Draining));
+        let never = Standing { pool: Pool { reach: lost, heard: None }, ..standing(well) };
+        assert_eq!(wish(&never, &Demand::Serve).wanted, Wanted::Out(Reason::Starting));
+        assert_eq!(wish(&standing(well), &Demand::Serve).wanted, Wanted::In, "it is its own pool");
+    }
+
+    #[test]
+    fn a_node_is_alone_if_the_name_has_nobody_else_who_takes_clients() {
+        let pool = heard(&[(1, true), (2, true), (3, false)], &[]);
+        let zone = |numbers: &[u8]| numbers.iter().map(|number| address(*number)).collect();
+        assert!(!is_alone(&pool, "n1", &zone(&[1, 2])));
+        assert!(is_alone(&pool, "n1", &zone(&[1, 3, 9])), "one that is out, and a stranger");
+        assert!(is_alone(&Pool::default(), "n1", &zone(&[1])));
     }
 
     #[test]

@@ -8,14 +8,13 @@ use pinwire_redis::Settings;
 use pinwire_shed::{Demand, Leave, allot};
 use tokio::task::JoinSet;
 
+use super::standing::LEASE;
 use super::{Pool, Reach};
 use crate::cluster::{StartError, link_with};
 use crate::config::RedisUrl;
 
 /// How often a node tells how it is.
 const EVERY: Duration = Duration::from_secs(2);
-/// It is dead if nothing more was heard of it for so long; and so long it believes what it heard last.
-const LEASE: Duration = Duration::from_secs(8);
 /// How long addresses of nodes that are gone are told: for longer than anybody takes to remove their records.
 const RECALL: Duration = Duration::from_secs(600);
 /// Bounds of the link: an answer that is later is of no use.
@@ -124,14 +123,9 @@ impl Beats {
         }
     }
 
-    /// What was heard last, as long as that counts.
-    fn fresh(&self, now: Instant) -> Option<&Heard> {
-        self.view.heard.as_ref().filter(|(_, at)| now < *at + LEASE).map(|(heard, _)| &**heard)
-    }
-
     /// What the pool says to a node that wants out. One that hears nothing takes itself for the last.
     pub(crate) fn leave(&self, now: Instant) -> Leave {
-        match self.fresh(now) {
+        match self.view.fresh(now) {
             Some(_) if !self.said.wants_out => Leave::Unasked,
             Some(heard) if heard.may_leave => Leave::May,
             _ => Leave::Stay,
@@ -141,18 +135,29 @@ impl Beats {
     /// Another node takes clients, as far as that is known.
     pub(crate) fn others_serve(&self, now: Instant) -> bool {
         let takes = |seen: &Seen| seen.is_in && !seen.member.wants_out && seen.member.name != self.said.name;
-        self.fresh(now).is_some_and(|heard| heard.members.iter().any(takes))
+        self.view.fresh(now).is_some_and(|heard| heard.members.iter().any(takes))
     }
 
-    /// Handshakes a second that this node may let in, of `region` that all may, and of `most` that it can serve.
-    pub(crate) fn share(&self, region: f64, most: f64) -> f64 {
-        let Some((heard, _)) = self.view.heard.as_ref().filter(|_| region > 0.0) else { return most };
+    /// Handshakes a second that this node may let in, of `region` that all may, and of `most` that it can serve. One that told the
+    /// others that it takes none has no part in what they share: its rung refuses, and whom that lets in is for itself to bound.
+    pub(crate) fn share(&self, now: Instant, region: f64, most: f64) -> f64 {
+        let has_part = region > 0.0 && self.said.most > 0;
+        let Some(heard) = self.view.fresh(now).filter(|_| has_part) else { return most };
         let demand =
             |seen: &Seen| Demand { asked: f64::from(seen.member.asked), most: f64::from(seen.member.most) };
         let demands: Vec<Demand> = heard.members.iter().map(demand).collect();
         let mine = heard.members.iter().position(|seen| seen.member.name == self.said.name);
         let share = mine.and_then(|mine| allot(region, &demands).get(mine).copied());
         share.map_or(most, |share| share.min(most))
+    }
+
+    /// As if a beat had told `me` and heard that.
+    #[cfg(test)]
+    pub(super) fn after(me: Member, heard: Heard, at: Instant) -> Self {
+        let mut beats = Self::new(None, "eu").unwrap();
+        beats.view = Pool { reach: Reach::Reached, heard: Some((Arc::new(heard), at)) };
+        beats.said = me;
+        beats
     }
 
     /// The node ends in good order: the others need not wait for it.
@@ -193,10 +198,9 @@ mod tests {
         };
         let members = asked.iter().enumerate().map(seen).collect();
         let heard = Heard { now_us: 0, may_leave, is_doubled: false, members, gone: Vec::new() };
-        let mut beats = Beats::new(None, "eu").unwrap();
-        beats.view.heard = Some((Arc::new(heard), Instant::now()));
-        beats.said = Member { name: "0".into(), wants_out, ..Member::default() };
-        beats
+        let most = asked.first().map_or(0, |(_, most)| *most);
+        let me = Member { name: "0".into(), wants_out, most, ..Member::default() };
+        Beats::after(me, heard, Instant::now())
     }
 
     #[test]
@@ -219,9 +223,23 @@ mod tests {
 
     #[test]
     fn a_herd_is_shared_out_by_what_each_is_asked_for() {
+        let now = Instant::now();
+        let share = |beats: &Beats, region| beats.share(now, region, 1_000.0);
         let two = beats(&[(500, 1_000), (100, 1_000)], false, false);
-        assert_eq!((two.share(300.0, 1_000.0), two.share(0.0, 1_000.0)), (200.0, 1_000.0));
-        assert_eq!(beats(&[(0, 1_000), (0, 0)], false, false).share(300.0, 1_000.0), 150.0);
-        assert_eq!(Beats::new(None, "eu").unwrap().share(300.0, 1_000.0), 1_000.0);
+        assert_eq!((share(&two, 300.0), share(&two, 0.0)), (200.0, 1_000.0));
+        assert_eq!(share(&beats(&[(0, 1_000), (0, 0)], false, false), 300.0), 150.0);
+        assert_eq!(share(&Beats::new(None, "eu").unwrap(), 300.0), 1_000.0);
+    }
+
+    #[test]
+    fn who_takes_none_of_what_others_share_and_who_hears_nothing_goes_by_its_own_budget() {
+        let now = Instant::now();
+        // It drains, or is the last and full.
+        for others in [&[(0, 0), (500, 1_000)][..], &[(900, 0)]] {
+            assert_eq!(beats(others, false, true).share(now, 300.0, 1_000.0), 1_000.0);
+        }
+        let lost = now + 2 * LEASE;
+        assert_eq!(beats(&[(500, 1_000), (100, 1_000)], false, false).share(lost, 300.0, 1_000.0), 1_000.0);
+        assert_eq!(beats(&[(900, 0), (0, 1_000)], true, true).share(lost, 300.0, 1_000.0), 1_000.0);
     }
 }

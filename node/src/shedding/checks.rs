@@ -1,6 +1,6 @@
 //! Whether the node works as it should: what it finds out about itself. Who is ill leaves, as far as others can stand in for it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +8,7 @@ use pinwire_pool::Heard;
 use pinwire_shed::{Lasting, Mark, Water};
 
 use super::Cause;
+use super::disk::{Disk, Room, room_of};
 use crate::data::{Envelope, Mailbox};
 
 const SECOND_US: u64 = 1_000_000;
@@ -17,6 +18,9 @@ const ASK_EVERY_US: u64 = SECOND_US;
 const LAG: Mark = Mark { high: 3.0, low: 1.0, dwell_us: 10 * SECOND_US };
 /// Seconds by which clocks may differ.
 const SKEW: Mark = Mark { high: 5.0, low: 2.0, dwell_us: 30 * SECOND_US };
+/// A clock that was set, be it the pool's, shows first with who tells next and only then with the others: beats of all of them have
+/// to pass before it is known whose is wrong.
+const SKEW_US: u64 = 10 * SECOND_US;
 /// Of the room that has to be free on the store's disk: all of it is gone, or half.
 const DISK: Mark = Mark { high: 1.0, low: 0.5, dwell_us: 30 * SECOND_US };
 /// The least room that has to be free, of a disk that is large.
@@ -78,9 +82,11 @@ pub(crate) struct Measures {
 #[derive(Debug)]
 pub(crate) struct Checks {
     pulses: Vec<(Mailbox, Arc<Pulse>)>,
-    /// The folder of the store on disk, if there is one.
-    store: Option<PathBuf>,
+    /// The store's, if there is one.
+    store: Option<Disk>,
+    hangs: Water,
     lag: Water,
+    skewed: Lasting,
     skew: Water,
     disk: Water,
     lease: Lasting,
@@ -91,12 +97,15 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
+    /// Of a node with these data threads, and its store in this folder, if there is one.
     pub(crate) fn new(mailboxes: &[Mailbox], store: Option<PathBuf>) -> Self {
         let lasting = || Lasting::new(LEASE_US.0, LEASE_US.1);
         Self {
             pulses: mailboxes.iter().map(|mailbox| (mailbox.clone(), Arc::default())).collect(),
-            store,
+            store: store.and_then(disk_at),
+            hangs: Water::default(),
             lag: Water::default(),
+            skewed: Lasting::new(SKEW_US, 0),
             skew: Water::default(),
             disk: Water::default(),
             lease: lasting(),
@@ -148,16 +157,27 @@ impl Checks {
     }
 
     fn disk(&mut self, now_us: u64) -> Option<Ill> {
-        let (free, total) = disk_of(self.store.as_deref()?)?;
-        self.measures.disk_free = Some(free);
-        let is_ill = self.disk.note(&DISK, disk_need(free, total), now_us);
-        let numbers = format!("{} MiB left", free >> 20);
+        let store = self.store.as_mut()?;
+        let room = store.look(now_us);
+        let silent = store.silent_us(now_us) as f64 / 1e6;
+        if self.hangs.note(&LAG, silent, now_us) {
+            return Some(Ill {
+                words: "the store's disk does not answer",
+                numbers: format!("for {silent:.1} s"),
+            });
+        }
+        let room = room?;
+        self.measures.disk_free = Some(room.free);
+        let is_ill = self.disk.note(&DISK, disk_need(room), now_us);
+        let numbers = format!("{} MiB left", room.free >> 20);
         is_ill.then_some(Ill { words: "the store's disk is full", numbers })
     }
 
     fn skew(&mut self, now_us: u64) -> Option<Ill> {
         let by = self.wrong_by.unwrap_or(0.0);
-        let is_ill = self.skew.note(&SKEW, by.abs(), now_us);
+        let has_lasted = self.skewed.note(by.abs() >= SKEW.high, now_us);
+        let counts = has_lasted || by.abs() < SKEW.high;
+        let is_ill = if counts { self.skew.note(&SKEW, by.abs(), now_us) } else { self.skew.is_above() };
         let direction = if by < 0.0 { "behind" } else { "ahead of" };
         let numbers = format!("{:.1} s {direction} most others of the region", by.abs());
         is_ill.then_some(Ill { words: "the clock is wrong", numbers })
@@ -165,14 +185,13 @@ impl Checks {
 }
 
 /// What has to be free of a disk, in shares of what is.
-fn disk_need(free: u64, total: u64) -> f64 {
+fn disk_need(Room { free, total }: Room) -> f64 {
     DISK_FREE.min(total / DISK_PARTS) as f64 / free.max(1) as f64
 }
 
-/// Bytes free, and all.
-fn disk_of(folder: &Path) -> Option<(u64, u64)> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
+fn disk_at(folder: PathBuf) -> Option<Disk> {
+    let disk = Disk::start(move || room_of(&folder));
+    disk.inspect_err(|error| tracing::error!(%error, "nobody looks how full the store's disk is")).ok()
 }
 
 #[cfg(test)]
@@ -223,19 +242,58 @@ mod tests {
         checks.heard(&heard(&[9_000, 9_100, 9_200]), 9_000);
         assert_eq!(checks.look(0, &[]), None, "the pool's is wrong");
         checks.heard(&heard(&[-100, 0, 9_000]), 9_000);
-        let ill = checks.look(0, &[]).unwrap();
+        assert_eq!(checks.look(0, &[]), None, "the others may not have told yet");
+        assert_eq!(checks.look(9 * SECOND_US, &[]), None);
+        let ill = checks.look(10 * SECOND_US, &[]).unwrap();
         assert_eq!(ill.numbers, "9.0 s ahead of most others of the region");
         checks.heard(&heard(&[-100, 0, 100]), 100);
-        assert!(checks.look(SECOND_US, &[]).is_some(), "not for long enough");
-        assert_eq!(checks.look(40 * SECOND_US, &[]), None);
+        assert!(checks.look(11 * SECOND_US, &[]).is_some(), "not for long enough");
+        checks.heard(&heard(&[-100, 0, 9_000]), 9_000);
+        assert!(checks.look(12 * SECOND_US, &[]).is_some());
+        checks.heard(&heard(&[-100, 0, 100]), 100);
+        assert!(checks.look(13 * SECOND_US, &[]).is_some());
+        assert_eq!(checks.look(43 * SECOND_US, &[]), None);
+    }
+
+    /// Three nodes beat every other second, one after another; the clock of their pool is set forward, and then back.
+    #[test]
+    fn a_step_of_the_pools_clock_makes_nobody_ill() {
+        let mut nodes = [0, 1, 2].map(|_| (checks(), 0_i64));
+        let mut told = [0_i64; 3];
+        for tick in 0..240_u64 {
+            let ahead_ms = if (40..140).contains(&tick) { -60_000 } else { 0 };
+            for (index, (checks, known_ms)) in nodes.iter_mut().enumerate() {
+                if (tick + 3 * index as u64).is_multiple_of(8) {
+                    // It tells what it found out by the answer before.
+                    told[index] = *known_ms;
+                    *known_ms = ahead_ms;
+                    checks.heard(&heard(&told), ahead_ms);
+                }
+                assert_eq!(checks.look(tick * SECOND_US / 4, &[]), None, "node {index} at {tick}");
+            }
+        }
     }
 
     #[test]
     fn a_disk_needs_a_part_of_it_and_a_large_one_a_gigabyte() {
         let (mib, tib) = (1 << 20, 1 << 40);
-        assert!(disk_need(30 * mib, 1000 * mib) >= 1.0 && disk_need(70 * mib, 1000 * mib) < 0.5);
-        assert!(disk_need(1000 * mib, tib) >= 1.0 && disk_need(2100 * mib, tib) < 0.5);
-        let (free, total) = disk_of(Path::new("/")).unwrap();
-        assert!(free <= total && total > 0);
+        let need = |free, total| disk_need(Room { free, total });
+        assert!(need(30 * mib, 1000 * mib) >= 1.0 && need(70 * mib, 1000 * mib) < 0.5);
+        assert!(need(1000 * mib, tib) >= 1.0 && need(2100 * mib, tib) < 0.5);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_makes_the_node_ill_and_the_look_does_not_wait_for_it() {
+        let (release, hanging) = std::sync::mpsc::channel::<()>();
+        let probe = move || {
+            let _ = hanging.recv();
+            None
+        };
+        let mut checks = Checks { store: Some(Disk::start(probe).unwrap()), ..checks() };
+        assert_eq!(checks.look(0, &[]), None);
+        assert_eq!(checks.look(2 * SECOND_US, &[]), None);
+        let ill = checks.look(3 * SECOND_US, &[]).unwrap();
+        assert_eq!((ill.words, &*ill.numbers), ("the store's disk does not answer", "for 3.0 s"));
+        drop((checks, release));
     }
 }

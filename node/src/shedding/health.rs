@@ -62,6 +62,10 @@ pub struct Health {
     /// A bit for each [`Cause`] that is away.
     away: AtomicU8,
     is_draining: AtomicBool,
+    /// See [`Self::keep_in_name`].
+    is_kept_in_name: AtomicBool,
+    /// See [`Self::leave_alone_in_name`].
+    is_alone_in_name: AtomicBool,
     /// What the region's name is to resolve to, on this node's account.
     addresses: Mutex<Vec<IpAddr>>,
     /// Something of the above changed.
@@ -74,6 +78,8 @@ impl Default for Health {
         Self {
             away: AtomicU8::new(0),
             is_draining: AtomicBool::new(false),
+            is_kept_in_name: AtomicBool::new(false),
+            is_alone_in_name: AtomicBool::new(false),
             addresses: Mutex::default(),
             changed: Notify::new(),
             standing: watch::Sender::new(Arc::default()),
@@ -124,6 +130,28 @@ impl Health {
     /// Whether it is to end.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// It would leave the region's name, and stays in it since too few others are there: clients come, whatever the pool says.
+    pub(crate) fn keep_in_name(&self, is_kept: bool) {
+        if self.is_kept_in_name.swap(is_kept, Ordering::Relaxed) != is_kept {
+            self.changed.notify_one();
+        }
+    }
+
+    /// The region's name leads to no other node that takes clients: who is refused here finds nobody else by it.
+    pub(crate) fn leave_alone_in_name(&self, is_alone: bool) {
+        if self.is_alone_in_name.swap(is_alone, Ordering::Relaxed) != is_alone {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn is_alone_in_name(&self) -> bool {
+        self.is_alone_in_name.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_kept_in_name(&self) -> bool {
+        self.is_kept_in_name.load(Ordering::Relaxed)
     }
 
     /// The region's name is to resolve to these as long as the node serves.

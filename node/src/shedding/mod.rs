@@ -13,6 +13,7 @@
 //! | `thread` | the thread "shedding": it looks four times a second, and never waits for Redis |
 //! | `sources` | what the node uses and may use |
 //! | `checks` | whether it works as it should |
+//! | `disk` | how much is free on the store's disk |
 //! | `beats` | the pool of the region's nodes |
 //! | `standing` | how the node stands, as other threads read it |
 //! | `health` | what other threads tell, and where the standing is published |
@@ -24,6 +25,7 @@
 mod admission;
 mod beats;
 mod checks;
+mod disk;
 mod health;
 mod names;
 mod sources;

@@ -2,12 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pinwire_pool::Heard;
 use pinwire_shed::{Load, Rung, State, Verdict, Why};
 
 use super::Measures;
+
+/// A node is dead if nothing more was heard of it for so long; and so long it believes what it heard last.
+pub(super) const LEASE: Duration = Duration::from_secs(8);
+/// So long before that it takes itself for one that others take for dead.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Names a change of a node's standing: in the log, among its events, in answers to whom it refuses. Written as a life of the node
 /// in hexadecimal, and how many changes there were in it.
@@ -85,6 +90,22 @@ pub struct Pool {
     pub reach: Reach,
     /// What was heard last, and when; `None` where nothing was, or where the node is its own pool.
     pub heard: Option<(Arc<Heard>, Instant)>,
+}
+
+impl Pool {
+    /// What was heard last, as long as that counts.
+    pub(crate) fn fresh(&self, now: Instant) -> Option<&Heard> {
+        self.heard_within(LEASE, now)
+    }
+
+    /// The others take this node for dead by now, or will at once, unless they do not reach the pool either.
+    pub(crate) fn is_lapsed(&self, now: Instant) -> bool {
+        self.reach != Reach::Alone && self.heard_within(LEASE - LEASE_MARGIN, now).is_none()
+    }
+
+    fn heard_within(&self, time: Duration, now: Instant) -> Option<&Heard> {
+        self.heard.as_ref().filter(|(_, at)| now < *at + time).map(|(heard, _)| &**heard)
+    }
 }
 
 /// Whether a pool can be asked.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pinwire_admin_api::events::What;
 use pinwire_pool::Member;
-use pinwire_shed::{Change, Duty, Judge, Load, Marks, Part, Resource, Rung, State, Why};
+use pinwire_shed::{Change, Duty, Judge, Leave, Load, Marks, Part, Resource, Rung, State, Why};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -190,8 +190,8 @@ impl Work {
             unable: away.contains(&Cause::NoKeys).then(|| Cause::NoKeys.words()),
             ill: ill.as_ref().map(|ill| ill.words),
             lacks: away.first().map(|cause| cause.words()),
-            leave: self.beats.leave(now),
-            others_serve: self.beats.others_serve(now),
+            leave: self.leave(now),
+            others_serve: self.beats.others_serve(now) && !self.around.health.is_alone_in_name(),
         };
         let change = self.judge.look(now_us, &load, &duty);
         if let Some(change) = &change {
@@ -205,6 +205,14 @@ impl Work {
         }
         let me = self.member(&load);
         self.beats.beat(now, &me, self.around.config.keep);
+    }
+
+    /// What the pool says, and the name: the pool may count on a node that the name does not have.
+    fn leave(&self, now: Instant) -> Leave {
+        match self.beats.leave(now) {
+            Leave::May if self.around.health.is_kept_in_name() => Leave::Kept,
+            leave => leave,
+        }
     }
 
     fn load(&mut self, now_us: u64) -> Load {
@@ -224,7 +232,7 @@ impl Work {
         let verdict = self.judge.verdict();
         let Around { config, admission, health, .. } = &self.around;
         admission.publish(verdict.rung, self.judge.changes());
-        let budget = self.beats.share(config.region_budget.into(), self.most());
+        let budget = self.beats.share(now, config.region_budget.into(), self.most());
         let now_us = now.saturating_duration_since(self.around.epoch).as_micros() as u64;
         admission.budget.resize(budget, now_us);
         let (_, since) = self.asked;
@@ -317,7 +325,78 @@ fn cause(why: &Why, ill: Option<&Ill>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pinwire_pool::{Heard, Seen};
+    use pinwire_shed::Verdict;
+
     use super::*;
+
+    /// A node of 100 connections that told the pool that it takes nobody, and heard that another one is asked for much.
+    fn work(connections: u32, may_leave: bool, heard_at: Instant) -> Work {
+        let config = Shedding {
+            root: "/nonexistent".into(),
+            budget: 1_000,
+            region_budget: 300,
+            ..Shedding::default()
+        };
+        let around = Around {
+            region: "eu".to_owned(),
+            node: "a".to_owned(),
+            redis: None,
+            threads: 1,
+            store: None,
+            connections: Arc::new(connections.into()),
+            max_connections: 100,
+            health: Arc::default(),
+            admission: Arc::new(Admission::new(1, 1_000.0)),
+            events: None,
+            epoch: Instant::now(),
+            config,
+        };
+        let me = Member { name: "a".into(), wants_out: true, ..Member::default() };
+        let other = Member { name: "b".into(), asked: 900, most: 1_000, ..Member::default() };
+        let members = [me.clone(), other].map(|member| Seen { member, is_in: false }).to_vec();
+        let heard = Heard { now_us: 0, may_leave, is_doubled: false, members, gone: Vec::new() };
+        let (_, settings) = watch::channel(around.config.clone());
+        Work::new(around, Beats::after(me, heard, heard_at), 1, settings, &[])
+    }
+
+    #[test]
+    fn who_still_lets_somebody_in_has_a_budget_whatever_it_told_the_others() {
+        let now = Instant::now();
+        let look = |mut work: Work, is_draining: bool| {
+            if is_draining {
+                work.around.health.drain();
+            }
+            work.look(now);
+            let Verdict { state, rung, .. } = work.judge.verdict();
+            // And who is refused comes back no slower than it lets somebody in.
+            (state, rung, work.around.admission.budget.per_second().round())
+        };
+        assert_eq!(look(work(1, true, now), true), (State::Draining, Rung::Serving, 1_000.0));
+        assert_eq!(
+            look(work(100, false, now), false),
+            (State::Overloaded, Rung::Thrifty, 1_000.0),
+            "the last"
+        );
+        let refuses = look(work(90, true, now), false);
+        assert_eq!(refuses, (State::Overloaded, Rung::NoNewConnections, 1_000.0));
+        // The Redis is lost meanwhile: it takes itself for the last.
+        let long_ago = now.checked_sub(Duration::from_secs(60)).unwrap();
+        assert_eq!(look(work(90, true, long_ago), false), (State::Degraded, Rung::Thrifty, 1_000.0));
+    }
+
+    #[test]
+    fn who_is_kept_in_the_name_takes_clients_though_the_pool_lets_it_go() {
+        let now = Instant::now();
+        let mut work = work(90, true, now);
+        work.around.health.keep_in_name(true);
+        work.look(now);
+        let Verdict { state, rung, is_in_dns, wants_out } = work.judge.verdict();
+        assert_eq!((state, rung, is_in_dns, wants_out), (State::Degraded, Rung::Thrifty, false, true));
+        work.around.health.keep_in_name(false);
+        work.look(now);
+        assert_eq!(work.judge.verdict().rung, Rung::NoNewConnections);
+    }
 
     #[test]
     fn an_ill_is_told_with_its_numbers_and_nothing_else_is() {

@@ -1,7 +1,17 @@
 local name, life, able, wants, addresses, words = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1', ARGV[6], ARGV[7]
 local lease, keep, recall = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
-local all = read()
+local all, last = read()
+redis.call('HSET', members, 'b', whole(now))
+-- If nobody told anything for long, or the clock was set, those who are silent need not be dead: each has a lease from now on.
+if not last or now < last or now > last + math.floor(lease / 2) then
+  for other, member in pairs(all) do
+    if member.till then
+      member.till = now + lease
+      redis.call('HSET', members, 's ' .. other, state(member))
+    end
+  end
+end
 for other, member in pairs(all) do
   if not (member.till and member.addresses and member.words) or member.till <= now then
     leave_behind(member.addresses or '')
@@ -32,10 +42,9 @@ for other, member in pairs(all) do
 end
 local may_leave = wants and serving >= math.max(1, math.ceil(living * keep / 1000))
 local is_in = able and not may_leave
-local standing = is_in and 'in' or 'out'
-redis.call('HSET', members, 's ' .. name, whole(now + lease) .. ' ' .. life .. ' ' .. standing,
-  'a ' .. name, addresses, 'm ' .. name, words)
-all[name] = { is_in = is_in, addresses = addresses, words = words }
+local me = { till = now + lease, life = life, is_in = is_in, addresses = addresses, words = words }
+redis.call('HSET', members, 's ' .. name, state(me), 'a ' .. name, addresses, 'm ' .. name, words)
+all[name] = me
 claim(all)
 
 local seen = {}

@@ -1,5 +1,6 @@
 -- Of a region, in one slot:
---   KEYS[1] hash of members: "s NAME" its state ("UNTIL LIFE in|out"), "a NAME" its addresses, "m NAME" what it said (JSON)
+--   KEYS[1] hash of members: "s NAME" its state ("UNTIL LIFE in|out"), "a NAME" its addresses, "m NAME" what it said (JSON); and
+--           "b", when anybody told something last
 --   KEYS[2] hash of addresses that nobody has any more, and since when
 -- ARGV[1] is the time to go by, for tests; else it is the server's.
 local members, gone = KEYS[1], KEYS[2]
@@ -13,22 +14,31 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- All members: state, addresses, words, by name.
+-- All members: state, addresses, words, by name; and when anybody told something last.
 local function read()
-  local all, fields = {}, redis.call('HGETALL', members)
+  local all, last, fields = {}, nil, redis.call('HGETALL', members)
   for at = 1, #fields, 2 do
-    local kind, name = fields[at]:sub(1, 1), fields[at]:sub(3)
-    all[name] = all[name] or {}
-    if kind == 's' then
-      local till, life, standing = fields[at + 1]:match('^(%d+) (%x+) (%a+)$')
-      all[name].till, all[name].life, all[name].is_in = tonumber(till), life, standing == 'in'
-    elseif kind == 'a' then
-      all[name].addresses = fields[at + 1]
+    local kind, name, value = fields[at]:sub(1, 1), fields[at]:sub(3), fields[at + 1]
+    local member = all[name] or {}
+    if kind == 'b' then
+      last = tonumber(value)
     else
-      all[name].words = fields[at + 1]
+      all[name] = member
+    end
+    if kind == 's' then
+      local till, life, standing = value:match('^(%d+) (%x+) (%a+)$')
+      member.till, member.life, member.is_in = tonumber(till), life, standing == 'in'
+    elseif kind == 'a' then
+      member.addresses = value
+    elseif kind == 'm' then
+      member.words = value
     end
   end
-  return all
+  return all, last
+end
+
+local function state(member)
+  return whole(member.till) .. ' ' .. member.life .. ' ' .. (member.is_in and 'in' or 'out')
 end
 
 local function leave_behind(addresses)
