@@ -36,6 +36,8 @@ function commandLine(program, { threads, driver, listen, certificates }) {
     driver,
     'address_limits.enabled': false,
     'drain.window': '0s',
+    // How busy this host is says nothing of the node.
+    'shedding.resources': '',
   }
   const set = Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`])
   const cleanUp = () => rmSync(dir, { recursive: true })
