@@ -6,8 +6,10 @@ use pinwire_tests::regions;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Seeds of a normal run, and how long it may take before it is content with fewer.
+/// Seeds of a normal run, and how long it may take before it is content with fewer; never with fewer than the least, however long
+/// these take.
 const SEEDS: u64 = 4_000;
+const LEAST: u64 = 1_000;
 const ENOUGH: Duration = Duration::from_secs(50);
 /// Failures that are told.
 const TOLD: usize = 3;
@@ -16,17 +18,26 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// Takes seeds until there are none left, and gives what failed.
-fn run_some(next: &AtomicU64, end: u64, until: Option<Instant>) -> Vec<String> {
-    let mut failures = Vec::new();
-    while failures.len() < TOLD && until.is_none_or(|until| Instant::now() < until) {
+/// What one thread ran: how many seeds, and what failed.
+#[derive(Default)]
+struct Ran {
+    seeds: u64,
+    failures: Vec<String>,
+}
+
+/// Takes seeds until there are none left; those before `least` also when the time is over.
+fn run_some(next: &AtomicU64, least: u64, end: u64, until: Option<Instant>) -> Ran {
+    let mut ran = Ran::default();
+    while ran.failures.len() < TOLD {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= end {
+        let is_over = until.is_some_and(|until| Instant::now() >= until);
+        if seed >= end || is_over && seed >= least {
             break;
         }
-        failures.extend(regions::run(seed).err());
+        ran.seeds += 1;
+        ran.failures.extend(regions::run(seed).err());
     }
-    failures
+    ran
 }
 
 #[test]
@@ -37,11 +48,21 @@ fn every_seed_keeps_what_was_promised() {
     };
     let until = number("PINWIRE_SEEDS").is_none().then(|| Instant::now() + ENOUGH);
     let next = AtomicU64::new(first);
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let threads = [(); 2].map(|()| scope.spawn(|| run_some(&next, first + count, until)));
-        threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+    let least = LEAST.min(count);
+    let started = Instant::now();
+    let ran = std::thread::scope(|scope| {
+        let threads = [(); 2].map(|()| scope.spawn(|| run_some(&next, first + least, first + count, until)));
+        threads.map(|thread| thread.join().expect("a thread"))
     });
+    let seeds: u64 = ran.iter().map(|ran| ran.seeds).sum();
+    let failures: Vec<String> = ran.into_iter().flat_map(|ran| ran.failures).collect();
+    eprintln!(
+        "{seeds} seeds from {first} on in {:.1} s, {} failed",
+        started.elapsed().as_secs_f64(),
+        failures.len()
+    );
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n\n"));
+    assert!(seeds >= least, "{seeds} seeds ran of {least} at least");
 }
 
 /// Each found a bug once.

@@ -8,13 +8,17 @@ mod shard;
 use region::{Faults, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Seeds of one test; `PINWIRE_SEEDS=FROM..TO` runs others.
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|value| value.parse().expect("a number"))
+}
+
+/// Seeds of one test. `PINWIRE_SEED=N` runs that one alone, `PINWIRE_SEEDS=N` so many, from 0 or from `PINWIRE_SEED`.
 fn seeds(count: u64) -> std::ops::Range<u64> {
-    let parse = |text: String| {
-        let (from, to) = text.split_once("..")?;
-        Some(from.parse().ok()?..to.parse().ok()?)
+    let (first, count) = match (number("PINWIRE_SEED"), number("PINWIRE_SEEDS")) {
+        (Some(seed), count) => (seed, count.unwrap_or(1)),
+        (None, given) => (0, given.unwrap_or(count)),
     };
-    std::env::var("PINWIRE_SEEDS").ok().and_then(parse).unwrap_or(0..count)
+    first..first + count
 }
 
 fn run(count: u64, faults: fn(u64) -> Faults) {
@@ -24,7 +28,7 @@ fn run(count: u64, faults: fn(u64) -> Faults) {
 fn run_seeds(seeds: impl IntoIterator<Item = u64>, faults: fn(u64) -> Faults) {
     for seed in seeds {
         let outcome = catch_unwind(AssertUnwindSafe(|| World::new(seed, faults(seed)).run()));
-        assert!(outcome.is_ok(), "seed {seed}: run again with PINWIRE_SEEDS={seed}..{}", seed + 1);
+        assert!(outcome.is_ok(), "seed {seed}: run again with PINWIRE_SEED={seed}");
     }
 }
 

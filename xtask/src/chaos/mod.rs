@@ -7,6 +7,7 @@
 //! | `scenarios` | what goes wrong, one file each |
 //! | `rig` | a cluster with clients, and what has to hold when all is over |
 //! | `places` | which region has which documents, and what its store has of them |
+//! | `watch` | which region has which document under which claim, all the time |
 //! | `load` | the load generator, followed while it runs |
 //! | `http` | questions to nodes |
 //! | `flood` | many questions to nodes |
@@ -24,6 +25,7 @@ mod page;
 mod places;
 mod rig;
 mod scenarios;
+mod watch;
 
 use crate::cluster::{Options as ClusterOptions, node_program};
 use crate::setup::as_root;

@@ -133,7 +133,7 @@ impl fmt::Display for Outcome {
         let [p50, p99, max] = self.recover_ms;
         write!(
             f,
-            "{:<18} {word:<6} {:>5.1} s  {} clients, {} edits, {} deliveries checked, {} faults; {} connections lost, {} redirects; back \
+            "{:<18} {word:<6} {:>5.1} s  {} clients, {} edits, {} deliveries checked, {} faults, {} brought again; {} connections lost, {} redirects; back \
              after {p50:.0} / {p99:.0} / {max:.0} ms (p50, p99, max)",
             self.scenario,
             self.seconds,
@@ -141,6 +141,7 @@ impl fmt::Display for Outcome {
             self.edits,
             self.checked,
             self.faults,
+            self.brought,
             self.lost,
             self.redirected
         )?;

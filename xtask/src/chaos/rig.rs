@@ -6,6 +6,7 @@ use super::network::Network;
 use super::options::Plan;
 use super::outcome::Outcome;
 use super::scenarios::Scenario;
+use super::watch::{self, Rules, Watch};
 use crate::cluster::{Cluster, Options, REGISTRY, nap};
 use crate::shell::{command, stdout, target_dir};
 use anyhow::{Context, Result, bail, ensure};
@@ -51,6 +52,14 @@ const USUAL: Times = Times {
     settings: &["deadlines.ping=5s", "deadlines.idle_frame=5s"],
 };
 
+/// How often every node is asked for all pins.
+const WATCHED_EVERY: Duration = Duration::from_millis(250);
+const WATCHED_EVERY_LONG: Duration = Duration::from_secs(1);
+/// Beside a lease, for nodes to notice that a registry has forgotten something: until it is the master, and they renew.
+const HEALING: Duration = Duration::from_secs(10);
+/// Answers without which nothing was watched.
+const WATCHED_LEAST: u64 = 10;
+
 /// What is told lags behind: what holds for so long holds.
 const STEADY: Duration = Duration::from_secs(3);
 
@@ -75,6 +84,8 @@ pub(super) struct Rig<'a> {
     /// A region takes documents over that another one had: what was acknowledged there is not here until clients bring it.
     pub(super) is_taken_over: bool,
     apps: BTreeMap<&'static str, App>,
+    /// Until nodes end.
+    watch: Option<Watch>,
     began: Instant,
 }
 
@@ -96,6 +107,11 @@ impl<'a> Rig<'a> {
         let times = if plan.is_long { &USUAL } else { &SHORT };
         options.settings.extend(times.settings.iter().map(|setting| (*setting).to_owned()));
         let cluster = Cluster::start(&options, &programs.node)?;
+        let rules = Rules {
+            every: if plan.is_long { WATCHED_EVERY_LONG } else { WATCHED_EVERY },
+            heals_within: scenario.is_forgetful.then_some(times.lease + HEALING),
+        };
+        let watch = Watch::start(&cluster, rules)?;
         let outcome = Outcome { scenario: scenario.name, ..Outcome::default() };
         let (loads, away, apps) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         Ok(Self {
@@ -109,6 +125,7 @@ impl<'a> Rig<'a> {
             away,
             is_taken_over: false,
             apps,
+            watch: Some(watch),
             began,
         })
     }
@@ -302,18 +319,9 @@ impl<'a> Rig<'a> {
     /// The same from one node.
     pub(super) fn pins_by(&self, at: usize) -> Result<Vec<Value>> {
         let node = &self.cluster.nodes[at];
-        let mut http = Http::connect(&node.admin(), Some(&node.shared.admin_token))?;
-        let (mut pins, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let ask = |http: &mut Http| http.json(&format!("/v1/pins?limit=500{cursor}"));
-            // A registry that is slow, or being replaced, may have no answer in time.
-            let page = ask(&mut http).or_else(|_| ask(&mut http))?;
-            pins.extend(page["pins"].as_array().cloned().unwrap_or_default());
-            match page["next"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return Ok(pins),
-            }
-        }
+        let ask = || watch::pins(&node.admin(), &node.shared.admin_token);
+        // A registry that is slow, or being replaced, may have no answer in time.
+        ask().or_else(|_| ask())
     }
 
     /// Nodes that the registry knows to live.
@@ -366,6 +374,7 @@ impl<'a> Rig<'a> {
         if let Err(error) = run(&mut self).and_then(|()| self.finish()) {
             self.outcome.problems.push(format!("{error:#}"));
         }
+        self.end_watch();
         self.outcome.seconds = self.began.elapsed().as_secs_f64();
         self.keep_logs();
         self.outcome
@@ -386,6 +395,7 @@ impl<'a> Rig<'a> {
                 self.outcome.note(format!("{count} {what}"));
             }
         }
+        self.end_watch();
         self.end_nodes();
         Ok(())
     }
@@ -403,6 +413,18 @@ impl<'a> Rig<'a> {
         self.loads.clear();
         self.outcome.note_brought();
         Ok(())
+    }
+
+    /// Adds what was seen of pins all the time.
+    fn end_watch(&mut self) {
+        let Some(seen) = self.watch.take().map(Watch::end) else { return };
+        let (documents, claims) = seen.counts();
+        self.outcome.note(format!(
+            "nodes told all pins {} times: {documents} documents under {claims} claims",
+            seen.answers
+        ));
+        self.outcome.demand(seen.answers >= WATCHED_LEAST, || "nobody told of pins".to_owned());
+        self.outcome.problems.extend(seen.problems);
     }
 
     /// When all clients have left, nothing is counted and, after the grace, nothing pinned.

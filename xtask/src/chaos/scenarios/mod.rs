@@ -23,6 +23,8 @@ pub(super) struct Scenario {
     pub(super) layout: Layout,
     /// A master that is silent for so long is replaced.
     pub(super) silence: Duration,
+    /// The registry loses what it was told last, or everything.
+    pub(super) is_forgetful: bool,
     /// The last region has a network of its own.
     pub(super) is_split: bool,
     pub(super) run: fn(&mut Rig) -> Result<()>,
@@ -39,7 +41,7 @@ const fn scenario(
     run: fn(&mut Rig) -> Result<()>,
     what: &'static str,
 ) -> Scenario {
-    Scenario { name, what, layout, silence, is_split: false, run }
+    Scenario { name, what, layout, silence, is_forgetful: false, is_split: false, run }
 }
 
 /// The longest first: they run side by side.
@@ -75,13 +77,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         failover::session,
         "the master of a region's sessions is killed; then a node of that region",
     ),
-    scenario(
-        "registry-failover",
-        Layout::Watched,
-        SOON,
-        failover::registry,
-        "the master of the registry is killed; then new documents are opened",
-    ),
+    Scenario {
+        is_forgetful: true,
+        ..scenario(
+            "registry-failover",
+            Layout::Watched,
+            SOON,
+            failover::registry,
+            "the master of the registry is killed; then new documents are opened",
+        )
+    },
     scenario(
         "session-restart",
         Layout::Watched,
@@ -96,13 +101,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         restart::region,
         "all nodes of a region and the server of its sessions are killed, and start again with nothing",
     ),
-    scenario(
-        "registry-restart",
-        Layout::Watched,
-        LATE,
-        restart::registry,
-        "the registry's server starts again with nothing",
-    ),
+    Scenario {
+        is_forgetful: true,
+        ..scenario(
+            "registry-restart",
+            Layout::Watched,
+            LATE,
+            restart::registry,
+            "the registry's server starts again with nothing",
+        )
+    },
     scenario(
         "slow",
         Layout::Lanes,
