@@ -101,6 +101,10 @@ pub struct ClusterNode {
     /// Where other nodes reach it; missing if they cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_address: Option<String>,
+    /// Base of its admin API's URL, as in `https://eu-1a.internal:9180`: `admin.public_url`, or where it is listened for. Missing
+    /// if others cannot reach it, or it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_url: Option<String>,
     /// Of its program.
     pub version: String,
     /// License regions that know it; empty where there is one registry for all.

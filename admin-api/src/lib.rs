@@ -7,6 +7,7 @@
 //! | [`documents`], [`connections`], [`apps`] | what is there, a page at a time |
 //! | [`cluster`] | other nodes, other regions, and who has which document |
 //! | [`actions`] | what an operator can have done, and the records of that |
+//! | [`log`] | the last lines of its log |
 //! | [`maintenance`] | what is announced on the status page |
 //! | [`events`] | what happened |
 //! | [`stream`] | what a console is sent each second |
@@ -21,6 +22,7 @@ pub mod cluster;
 pub mod connections;
 pub mod documents;
 pub mod events;
+pub mod log;
 pub mod maintenance;
 pub mod node;
 pub mod problem;
@@ -28,4 +30,4 @@ pub mod standing;
 pub mod stream;
 
 /// Version of the API, that of its description in OpenAPI. The first number stands in every path.
-pub const VERSION: &str = "1.3.0";
+pub const VERSION: &str = "1.4.0";

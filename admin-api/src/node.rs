@@ -12,6 +12,9 @@ pub struct Node {
     pub version: String,
     /// The region that it serves.
     pub region: String,
+    /// Its name within the region. Missing from nodes that do not tell it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// When it started.
     #[schema(format = DateTime)]
     pub started: String,

@@ -10,6 +10,7 @@ use pinwire_admin_api::cluster::*;
 use pinwire_admin_api::connections::*;
 use pinwire_admin_api::documents::*;
 use pinwire_admin_api::events::*;
+use pinwire_admin_api::log::{LogLevel, LogLine, LogPage};
 use pinwire_admin_api::maintenance::*;
 use pinwire_admin_api::node::*;
 use pinwire_admin_api::problem::Problem;
@@ -69,6 +70,7 @@ fn node(status: Status) -> Node {
     Node {
         version: text("0.1.0"),
         region: text("eu-central-1"),
+        name: Some(text("eu-1a")),
         started: text(AT),
         uptime_seconds: 3600,
         status,
@@ -182,6 +184,7 @@ fn name() -> DocumentName {
 #[test]
 fn the_node_and_its_threads() {
     let bare = Node {
+        name: None,
         standing: None,
         drain: None,
         dns: None,
@@ -195,6 +198,23 @@ fn the_node_and_its_threads() {
     check("standing", &[standing(Reach::Alone), standing(Reach::Lost)]);
     check("rung", &[Rung::Serving, Rung::Thrifty, Rung::NoNewDocuments, Rung::NoNewConnections]);
     check("threads", &[Threads { threads: vec![thread(), silent()], is_partial: true }]);
+}
+
+#[test]
+fn lines_of_the_log() {
+    let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+    let line = |(number, level): (usize, LogLevel)| LogLine {
+        sequence: number as u64 + 1,
+        at: text(AT),
+        level,
+        target: text("pinwire_node::node"),
+        text: text("data thread number=0 driver=Uring"),
+    };
+    let lines = levels.into_iter().enumerate().map(line).collect();
+    check(
+        "log_lines",
+        &[LogPage { lines, next: 5, lost: 0 }, LogPage { lines: Vec::new(), next: 5, lost: 2 }],
+    );
 }
 
 #[test]
@@ -582,10 +602,11 @@ fn the_cluster() {
         life: text("0000000000000001"),
         ws_url: text("wss://eu-central-1.example.net"),
         peer_address: Some(text("10.0.0.7:7000")),
+        admin_url: Some(text("https://10.0.0.7:9180")),
         version: text("0.1.0"),
         db_codes: vec![text("aws-eu-west-1")],
     };
-    let bare = ClusterNode { peer_address: None, db_codes: Vec::new(), ..node.clone() };
+    let bare = ClusterNode { peer_address: None, admin_url: None, db_codes: Vec::new(), ..node.clone() };
     check("nodes", &[Nodes { nodes: vec![node, bare], unanswered: vec![text("aws-us-east-1")] }]);
 }
 

@@ -205,6 +205,9 @@ const NAMES: &[&str] = &[
     "certificate",
     "text",
     "why",
+    "addresses",
+    "has",
+    "error",
 ];
 
 /// A support bundle of what is known.

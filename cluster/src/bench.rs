@@ -22,7 +22,13 @@ impl Bench {
     /// A node that has just begun.
     pub(crate) fn new() -> Self {
         let node = Node { region: "here".into(), name: "here-1".into(), life: 0 };
-        let me = NodeView { node, ws_url: "wss://here".into(), peer_address: "".into(), version: "1".into() };
+        let me = NodeView {
+            node,
+            ws_url: "wss://here".into(),
+            peer_address: "".into(),
+            version: "1".into(),
+            admin_url: "".into(),
+        };
         let settings = Settings { me, lease_us: 20 * SECOND, renew_us: 5 * SECOND, grace_us: 10 * SECOND };
         let mut bench =
             Self { pins: Pins::new(settings, 7), now: START, asks: VecDeque::new(), news: Vec::new() };

@@ -1,4 +1,6 @@
-//! Log lines on stderr. Tokens and secrets are never logged; what peers do wrong is `debug`.
+//! Log lines on stderr, and the last of them in memory. Tokens and secrets are never logged; what peers do wrong is `debug`.
+
+mod recent;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +10,9 @@ use time::OffsetDateTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+use recent::Recent;
+pub(crate) use recent::{Line, Lines};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,6 +40,7 @@ pub struct Log(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     handle: reload::Handle<EnvFilter, Registry>,
+    recent: Recent,
     state: Mutex<Numbered>,
 }
 
@@ -61,14 +67,16 @@ impl Log {
     pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<Self> {
         let (layer, handle) = reload::Layer::new(parse(filter)?);
         let lines = fmt::layer().with_ansi(stderr().is_terminal()).with_writer(stderr);
-        let log = tracing_subscriber::registry().with(layer);
+        let recent = Recent::default();
+        let log = tracing_subscriber::registry().with(layer).with(recent.clone());
         match format {
             LogFormat::Human => log.with(lines).try_init(),
             LogFormat::Json => log.with(lines.json()).try_init(),
         }
         .map_err(|error| anyhow::anyhow!("logging: {error}"))?;
         let state = State { filter: filter.to_owned(), configured: filter.to_owned(), until: None };
-        Ok(Self(Arc::new(Inner { handle, state: Mutex::new(Numbered { state, change: Change(0) }) })))
+        let state = Mutex::new(Numbered { state, change: Change(0) });
+        Ok(Self(Arc::new(Inner { handle, recent, state })))
     }
 
     /// Logs what another filter lets through from now on: what is configured. What was laid over it ends.
@@ -115,6 +123,11 @@ impl Log {
             tracing::error!(%error, "logging");
         }
         state.put(&configured, None);
+    }
+
+    /// The last lines.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.0.recent
     }
 
     /// What is logged.

@@ -349,9 +349,11 @@ impl Node {
             )
         });
         let admin = admin.transpose()?;
+        let public = config.admin.as_ref().and_then(|admin| admin.public_url.clone());
+        let admin_url = public.or_else(|| admin.as_ref().and_then(Operators::url));
         let mut pins = cluster::start(cluster::Around {
             registries,
-            settings: pins_settings(&config, address, peers.as_ref(), is_alone),
+            settings: pins_settings(&config, address, peers.as_ref(), is_alone, admin_url),
             has_others: !is_alone,
             gates: Arc::clone(&gates),
             trays: trays.clone(),
@@ -972,6 +974,7 @@ fn pins_settings(
     address: SocketAddr,
     peers: Option<&Peers>,
     is_alone: bool,
+    admin_url: Option<String>,
 ) -> PinsSettings {
     let cluster = &config.cluster;
     // Nobody else could take over what a node by itself has, however long it stood still: its lease never ends.
@@ -988,6 +991,7 @@ fn pins_settings(
             ws_url: config.region.ws_url(address).into(),
             peer_address: peers.map_or_else(String::new, Peers::address).into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            admin_url: admin_url.unwrap_or_default().into(),
         },
         lease_us,
         renew_us,

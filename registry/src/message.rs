@@ -168,6 +168,8 @@ pub struct NodeView {
     pub peer_address: Arc<str>,
     /// Version of its software.
     pub version: Arc<str>,
+    /// Where operators reach its admin API, a URL; empty if they cannot, or it does not say.
+    pub admin_url: Arc<str>,
 }
 
 /// Which region has a document.

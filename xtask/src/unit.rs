@@ -21,12 +21,14 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
 
 /// What is built together, whatever of it is needed: other packages would mean other features of what they depend on, and all of that
 /// anew.
-const PACKAGES: [&str; 6] = ["-p", "pinwire-node", "-p", "pinwire-loadgen", "-p", "pinwire-benches"];
+const PACKAGES: [&str; 8] =
+    ["-p", "pinwire-node", "-p", "pinwire-loadgen", "-p", "pinwire-admin", "-p", "pinwire-benches"];
 
 /// Release build of what the rigs run.
 pub(crate) fn build(_args: &[String]) -> Result<Tally> {
     // Not the measuring commands: nothing here runs them, and each takes a minute to link.
-    let binaries = ["--bin", "pinwire-node", "--bin", "pinwire-loadgen", "--bin", "pinwire-bench-server"];
+    let programs = ["pinwire-node", "pinwire-loadgen", "pinwire-admin", "pinwire-bench-server"];
+    let binaries = programs.iter().flat_map(|program| ["--bin", program]);
     run_command(cargo(["build", "--release", "--quiet"]).args(PACKAGES).args(binaries))?;
     Ok(Tally::default())
 }

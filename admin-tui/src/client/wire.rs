@@ -10,6 +10,7 @@ use pinwire_admin_api::apps::AppPage;
 use pinwire_admin_api::cluster::{Nodes, PinPage, Regions};
 use pinwire_admin_api::connections::ConnectionPage;
 use pinwire_admin_api::documents::{Document, DocumentDetail};
+use pinwire_admin_api::log::LogPage;
 use pinwire_admin_api::node::{Node, Thread};
 use pinwire_admin_api::stream::DocumentName;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -190,7 +191,7 @@ pub enum Answer {
     /// To [`Ask::Log`].
     Log(Log),
     /// To [`Ask::LogLines`].
-    LogLines(Value),
+    LogLines(LogPage),
 }
 
 impl Ask {
@@ -213,7 +214,7 @@ impl Ask {
             Self::Apps => "/v1/apps?limit=500".into(),
             Self::Audit => "/v1/audit?limit=1000".into(),
             Self::Log => "/v1/log".into(),
-            Self::LogLines { since } => format!("/v1/log/lines?since={since}"),
+            Self::LogLines { since } => format!("/v1/log/lines?limit=1000&since={since}"),
         }
     }
 

@@ -1,15 +1,17 @@
 //! The lists of log lines, and of what operators had done.
 
 use pinwire_admin_api::actions::{AuditRecord, Outcome, Who};
+use pinwire_admin_api::log::{LogLevel, LogLine};
 
 use super::{Field, Rows, Scope, Target, Value};
 use crate::format;
-use crate::model::{LogLine, Model, State, millis};
+use crate::model::{Model, State, millis};
 
 pub(super) const FIELDS: &[Field] = &[
     Field::text("at", "TIME", 8, "when, UTC"),
     Field::text("node", "NODE", 16, "on which node").rank(1),
     Field::text("level", "LEVEL", 7, "how much it matters"),
+    Field::text("module", "MODULE", 22, "the module that says it").rank(2),
     Field::text("text", "LINE", 30, "what it says").grow(),
 ];
 
@@ -45,14 +47,17 @@ impl Rows for Logs<'_> {
             0 => Value::Text(millis(&line.at).map_or_else(|| line.at.clone(), format::clock).into()),
             1 => Value::text(label),
             2 => {
-                let state = match line.level.as_str() {
-                    "ERROR" => State::Bad,
-                    "WARN" => State::Doubtful,
-                    _ => State::Good,
+                let (state, word) = match line.level {
+                    LogLevel::Error => (State::Bad, "error"),
+                    LogLevel::Warn => (State::Doubtful, "warn"),
+                    LogLevel::Info => (State::Good, "info"),
+                    LogLevel::Debug => (State::Good, "debug"),
+                    LogLevel::Trace => (State::Good, "trace"),
                 };
-                Value::State(state, line.level.as_str().into())
+                Value::State(state, word.into())
             }
-            3 => Value::text(&line.text),
+            3 => Value::text(&line.target),
+            4 => Value::text(&line.text),
             _ => Value::None,
         }
     }

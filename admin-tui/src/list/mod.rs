@@ -16,7 +16,6 @@ use pinwire_admin_api::stream::DocumentName;
 use crate::format;
 use crate::model::{Millis, Model, State};
 
-pub(crate) use nodes::dns as nodes_dns;
 pub(crate) use pins::document_state as pins_document_state;
 
 /// A list.

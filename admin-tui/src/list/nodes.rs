@@ -1,7 +1,9 @@
 //! The list of nodes.
 
+use pinwire_admin_api::standing::Reach;
+
 use super::{Field, Rows, Scope, Target, Unit, Value};
-use crate::model::{Link, Millis, Model, NodeState};
+use crate::model::{Link, Millis, Model, NodeState, words};
 
 pub(super) const FIELDS: &[Field] = &[
     Field::text("node", "NODE", 16, "its name, or where it is reached").grow(),
@@ -17,7 +19,12 @@ pub(super) const FIELDS: &[Field] = &[
     Field::number("memory", "MEM", 9, "resident memory"),
     Field::number("lag", "LAG", 6, "the longest mean turn of a thread: how long what comes has to wait"),
     Field::number("refusals", "REF/s", 6, "clients refused in a second").rank(5),
-    Field::text("dns", "DNS", 8, "in the region's name, or out of it").rank(3),
+    Field::text("dns", "DNS", 10, "in the region's name, or out of it").rank(3),
+    Field::text("rung", "DOES", 10, "what it still does").rank(9),
+    Field::text("drain", "DRAIN", 11, "where it is on its way out").rank(8),
+    Field::number("pool", "POOL", 5, "nodes of its region that it hears of").rank(10),
+    Field::text("change", "CHANGE", 12, "the change that made it stand so, as refused clients are told")
+        .rank(11),
     Field::text("driver", "DRIVER", 8, "how it talks to the kernel").rank(9),
     Field::text("version", "VERSION", 8, "of its program").rank(7),
     Field::number("age", "AGE", 6, "since it told anything").rank(1),
@@ -37,7 +44,7 @@ impl<'model> Nodes<'model> {
             .filter(|(number, node)| scope.has(*number, node.region()))
             .map(|(number, node)| (number, node, node.label()))
             .collect();
-        rows.sort_by(|(_, a, _), (_, b, _)| (a.region(), a.address()).cmp(&(b.region(), b.address())));
+        rows.sort_by(|(_, a, label), (_, b, other)| (a.region(), label).cmp(&(b.region(), other)));
         Self { rows, now }
     }
 
@@ -45,18 +52,7 @@ impl<'model> Nodes<'model> {
         if let Link::Lost { why, .. } = &node.link {
             return Some(why);
         }
-        node.text(&["cause"]).or_else(|| node.text(&["occupancy", "cause"]))
-    }
-}
-
-/// Whether a node's address is in its region's name, in a word, as far as it says.
-pub(crate) fn dns(node: &NodeState) -> Option<&str> {
-    let dns = node.said(&["dns"])?;
-    let is_in = dns.get("is_in").or_else(|| dns.get("in")).or_else(|| dns.get("is_published"));
-    match is_in.and_then(serde_json::Value::as_bool) {
-        Some(true) => Some("in"),
-        Some(false) => Some("out"),
-        None => dns.get("state").or(Some(dns)).and_then(serde_json::Value::as_str),
+        node.cause()
     }
 }
 
@@ -73,6 +69,7 @@ impl Rows for Nodes<'_> {
         let Some((_, node, label)) = self.rows.get(row) else { return Value::None };
         let told = node.seen().map(|seen| &seen.node);
         let counts = told.map(|told| &told.totals);
+        let has_pool = node.standing().is_some_and(|standing| standing.pool.reach != Reach::Alone);
         let count = |count: Option<u64>| Value::number(count.map(|count| count as f64), Unit::Count);
         match FIELDS.get(field).map_or("", |field| field.name) {
             "node" => Value::text(label),
@@ -94,7 +91,18 @@ impl Rows for Nodes<'_> {
             ),
             "lag" => Value::number(node.turn().map(|turn| turn * 1000.0), Unit::Millis),
             "refusals" => Value::number(node.load().refusals, Unit::Rate),
-            "dns" => Value::maybe(dns(node)),
+            "dns" => told.and_then(|told| told.dns.as_ref()).map_or(Value::None, |dns| {
+                let (state, word) = words::dns(dns);
+                Value::State(state, word.into())
+            }),
+            "rung" => Value::maybe(node.standing().map(|standing| words::rung(standing.rung))),
+            "drain" => {
+                Value::maybe(told.and_then(|told| told.drain.as_ref()).map(|drain| words::stage(drain.stage)))
+            }
+            "change" => Value::maybe(node.standing().map(|standing| standing.change.as_str())),
+            "pool" => {
+                count(node.standing().map(|standing| standing.pool.members.len() as u64).filter(|_| has_pool))
+            }
             "driver" => told.and_then(|told| told.driver).map_or(Value::None, |driver| {
                 Value::text(match driver {
                     pinwire_admin_api::node::Driver::IoUring => "io_uring",

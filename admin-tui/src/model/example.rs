@@ -6,7 +6,11 @@ use pinwire_admin_api::apps::{App, AppPage, Use};
 use pinwire_admin_api::cluster::{ClusterNode, Nodes, Pin, PinPage, Region, Regions};
 use pinwire_admin_api::connections::{Connection, ConnectionPage, ConnectionState, Dialect};
 use pinwire_admin_api::documents::{Document, DocumentDetail, DocumentState, Member};
-use pinwire_admin_api::node::{Counts, Dns, Driver, Node, Process, Status, Thread, Times};
+use pinwire_admin_api::log::{LogLevel, LogLine, LogPage};
+use pinwire_admin_api::node::{
+    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Status, Thread, Times,
+};
+use pinwire_admin_api::standing::{Part, Pool, PoolMember, Reach, Rung, Standing};
 use serde_json::json;
 
 use super::{Millis, Model};
@@ -71,7 +75,6 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
         })
         .collect();
     let totals = counts(number, second, 1);
-    let is_in = number != 1 && number != 3;
     let node = Node {
         version: "0.1.0".into(),
         region: region.clone(),
@@ -90,27 +93,17 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
             max_files: Some(65_536),
         },
         is_partial: false,
-        standing: None,
-        drain: None,
-        dns: Some(Dns {
-            name: format!("{region}.example.net"),
-            provider: "rfc2136".into(),
-            addresses: vec!["192.0.2.1".into()],
-            wants_in: is_in,
-            why: String::new(),
-            since: date(now.saturating_sub(second * 1000)),
-            is_in: Some(is_in),
-            is_kept: false,
-            has: Vec::new(),
-            seen: None,
-            failing: None,
+        name: Some(name_of(number, regions)),
+        standing: Some(standing(number, regions, status, totals.connections)),
+        drain: (status == Status::Draining).then(|| Drain {
+            stage: DrainStage::Closing,
+            since: date(now.saturating_sub(40_000)),
+            connections_before: totals.connections * 3,
+            deadline: Some(date(now + 260_000)),
         }),
+        dns: Some(dns(number, &region, status, now)),
     };
-    let mut said = serde_json::to_value(&node).unwrap_or_default();
-    said["name"] = json!(name_of(number, regions));
-    if number == 1 {
-        said["cause"] = json!("connections above high water");
-    }
+    let said = serde_json::to_value(&node).unwrap_or_default();
     let events = (1..=4)
         .map(|sequence| {
             event(sequence, number, now.saturating_sub(second.min(300) * 1000) + sequence * 5_000)
@@ -124,6 +117,71 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
         events,
         events_lost: 0,
         skipped: 0,
+    }
+}
+
+fn standing(number: usize, regions: usize, status: Status, connections: u64) -> Standing {
+    let most: u64 = if number == 1 { 6_000 } else { 20_000 };
+    let share = |used: u64, limit: u64| (used as f64 / limit as f64 * 1000.0).round() / 1000.0;
+    let memory = 180_000_000 + 40_000_000 * (number as u64 % 7);
+    let part = |resource: &str, share, used, limit| Part { resource: resource.into(), share, used, limit };
+    let of_connections = share(connections, most);
+    let member = |of: usize| PoolMember {
+        name: name_of(of, regions),
+        in_dns: !matches!(of, 1 | 3),
+        wants_out: matches!(of, 1 | 3),
+        occupancy: if of == number { of_connections } else { 0.31 },
+        addresses: vec![format!("10.0.0.{}", of + 10)],
+    };
+    Standing {
+        change: format!("3f2a9c1d-{number}"),
+        cause: match status {
+            Status::Overloaded => format!("connections at {:.0} %", of_connections * 100.0),
+            Status::Draining => "an operator drains it".into(),
+            _ => "nothing is short".into(),
+        },
+        rung: match status {
+            Status::Healthy => Rung::Serving,
+            _ => Rung::NoNewConnections,
+        },
+        in_dns: status == Status::Healthy,
+        is_last: false,
+        occupancy: of_connections,
+        parts: vec![
+            part("connections", of_connections, Some(connections), Some(most)),
+            part("memory", share(memory, 2_000_000_000), Some(memory), Some(2_000_000_000)),
+            part("cpu", 0.2 + 0.05 * (number % 4) as f64, None, None),
+        ],
+        high_water: 0.8,
+        low_water: 0.7,
+        handshakes_per_second: 2_000.0,
+        pool: Pool {
+            reach: Reach::Reached,
+            error: None,
+            age_seconds: Some(0.5),
+            members: (0..4).filter(|of| of % regions == number % regions).map(member).collect(),
+        },
+    }
+}
+
+fn dns(number: usize, region: &str, status: Status, now: Millis) -> Dns {
+    let is_in = status == Status::Healthy;
+    Dns {
+        name: format!("{region}.example.net"),
+        provider: "rfc2136".into(),
+        addresses: vec![format!("10.0.0.{}", number + 10)],
+        wants_in: is_in,
+        why: if is_in { "it serves".into() } else { "its clients are for other nodes".into() },
+        since: date(now.saturating_sub(90_000)),
+        is_in: Some(is_in),
+        is_kept: false,
+        has: vec!["10.0.0.10".into(), "10.0.0.12".into()],
+        seen: Some(date(now.saturating_sub(2_000))),
+        failing: (number == 2).then(|| DnsTrouble {
+            since: Some(date(now.saturating_sub(30_000))),
+            attempts: 3,
+            error: "ns1.example.net:53: no answer within 5 s".into(),
+        }),
     }
 }
 
@@ -234,6 +292,7 @@ pub fn cluster(model: &mut Model, now: Millis) {
         life: "0000000000000007".into(),
         ws_url: format!("wss://{}.example.net", region_of(number, 2)),
         peer_address: Some(format!("10.0.0.{}:7000", number + 10)),
+        admin_url: Some(address(number).to_string()),
         version: "0.1.0".into(),
         db_codes: Vec::new(),
     });
@@ -263,10 +322,16 @@ pub fn cluster(model: &mut Model, now: Millis) {
         is_partial: false,
     };
     answer(model, 0, Answer::Document(detail), now);
-    let lines = json!({ "lines": [
-        { "sequence": 1, "at": date(now - 9_000), "level": "INFO", "text": "pinwire_node::node: data thread number=0 driver=Uring" },
-        { "sequence": 2, "at": date(now - 4_000), "level": "WARN", "text": "connections refused within a second: 120 full" },
-    ], "next": 2 });
+    let line = |sequence, at, level, text: &str| LogLine {
+        sequence,
+        at: date(at),
+        level,
+        target: "pinwire_node::node".into(),
+        text: text.into(),
+    };
+    let started = line(1, now - 9_000, LogLevel::Info, "data thread number=0 driver=Uring");
+    let refused = line(2, now - 4_000, LogLevel::Warn, "connections refused within a second: 120 full");
+    let lines = LogPage { lines: vec![started, refused], next: 2, lost: 0 };
     answer(model, 0, Answer::LogLines(lines), now);
     let record = json!({ "records": [{ "sequence": 1, "at": date(now - 60_000), "who": { "token": "9f86d081884c7d65", "address": "10.0.0.2:50000" },
         "action": "set_log", "filter": "debug", "for_seconds": 60, "outcome": "done" }], "next": 1, "lost": 0 });

@@ -10,6 +10,7 @@
 //! | `problems` | what is wrong right now, in words |
 //! | `places` | where regions are on the world |
 //! | `wants` | what to ask next |
+//! | `words` | how a node stands, in words |
 
 mod events;
 pub mod example;
@@ -20,6 +21,7 @@ mod problems;
 mod regions;
 mod series;
 mod wants;
+pub(crate) mod words;
 
 use std::collections::HashMap;
 
@@ -29,7 +31,7 @@ use pinwire_admin_api::stream::DocumentName;
 
 pub(crate) use events::millis;
 pub use events::{Event, Events};
-pub use node::{Link, Load, LogLine, NodeState, STALE_AFTER};
+pub use node::{Link, Load, NodeState, STALE_AFTER};
 pub use pins::{PinRow, Pins, Top};
 pub use places::place;
 pub use problems::{Problem, problems};
@@ -181,7 +183,7 @@ impl Model {
             }
             Answer::LogLines(page) => {
                 self.wants.answered_lines(node, now);
-                state.log_lines(&page);
+                state.log_lines(page);
             }
         }
     }
@@ -268,7 +270,14 @@ impl Model {
         const NODES_MAX: usize = 256;
         let Some(from) = self.nodes.iter().find(|node| node.is_live()) else { return Vec::new() };
         let room = NODES_MAX.saturating_sub(self.nodes.len());
-        let new = self.unwatched().filter_map(|node| discovery.address(node, from.address()));
+        let own = self.known().and_then(|known| {
+            let is_it = |node: &&ClusterNode| {
+                from.region() == Some(&node.region) && from.name().is_some_and(|name| name == node.name)
+            };
+            known.nodes.iter().find(is_it)?.admin_url.as_deref()
+        });
+        let is_near = own.is_some_and(|url| Address::parse(url).is_ok_and(|own| own == *from.address()));
+        let new = self.unwatched().filter_map(|node| discovery.address(node, from.address(), is_near));
         let mut new: Vec<Address> =
             new.filter(|address| !self.index.contains_key(address)).take(room).collect();
         new.dedup();

@@ -7,9 +7,9 @@ use pinwire_admin_api::apps::App;
 use pinwire_admin_api::cluster::Regions;
 use pinwire_admin_api::connections::Connection;
 use pinwire_admin_api::documents::Document;
+use pinwire_admin_api::log::{LogLine, LogPage};
 use pinwire_admin_api::node::{Node, Status, Thread};
 use pinwire_admin_api::stream::DocumentName;
-use serde_json::Value;
 
 use super::{Millis, Series, State};
 use crate::client::{Address, Happened, Look, NodeSeen};
@@ -135,23 +135,10 @@ pub struct NodeState {
     pub audit: Vec<AuditRecord>,
     /// What is logged.
     pub log: Option<Log>,
-    /// Lines of the log: number, time, level, text.
+    /// The last lines of its log.
     pub lines: Vec<LogLine>,
     /// Why there are none.
     pub lines_problem: Option<String>,
-}
-
-/// A line of a node's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// Counts from 1.
-    pub sequence: u64,
-    /// When, RFC 3339.
-    pub at: String,
-    /// As in `WARN`.
-    pub level: String,
-    /// The rest.
-    pub text: String,
 }
 
 impl NodeState {
@@ -300,23 +287,15 @@ impl NodeState {
         changes
     }
 
-    pub(super) fn log_lines(&mut self, page: &Value) {
+    pub(super) fn log_lines(&mut self, page: LogPage) {
         self.lines_problem = None;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        for line in page["lines"].as_array().into_iter().flatten() {
-            let sequence = line["sequence"].as_u64().unwrap_or(0);
-            if self.lines.last().is_none_or(|last| last.sequence < sequence) {
-                let (at, level, text) = (text(&line["at"]), text(&line["level"]), text(&line["text"]));
-                self.lines.push(LogLine { sequence, at, level, text });
-            }
-        }
-        // Numbers begin anew with the node.
-        if page["next"]
-            .as_u64()
-            .is_some_and(|next| self.lines.last().is_some_and(|last| last.sequence > next))
-        {
+        // Numbers begin anew with the node: then it tells everything, as of number 1.
+        let last = self.lines.last().map_or(0, |line| line.sequence);
+        if page.next < last {
             self.lines.clear();
         }
+        let last = self.lines.last().map_or(0, |line| line.sequence);
+        self.lines.extend(page.lines.into_iter().filter(|line| line.sequence > last));
         let too_many = self.lines.len().saturating_sub(LINES_MAX);
         self.lines.drain(..too_many);
     }
@@ -336,7 +315,7 @@ impl NodeState {
     /// Its name within its region, if it says.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.seen.as_ref()?.said.get("name")?.as_str()
+        self.seen.as_ref()?.node.name.as_deref()
     }
 
     /// What people call it: `REGION/NAME`, or its region and address.
@@ -434,34 +413,6 @@ impl NodeState {
             .iter()
             .filter_map(|load| load.turn)
             .fold(None, |most, turn| Some(most.map_or(turn, |most: f64| most.max(turn))))
-    }
-
-    /// From 0 to 1: as the node says, or by its connections.
-    #[must_use]
-    pub fn occupancy(&self) -> Option<f64> {
-        let seen = self.seen.as_ref()?;
-        self.number(&["occupancy", "value"]).or_else(|| self.number(&["occupancy"])).or_else(|| {
-            let most = f64::from(seen.node.max_connections);
-            (most > 0.0).then(|| seen.node.totals.connections as f64 / most)
-        })
-    }
-
-    /// A field that this console's version of the API may not have, by its path.
-    #[must_use]
-    pub fn number(&self, path: &[&str]) -> Option<f64> {
-        self.said(path)?.as_f64()
-    }
-
-    /// The same for a text.
-    #[must_use]
-    pub fn text(&self, path: &[&str]) -> Option<&str> {
-        self.said(path)?.as_str()
-    }
-
-    /// The same for anything.
-    #[must_use]
-    pub fn said(&self, path: &[&str]) -> Option<&Value> {
-        path.iter().try_fold(&self.seen.as_ref()?.said, |value, field| value.get(field))
     }
 }
 

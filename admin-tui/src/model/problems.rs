@@ -1,8 +1,6 @@
 //! What is wrong right now, in words: the worst first, each with where to look.
 
-use pinwire_admin_api::node::Status;
-
-use super::{Link, Millis, Model, NodeState, RegionState, State, regions};
+use super::{Link, Millis, Model, NodeState, RegionState, State, regions, words};
 use crate::format;
 
 /// Something that is wrong.
@@ -22,8 +20,6 @@ pub struct Problem {
     pub document: Option<(String, String, String)>,
 }
 
-/// Above this, a node is near its high water.
-const NEARLY_FULL: f64 = 0.8;
 /// A mean turn of this many seconds is felt by clients.
 const SLOW_TURN: f64 = 0.05;
 /// A thread that works this share of its time has nothing in reserve.
@@ -62,25 +58,7 @@ fn of_node(number: usize, node: &NodeState, now: Millis, found: &mut Vec<Problem
     if node.is_stale(now) {
         say(State::Doubtful, format!("has told nothing for {}", format::age(node.age(now).unwrap_or(0))));
     }
-    let cause = node.text(&["cause"]).or_else(|| node.text(&["occupancy", "cause"]));
-    let why = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-    let full = node.occupancy().map_or_else(String::new, |share| format!(", {} full", format::share(share)));
-    match seen.node.status {
-        Status::Healthy => {}
-        Status::Degraded => say(State::Doubtful, format!("is degraded{why}: something it relies on is away")),
-        Status::Overloaded => {
-            say(State::Bad, format!("is overloaded{why}{full}: takes no new clients until load falls"));
-        }
-        Status::Draining => {
-            say(
-                State::Leaving,
-                format!("drains{why}: {} connections are left", seen.node.totals.connections),
-            );
-        }
-    }
-    if seen.node.status == Status::Healthy && node.occupancy().is_some_and(|share| share >= NEARLY_FULL) {
-        say(State::Doubtful, format!("is {} full{why}", format::share(node.occupancy().unwrap_or(0.0))));
-    }
+    words::wrong(node, now, &mut say);
     let down: Vec<String> = node
         .threads()
         .iter()

@@ -51,7 +51,7 @@ fn what_is_wrong_is_told_the_worst_first_with_where_to_look() {
             .find(|problem| problem.text.contains(wanted))
             .unwrap_or_else(|| panic!("{wanted}: {problems:#?}"))
     };
-    assert_eq!(text("is overloaded: connections above high water").node, Some(1));
+    assert_eq!(text("is overloaded, connections at ").node, Some(1));
     assert_eq!(text("drains").state, State::Leaving);
     assert_eq!(text("data thread 3 does not answer").state, State::Bad);
     assert_eq!(text("is unreachable from").region.as_deref(), Some("ap-southeast-1"));

@@ -2,13 +2,14 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Hits, chart, heading, put, table};
 use crate::app::App;
 use crate::format;
-use crate::list::{List, nodes_dns};
-use crate::model::{Link, Millis, NodeState, State};
+use crate::list::List;
+use crate::model::{Link, Millis, NodeState, State, words};
 
 pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> Hits {
     let Some(node) = app.screen.scope.node.and_then(|node| app.model.node(node)) else {
@@ -64,15 +65,14 @@ fn facts(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'stat
     let Some(seen) = node.seen() else { return lines };
     let told = &seen.node;
     let share = node.occupancy();
+    let (low, high) = node.water();
+    let water = format!(" low and high water at {} and {}", format::share(low), format::share(high));
     lines.push(Line::from(vec![
         Span::raw(format!("occupancy {} ", share.map_or_else(|| "-".into(), format::share))),
-        Span::raw(table::bar(theme, share.unwrap_or(0.0), 24)),
-        Span::styled(" marks: low and high water", theme.dim()),
+        Span::raw(table::bar(theme, share.unwrap_or(0.0), 24, node.water())),
+        Span::styled(water, theme.dim()),
     ]));
-    let cause = node.text(&["cause"]).or_else(|| node.text(&["occupancy", "cause"]));
-    if let Some(cause) = cause {
-        lines.push(Line::styled(format!("because {}", format::tame(cause)), theme.state(State::Doubtful)));
-    }
+    lines.extend(standing(app, node, width));
     lines.push(Line::raw(format!(
         "{} of {} connections  {} documents  {} handshakes  {} refused  {} closed ({} slow, {} idle, {} invalid)",
         told.totals.connections,
@@ -97,23 +97,56 @@ fn facts(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'stat
             .as_ref()
             .map_or_else(String::new, |digest| format!("config {}", digest.get(..8).unwrap_or(digest)))
     )));
-    let mut more = Vec::new();
-    if let Some(dns) = nodes_dns(node) {
-        let why = node
-            .text(&["dns", "cause"])
-            .or_else(|| node.text(&["dns", "why"]))
-            .map_or_else(String::new, |why| format!(" ({why})"));
-        more.push(format!("DNS: {dns}{why}"));
+    lines.extend(way_out(app, node, width, now));
+    lines
+}
+
+/// How full it is of what, what it still does, and why; the pool of its region's nodes.
+fn standing(app: &App, node: &NodeState, width: u16) -> Vec<Line<'static>> {
+    let theme = app.options.theme;
+    let Some(standing) = node.standing() else { return Vec::new() };
+    let mut lines = Vec::new();
+    let text = words::parts(standing);
+    lines.push(Line::styled(cut(&text, width), theme.dim()));
+    if let Some(cause) = node.cause() {
+        let text = format!("{} since {}: {cause}", words::rung(standing.rung), standing.change);
+        lines.extend(
+            wrapped(&format::tame(&text), width)
+                .into_iter()
+                .map(|line| Line::styled(line, theme.state(State::Doubtful))),
+        );
     }
-    if let Some(left) =
-        node.number(&["drain", "connections_left"]).or_else(|| node.number(&["drain", "remaining"]))
-    {
-        more.push(format!("drain: {} connections left", format::number(left)));
-    }
-    if !more.is_empty() {
-        lines.push(Line::raw(format::tame(&more.join("   "))));
+    if let Some(error) = &standing.pool.error {
+        lines.push(Line::styled(cut(&format!("pool: {error}"), width), theme.state(State::Doubtful)));
+    } else if !standing.pool.members.is_empty() {
+        let member = |member: &pinwire_admin_api::standing::PoolMember| {
+            let way = if member.in_dns { "" } else { " out" };
+            format!("{} {}{way}", member.name, format::share(member.occupancy))
+        };
+        let members: Vec<String> = standing.pool.members.iter().map(member).collect();
+        lines.push(Line::raw(cut(&format!("pool: {}", members.join(", ")), width)));
     }
     lines
+}
+
+/// Its region's name, and its drain.
+fn way_out(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'static>> {
+    let theme = app.options.theme;
+    let mut lines = Vec::new();
+    if let Some(dns) = node.told().and_then(|told| told.dns.as_ref()) {
+        let (state, word) = words::dns(dns);
+        let why = dns.failing.as_ref().map_or(&dns.why, |failing| &failing.error);
+        let style = if state == State::Good { Style::default() } else { theme.state(state) };
+        lines.push(Line::styled(cut(&format!("DNS {}: {word}, {why}", dns.name), width), style));
+    }
+    if let Some(drain) = node.drain(now) {
+        lines.push(Line::styled(cut(&format!("drain: {drain}"), width), theme.state(State::Leaving)));
+    }
+    lines
+}
+
+fn cut(text: &str, width: u16) -> String {
+    format::tame(text).chars().take(usize::from(width)).collect()
 }
 
 /// Lines of so many columns at most, broken between words.

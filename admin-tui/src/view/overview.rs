@@ -135,7 +135,7 @@ fn fullest(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     for (row, node) in (0..area.height).zip(nodes) {
         let (state, word) = node.state(now);
         let share = node.occupancy();
-        let bar = share.map_or_else(|| " ".repeat(16), |share| table::bar(theme, share, 16));
+        let bar = share.map_or_else(|| " ".repeat(16), |share| table::bar(theme, share, 16, node.water()));
         let style = if node.is_stale(now) { theme.dim() } else { theme.state(state) };
         let spans = vec![
             Span::styled(

@@ -8,7 +8,7 @@ use ratatui::text::Span;
 use super::Hits;
 use crate::app::App;
 use crate::list::{Field, List, Unit, Value};
-use crate::model::{Link, Millis, State};
+use crate::model::{Link, Millis, State, words};
 use crate::theme::Theme;
 
 /// Columns of a bar in a column of percentages.
@@ -163,7 +163,7 @@ fn value(
             cell(buffer, x, y, width, &text, style, false);
         }
         Value::Number(number, Unit::Percent) if width > field.width => {
-            let bar = bar(theme, number / 100.0, width - field.width - 1);
+            let bar = bar(theme, number / 100.0, width - field.width - 1, words::WATER);
             cell(buffer, x, y, field.width, &value.show(), base.patch(percent(theme, *number)), true);
             buffer.set_string(x + field.width + 1, y, bar, percent(theme, *number));
         }
@@ -184,14 +184,14 @@ fn percent(theme: Theme, number: f64) -> Style {
 }
 
 /// A bar with marks at low and high water.
-pub(super) fn bar(theme: Theme, share: f64, width: u16) -> String {
+pub(super) fn bar(theme: Theme, share: f64, width: u16, (low, high): (f64, f64)) -> String {
     let is_ascii = theme.graphics == crate::theme::Graphics::Ascii;
     let (full, free, mark) = if is_ascii { ('#', '.', '|') } else { ('█', '░', '┊') };
     let cells = f64::from(width);
     (0..width)
         .map(|at| {
             let is_full = (f64::from(at) + 0.5) / cells <= share;
-            let is_water = [0.7, 0.8].iter().any(|water| (water * cells) as u16 == at);
+            let is_water = [low, high].iter().any(|water| (water * cells) as u16 == at);
             match (is_full, is_water) {
                 (true, _) => full,
                 (false, true) => mark,
@@ -264,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_bar_shows_low_and_high_water() {
-        assert_eq!(bar(Theme::default(), 0.5, 10), "█████░░┊┊░");
-        assert_eq!(bar(Theme::default(), 1.0, 4), "████");
-        assert_eq!(bar(Theme::default(), f64::NAN, 2).chars().count(), 2);
+        assert_eq!(bar(Theme::default(), 0.5, 10, words::WATER), "█████░░┊┊░");
+        assert_eq!(bar(Theme::default(), 1.0, 4, words::WATER), "████");
+        assert_eq!(bar(Theme::default(), f64::NAN, 2, words::WATER).chars().count(), 2);
     }
 }

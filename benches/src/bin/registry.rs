@@ -423,6 +423,7 @@ fn view(name: &str) -> NodeView {
         ws_url: "wss://eu-central-1.example.net".into(),
         peer_address: "10.0.0.1:7000".into(),
         version: "0.1.0".into(),
+        admin_url: "https://10.0.0.1:9180".into(),
     }
 }
 

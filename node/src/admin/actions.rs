@@ -224,7 +224,7 @@ pub(super) async fn reset_log(
     .await
 }
 
-fn its_log(services: &Services) -> Result<&log::Log, Problem> {
+pub(super) fn its_log(services: &Services) -> Result<&log::Log, Problem> {
     let missing = || Problem::conflict("this process does not log by itself");
     services.log.as_ref().ok_or_else(missing)
 }

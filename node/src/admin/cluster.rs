@@ -113,6 +113,7 @@ pub(super) async fn nodes(State(services): Shared) -> Json<Nodes> {
                 life: format!("{:016x}", view.node.life),
                 ws_url: view.ws_url.to_string(),
                 peer_address: Some(view.peer_address.to_string()).filter(|address| !address.is_empty()),
+                admin_url: Some(view.admin_url.to_string()).filter(|url| !url.is_empty()),
                 version: view.version.to_string(),
                 db_codes: Vec::new(),
             });

@@ -144,6 +144,12 @@ impl Operators {
         &self.addresses
     }
 
+    /// Where other hosts may reach it: `None` where it is not listened for on TCP, or on every address that the host has.
+    pub(crate) fn url(&self) -> Option<String> {
+        let is_one = |address: &&AdminAddress| matches!(address, AdminAddress::Tcp(at, _) if !at.ip().is_unspecified());
+        self.addresses.iter().find(is_one).map(ToString::to_string)
+    }
+
     /// Where what happens is told.
     pub(crate) fn events(&self) -> &Arc<Events> {
         &self.shared.events

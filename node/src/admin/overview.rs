@@ -54,6 +54,7 @@ pub(super) fn of_node(services: &Services, reports: &[Option<Report>]) -> Node {
     Node {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         region: services.region.clone(),
+        name: Some(services.cluster.node.clone()),
         started: rfc3339(services.clock.started),
         uptime_seconds: services.clock.uptime().as_secs(),
         status: status_of(services.health.status()),

@@ -10,9 +10,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use pinwire_admin_api::actions::AuditPage;
 use pinwire_admin_api::events::EventPage;
+use pinwire_admin_api::log::{LogLevel, LogLine, LogPage};
 use pinwire_admin_api::problem::Problem as Body;
 use pinwire_admin_api::{VERSION, stream as stream_types};
 use serde::Deserialize;
+use tracing::Level;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi};
 use utoipa::{IntoParams, IntoResponses, OpenApi as _};
@@ -23,8 +25,9 @@ use super::problem::Problem;
 use super::request::{Parameters, page_size};
 use super::{
     Services, access, actions, apps, cluster, connections, documents, leaving, maintenance, moves, overview,
-    pins, records, store, stream,
+    pins, records, rfc3339, store, stream,
 };
+use crate::log::{Line, Lines};
 
 pub(super) type Shared = State<Arc<Services>>;
 
@@ -118,6 +121,7 @@ fn resources() -> OpenApiRouter<Arc<Services>> {
         .routes(routes!(events))
         .routes(routes!(audit))
         .routes(routes!(actions::log, actions::set_log, actions::reset_log))
+        .routes(routes!(log_lines))
         .routes(routes!(store::erase_document))
         .routes(routes!(store::erase_app))
         .routes(routes!(stream::stream))
@@ -224,6 +228,40 @@ async fn audit(
     Ok(Json(services.audit.since(asked.since()?, limit)))
 }
 
+/// The last 1,024 lines of the log of the node's process: those that went to stderr.
+#[utoipa::path(
+    get,
+    path = "/v1/log/lines",
+    operation_id = "log_lines",
+    tag = "log",
+    params(SinceParameters),
+    responses((status = 200, body = LogPage, description = "A page."), Conflict, Errors)
+)]
+async fn log_lines(
+    State(services): Shared,
+    Parameters(asked): Parameters<SinceParameters>,
+) -> Result<Json<LogPage>, Problem> {
+    let limit = page_size(asked.limit, PAGE_MAX)?;
+    let Lines { lines, next, lost } = actions::its_log(&services)?.recent().since(asked.since()?, limit);
+    Ok(Json(LogPage { lines: lines.iter().map(|line| tell_line(line)).collect(), next, lost }))
+}
+
+fn tell_line(line: &Line) -> LogLine {
+    LogLine {
+        sequence: line.sequence,
+        at: rfc3339(line.at),
+        level: match line.level {
+            Level::ERROR => LogLevel::Error,
+            Level::WARN => LogLevel::Warn,
+            Level::INFO => LogLevel::Info,
+            Level::DEBUG => LogLevel::Debug,
+            _ => LogLevel::Trace,
+        },
+        target: line.target.to_owned(),
+        text: line.text.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -246,7 +284,7 @@ mod tests {
     fn every_operation_and_each_of_its_answers_is_described() {
         let description = serde_json::to_value(description()).unwrap();
         let paths = description["paths"].as_object().unwrap();
-        assert_eq!(paths.len(), 26);
+        assert_eq!(paths.len(), 27);
         for (path, item) in paths {
             assert!(path.starts_with("/v1/"), "{path}");
             for (method, operation) in item.as_object().unwrap() {

@@ -241,6 +241,7 @@ mod tests {
             token: None,
             tls: None,
             audit_log: None,
+            public_url: None,
         };
         let services = Services {
             region: "eu-central-1".to_owned(),

@@ -572,8 +572,13 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let node = Node { region: "here".into(), name: "here-1".into(), life: 0 };
-            let me =
-                NodeView { node, ws_url: "wss://here".into(), peer_address: "".into(), version: "1".into() };
+            let me = NodeView {
+                node,
+                ws_url: "wss://here".into(),
+                peer_address: "".into(),
+                version: "1".into(),
+                admin_url: "".into(),
+            };
             let settings = Settings { me, lease_us: 4 * RENEW_US, renew_us: RENEW_US, grace_us: RENEW_US };
             let registries = Registries::new(&crate::config::Cluster::alone(), None).unwrap();
             let open = registries.open().unwrap();

@@ -28,6 +28,8 @@ pub struct Admin {
     pub tls: Option<AdminTls>,
     /// A file for records of what operators have done.
     pub audit_log: Option<PathBuf>,
+    /// Where other hosts reach it, if that is not where it is listened for: without a slash at its end.
+    pub public_url: Option<String>,
 }
 
 /// The TLS of the admin listener.
@@ -70,9 +72,27 @@ pub(super) fn resolve(written: &mut Written) -> Option<Admin> {
         written.wrong("admin.socket", what);
     }
     let audit_log = file(written, "admin.audit_log", &audit_log, false);
+    let public_url = public_url(written);
     let listen = if is_guarded { addresses } else { Vec::new() };
     let is_reachable = !listen.is_empty() || socket.is_some();
-    is_reachable.then_some(Admin { listen, socket, token, tls, audit_log })
+    is_reachable.then_some(Admin { listen, socket, token, tls, audit_log, public_url })
+}
+
+/// A scheme, a host and a port, if any: consoles are told it.
+fn public_url(written: &mut Written) -> Option<String> {
+    let url = written.draft.admin.public_url.clone();
+    if url.is_empty() {
+        return None;
+    }
+    let base = url.strip_suffix('/').unwrap_or(&url);
+    let authority = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"));
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    if authority.is_some_and(|authority| !authority.is_empty() && authority.chars().all(is_host)) {
+        return Some(base.to_owned());
+    }
+    let what = format!("`{url}` is more or less than a scheme and a host; write https://eu-1a.internal:9180");
+    written.wrong("admin.public_url", what);
+    None
 }
 
 /// Whoever listens to the network between must not learn the token.

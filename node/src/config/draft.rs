@@ -241,6 +241,7 @@ pub(super) struct AdminFiles {
     pub(super) listen: Vec<String>,
     pub(super) allow_plaintext: bool,
     pub(super) socket: String,
+    pub(super) public_url: String,
     pub(super) token_file: String,
     pub(super) certificates: Vec<String>,
     pub(super) keys: Vec<String>,

@@ -325,6 +325,8 @@ pub(super) static KEYS: &[Key] = &[
         "Listen there on addresses that other hosts can reach, without TLS. The token then crosses the network in the clear unless something in front of the node encrypts."),
     key("admin.socket", File(|d| &mut d.admin.socket), Restart,
         "A Unix socket on which the admin API is listened for. Only the node's user (and root) can open it, and need no token."),
+    key("admin.public_url", Text(|d| &mut d.admin.public_url), Restart,
+        "Where other hosts reach the admin API, as in `https://eu-1a.internal:9180`: consoles find this node there. Empty: the first of `admin.listen`, unless that is every address that the host has."),
     key("admin.token_file", File(|d| &mut d.admin.token_file), Live,
         "A file with the bearer token that callers of the admin API send: all of it but line ends at its end, at least 32 bytes. It is read again at each reload."),
     key("admin.certificates", Files(|d| &mut d.admin.certificates), Live,

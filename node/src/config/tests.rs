@@ -296,6 +296,11 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
             "allow_plaintext = true in [admin]",
         ],
     ),
+    (
+        "admin = { public_url = \"https://eu-1a.internal/admin\", token_file = \"secret\" }",
+        "",
+        &["admin.public_url: `https://eu-1a.internal/admin` is more or less than a scheme and a host"],
+    ),
     ("admin.token_file = \"short\"", "", &["admin.token_file: short holds a secret of 7 bytes"]),
     (
         "admin.token_file = \"pem\"",
@@ -767,6 +772,8 @@ fn the_admin_api_is_listened_for_once_somebody_can_be_let_in() {
     assert!(admin(open).is_some());
     let secret = fs::read_to_string(place.path("secret")).unwrap();
     assert!(!format!("{:?}", admin(open)).contains(&secret));
+    let public = "admin = { public_url = \"https://eu-1a.internal:9180/\", token_file = \"secret\" }";
+    assert_eq!(admin(public).unwrap().public_url.as_deref(), Some("https://eu-1a.internal:9180"));
     let long = format!("admin.socket = \"{}\"", "x".repeat(100));
     assert!(place.problems(&format!("{long}\n{GOOD}")).join("").contains("more than 90 bytes"));
 }

@@ -192,7 +192,7 @@ mod tests {
         async fn claim(&self, license: usize, region: &str, ws_url: &str) {
             let node = Node { region: region.into(), name: "n".into(), life: 1 };
             let (ws_url, peer_address, version) = (ws_url.into(), "".into(), "1".into());
-            let view = NodeView { node: node.clone(), ws_url, peer_address, version };
+            let view = NodeView { node: node.clone(), ws_url, peer_address, version, admin_url: "".into() };
             let registry = &self.registries[license].0;
             registry.ask(Request::Register { node: view, lease_us: 20_000_000 }).await.unwrap();
             let document = DocumentName { app: AppName("t::a".into()), name: "doc".into() };

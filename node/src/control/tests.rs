@@ -156,7 +156,13 @@ fn asked(registry: &Embedded, request: Request) -> pinwire_registry::Answer {
 fn open(registry: &Embedded, region: &str, name: &str) {
     let node = pinwire_registry::Node { region: region.into(), name: "n".into(), life: 1 };
     let ws_url = format!("wss://{region}.example.net").into();
-    let view = NodeView { node: node.clone(), ws_url, peer_address: "".into(), version: "1".into() };
+    let view = NodeView {
+        node: node.clone(),
+        ws_url,
+        peer_address: "".into(),
+        version: "1".into(),
+        admin_url: "".into(),
+    };
     asked(registry, Request::Register { node: view, lease_us: 20_000_000 });
     let document = DocumentName { app: AppName("t::a".into()), name: name.into() };
     let (nonce, hold, max_documents, grace_us) = (7, 1, 10, 0);

@@ -12,6 +12,7 @@ use pinwire_admin_api::actions::{Action, AuditPage, AuditRecord, Log, Outcome};
 use pinwire_admin_api::apps::{AppRecord, RecordLimits, RecordedApp};
 use pinwire_admin_api::cluster::{Nodes, PinPage, Regions, Unpinned};
 use pinwire_admin_api::events::{EventPage, What};
+use pinwire_admin_api::log::{LogLevel, LogLine, LogPage};
 use pinwire_admin_api::node::Node;
 use pinwire_admin_api::problem::Problem;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -115,6 +116,9 @@ fn only_the_bearer_of_the_token_is_let_in() {
         (told.region.as_str(), told.config_digest.map(|digest| digest.len())),
         ("eu-central-1", Some(64))
     );
+    let nodes: Nodes = good(get(&bearer(&token()), "/v1/nodes"));
+    assert_eq!(told.name.as_deref(), Some(nodes.nodes[0].name.as_str()));
+    assert_eq!(nodes.nodes[0].admin_url.as_deref(), node.ready["regions"][0]["admin_url"].as_str());
     for path in ["/v1/node", "/v1/openapi.json", "/v1/stream", "/", "/nothing"] {
         assert_eq!(refused(get("", path)).error, "missing_token", "{path}");
         for wrong in ["wrong", &token()[1..], &token().to_uppercase(), "wrong token"] {
@@ -217,6 +221,30 @@ fn an_action_that_cannot_be_recorded_is_not_done() {
     fs::create_dir(desk.path("logs")).unwrap();
     let log: Log = good(set());
     assert_eq!(log.filter, "debug");
+}
+
+#[test]
+fn the_last_lines_of_the_log_are_told_and_those_that_came_since() {
+    let desk = Desk::new();
+    let node = desk.start(&ON_TCP);
+    let lines = |query: &str| -> LogPage {
+        good(ask(tcp(&node), "GET", &format!("/v1/log/lines{query}"), &bearer(&token()), ""))
+    };
+    let first = lines("?limit=1000");
+    let is_ready = |line: &LogLine| line.text.starts_with("ready ") && line.level == LogLevel::Info;
+    assert!(first.lines.iter().any(is_ready), "{first:#?}");
+    let numbers: Vec<u64> = first.lines.iter().map(|line| line.sequence).collect();
+    assert_eq!(numbers, (1..=first.next).collect::<Vec<u64>>(), "from the first on");
+    desk.0.prepend("colour = 5");
+    node.signal("HUP");
+    node.logs(&["nothing was reloaded"]);
+    let since = lines(&format!("?since={}", first.next));
+    assert!(since.lines.iter().any(|line| line.text.contains("nothing was reloaded")), "{since:#?}");
+    assert_eq!((lines("?limit=1").lines.len(), since.lost), (1, 0));
+    assert_eq!(
+        refused(ask(tcp(&node), "GET", "/v1/log/lines?limit=0", &bearer(&token()), "")).error,
+        "malformed"
+    );
 }
 
 #[test]

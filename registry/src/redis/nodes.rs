@@ -29,7 +29,7 @@ impl Inner {
             let node = &view.node;
             let call = self.on(&self.scripts.register, partition).arg(node.to_string()).arg(&*node.region);
             let call = call.arg(&*view.ws_url).arg(&*view.peer_address).arg(&*view.version);
-            let (now, mut parts) = self.run(call.arg(self.revision).arg(lease_us)).await?;
+            let (now, mut parts) = self.run(call.arg(self.revision).arg(lease_us).arg(&*view.admin_url)).await?;
             if parts.text()? == "outdated" {
                 let reason = format!(
                     "nodes of a later version write the registry (revision {}), this one knows revision {}: upgrade it",

@@ -121,7 +121,10 @@ impl Parts {
 
     pub(super) fn node_view(mut self) -> Read<NodeView> {
         let node = node_of(&self.text()?)?;
-        Ok(NodeView { node, ws_url: self.shared()?, peer_address: self.shared()?, version: self.shared()? })
+        let (ws_url, peer_address, version) = (self.shared()?, self.shared()?, self.shared()?);
+        // Nodes of earlier versions did not say.
+        let admin_url = self.text_or_nothing()?.unwrap_or_default().into();
+        Ok(NodeView { node, ws_url, peer_address, version, admin_url })
     }
 
     pub(super) fn pin(mut self, app: &AppName, now: u64) -> Read<Pin> {

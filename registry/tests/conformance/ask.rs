@@ -27,7 +27,8 @@ pub fn node(region: &str, name: &str) -> Node {
 pub fn view(node: &Node) -> NodeView {
     let ws_url = format!("wss://{}.example.net", node.region).into();
     let peer_address = format!("{}:9000", node.name).into();
-    NodeView { node: node.clone(), ws_url, peer_address, version: "1".into() }
+    let admin_url = format!("https://{}:9180", node.name).into();
+    NodeView { node: node.clone(), ws_url, peer_address, version: "1".into(), admin_url }
 }
 
 pub async fn register(registry: &dyn Registry, node: &Node, lease_us: u64) -> Renewed {

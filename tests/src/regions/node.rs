@@ -90,7 +90,7 @@ fn view(region: usize, name: &Arc<str>, life: u64) -> NodeView {
     let region = region_name(region);
     let ws_url = format!("wss://{region}").into();
     let node = registry::Node { region, name: Arc::clone(name), life };
-    NodeView { node, ws_url, peer_address: "".into(), version: "1".into() }
+    NodeView { node, ws_url, peer_address: "".into(), version: "1".into(), admin_url: "".into() }
 }
 
 impl Node {

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each is a program and the package of the same name.
-pub(crate) const PROGRAMS: &[&str] = &["pinwire-node", "pinwire-loadgen"];
+pub(crate) const PROGRAMS: &[&str] = &["pinwire-node", "pinwire-loadgen", "pinwire-admin"];
 
 /// Each shell whose completions are shipped, with the file that it looks for.
 const COMPLETIONS: &[(&str, &str, &str)] = &[("bash", "", ""), ("fish", "", ".fish"), ("zsh", "_", "")];

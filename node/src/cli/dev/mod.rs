@@ -94,6 +94,7 @@ impl Dev {
             token: Some(AdminToken::new(admin_token.as_bytes())),
             tls: None,
             audit_log: None,
+            public_url: None,
         };
         let regions = catalogue(&listen);
         let config = |(place, listen): (usize, &SocketAddr)| {
