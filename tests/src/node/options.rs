@@ -172,6 +172,7 @@ impl Options {
         config.http.queue = self.http_queue;
         config.http.max_connections = self.http_connections;
         config.admin = self.admin.then(|| config::Admin {
+            public_url: None,
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             socket: None,
             token: Some(AdminToken::new(ADMIN_TOKEN.as_bytes())),
