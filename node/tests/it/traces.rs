@@ -13,6 +13,7 @@ use pinwire_protocol::document::ywebsocket;
 use pinwire_protocol::ws::{self, Frame, Opcode};
 use prost::Message;
 
+use crate::regions::until;
 use crate::rig::{Home, PATIENCE, Serving};
 
 /// What stands in a request, its head and its spans.
@@ -152,7 +153,8 @@ fn handshakes_tokens_documents_and_requests_reach_a_collector() {
         ("token", StatusCode::Error.into())
     );
     assert_eq!(attribute(malformed, "error.type"), Some(Value::StringValue("malformed".to_owned())));
-    assert!(node.metric("pinwire_trace_spans_total{outcome=\"exported\"}") >= 6.0);
+    // Counted once the collector has answered.
+    until(|| node.metric("pinwire_trace_spans_total{outcome=\"exported\"}") >= 6.0);
     assert_eq!(node.end(), 0);
 }
 
