@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use pinwire_engine::allowed_cores;
+use pinwire_loadgen::scenario::presets::preset;
+use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
 use serde_json::Value;
 
 use crate::cgroup::Group;
@@ -42,6 +45,21 @@ pub struct Node {
     command: Vec<String>,
 }
 
+/// See [`Cluster::scenario`].
+#[derive(Clone, Copy, Debug)]
+pub struct Writing {
+    /// Documents.
+    pub documents: u32,
+    /// Members of each.
+    pub members: u32,
+    /// Those of them that write.
+    pub writers: u32,
+    /// Edits a second, in all.
+    pub rate: f64,
+    /// How long.
+    pub duration: Duration,
+}
+
 impl Cluster {
     /// What this process was told.
     ///
@@ -66,6 +84,32 @@ impl Cluster {
     #[must_use]
     pub fn targets(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("{}=ws://{}", self.regions[node.region], node.address)).collect()
+    }
+
+    /// Documents of so many members, `writers` of whom write `rate` edits a second in all, on all nodes in turn. Whoever is lost
+    /// dials again; a dial, and what is under way at the end, has `patience`.
+    ///
+    /// # Errors
+    /// This process may use no processor.
+    pub fn scenario(&self, dialect: Dialect, writing: &Writing, patience: Duration) -> Result<Scenario> {
+        let mut scenario: Scenario = preset("document").context("the scenario `document`")?;
+        let Writing { documents, members, writers, rate, duration } = *writing;
+        let (edit_bytes, awareness_rate, awareness_bytes) = (1, 0.0, 0);
+        scenario.kind =
+            Kind::Document { documents, members, writers, edit_bytes, awareness_rate, awareness_bytes };
+        let stages = vec![StagePlan { name: None, from: rate, to: rate, duration }];
+        scenario.load = Load::Open { stages, arrivals: Arrivals::Constant };
+        scenario.target.urls = self.targets();
+        scenario.target.auth = Auth::Secret(self.secret.clone());
+        scenario.target.dialect = dialect;
+        scenario.clients.redial = true;
+        scenario.clients.timeout = patience;
+        scenario.drain = patience;
+        // Documents are named by it: each run has its own.
+        scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
+        scenario.generator.threads = 1;
+        scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
+        Ok(scenario)
     }
 
     /// The answer of a node's admin API.

@@ -73,7 +73,7 @@ impl Listeners {
         };
         let wanted: Vec<Vec<SocketAddr>> = self.threads.iter().map(of_thread).collect();
         move || {
-            wanted.iter().flatten().take(1).try_for_each(|address| check_free(*address))?;
+            wanted.first().into_iter().flatten().try_for_each(|address| check_free(*address))?;
             wanted.iter().map(|addresses| addresses.iter().map(|address| bind(*address)).collect()).collect()
         }
     }

@@ -12,13 +12,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use pinwire_benches::beside::Beside;
-use pinwire_benches::cluster::{Cluster, Node, Started, pause};
+use pinwire_benches::cluster::{Cluster, Node, Started, Writing, pause};
 use pinwire_benches::report::{RESULTS, Report};
-use pinwire_engine::allowed_cores;
 use pinwire_loadgen::results::Results;
 use pinwire_loadgen::run::{Seat, Second, Status, Watch, run};
-use pinwire_loadgen::scenario::presets::preset;
-use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
+use pinwire_loadgen::scenario::Dialect;
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -105,28 +103,14 @@ fn once(
     for node in &cluster.nodes[1..] {
         node.kill()?;
     }
-    let mut scenario: Scenario = preset("document").context("the scenario `document`")?;
-    scenario.kind = Kind::Document {
+    let writing = Writing {
         documents: args.clients / MEMBERS,
         members: MEMBERS,
         writers: 1,
-        edit_bytes: 1,
-        awareness_rate: 0.0,
-        awareness_bytes: 0,
+        rate: args.rate,
+        duration: CALM * 2 + Duration::from_secs(args.seconds),
     };
-    let duration = CALM * 2 + Duration::from_secs(args.seconds);
-    let stages = vec![StagePlan { name: None, from: args.rate, to: args.rate, duration }];
-    scenario.load = Load::Open { stages, arrivals: Arrivals::Constant };
-    scenario.target.urls = cluster.targets();
-    scenario.target.auth = Auth::Secret(cluster.secret.clone());
-    scenario.target.dialect = dialect;
-    scenario.clients.redial = true;
-    scenario.clients.timeout = DRAIN;
-    scenario.drain = DRAIN;
-    // Documents are named by it: each run has its own.
-    scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
-    scenario.generator.threads = 1;
-    scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
+    let scenario = cluster.scenario(dialect, &writing, DRAIN)?;
     let mut nodes = std::mem::take(&mut cluster.nodes);
     let wolf = Beside::new(move || {
         let started: Vec<Started> = nodes[1..].iter_mut().map(Node::start_again).collect::<Result<_>>()?;

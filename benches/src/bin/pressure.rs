@@ -15,14 +15,12 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use pinwire_benches::beside::Beside;
 use pinwire_benches::cgroup::Group;
-use pinwire_benches::cluster::{Cluster, Node, pause};
+use pinwire_benches::cluster::{Cluster, Node, Writing, pause};
 use pinwire_benches::report::{RESULTS, Report};
 use pinwire_benches::tokens::Mint;
-use pinwire_engine::allowed_cores;
 use pinwire_loadgen::results::Results;
 use pinwire_loadgen::run::{Seat, run};
-use pinwire_loadgen::scenario::presets::preset;
-use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
+use pinwire_loadgen::scenario::Dialect;
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -155,29 +153,16 @@ fn play(role: &Role) -> Result<()> {
 }
 
 fn once(args: &Args, cluster: Cluster, group: Group, most: f64) -> Result<(Results, Vec<Finding>)> {
-    let mut scenario: Scenario = preset("document").context("the scenario `document`")?;
-    scenario.kind = Kind::Document {
+    let writing = Writing {
         documents: args.clients / MEMBERS,
         members: MEMBERS,
         writers: 2,
-        edit_bytes: 1,
-        awareness_rate: 0.0,
-        awareness_bytes: 0,
+        rate: args.rate,
+        // Ended by whoever presses, long before.
+        duration: PATIENCE * 4,
     };
-    // Ended by whoever presses, long before.
-    let stages = vec![StagePlan { name: None, from: args.rate, to: args.rate, duration: PATIENCE * 4 }];
-    scenario.load = Load::Open { stages, arrivals: Arrivals::Constant };
-    scenario.target.urls = cluster.targets();
-    scenario.target.auth = Auth::Secret(cluster.secret.clone());
-    scenario.target.dialect = Dialect::Hocuspocus;
-    // As a newcomer with patience: nobody is to make use of it.
-    scenario.clients.redial = true;
-    scenario.clients.timeout = PATIENCE;
+    let mut scenario = cluster.scenario(Dialect::Hocuspocus, &writing, PATIENCE)?;
     scenario.clients.rate = Some(500.0);
-    scenario.drain = PATIENCE;
-    scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
-    scenario.generator.threads = 1;
-    scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
     let work = Work { mint: Mint::new(&cluster.secret)?, cluster, group, most };
     let press = Beside::until_done(move || Pressure::ALL.into_iter().map(|one| work.press(one)).collect());
     let results = run(&scenario, Seat::ALONE, &press, &press)?;

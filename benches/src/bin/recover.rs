@@ -5,17 +5,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use pinwire_benches::beside::Beside;
-use pinwire_benches::cluster::{Cluster, Node, Started, pause};
+use pinwire_benches::cluster::{Cluster, Node, Started, Writing, pause};
 use pinwire_benches::report::{RESULTS, Report};
-use pinwire_engine::allowed_cores;
 use pinwire_loadgen::histogram::Histogram;
 use pinwire_loadgen::results::{Region, Results};
 use pinwire_loadgen::run::{Seat, run};
-use pinwire_loadgen::scenario::presets::preset;
-use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
+use pinwire_loadgen::scenario::Dialect;
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -84,24 +82,14 @@ fn main() -> Result<()> {
 }
 
 fn once(args: &Args, dialect: Dialect, cluster: &mut Cluster, started: &mut Vec<Started>) -> Result<Results> {
-    let time = Duration::from_secs(args.every * u64::from(args.kills + 1));
-    let mut scenario: Scenario = preset("document").context("the scenario `document`")?;
-    let Args { documents, members, rate, .. } = *args;
-    let (awareness_rate, awareness_bytes) = (0.0, 0);
-    scenario.kind =
-        Kind::Document { documents, members, writers: 2, edit_bytes: 1, awareness_rate, awareness_bytes };
-    let stages = vec![StagePlan { name: None, from: rate, to: rate, duration: time }];
-    scenario.load = Load::Open { stages, arrivals: Arrivals::Constant };
-    scenario.target.urls = cluster.targets();
-    scenario.target.auth = Auth::Secret(cluster.secret.clone());
-    scenario.target.dialect = dialect;
-    scenario.clients.redial = true;
-    scenario.clients.timeout = DRAIN;
-    scenario.drain = DRAIN;
-    // Documents are named by it: each run has its own.
-    scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
-    scenario.generator.threads = 1;
-    scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
+    let writing = Writing {
+        documents: args.documents,
+        members: args.members,
+        writers: 2,
+        rate: args.rate,
+        duration: Duration::from_secs(args.every * u64::from(args.kills + 1)),
+    };
+    let scenario = cluster.scenario(dialect, &writing, DRAIN)?;
     let plan = Plan {
         nodes: std::mem::take(&mut cluster.nodes),
         kills: args.kills,

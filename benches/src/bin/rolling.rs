@@ -11,14 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use pinwire_benches::beside::Beside;
-use pinwire_benches::cluster::{Cluster, Taken, pause};
+use pinwire_benches::cluster::{Cluster, Taken, Writing, pause};
 use pinwire_benches::report::{RESULTS, Report};
-use pinwire_engine::allowed_cores;
 use pinwire_loadgen::histogram::Histogram;
 use pinwire_loadgen::results::{Measure, Results};
 use pinwire_loadgen::run::{Seat, run};
-use pinwire_loadgen::scenario::presets::preset;
-use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind, Load, Scenario, StagePlan};
+use pinwire_loadgen::scenario::Dialect;
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -74,28 +72,15 @@ fn main() -> Result<()> {
 }
 
 fn once(args: &Args, dialect: Dialect, cluster: &mut Cluster, taken: &mut Vec<Taken>) -> Result<Results> {
-    let mut scenario: Scenario = preset("document").context("the scenario `document`")?;
-    scenario.kind = Kind::Document {
+    let writing = Writing {
         documents: args.clients / MEMBERS,
         members: MEMBERS,
         writers: 2,
-        edit_bytes: 1,
-        awareness_rate: 0.0,
-        awareness_bytes: 0,
+        rate: args.rate,
+        // Ended when all nodes are replaced, long before.
+        duration: PATIENCE * 10,
     };
-    // Ended when all nodes are replaced, long before.
-    let stages = vec![StagePlan { name: None, from: args.rate, to: args.rate, duration: PATIENCE * 10 }];
-    scenario.load = Load::Open { stages, arrivals: Arrivals::Constant };
-    scenario.target.urls = cluster.targets();
-    scenario.target.auth = Auth::Secret(cluster.secret.clone());
-    scenario.target.dialect = dialect;
-    scenario.clients.redial = true;
-    scenario.clients.timeout = PATIENCE;
-    scenario.drain = PATIENCE;
-    // Documents are named by it: each run has its own.
-    scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
-    scenario.generator.threads = 1;
-    scenario.generator.cores = vec![*allowed_cores()?.last().context("no processor")?];
+    let scenario = cluster.scenario(dialect, &writing, PATIENCE)?;
     let mut moved = cluster.clone();
     let roll = Beside::until_done(move || {
         let mut ours = Vec::new();

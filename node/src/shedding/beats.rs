@@ -114,7 +114,8 @@ impl Beats {
             }
             Err(error) => {
                 let why: Arc<str> = error.to_string().into();
-                if self.view.reach == Reach::Reached || self.view.heard.is_none() {
+                // Once, not with each beat.
+                if !matches!(self.view.reach, Reach::Lost { .. }) {
                     tracing::warn!(error = &*why, "the pool of the region's nodes is out of reach");
                 }
                 self.view.reach = Reach::Lost { why };

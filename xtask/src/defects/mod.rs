@@ -72,7 +72,9 @@ fn copy_tree(defects: &[Defect]) -> Result<PathBuf> {
         places.entry(&defect.file).or_default().push(defect);
     }
     let tree = target_dir().join("defects");
-    for file in project_files()? {
+    let files = project_files()?;
+    remove_others(&tree, &files.iter().map(|file| tree.join(file)).collect())?;
+    for file in files {
         let copy = tree.join(&file);
         if let Some(parent) = copy.parent() {
             fs::create_dir_all(parent)?;
@@ -88,6 +90,22 @@ fn copy_tree(defects: &[Defect]) -> Result<PathBuf> {
         Some((file, defects)) => bail!("defect {}: no file {file}", defects[0].name),
         None => Ok(tree),
     }
+}
+
+/// What an earlier copy had and the checkout has no more: two files for one module would not build.
+fn remove_others(folder: &Path, kept: &BTreeSet<PathBuf>) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_dir() {
+            remove_others(&path, kept)?;
+        } else if !kept.contains(&path) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
