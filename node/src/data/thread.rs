@@ -1,5 +1,8 @@
 //! One data thread: an engine, a shard, and the turn that joins them.
 
+mod admitting;
+mod ending;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pinwire_engine::{
     Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot, Stage,
 };
-use pinwire_protocol::close::{Close, CloseCode};
+use pinwire_protocol::close::Close;
 use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_registry::Claim;
 use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Pinned, Segment, Shard, SocketAction, Traveller};
@@ -28,12 +31,11 @@ use crate::apps::Apps;
 use crate::cluster::{Claimed, Gates};
 use crate::config::Config;
 use crate::control::{HandOver, HttpDoor, busy_answer, retry_after_secs};
-use crate::limits::{AddressLimiter, Asking};
 use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
 use crate::peer::Relay;
-use crate::shedding::{Admission, ChangeId};
+use crate::shedding::Admission;
 use crate::store::StoreEvent;
 use crate::traces::{Queue, Recorder, What};
 
@@ -136,33 +138,6 @@ struct Arrival {
     slot: Slot,
     /// Its end was told already, and will not be again.
     has_ended: bool,
-}
-
-/// A handshake that comes to nothing.
-#[derive(Clone, Copy, Debug)]
-struct Refusal {
-    /// For metrics and traces.
-    reason: &'static str,
-    /// Of HTTP.
-    status: u16,
-    /// When to come again, jittered.
-    wait: Duration,
-    /// What led the node to where it stands.
-    change: ChangeId,
-}
-
-impl Refusal {
-    /// Seconds, rounded up.
-    fn retry_after(&self) -> u32 {
-        u32::try_from(self.wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
-    }
-
-    fn body(&self) -> String {
-        match self.status {
-            429 => r#"{"error":"too many connections from this address"}"#.to_owned(),
-            _ => format!(r#"{{"error":"busy","reason":"{}","change":"{}"}}"#, self.reason, self.change),
-        }
-    }
 }
 
 /// See [`DataThread::actions`].
@@ -584,65 +559,6 @@ impl DataThread {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections
-    }
-
-    /// Whoever comes now is refused, unless it is plain HTTP.
-    fn takes_nobody(&self, now: Instant) -> bool {
-        let Admission { budget, .. } = &*self.shared.admission;
-        self.is_ending(now)
-            || self.is_full()
-            || self.shared.admission.rung() == Rung::NoNewConnections
-            || budget.is_spent(self.us(now))
-    }
-
-    /// Refusals that no app needs to read are HTTP, before the upgrade.
-    fn refusal(&mut self, upgrade: &Upgrade, now: Instant) -> Option<Refusal> {
-        let admit = |limiter: &AddressLimiter| limiter.admit(upgrade.client, Asking::Connect, now);
-        let change = self.shared.admission.change();
-        if let Some(Err(too_many)) = self.shared.live.with_limiter(admit) {
-            let wait = Duration::from_secs(retry_after_secs(too_many.retry_after, self.random()));
-            return Some(Refusal { reason: handshake::ADDRESS_LIMIT, status: 429, wait, change });
-        }
-        let reason = self.reason(&upgrade.opening, now)?;
-        Some(Refusal { reason, status: 503, wait: self.pace(now), change })
-    }
-
-    /// Why this node serves a client not now; the budget is asked last, since asking uses it up.
-    fn reason(&self, opening: &Opening, now: Instant) -> Option<&'static str> {
-        let Admission { budget, names, .. } = &*self.shared.admission;
-        let rung = self.shared.admission.rung();
-        let is_new = || opening.document.as_deref().is_some_and(|name| !names.may_have(name));
-        let is_overrun =
-            || self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
-        if self.is_ending(now) {
-            Some(handshake::STOPPING)
-        } else if rung == Rung::NoNewConnections {
-            Some(handshake::OVERLOADED)
-        } else if self.is_full() {
-            Some(handshake::FULL)
-        } else if self.leaving.lets_guests_in(self.us(now)) {
-            // They are the last, and the node that drains has no share of the pool's budget any more.
-            None
-        } else if rung == Rung::NoNewDocuments && is_new() {
-            Some(handshake::NEW_DOCUMENT)
-        } else if is_overrun() {
-            Some(handshake::PACED)
-        } else {
-            (!budget.take(self.us(now))).then_some(handshake::BUDGET)
-        }
-    }
-
-    /// When one more who is refused is asked to come again: the more there are, the later.
-    fn pace(&mut self, now: Instant) -> Duration {
-        // Those whom all threads refuse come back no faster than the node lets somebody in.
-        self.pacing
-            .resize(self.shared.admission.budget.per_second() / self.shared.config.threads.max(1) as f64);
-        let (now_us, random) = (self.us(now), self.random());
-        Duration::from_micros(self.pacing.refuse(now_us, random))
-    }
-
     fn us(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.shared.epoch).as_micros() as u64
     }
@@ -780,61 +696,6 @@ impl DataThread {
         traveller.lost();
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
-
-    /// It is about to end, and takes nobody any more.
-    fn is_ending(&self, now: Instant) -> bool {
-        self.stopping_since.is_some() || self.leaving.turns_away(self.us(now))
-    }
-
-    /// A drain goes on: who is due is told to come again, which leads elsewhere.
-    fn leave(&mut self, engine: &mut Engine, now_us: u64) {
-        if !self.leaving.is_closing(now_us) {
-            return;
-        }
-        if self.leaving.should_stop_listening(now_us, engine.has_waiting()) {
-            engine.stop_listening();
-            self.leaving.listens = false;
-        }
-        self.shard.keep_documents(true);
-        let random = &mut self.random;
-        let due = self.leaving.due(now_us, self.shard.slots(), || xorshift(random));
-        for slot in due {
-            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node stops"));
-        }
-    }
-
-    /// The node does not drain after all, or drains anew: then, too, it takes who comes for a while.
-    fn stay(&mut self, engine: &mut Engine, number: u64, listeners: Vec<TcpListener>) {
-        if self.leaving.cancel(number) {
-            self.shard.keep_documents(false);
-        }
-        if !self.leaving.listens {
-            for listener in listeners {
-                if let Err(error) = engine.listen(listener) {
-                    tracing::error!(%error, number = self.number, "a data thread cannot listen again");
-                }
-            }
-            self.leaving.listens = true;
-        }
-    }
-
-    fn stop(&mut self, engine: &mut Engine, now: Instant) {
-        if self.stopping_since.is_some() {
-            return;
-        }
-        self.stopping_since = Some(now);
-        engine.stop_listening();
-        for slot in self.guests.slots() {
-            self.guests.remove(Slot::from_index(slot));
-            engine.close(Slot::from_index(slot));
-        }
-        let slots: Vec<u32> = self.shard.slots().collect();
-        for slot in slots {
-            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node stops"));
-        }
-    }
-
-    // Effects.
 
     fn run_effects(&mut self, engine: &mut Engine, now_unix: u64) {
         loop {

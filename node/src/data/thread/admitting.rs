@@ -1,0 +1,102 @@
+//! Who is let in, and what the others are told.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pinwire_shard::Opening;
+use pinwire_shed::Rung;
+
+use super::DataThread;
+use crate::control::retry_after_secs;
+use crate::data::handshake::Upgrade;
+use crate::limits::{AddressLimiter, Asking};
+use crate::metrics::handshake;
+use crate::shedding::{Admission, ChangeId};
+
+/// A handshake that comes to nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    /// For metrics and traces.
+    pub(super) reason: &'static str,
+    /// Of HTTP.
+    pub(super) status: u16,
+    /// When to come again, jittered.
+    pub(super) wait: Duration,
+    /// What led the node to where it stands.
+    change: ChangeId,
+}
+
+impl Refusal {
+    /// Seconds, rounded up.
+    pub(super) fn retry_after(&self) -> u32 {
+        u32::try_from(self.wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn body(&self) -> String {
+        match self.status {
+            429 => r#"{"error":"too many connections from this address"}"#.to_owned(),
+            _ => format!(r#"{{"error":"busy","reason":"{}","change":"{}"}}"#, self.reason, self.change),
+        }
+    }
+}
+
+impl DataThread {
+    pub(super) fn is_full(&self) -> bool {
+        self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections
+    }
+
+    /// Whoever comes now is refused, unless it is plain HTTP.
+    pub(super) fn takes_nobody(&self, now: Instant) -> bool {
+        let Admission { budget, .. } = &*self.shared.admission;
+        self.is_ending(now)
+            || self.is_full()
+            || self.shared.admission.rung() == Rung::NoNewConnections
+            || budget.is_spent(self.us(now))
+    }
+
+    /// Refusals that no app needs to read are HTTP, before the upgrade.
+    pub(super) fn refusal(&mut self, upgrade: &Upgrade, now: Instant) -> Option<Refusal> {
+        let admit = |limiter: &AddressLimiter| limiter.admit(upgrade.client, Asking::Connect, now);
+        let change = self.shared.admission.change();
+        if let Some(Err(too_many)) = self.shared.live.with_limiter(admit) {
+            let wait = Duration::from_secs(retry_after_secs(too_many.retry_after, self.random()));
+            return Some(Refusal { reason: handshake::ADDRESS_LIMIT, status: 429, wait, change });
+        }
+        let reason = self.reason(&upgrade.opening, now)?;
+        Some(Refusal { reason, status: 503, wait: self.pace(now), change })
+    }
+
+    /// Why this node serves a client not now; the budget is asked last, since asking uses it up.
+    fn reason(&self, opening: &Opening, now: Instant) -> Option<&'static str> {
+        let Admission { budget, names, .. } = &*self.shared.admission;
+        let rung = self.shared.admission.rung();
+        let is_new = || opening.document.as_deref().is_some_and(|name| !names.may_have(name));
+        let is_overrun =
+            || self.shard.is_overrun_by(opening.peer, opening.token.as_deref(), opening.document.as_deref());
+        if self.is_ending(now) {
+            Some(handshake::STOPPING)
+        } else if rung == Rung::NoNewConnections {
+            Some(handshake::OVERLOADED)
+        } else if self.is_full() {
+            Some(handshake::FULL)
+        } else if self.leaving.lets_guests_in(self.us(now)) {
+            // They are the last, and the node that drains has no share of the pool's budget any more.
+            None
+        } else if rung == Rung::NoNewDocuments && is_new() {
+            Some(handshake::NEW_DOCUMENT)
+        } else if is_overrun() {
+            Some(handshake::PACED)
+        } else {
+            (!budget.take(self.us(now))).then_some(handshake::BUDGET)
+        }
+    }
+
+    /// When one more who is refused is asked to come again: the more there are, the later.
+    pub(super) fn pace(&mut self, now: Instant) -> Duration {
+        // Those whom all threads refuse come back no faster than the node lets somebody in.
+        self.pacing
+            .resize(self.shared.admission.budget.per_second() / self.shared.config.threads.max(1) as f64);
+        let (now_us, random) = (self.us(now), self.random());
+        Duration::from_micros(self.pacing.refuse(now_us, random))
+    }
+}
