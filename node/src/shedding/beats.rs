@@ -44,6 +44,8 @@ pub(crate) struct Beats {
     /// As it was told last, and when.
     told: Option<(Member, Instant)>,
     view: Pool,
+    /// It did not answer, and that was told: once, not with each beat.
+    is_missed: bool,
     /// What it said when it heard that.
     said: Member,
 }
@@ -69,7 +71,14 @@ impl Beats {
             Some(_) => Reach::Lost { why: "not asked yet".into() },
         };
         let view = Pool { reach, heard: None };
-        Ok(Self { pool, under_way: JoinSet::new(), told: None, view, said: Member::default() })
+        Ok(Self {
+            pool,
+            under_way: JoinSet::new(),
+            told: None,
+            view,
+            is_missed: false,
+            said: Member::default(),
+        })
     }
 
     pub(crate) fn view(&self) -> &Pool {
@@ -102,7 +111,7 @@ impl Beats {
         let Answer { me, asked, middle_us, outcome } = crate::cluster::came_to(joined);
         match outcome {
             Ok(heard) => {
-                if let Reach::Lost { .. } = self.view.reach {
+                if std::mem::take(&mut self.is_missed) {
                     tracing::info!(members = heard.members.len(), "the pool of the region's nodes answers");
                 }
                 let ahead_us = middle_us - i64::try_from(heard.now_us).unwrap_or(i64::MAX);
@@ -114,8 +123,7 @@ impl Beats {
             }
             Err(error) => {
                 let why: Arc<str> = error.to_string().into();
-                // Once, not with each beat.
-                if !matches!(self.view.reach, Reach::Lost { .. }) {
+                if !std::mem::replace(&mut self.is_missed, true) {
                     tracing::warn!(error = &*why, "the pool of the region's nodes is out of reach");
                 }
                 self.view.reach = Reach::Lost { why };
