@@ -450,25 +450,6 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_and_then_lost_does_not_take_along_who_comes_next() {
-        let mut bench = Bench::living();
-        bench.has("d", 1, claim(1));
-        bench.at(bench.pins.next_deadline_us());
-        let (ask, _) = bench.asked();
-        bench.fail(ask);
-        // The registry is away, so it is still held.
-        bench.pins.give_back(&document("d"), Ticket(1));
-        bench.pins.yield_to(&document("d"), &elsewhere(2));
-        bench.at(bench.pins.next_deadline_us());
-        bench.hold("d", 2);
-        bench.renewed("a");
-        bench.after(2 * SECOND);
-        let claims = std::iter::from_fn(|| (!bench.asks.is_empty()).then(|| bench.asked().1));
-        assert!(claims.into_iter().any(|request| matches!(request, Request::Claim { .. })));
-        assert_eq!(bench.pins.len(), 1, "whoever came next is not forgotten");
-    }
-
-    #[test]
     fn what_was_given_back_while_the_registry_is_away_can_be_taken_up_again() {
         let mut bench = Bench::living();
         bench.has("d", 1, claim(1));
