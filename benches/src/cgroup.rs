@@ -21,6 +21,8 @@ pub struct Group {
     is_v2: bool,
     memory: PathBuf,
     cpu: PathBuf,
+    /// Where processor time is counted: in version 1 a hierarchy of its own, unless it is mounted together with the quotas.
+    usage: PathBuf,
 }
 
 impl Group {
@@ -33,9 +35,10 @@ impl Group {
         let is_v2 = root.join("cgroup.controllers").exists();
         let group = if is_v2 {
             let path = root.join(name);
-            Self { is_v2, memory: path.clone(), cpu: path }
+            Self { is_v2, memory: path.clone(), cpu: path.clone(), usage: path }
         } else {
-            Self { is_v2, memory: root.join("memory").join(name), cpu: root.join("cpu").join(name) }
+            let of = |controller| root.join(controller).join(name);
+            Self { is_v2, memory: of("memory"), cpu: of("cpu"), usage: of("cpuacct") }
         };
         for path in group.paths() {
             fs::create_dir_all(path)
@@ -50,7 +53,7 @@ impl Group {
     }
 
     fn paths(&self) -> Vec<&Path> {
-        if self.is_v2 { vec![&self.memory] } else { vec![&self.memory, &self.cpu] }
+        if self.is_v2 { vec![&self.memory] } else { vec![&self.memory, &self.cpu, &self.usage] }
     }
 
     /// A command that runs another one within the group.

@@ -140,6 +140,19 @@ impl Pins {
         self.leave_at(document, ticket, self.now_us);
     }
 
+    /// It is being moved: if it is held for those alone who may come back, it is given back at once.
+    pub fn give_back_left(&mut self, document: &DocumentName) {
+        let Some(entry) = self.documents.get_mut(document) else { return };
+        if !entry.tickets.is_empty() || entry.held().is_none() {
+            return;
+        }
+        self.claiming.leaving.remove(&(entry.due_us, document.clone()));
+        entry.due_us = self.now_us;
+        self.claiming.leaving.insert((entry.due_us, document.clone()));
+        self.release_left();
+        self.send_releases();
+    }
+
     fn leave_at(&mut self, document: &DocumentName, ticket: Ticket, due_us: u64) {
         let Some(entry) = self.documents.get_mut(document) else { return };
         let Some(at) = entry.tickets.iter().position(|held| *held == ticket) else { return };
@@ -315,7 +328,7 @@ impl Pins {
         self.assertions.remove(document);
         if let Some(entry) = self.documents.remove(document) {
             if entry.tickets.is_empty() {
-                self.claiming.leaving.remove(&(entry.left_us + self.linger_us(), document.clone()));
+                self.claiming.leaving.remove(&(entry.due_us, document.clone()));
             }
             let lost = entry.tickets.into_iter();
             self.effects.extend(lost.map(|ticket| Effect::Lost(document.clone(), ticket, owner.clone())));
@@ -413,6 +426,27 @@ mod tests {
         bench.at(bench.now);
         assert!(matches!(bench.asked().1, Request::Release { hold: 1, .. }));
         assert!(bench.pins.is_empty());
+    }
+
+    #[test]
+    fn what_is_held_for_those_alone_who_may_come_back_is_given_back_for_a_move() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.has("e", 2, claim(2));
+        bench.leave("d", 1);
+        for name in ["d", "e", "unknown"] {
+            bench.pins.give_back_left(&document(name));
+        }
+        bench.at(bench.now);
+        let (_, request) = bench.asked();
+        let Request::Release { document: left, hold: 1, .. } = request else { panic!("{request:?}") };
+        assert_eq!(left, document("d"));
+        assert!(bench.asks.is_empty(), "somebody has the other one open");
+        // It was all of it: nothing is due later.
+        bench.hold("d", 3);
+        bench.after(2 * SECOND);
+        assert!(matches!(bench.asked().1, Request::Claim { .. }));
+        assert!(bench.asks.is_empty());
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!
 //! Who holds the document is known to the registry and to the sessions of its region, and each may have forgotten somebody. So a document
 //! is taken over only if everybody has stopped whom the registry knows once the session is frozen: whoever has it claimed later finds it
-//! so. Who has not stopped is waited for a little, for he may be leaving it, or be refused by the frozen session.
+//! so. Who has not stopped is told, and waited for a little: he may have nobody there any more and still hold it for those who come
+//! back at once, or be leaving it, or be refused by the frozen session.
 //!
 //! Only the registry's step decides, and it does so once: it compares the claim under which the document was handed over. The region
 //! that the document is of may at any time assert the claim of its fence, and goes on then: a move that comes after that is stale.
@@ -38,6 +39,9 @@ pub enum Step {
     },
     /// Let so many milliseconds pass: [`Came::Through`].
     Wait(u64),
+    /// Tell these nodes that it is being moved, so that they give it back if nobody is there who has it open, and let so many
+    /// milliseconds pass: [`Came::Through`], whether they heard it or not.
+    Press(Vec<Node>, u64),
     /// Write it into this region's sessions under this claim: [`Came::Imported`].
     Import(Claim),
     /// Have the registry move it: [`Came::Decided`].
@@ -160,9 +164,9 @@ pub struct Mover {
 
 /// How often the registry is asked once more: since somebody has not stopped whom it takes for a holder, or since the answer was one
 /// to a client that came at the same time.
-const AGAIN: u8 = 5;
+const AGAIN: u8 = 7;
 /// The first wait before that, in milliseconds; each next is twice as long, and each is up to half as long again.
-const WAIT_MS: u64 = 50;
+const WAIT_MS: u64 = 12;
 
 impl Mover {
     /// A move to region `here`. `nonces`: random.
@@ -251,7 +255,9 @@ impl Mover {
             return self.settle(Outcome::Unmoved(Unmoved::Stale));
         };
         let Frozen(from, stopped) = &frozen;
-        if pin.nodes.iter().all(|node| stopped.contains(&node.name)) {
+        let mut left = pin.nodes;
+        left.retain(|node| !stopped.contains(&node.name));
+        if left.is_empty() {
             self.phase = Phase::Importing(from.clone());
             return Step::Import(self.to());
         }
@@ -259,15 +265,15 @@ impl Mover {
             return self.settle(Outcome::Unmoved(Unmoved::NotReady));
         }
         self.phase = Phase::Waiting(frozen);
-        self.wait()
+        Step::Press(left, self.wait_ms())
     }
 
     /// So that many who wait for the same do not come at the same time again.
-    fn wait(&mut self) -> Step {
+    fn wait_ms(&mut self) -> u64 {
         self.again -= 1;
         let tried = AGAIN - 1 - self.again;
         let most = WAIT_MS << tried;
-        Step::Wait(most + (self.nonces[0] >> (8 * tried)) % (most / 2 + 1))
+        most + (self.nonces[0] >> (8 * tried)) % (most / 2 + 1)
     }
 
     fn decided(&mut self, from: Region, decision: &Decision) -> Step {
@@ -277,7 +283,7 @@ impl Mover {
             }
             Decision::Elsewhere(owner) if owner.claim == self.claim && self.again > 0 => {
                 self.phase = Phase::Resting(from);
-                self.wait()
+                Step::Wait(self.wait_ms())
             }
             // It may be done all the same, so what was imported stays for as long as a session that nobody holds.
             Decision::TryAgain => self.settle(Outcome::Unmoved(Unmoved::Unsure)),
@@ -378,6 +384,11 @@ mod tests {
         Came::Located(Some(Some(Pin { document, owner, nodes, grace: None })))
     }
 
+    /// Whether this node alone is told that it is being moved.
+    fn presses(step: Step, name: &str) -> bool {
+        matches!(step, Step::Press(nodes, wait_ms) if nodes == [node(name)] && wait_ms > 0)
+    }
+
     /// A move of a document that the registry says two nodes hold, of which one has stopped.
     fn half_stopped() -> Mover {
         let mut mover = begun();
@@ -390,7 +401,7 @@ mod tests {
     fn a_holder_that_the_sessions_have_forgotten_keeps_a_document_where_it_is() {
         let mut mover = half_stopped();
         for _ in 0..AGAIN {
-            assert!(matches!(mover.next(held_by(4, &["one", "two"])), Step::Wait(_)));
+            assert!(presses(mover.next(held_by(4, &["one", "two"])), "two"));
             assert_eq!(mover.next(Came::Through), Step::Locate);
         }
         assert_eq!(mover.next(held_by(4, &["one", "two"])), Step::Settle);
@@ -400,7 +411,7 @@ mod tests {
     #[test]
     fn a_holder_that_is_leaving_is_waited_for() {
         let mut mover = half_stopped();
-        assert!(matches!(mover.next(held_by(4, &["one", "two"])), Step::Wait(_)));
+        assert!(presses(mover.next(held_by(4, &["one", "two"])), "two"));
         assert_eq!(mover.next(Came::Through), Step::Locate);
         assert!(matches!(mover.next(held_by(4, &["one"])), Step::Import(_)));
     }
@@ -410,7 +421,7 @@ mod tests {
         let mut mover = begun();
         mover.next(held_by(4, &["one"]));
         assert_eq!(mover.next(Came::Handed(Ok(vec!["one".into()]))), Step::Locate);
-        assert!(matches!(mover.next(held_by(4, &["one", "late"])), Step::Wait(_)), "the sessions forgot it");
+        assert!(presses(mover.next(held_by(4, &["one", "late"])), "late"), "the sessions forgot it");
         // And who is known to the sessions has.
         let mut mover = begun();
         mover.next(held_by(4, &["one"]));

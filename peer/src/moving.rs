@@ -9,6 +9,7 @@
 //! | 52 | handed: number, what came of it | that region, after the last piece |
 //! | 53 | more: number | the new region: one more piece may come |
 //! | 54 | settle: number | the new region: the registry has decided |
+//! | 56 | give back, from version 4 on: number, tenant, app, license region, document | the new region, to a node that may hold the document for nobody |
 //! | 55 | in the place of 52, from version 3 on: number, what came of it, how many nodes held it and have stopped, their names | that region |
 //!
 //! Numbers are the dialler's. What the session has is its base, if there is one, and its updates since: a byte that says whether
@@ -27,6 +28,8 @@ use std::sync::Arc;
 pub const PIECE_MAX: usize = 128 << 10;
 /// The first version in which it is told who has stopped.
 pub const HOLDERS_SINCE: u8 = 3;
+/// The first version in which a node can be told to give back what nobody has open there.
+pub const GIVES_BACK_SINCE: u8 = 4;
 /// Nodes of one region that hold a document, at most.
 const NODES_MAX: u32 = 4_096;
 /// Pieces that are on their way at once.
@@ -61,6 +64,8 @@ pub enum Moving {
     More(u32),
     /// What becomes of the document is decided.
     Settle(u32),
+    /// The document of this license region is being moved: it is to be given back if nobody has it open. Not answered.
+    GiveBack(u32, Named, Box<str>),
 }
 
 impl Moving {
@@ -74,6 +79,7 @@ impl Moving {
             | Self::Piece(number, _)
             | Self::Handed(number, ..)
             | Self::More(number)
+            | Self::GiveBack(number, ..)
             | Self::Settle(number) => *number,
         }
     }
@@ -122,11 +128,12 @@ pub(crate) fn encode(moving: &Moving, out: &mut Vec<u8>) {
         Moving::Handed(_, _, Some(_)) => 55,
         Moving::More(_) => 53,
         Moving::Settle(_) => 54,
+        Moving::GiveBack(..) => 56,
     };
     out.push(kind);
     write_var_uint(out, moving.number().into());
     match moving {
-        Moving::Move(_, named, license) => {
+        Moving::Move(_, named, license) | Moving::GiveBack(_, named, license) => {
             write_name(named, out);
             write_var_string(out, license);
         }
@@ -154,7 +161,7 @@ pub(crate) fn encode(moving: &Moving, out: &mut Vec<u8>) {
 
 /// Reads what follows the kind; `None`: there is no such kind.
 pub(crate) fn decode(kind: u8, reader: &mut Reader<'_>) -> Option<Result<Moving, LinkError>> {
-    if !(48..56).contains(&kind) {
+    if !(48..57).contains(&kind) {
         return None;
     }
     Some(decode_known(kind, reader))
@@ -176,6 +183,7 @@ fn decode_known(kind: u8, reader: &mut Reader<'_>) -> Result<Moving, LinkError> 
         52 => Moving::Handed(which, reader.u8()?, None),
         53 => Moving::More(which),
         54 => Moving::Settle(which),
+        56 => Moving::GiveBack(which, read_name(reader)?, name(reader)?),
         _ => Moving::Handed(which, reader.u8()?, Some(read_nodes(reader)?)),
     };
     reader.finish()?;
@@ -254,6 +262,11 @@ mod tests {
             ),
             number.prop_map(Moving::More),
             number.prop_map(Moving::Settle),
+            (number, names(), "[a-z]{0,9}").prop_map(|(number, named, license)| Moving::GiveBack(
+                number,
+                named,
+                license.into()
+            )),
         ]
     }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const BURST_NS: u64 = 100_000_000;
 const SECOND_NS: f64 = 1e9;
 
-/// A bucket of handshakes. Threads share it without a lock: it is one word, the moment at which it will be full again.
+/// A bucket of handshakes. Who finds it empty is given a turn, if it waits for so long: clients that dial in waves, as stock clients do
+/// which double their waits without jitter, would else leave it full between two waves. Threads share it without a lock: it is one
+/// word, the moment at which it will be full again.
 #[derive(Debug)]
 pub struct Budget {
     /// Nanoseconds from one handshake to the next.
@@ -45,24 +47,39 @@ impl Budget {
         SECOND_NS / self.gap_ns.load(Ordering::Relaxed).max(1) as f64
     }
 
-    /// When it will be full again, should one more be taken out that is full at `full_at_ns`; `None` if there is not one more.
-    fn after(&self, now_us: u64, full_at_ns: u64) -> Option<u64> {
+    /// When it will be full again, should one more be taken out that is full at `full_at_ns`, and how long that one has to wait for its
+    /// turn; `None` if that is more than `patience_us`.
+    fn after(&self, now_us: u64, full_at_ns: u64, patience_us: u64) -> Option<(u64, u64)> {
         let (now_ns, gap_ns) = (now_us.saturating_mul(1_000), self.gap_ns.load(Ordering::Relaxed));
         let after_ns = full_at_ns.max(now_ns).saturating_add(gap_ns);
-        (after_ns <= now_ns.saturating_add(gap_ns.max(BURST_NS))).then_some(after_ns)
+        let wait_ns = after_ns.saturating_sub(now_ns.saturating_add(gap_ns.max(BURST_NS)));
+        (wait_ns <= patience_us.saturating_mul(1_000)).then(|| (after_ns, wait_ns.div_ceil(1_000)))
     }
 
-    /// One more wants to come in at `now_us`; whether it may.
-    pub fn take(&self, now_us: u64) -> bool {
+    /// One more wants to come in at `now_us`: after how many microseconds it may, or `None` if it would have to wait for longer than
+    /// `patience_us`. Whoever is given a turn has it: it counts whether it is taken or not.
+    pub fn turn(&self, now_us: u64, patience_us: u64) -> Option<u64> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let take = |full_at_ns| self.after(now_us, full_at_ns);
-        self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
+        loop {
+            let (after_ns, wait_us) = self.after(now_us, full_at_ns, patience_us)?;
+            let swapped = self.full_at_ns.compare_exchange_weak(
+                full_at_ns,
+                after_ns,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            match swapped {
+                Ok(_) => return Some(wait_us),
+                Err(newer) => full_at_ns = newer,
+            }
+        }
     }
 
-    /// Nothing is left at `now_us`.
+    /// Nobody would get a turn at `now_us` who waits for `patience_us` at most.
     #[must_use]
-    pub fn is_spent(&self, now_us: u64) -> bool {
-        self.after(now_us, self.full_at_ns.load(Ordering::Relaxed)).is_none()
+    pub fn is_spent(&self, now_us: u64, patience_us: u64) -> bool {
+        self.after(now_us, self.full_at_ns.load(Ordering::Relaxed), patience_us).is_none()
     }
 
     /// How many asked since this was last asked.
@@ -108,19 +125,38 @@ mod tests {
 
     const SECOND: u64 = 1_000_000;
 
+    /// Whether one gets in at once.
+    fn takes(budget: &Budget, now_us: u64) -> bool {
+        budget.turn(now_us, 0).is_some()
+    }
+
+    #[test]
+    fn those_of_a_wave_get_turns_one_after_the_other_as_far_as_they_wait() {
+        let budget = Budget::new(100.0);
+        let turns: Vec<u64> = (0..1_000).map_while(|_| budget.turn(SECOND, 3 * SECOND)).collect();
+        // What may come at once, and three seconds of turns, a hundredth of a second apart.
+        assert_eq!((turns.len(), turns[9], turns[10], turns[309]), (310, 0, 10_000, 3 * SECOND));
+        assert!(budget.is_spent(SECOND, 3 * SECOND) && !budget.is_spent(SECOND + 10_000, 3 * SECOND));
+        // The next wave is given what the first has left.
+        let next = (0..1_000).map_while(|_| budget.turn(3 * SECOND + SECOND / 2, 3 * SECOND)).count();
+        assert_eq!(next, 250);
+    }
+
     #[test]
     fn a_few_are_let_in_at_once_and_the_rest_by_and_by() {
         let budget = Budget::new(100.0);
-        let taken = |now_us| (0..100).filter(|_| budget.take(now_us)).count();
+        let taken = |now_us| (0..100).filter(|_| takes(&budget, now_us)).count();
         assert_eq!((taken(SECOND), taken(SECOND + SECOND / 20), taken(60 * SECOND)), (10, 5, 10));
-        assert!(budget.is_spent(60 * SECOND) && !budget.is_spent(61 * SECOND));
+        assert!(budget.is_spent(60 * SECOND, 0) && !budget.is_spent(61 * SECOND, 0));
         assert_eq!(budget.demand(), 300);
         budget.resize(0.1, 100 * SECOND);
-        assert!(budget.take(100 * SECOND) && !budget.take(105 * SECOND) && budget.take(111 * SECOND));
+        assert!(
+            takes(&budget, 100 * SECOND) && !takes(&budget, 105 * SECOND) && takes(&budget, 111 * SECOND)
+        );
         assert_eq!(budget.demand(), 3);
         // One is missing, of ten that there may be at once now.
         budget.resize(100.0, 111 * SECOND);
-        assert_eq!((0..100).filter(|_| budget.take(111 * SECOND)).count(), 9);
+        assert_eq!((0..100).filter(|_| takes(&budget, 111 * SECOND)).count(), 9);
     }
 
     #[test]
@@ -128,7 +164,7 @@ mod tests {
         let budget = Budget::new(5_000.0);
         // 2 s of time that all threads have together, each asking at each step.
         let of_thread =
-            || (0..2_000_u64).map(|ms| (0..5).filter(|_| budget.take(ms * 1_000)).count()).sum::<usize>();
+            || (0..2_000_u64).map(|ms| (0..5).filter(|_| takes(&budget, ms * 1_000)).count()).sum::<usize>();
         let taken: usize = std::thread::scope(|scope| {
             let threads = [(); 4].map(|()| scope.spawn(of_thread));
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()

@@ -47,7 +47,7 @@ pub use claimed::Begun;
 pub(crate) use claimed::Claimed;
 pub(crate) use claimed::registry_name;
 pub(crate) use gates::Gates;
-pub(crate) use pins::{Around, PinsWay, StartError, start};
+pub(crate) use pins::{Around, PinsWay, Request as PinsRequest, StartError, start};
 pub use registries::{AnyRegistry, Registries, SharedRegistry, UrlError, link, link_with};
 pub(crate) use running::{Running, Signals, runtime};
 #[cfg(test)]

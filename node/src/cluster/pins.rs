@@ -47,6 +47,8 @@ pub(crate) enum Request {
     Leave { registry: u8, document: DocumentName, ticket: Ticket, is_moving: bool },
     /// The region's sessions have it under a newer claim than it is held under.
     Fenced { registry: u8, document: DocumentName, claim: Claim },
+    /// A document is being moved to another region: it is given back if nobody here has it open.
+    GiveBack { registry: u8, document: DocumentName },
     /// A document of another region, which handed it over, is to be moved from one claim to another, and to wait here for its
     /// clients.
     Move { registry: u8, document: DocumentName, claim: Claim, to: Claim, reply: oneshot::Sender<Decision> },
@@ -340,6 +342,10 @@ impl Work {
             Request::Fenced { registry, document, claim } => {
                 let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
                 core.pins.fenced(&document, claim);
+            }
+            Request::GiveBack { registry, document } => {
+                let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };
+                core.pins.give_back_left(&document);
             }
             Request::Move { registry, document, claim, to, reply } => {
                 let Some(core) = self.cores.get_mut(usize::from(registry)) else { return };

@@ -25,9 +25,29 @@ pub(crate) struct Guest {
     pub(crate) head: Vec<u8>,
     /// It was answered for good, or is being handed over: whatever else comes is ignored.
     pub(crate) is_done: bool,
-    /// Tells it from others that had the slot, in the queue of deadlines.
+    /// It has asked for an upgrade, and waits for its turn.
+    in_line: Option<Box<InLine>>,
+    /// Tells it from others that had the slot, in the queues of deadlines and turns.
     serial: u64,
 }
+
+/// A request that is answered when its turn comes.
+pub(crate) struct InLine {
+    pub(crate) upgrade: Upgrade,
+    /// The request's head, and what came after it.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for InLine {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("InLine").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+/// How long one is in line at most: y-websocket dials again after 2.5 s at the latest, and all who were refused together come together.
+const LINE: Duration = Duration::from_secs(3);
+/// Bytes that a client may send before it is answered.
+const IN_LINE_MAX: usize = 16 << 10;
 
 /// The guests of a thread, with their deadlines.
 #[derive(Debug)]
@@ -35,21 +55,62 @@ pub(crate) struct Guests {
     guests: Slab<Box<Guest>>,
     /// One deadline for all: the queue is in order by itself.
     deadlines: VecDeque<(Instant, Slot, u64)>,
+    /// Turns of those in line. A budget that grows meanwhile may give later ones an earlier turn, which they have to wait for.
+    turns: VecDeque<(Instant, Slot, u64)>,
     patience: Duration,
     next_serial: u64,
 }
 
 impl Guests {
     pub(crate) fn new(patience: Duration) -> Self {
-        Self { guests: Slab::default(), deadlines: VecDeque::new(), patience, next_serial: 0 }
+        let (deadlines, turns) = (VecDeque::new(), VecDeque::new());
+        Self { guests: Slab::default(), deadlines, turns, patience, next_serial: 0 }
     }
 
     pub(crate) fn welcome(&mut self, slot: Slot, peer: SocketAddr, now: Instant) {
         self.next_serial += 1;
         let serial = self.next_serial;
-        let guest = Guest { peer, since: now, head: Vec::new(), is_done: false, serial };
+        let guest = Guest { peer, since: now, head: Vec::new(), is_done: false, in_line: None, serial };
         self.guests.put(slot.index() as u32, Box::new(guest));
         self.deadlines.push_back((now + self.patience, slot, serial));
+    }
+
+    /// It has its turn at `at`, and begins its time anew: who sent its request late is not closed before.
+    pub(crate) fn line_up(&mut self, slot: Slot, in_line: InLine, at: Instant, now: Instant) {
+        let Some(guest) = self.guests.get_mut(slot.index() as u32) else { return };
+        self.next_serial += 1;
+        guest.serial = self.next_serial;
+        guest.in_line = Some(Box::new(in_line));
+        self.deadlines.push_back((now + self.patience, slot, guest.serial));
+        self.turns.push_back((at, slot, guest.serial));
+    }
+
+    /// The next whose turn it is.
+    pub(crate) fn next_turn(&mut self, now: Instant) -> Option<(Slot, Box<InLine>)> {
+        while let Some(&(at, slot, serial)) = self.turns.front() {
+            let guest = self.guests.get_mut(slot.index() as u32).filter(|guest| guest.serial == serial);
+            if guest.is_some() && now < at {
+                return None;
+            }
+            self.turns.pop_front();
+            if let Some(in_line) = guest.and_then(|guest| guest.in_line.take()) {
+                return Some((slot, in_line));
+            }
+        }
+        None
+    }
+
+    /// What a guest in line says before it is answered is kept; false if that is too much. Of who is not in line nothing is taken.
+    pub(crate) fn keep_for_turn(&mut self, slot: Slot, bytes: &[u8]) -> Option<bool> {
+        let in_line = self.get_mut(slot)?.in_line.as_mut()?;
+        in_line.bytes.extend_from_slice(bytes);
+        Some(in_line.bytes.len() <= IN_LINE_MAX)
+    }
+
+    /// How long one may be in line: half the time that a handshake may take, and a little more than stock clients wait at most before
+    /// they dial again.
+    pub(crate) fn line_patience(&self) -> Duration {
+        LINE.min(self.patience / 2)
     }
 
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Guest> {
@@ -87,9 +148,9 @@ impl Guests {
         None
     }
 
-    /// When [`Self::next_late`] has something to do at the latest.
+    /// When [`Self::next_late`] or [`Self::next_turn`] has something to do at the latest.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.front().map(|(deadline, ..)| *deadline)
+        [self.deadlines.front(), self.turns.front()].into_iter().flatten().map(|(at, ..)| *at).min()
     }
 }
 
@@ -257,5 +318,49 @@ mod tests {
         assert_eq!(guests.next_late(start + Duration::from_secs(15)).map(|late| late.0), Some(slot));
         assert!(guests.next_late(start + Duration::from_secs(99)).is_none());
         assert!(guests.is_empty());
+    }
+
+    #[test]
+    fn who_is_in_line_is_called_when_the_turn_comes_with_what_was_said_meanwhile() {
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let (mut guests, start) = (Guests::new(Duration::from_secs(10)), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let slots = [1, 2, 3].map(Slot::from_index);
+        for slot in slots {
+            guests.welcome(slot, peer, start);
+            assert_eq!(guests.keep_for_turn(slot, b"x"), None, "it has asked for nothing");
+        }
+        for (slot, turn) in slots.into_iter().zip([9_000, 9_500, 9_600]) {
+            guests.line_up(
+                slot,
+                InLine { upgrade: read("/d HTTP/1.1"), bytes: b"GET".to_vec() },
+                at(turn),
+                at(8_000),
+            );
+        }
+        assert_eq!(guests.next_deadline(), Some(at(9_000)));
+        assert!(guests.next_turn(at(8_999)).is_none());
+        assert_eq!(guests.keep_for_turn(slots[0], b" more"), Some(true));
+        // One goes before its turn, and another client has its place.
+        guests.remove(slots[1]);
+        guests.welcome(slots[1], peer, at(8_500));
+        let (slot, in_line) = guests.next_turn(at(9_000)).expect("its turn");
+        assert_eq!((slot, &in_line.bytes[..]), (slots[0], &b"GET more"[..]));
+        assert!(guests.next_turn(at(9_550)).is_none(), "whoever had the place has gone");
+        // Its time began anew when it got in line.
+        assert!(guests.next_late(at(10_001)).is_none());
+        assert_eq!(guests.next_turn(at(10_001)).map(|(slot, _)| slot), Some(slots[2]));
+        assert_eq!(guests.next_late(at(18_000)).map(|(slot, _)| slot), Some(slots[0]));
+    }
+
+    #[test]
+    fn who_is_in_line_cannot_say_more_than_a_head_may_be_long() {
+        let (mut guests, slot) = (Guests::new(Duration::from_secs(1)), Slot::from_index(1));
+        let (peer, now) = ("127.0.0.1:1".parse().unwrap(), Instant::now());
+        guests.welcome(slot, peer, now);
+        assert_eq!(guests.line_patience(), Duration::from_millis(500), "it is closed after a second");
+        guests.line_up(slot, InLine { upgrade: read("/d HTTP/1.1"), bytes: Vec::new() }, now, now);
+        assert_eq!(guests.keep_for_turn(slot, &[0; IN_LINE_MAX]), Some(true));
+        assert_eq!(guests.keep_for_turn(slot, &[0]), Some(false));
     }
 }

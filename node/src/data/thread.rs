@@ -15,13 +15,12 @@ use pinwire_engine::{
     Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot, Stage,
 };
 use pinwire_protocol::close::Close;
-use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_registry::Claim;
-use pinwire_shard::{ConnId, DocumentRef, Effect, Opening, Pinned, Segment, Shard, SocketAction, Traveller};
+use pinwire_shard::{ConnId, DocumentRef, Effect, Pinned, Segment, Shard, SocketAction, Traveller};
 use pinwire_shed::{Pacing, Rung};
 
 use super::authority::{Asked, Authority};
-use super::handshake::{Guests, Reading, Upgrade, Wish, read_head};
+use super::handshake::{Guests, Reading, Wish, read_head};
 use super::inspect;
 use super::leaving::{Leave, Leaving, ToldOfGuests, Unanswered};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
@@ -266,6 +265,9 @@ impl DataThread {
             }
             engine.close(slot);
         }
+        while let Some((slot, in_line)) = self.guests.next_turn(now) {
+            self.call_in(engine, slot, *in_line, now);
+        }
         // 4. Other threads.
         while let Some(envelope) = self.mailbox.pop() {
             self.receive(engine, envelope, now);
@@ -471,6 +473,15 @@ impl DataThread {
             return;
         }
         let peer = guest.peer;
+        if let Some(is_kept) = self.guests.keep_for_turn(slot, bytes) {
+            if !is_kept {
+                self.refusals.handshake(handshake::BAD_REQUEST, peer.ip());
+                self.guests.remove(slot);
+                engine.close(slot);
+            }
+            return;
+        }
+        let Some(guest) = self.guests.get_mut(slot) else { return };
         let reading = Reading {
             trusted_proxies: &self.shared.config.trusted_proxies,
             deflate: self.shared.config.deflate.is_some(),
@@ -517,45 +528,6 @@ impl DataThread {
                 self.turn_away(slot, &answer);
             }
             Wish::Upgrade(upgrade) => self.upgrade(engine, slot, *upgrade, bytes, now),
-        }
-    }
-
-    fn upgrade(&mut self, engine: &mut Engine, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
-        let refusal = self.refusal(&upgrade, now);
-        if let Some(refusal) = refusal {
-            self.refusals.handshake(refusal.reason, upgrade.client);
-        }
-        if let Some(guest) = self.guests.get_mut(slot) {
-            let error = refusal.map_or("", |refusal| refusal.reason);
-            self.recorder.note(What::Handshake, || now.saturating_duration_since(guest.since), error);
-        }
-        if let Some(refusal) = refusal
-            && !upgrade.refuse_by_close
-        {
-            let mut answer = Vec::new();
-            append_refusal(&mut answer, refusal.status, Some(refusal.retry_after()), &refusal.body());
-            return self.turn_away(slot, &answer);
-        }
-        if let Some(guest) = self.guests.remove(slot) {
-            self.times.handshake.note(now.saturating_duration_since(guest.since));
-        }
-        self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        // Not with what the shard sends: that may be taken back, and its close frame needs an upgraded socket all the same.
-        let response: Arc<[u8]> = upgrade.response().into();
-        let len = response.len() as u32;
-        // A socket that has ended is told later.
-        let _ = engine.send(slot, EngineSegment::Shared(response, 0..len));
-        let slot = number(slot);
-        let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
-        if let Some(refusal) = refusal {
-            let retry_ms = refusal.wait.as_millis() as u64;
-            self.shard.open(slot, Opening { token: None, ..upgrade.opening });
-            return self.shard.close(slot, &Close::try_again(retry_ms));
-        }
-        self.shard.open(slot, upgrade.opening);
-        tracing::debug!(conn = self.name(slot), client = %upgrade.client, "a connection was opened");
-        if !rest.is_empty() {
-            self.shard.bytes(slot, rest);
         }
     }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 use pinwire_admin_api::events::What;
 use pinwire_cluster::{Came, Decision, Mover, Outcome, Step, Unmoved};
 use pinwire_peer::{
-    HOLDERS_SINCE, LinkError, MESSAGE_MAX, Message, Moving, Named, PIECES_UNDER_WAY, Unpacked, encode, unpack,
+    GIVES_BACK_SINCE, HOLDERS_SINCE, LinkError, MESSAGE_MAX, Message, Moving, Named, PIECES_UNDER_WAY,
+    Unpacked, encode, unpack,
 };
 use pinwire_registry::{Claim, DocumentName as RegistryName, Node, Region};
 use pinwire_session::{Reply, Request};
@@ -24,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::dial::link_to;
 use super::give::{self, Give};
 use super::hub::{Hub, Link};
-use crate::cluster::registry_name;
+use crate::cluster::{PinsRequest, registry_name};
 
 /// Documents that are moved here at once, and as many that are handed over.
 pub(super) const AT_ONCE: usize = 4;
@@ -170,6 +171,7 @@ pub(super) fn receive(hub: &Rc<Hub>, link: &Rc<Link>, moving: Moving) -> Result<
             spawn_local(moved_for(Rc::clone(hub), Rc::clone(link), number, unnamed(named), license));
         }
         Moving::HandOver(_, named, claim, fence) => return give::begin(hub, link, at, named, claim, fence),
+        Moving::GiveBack(_, named, license) => give_back(hub, &unnamed(named), &license),
         Moving::More(_) => hub.moves.gives.borrow().get(&at).into_iter().for_each(|give| give.more()),
         Moving::Settle(_) => hub.moves.gives.borrow().get(&at).into_iter().for_each(|give| give.settle()),
         told => {
@@ -183,6 +185,13 @@ pub(super) fn receive(hub: &Rc<Hub>, link: &Rc<Link>, moving: Moving) -> Result<
         }
     }
     Ok(())
+}
+
+/// A document that another region takes: whoever left it here may come back, and finds it there then.
+fn give_back(hub: &Hub, document: &DocumentName, license: &str) {
+    let Some(registry) = hub.registry_of(license) else { return };
+    // A full queue: it is given back in its own time.
+    let _ = hub.movable.pins.send(PinsRequest::GiveBack { registry, document: registry_name(document) });
 }
 
 /// Does what an operator wants.
@@ -341,6 +350,11 @@ impl Take<'_> {
                 sleep(Duration::from_millis(wait_ms)).await;
                 Came::Through
             }
+            Step::Press(nodes, wait_ms) => {
+                let wait = Duration::from_millis(wait_ms);
+                let _ = tokio::join!(timeout(wait, self.press(&nodes)), sleep(wait));
+                Came::Through
+            }
             Step::Import(claim) => Came::Imported(self.import(claim, nonce).await),
             Step::Move { claim, to } => {
                 let moved = self.hub.movable.pins.move_here(self.registry, self.name.clone(), claim, to);
@@ -363,6 +377,22 @@ impl Take<'_> {
 
     async fn ask(&self, request: Request, licenses: u64) -> Option<Reply> {
         self.hub.movable.session.as_ref()?.ask(request, licenses).await
+    }
+
+    /// Tells nodes that hold the document that it is being moved. Those that cannot be told find out when it is closed there.
+    async fn press(&self, nodes: &[Node]) {
+        let hub = self.hub;
+        let Some(holder) = nodes.first() else { return };
+        let known = hub.regions.nodes_of(self.registry, &holder.region, nodes).await;
+        for node in known.iter().filter(|known| nodes.contains(&known.node)) {
+            let Some(link) = link_to(hub, node).await.ok().and_then(|number| hub.link(number)) else {
+                continue;
+            };
+            if link.version >= GIVES_BACK_SINCE {
+                let license = hub.license_code(self.registry).into();
+                tell(&link, Moving::GiveBack(0, named(self.document), license));
+            }
+        }
     }
 
     async fn hand_over(

@@ -62,6 +62,7 @@ enum Says {
     HandOver(DocumentName, Claim, Claim),
     Handed(Result<Loaded, Unmoved>),
     Settle,
+    GiveBack(DocumentName),
 }
 
 impl World {
@@ -109,6 +110,18 @@ impl World {
                 self.after(HANDING_US, Event::MoveLate(node, run, number));
             }
             Step::Wait(wait_ms) => {
+                let run = self.nodes[node].run;
+                self.after(wait_ms * MILLI, Event::MoveRested(node, run, number));
+            }
+            Step::Press(nodes, wait_ms) => {
+                for holder in nodes {
+                    let there = (0..self.nodes.len())
+                        .find(|there| *self.nodes[*there].pins.node() == holder)
+                        .map(|there| (there, self.nodes[there].run));
+                    if let Some(there) = there {
+                        self.write(node, there, number, Says::GiveBack(document.clone()));
+                    }
+                }
                 let run = self.nodes[node].run;
                 self.after(wait_ms * MILLI, Event::MoveRested(node, run, number));
             }
@@ -182,6 +195,7 @@ impl World {
             }
             Says::Handed(handed) => self.handed(node, number, handed),
             Says::Settle => self.settle(node, number),
+            Says::GiveBack(document) => self.tell_pins(node, ToPins::GiveBackLeft(document)),
         }
     }
 

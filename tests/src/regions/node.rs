@@ -27,6 +27,7 @@ pub(super) enum ToPins {
     Hold(DocumentName, Ticket),
     Leave(DocumentName, Ticket),
     GiveBack(DocumentName, Ticket),
+    GiveBackLeft(DocumentName),
     Use(u32),
     Fenced(DocumentName, Claim),
     Move(DocumentName, Ticket, Claim, Claim),
@@ -285,6 +286,7 @@ impl World {
                 ToPins::Hold(document, ticket) => pins.hold(&document, ticket, max_documents),
                 ToPins::Leave(document, ticket) => pins.leave(&document, ticket),
                 ToPins::GiveBack(document, ticket) => pins.give_back(&document, ticket),
+                ToPins::GiveBackLeft(document) => pins.give_back_left(&document),
                 ToPins::Use(connections) => {
                     let max_connections = 1_000;
                     pins.use_app(AppUse { app: app(), connections, wanted: connections, max_connections });

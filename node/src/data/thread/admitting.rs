@@ -1,17 +1,22 @@
 //! Who is let in, and what the others are told.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use pinwire_engine::{Engine, Segment as EngineSegment, Slot};
+use pinwire_protocol::close::Close;
+use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_shard::Opening;
 use pinwire_shed::Rung;
 
-use super::DataThread;
+use super::{DataThread, number};
 use crate::control::retry_after_secs;
-use crate::data::handshake::Upgrade;
+use crate::data::handshake::{InLine, Upgrade};
 use crate::limits::{AddressLimiter, Asking};
 use crate::metrics::handshake;
 use crate::shedding::{Admission, ChangeId};
+use crate::traces::What;
 
 /// A handshake that comes to nothing.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +45,87 @@ impl Refusal {
     }
 }
 
+/// What becomes of a handshake.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Now,
+    /// Its turn comes then.
+    At(Instant),
+    Never(Refusal),
+}
+
 impl DataThread {
+    /// A client asks for a WebSocket.
+    pub(super) fn upgrade(
+        &mut self,
+        engine: &mut Engine,
+        slot: Slot,
+        upgrade: Upgrade,
+        bytes: &mut [u8],
+        now: Instant,
+    ) {
+        match self.judge(&upgrade, now) {
+            Verdict::Now => self.answer(engine, slot, upgrade, None, bytes, now),
+            Verdict::At(at) => {
+                self.guests.line_up(slot, InLine { upgrade, bytes: bytes.to_vec() }, at, now);
+            }
+            Verdict::Never(refusal) => self.answer(engine, slot, upgrade, Some(refusal), bytes, now),
+        }
+    }
+
+    /// Its turn has come: much may have changed meanwhile.
+    pub(super) fn call_in(&mut self, engine: &mut Engine, slot: Slot, in_line: InLine, now: Instant) {
+        let InLine { upgrade, mut bytes } = in_line;
+        let refusal = self.refusal(&upgrade.opening, now);
+        self.answer(engine, slot, upgrade, refusal, &mut bytes, now);
+    }
+
+    fn answer(
+        &mut self,
+        engine: &mut Engine,
+        slot: Slot,
+        upgrade: Upgrade,
+        refusal: Option<Refusal>,
+        bytes: &mut [u8],
+        now: Instant,
+    ) {
+        if let Some(refusal) = refusal {
+            self.refusals.handshake(refusal.reason, upgrade.client);
+        }
+        if let Some(guest) = self.guests.get_mut(slot) {
+            let error = refusal.map_or("", |refusal| refusal.reason);
+            self.recorder.note(What::Handshake, || now.saturating_duration_since(guest.since), error);
+        }
+        if let Some(refusal) = refusal
+            && !upgrade.refuse_by_close
+        {
+            let mut answer = Vec::new();
+            append_refusal(&mut answer, refusal.status, Some(refusal.retry_after()), &refusal.body());
+            return self.turn_away(slot, &answer);
+        }
+        if let Some(guest) = self.guests.remove(slot) {
+            self.times.handshake.note(now.saturating_duration_since(guest.since));
+        }
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        // Not with what the shard sends: that may be taken back, and its close frame needs an upgraded socket all the same.
+        let response: Arc<[u8]> = upgrade.response().into();
+        let len = response.len() as u32;
+        // A socket that has ended is told later.
+        let _ = engine.send(slot, EngineSegment::Shared(response, 0..len));
+        let slot = number(slot);
+        let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
+        if let Some(refusal) = refusal {
+            let retry_ms = refusal.wait.as_millis() as u64;
+            self.shard.open(slot, Opening { token: None, ..upgrade.opening });
+            return self.shard.close(slot, &Close::try_again(retry_ms));
+        }
+        self.shard.open(slot, upgrade.opening);
+        tracing::debug!(conn = self.name(slot), client = %upgrade.client, "a connection was opened");
+        if !rest.is_empty() {
+            self.shard.bytes(slot, rest);
+        }
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections
     }
@@ -51,24 +136,46 @@ impl DataThread {
         self.is_ending(now)
             || self.is_full()
             || self.shared.admission.rung() == Rung::NoNewConnections
-            || budget.is_spent(self.us(now))
+            || budget.is_spent(self.us(now), self.line_us())
     }
 
-    /// Refusals that no app needs to read are HTTP, before the upgrade.
-    pub(super) fn refusal(&mut self, upgrade: &Upgrade, now: Instant) -> Option<Refusal> {
+    /// Refusals that no app needs to read are HTTP, before the upgrade. The budget is asked last, since asking uses it up.
+    pub(super) fn judge(&mut self, upgrade: &Upgrade, now: Instant) -> Verdict {
         let admit = |limiter: &AddressLimiter| limiter.admit(upgrade.client, Asking::Connect, now);
         let change = self.shared.admission.change();
         if let Some(Err(too_many)) = self.shared.live.with_limiter(admit) {
             let wait = Duration::from_secs(retry_after_secs(too_many.retry_after, self.random()));
-            return Some(Refusal { reason: handshake::ADDRESS_LIMIT, status: 429, wait, change });
+            return Verdict::Never(Refusal { reason: handshake::ADDRESS_LIMIT, status: 429, wait, change });
         }
-        let reason = self.reason(&upgrade.opening, now)?;
-        Some(Refusal { reason, status: 503, wait: self.pace(now), change })
+        if let Some(refusal) = self.refusal(&upgrade.opening, now) {
+            return Verdict::Never(refusal);
+        }
+        if self.leaving.lets_guests_in(self.us(now)) {
+            return Verdict::Now;
+        }
+        match self.shared.admission.budget.turn(self.us(now), self.line_us()) {
+            Some(0) => Verdict::Now,
+            Some(wait_us) => Verdict::At(now + Duration::from_micros(wait_us)),
+            None => Verdict::Never(self.refuse(handshake::BUDGET, now)),
+        }
     }
 
-    /// Why this node serves a client not now; the budget is asked last, since asking uses it up.
+    /// Why a client is not let in, whatever the budget says. Who was in line is asked once more.
+    pub(super) fn refusal(&mut self, opening: &Opening, now: Instant) -> Option<Refusal> {
+        self.reason(opening, now).map(|reason| self.refuse(reason, now))
+    }
+
+    fn refuse(&mut self, reason: &'static str, now: Instant) -> Refusal {
+        let change = self.shared.admission.change();
+        Refusal { reason, status: 503, wait: self.pace(now), change }
+    }
+
+    fn line_us(&self) -> u64 {
+        self.guests.line_patience().as_micros() as u64
+    }
+
     fn reason(&self, opening: &Opening, now: Instant) -> Option<&'static str> {
-        let Admission { budget, names, .. } = &*self.shared.admission;
+        let Admission { names, .. } = &*self.shared.admission;
         let rung = self.shared.admission.rung();
         let is_new = || opening.document.as_deref().is_some_and(|name| !names.may_have(name));
         let is_overrun =
@@ -84,10 +191,8 @@ impl DataThread {
             None
         } else if rung == Rung::NoNewDocuments && is_new() {
             Some(handshake::NEW_DOCUMENT)
-        } else if is_overrun() {
-            Some(handshake::PACED)
         } else {
-            (!budget.take(self.us(now))).then_some(handshake::BUDGET)
+            is_overrun().then_some(handshake::PACED)
         }
     }
 
