@@ -20,7 +20,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A registry, and the Redis of two regions.
 pub struct System {
-    registry: ServerRig,
+    pub registry: ServerRig,
     pub here: ServerRig,
     pub there: ServerRig,
     folder: TempDir,
@@ -100,18 +100,18 @@ impl System {
 }
 
 /// Inserts `text` into the type `t`: an update of `client`.
-fn insertion(client: u8, text: &str) -> Vec<u8> {
+pub fn insertion(client: u8, text: &str) -> Vec<u8> {
     let mut update = vec![1, 1, client, 0, 4, 1, 1, b't', text.len() as u8];
     update.extend_from_slice(text.as_bytes());
     update.push(0);
     update
 }
 
-fn write(member: &mut Member, update: &[u8]) {
+pub fn write(member: &mut Member, update: &[u8]) {
     member.say(|out| ywebsocket::append_update(out, update));
 }
 
-fn holds(payload: &[u8], text: &str) -> bool {
+pub fn holds(payload: &[u8], text: &str) -> bool {
     payload.windows(text.len()).any(|window| window == text.as_bytes())
 }
 

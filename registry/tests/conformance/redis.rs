@@ -4,7 +4,9 @@ use crate::ask::*;
 use crate::{compare, rules};
 use pinwire_redis::rig::{ClusterRig, Options, SentinelRig, ServerRig};
 use pinwire_redis::{Link, Settings};
-use pinwire_registry::{Answer, Claim, Claimed, RedisRegistry, Registry, Request, Used};
+use pinwire_registry::{Answer, Answering, Claim, Claimed, RedisRegistry, Registry, Request, Used};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,7 +69,7 @@ fn random_sequences_have_the_same_answers_from_a_server_and_from_memory() {
     let server = ServerRig::start(&Options::default());
     let runtime = runtime();
     let registry = runtime.block_on(async { RedisRegistry::new(server.link()) });
-    compare::compare(&runtime, &registry, 150);
+    compare::compare(&runtime, &[registry], 150);
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn random_sequences_have_the_same_answers_from_a_cluster_and_from_memory() {
     let rig = ClusterRig::start();
     let runtime = runtime();
     let registry = runtime.block_on(async { RedisRegistry::new(rig.link()) });
-    compare::compare(&runtime, &registry, 40);
+    compare::compare(&runtime, &[registry], 40);
 }
 
 /// Asks until there is an answer: while a server comes back, or another one takes over.
@@ -206,6 +208,60 @@ async fn an_older_node_is_refused_once_newer_ones_write_and_not_before() {
     let refused =
         older.ask(Request::Register { node: view(&first), lease_us: LEASE }).await.expect_err("too old");
     assert!(refused.reason.contains("upgrade"), "{}", refused.reason);
+}
+
+/// What the scripts of a later version may write besides: each is in one of them at least.
+const LATER_SCRIPTS: [(&str, &str); 6] = [
+    ("(pin.more or '')", "((pin.more or '') ~= '' and pin.more or ' later=1')"),
+    ("' ' .. pin.nonce .. ' ' .. pin.region\n", "' ' .. pin.nonce .. ' ' .. pin.region .. ' 77'\n"),
+    ("(' ' .. text(grace))", "(' ' .. text(grace) .. ' 77')"),
+    ("text(share))", "text(share) .. ' 77')"),
+    ("text(share_of(app) or 0))", "text(share_of(app) or 0) .. ' 77')"),
+    (
+        "call('HSET', URLS, region, ARGV[4])",
+        "call('HSET', URLS, region, ARGV[4])\ncall('HSET', key('node:' .. id), 'later', '1')",
+    ),
+];
+
+/// A registry as a later version would have it: other scripts, on the same keys.
+fn later(link: Link) -> RedisRegistry {
+    let found = [const { Cell::new(false) }; LATER_SCRIPTS.len()];
+    let registry = RedisRegistry::of_scripts(link, |source| {
+        let mut edited = source.to_owned();
+        for ((from, to), found) in LATER_SCRIPTS.iter().zip(&found) {
+            found.set(found.get() || source.contains(from));
+            edited = edited.replace(from, to);
+        }
+        edited
+    });
+    assert!(found.iter().all(Cell::get), "{found:?}: the scripts are not what they were");
+    registry
+}
+
+/// Registries of two versions on one server: who asks next asks the other one.
+#[derive(Debug)]
+struct Mixed([RedisRegistry; 2], AtomicUsize);
+
+impl Registry for Mixed {
+    fn ask(&self, request: Request) -> Answering {
+        self.0[self.1.fetch_add(1, Ordering::Relaxed) % 2].ask(request)
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_two_versions_keep_the_rules_together() {
+    let server = ServerRig::start(&Options::default());
+    let mixed = || Mixed([RedisRegistry::new(server.link()), later(server.link())], AtomicUsize::new(0));
+    rules::all(&mixed()).await;
+    rules::race(&[mixed(), mixed(), mixed(), mixed()]).await;
+}
+
+#[test]
+fn random_sequences_have_the_same_answers_from_two_versions_and_from_memory() {
+    let server = ServerRig::start(&Options::default());
+    let runtime = runtime();
+    let versions = runtime.block_on(async { [RedisRegistry::new(server.link()), later(server.link())] });
+    compare::compare(&runtime, &versions, 60);
 }
 
 /// What a later version may add to the keys of this one: behind members and values, and as further fields.

@@ -1,4 +1,5 @@
--- In front of every script. KEYS[1] is the partition's prefix; all keys begin with it, so they share its slot in a Cluster.
+-- In front of every script. KEYS[1] is the partition's prefix; all keys begin with it, so they share its slot in a Cluster. There
+-- KEYS[2] is one that never exists: see partition.rs.
 -- ARGV[1]: the time in microseconds; empty: the server's own (only tests say a time). Numbers stay exact below 2^53.
 local prefix = KEYS[1]
 local call = redis.call
