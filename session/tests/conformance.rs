@@ -220,6 +220,25 @@ async fn a_master_under_sentinel_does_as_the_book() {
     same_as_the_book(rig.link(), 12, 800).await;
 }
 
+#[tokio::test]
+async fn a_clock_that_is_set_back_keeps_nobody_alive_for_long() {
+    const HOUR_US: u64 = 3_600_000_000;
+    let lease_us = 50_000;
+    let server = ServerRig::start(&Options::default());
+    let redis = RedisSessions::new(server.link(), bounds());
+    let beat = async |index: usize, at_us: u64| {
+        redis.set_time(at_us);
+        let asked = redis.ask(&Request::Beat { node: node(index), lease_us, with_holds: false }).await;
+        let Ok(Reply::Nodes { nodes, .. }) = asked else { panic!("{asked:?}") };
+        nodes
+    };
+    beat(0, BEGIN_US).await;
+    assert_eq!(beat(1, BEGIN_US).await, [node(0), node(1)]);
+    let back_us = BEGIN_US - HOUR_US;
+    assert_eq!(beat(1, back_us).await, [node(0), node(1)]);
+    assert_eq!(beat(1, back_us + 2 * lease_us + 1).await, [node(1)]);
+}
+
 /// The scripts of a later version write fields and keys that this one does not know.
 #[tokio::test]
 async fn stores_of_two_versions_do_as_the_book_together() {

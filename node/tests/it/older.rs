@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use pinwire_peer::{
     Assembler, Fragments, Handshake, Join, Message, Moving, Named, Secret, decode, encode, pack, unpack,
 };
+use pinwire_protocol::close::Close;
 use pinwire_protocol::document::ywebsocket;
 use pinwire_registry::{
     Answer, AppName, Claim, Claimed, DocumentName, Node, NodeView, Pin, RedisRegistry, Registry, Request,
@@ -16,7 +18,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::admin;
-use crate::member::Member;
+use crate::member::{Member, Told};
 use crate::regions::{System, holds, insertion, until, write};
 use crate::rig::{PATIENCE, Serving};
 
@@ -261,33 +263,8 @@ fn an_older_node_is_handed_a_document_in_words_that_it_knows() {
 fn sessions_are_carried_between_nodes_of_two_versions() {
     let system = System::start();
     let here = system.node_with("here-a", "here-1", &format!("{LINKED}wrong_region = \"relay\"\n"));
-    let desk = Desk::of(&system);
-    // Theirs, to a document that is here.
-    let mut ann = system.join(&here);
-    let mut link = Link::dial(&desk.peer_address(), "here-1/here-a");
-    let join = Join {
-        session: 1,
-        tenant: "dev".into(),
-        app: "dev".into(),
-        license: "aws-eu-west-1".into(),
-        document: "d".into(),
-        claim: pinned(desk.pin().owner.claim),
-        limits: AppLimits::UNLIMITED,
-        subject: Some("ben".into()),
-        access: Access::ReadWrite,
-        is_ywebsocket: true,
-    };
-    link.say(&Message::Join(Box::new(join)));
-    assert!(matches!(link.heard(), Message::Joined(1, Access::ReadWrite)));
-    let mut frame = Vec::new();
-    ywebsocket::append_update(&mut frame, &insertion(2, "from-ben"));
-    link.say(&Message::Frame(1, frame.into()));
-    ann.until(|payload| holds(payload, "from-ben")).unwrap();
-    drop((link, ann));
-
-    // Ours, to one that is there.
-    until(|| matches!(desk.ask(Request::Locate { document: document() }), Answer::Located(None)));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (desk, listener) = (Desk::of(&system), TcpListener::bind("127.0.0.1:0").unwrap());
+    // Ours, to a document that is there.
     let old = desk.register(&listener.local_addr().unwrap().to_string());
     desk.claim(&old);
     let links = accepted(listener);
@@ -297,6 +274,34 @@ fn sessions_are_carried_between_nodes_of_two_versions() {
     assert_eq!((&*join.document, join.claim), ("d", pinned(desk.pin().owner.claim)));
     link.say(&Message::Joined(join.session, Access::ReadWrite));
     assert!(matches!(link.heard(), Message::Frame(session, _) if session == join.session));
-    link.say(&Message::Close(join.session, pinwire_protocol::close::Close::try_again(1_000)));
+    link.say(&Message::Close(join.session, Close::try_again(1_000)));
     assert_eq!(ann.end(), (1013, "retry_ms=1000".to_owned()));
+    drop(link);
+
+    // Theirs, to one that is here.
+    let (document, node) = (document(), old);
+    desk.ask(Request::Release { document, node, hold: 1, grace_us: 0 });
+    let deadline = Instant::now() + PATIENCE;
+    let mut ann = loop {
+        let mut ann = Member::join(&here, &system.token);
+        match ann.told() {
+            Told::Message(_) => break ann,
+            // The way there is not forgotten yet.
+            Told::Close(..) => assert!(Instant::now() < deadline, "it is not opened here"),
+        }
+    };
+    let mut link = Link::dial(&desk.peer_address(), "here-1/here-a");
+    let join = Join {
+        session: 1,
+        claim: pinned(desk.pin().owner.claim),
+        limits: AppLimits::UNLIMITED,
+        subject: Some("ben".into()),
+        ..*join
+    };
+    link.say(&Message::Join(Box::new(join)));
+    assert!(matches!(link.heard(), Message::Joined(1, Access::ReadWrite)));
+    let mut frame = Vec::new();
+    ywebsocket::append_update(&mut frame, &insertion(2, "from-ben"));
+    link.say(&Message::Frame(1, frame.into()));
+    ann.until(|payload| holds(payload, "from-ben")).unwrap();
 }

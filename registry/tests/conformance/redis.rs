@@ -188,6 +188,80 @@ async fn a_renewal_sets_off_the_sweep() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_keeps_no_dead_node_and_gives_no_claim_twice() {
+    const HOUR: u64 = 3_600_000_000;
+    let server = ServerRig::start(&Options::default());
+    let registry = RedisRegistry::new(server.link());
+    let start = 1_700_000_000_000_000;
+    registry.set_time(start);
+    let (mortal, eu) = (new_node(&registry, "eu", "mortal").await, new_node(&registry, "eu", "e1").await);
+    let us = new_node(&registry, "us", "u1").await;
+    let [of_the_dead, kept] = ["of-the-dead", "kept"].map(|name| document("t::clock", name));
+    let first = pin(&registry, &mortal, &of_the_dead).await;
+    let held = pin(&registry, &eu, &kept).await;
+    registry.set_time(start - HOUR);
+    // Who lives has lost nothing, and a claim is above those of before.
+    let newer = pin(&registry, &us, &document("t::clock", "newer")).await;
+    assert!(newer.epoch > first.epoch.max(held.epoch), "{newer:?}");
+    for node in [&eu, &us] {
+        renew(&registry, node).await;
+    }
+    assert_eq!(refused(&registry, &us, &of_the_dead).await.claim, first);
+    // Who died is waited for as ever: its lease, and the grace of what it held.
+    registry.set_time(start - HOUR + LEASE / 2);
+    for node in [&eu, &us] {
+        renew(&registry, node).await;
+    }
+    registry.set_time(start - HOUR + LEASE + 1);
+    assert!(locate(&registry, &of_the_dead).await.is_some_and(|pin| pin.nodes.is_empty()));
+    assert_eq!(claim(&registry, &eu, &kept).await, Claimed::Held { claim: held, is_new: false });
+    registry.set_time(start - HOUR + LEASE + GRACE + 2);
+    assert_eq!(locate(&registry, &of_the_dead).await, None);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_ends_leases_and_what_is_said_again_stays_where_it_was() {
+    let server = ServerRig::start(&Options::default());
+    let registry = RedisRegistry::new(server.link());
+    let start = 1_700_000_000_000_000;
+    registry.set_time(start);
+    let (eu, us) = (new_node(&registry, "eu", "e1").await, new_node(&registry, "us", "u1").await);
+    let doc = document("t::clock", "doc");
+    let held = pin(&registry, &eu, &doc).await;
+    registry.set_time(start + LEASE + GRACE + 1);
+    assert_eq!(renew_with(&registry, &eu, LEASE, &[]).await, None);
+    let again = new_node(&registry, "eu", "e1").await;
+    let asserted = assert_pins(&registry, &again, &[(doc.clone(), held)]).await;
+    assert_eq!(asserted, Some(vec![pinwire_registry::Asserted::Held(held)]));
+    register(&registry, &us, LEASE).await;
+    assert_eq!(refused(&registry, &us, &doc).await.claim, held);
+}
+
+/// A Cluster's slot is moved while nodes go on: nothing is begun anew where some of the keys have come already.
+#[tokio::test]
+async fn a_slot_that_is_half_way_answers_nothing_rather_than_with_half_of_it() {
+    let rig = ClusterRig::start();
+    let registry = RedisRegistry::new(rig.link());
+    let eu = new_node(&registry, "eu", "e1").await;
+    let doc = document("t::half", "doc");
+    let held = pin(&registry, &eu, &doc).await;
+    for partition in 0..16 {
+        let slot = rig.slot_of(&format!("{{apps-{partition:02}}}"));
+        let from = rig.owner_of(slot);
+        let to = (from + 1) % 3;
+        rig.begin_move(slot, to);
+        if partition < 2 {
+            let request =
+                Request::Renew { node: eu.clone(), lease_us: LEASE, apps: vec![], versions: vec![] };
+            registry.ask(request).await.expect_err("not before the slot has moved");
+        }
+        rig.end_move(slot, from, to);
+    }
+    renew(&registry, &eu).await;
+    assert_eq!(claim(&registry, &eu, &doc).await, Claimed::Held { claim: held, is_new: false });
+}
+
+#[tokio::test]
 async fn an_older_node_is_refused_once_newer_ones_write_and_not_before() {
     let server = ServerRig::start(&Options::default());
     let older = RedisRegistry::new(server.link());

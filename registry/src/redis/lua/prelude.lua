@@ -256,6 +256,15 @@ local function bury_expired()
   for index = 1, #expired, 2 do bury(expired[index], tonumber(expired[index + 1]), nil) end
 end
 
+-- Leases that end later than they are long, seen by a node with a lease of this length: the clock was set back since they were
+-- renewed, or another server with its own has taken over. Who died meanwhile would be waited for by as much.
+local function shorten_leases(length)
+  for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, '(' .. text(now + length), '+inf')) do
+    local own = tonumber(call('HGET', key('node:' .. id), 'lease') or '0')
+    if own < tonumber(call('ZSCORE', LEASES, id)) - now then call('ZADD', LEASES, text(now + own), id) end
+  end
+end
+
 -- Walks over all pins in pieces, from app to app, to take holders away that are dead. At the end of a walk the numbers that were
 -- dead when it began are in no pin any more, and are forgotten. Returns true while there is more to do.
 local function sweep(most)
