@@ -350,7 +350,7 @@ mod tests {
     use super::{UNDER_WAY, WAITING};
     use crate::bench::{Bench, SECOND, claim, document, elsewhere, renewal};
     use crate::{Decision, Effect, Ticket};
-    use pinwire_registry::{Answer, Claimed, Request};
+    use pinwire_registry::{Answer, Claimed, Renewed, Request};
 
     fn held(epoch: u64) -> Answer {
         Answer::Claimed(Claimed::Held { claim: claim(epoch), is_new: true })
@@ -503,6 +503,28 @@ mod tests {
         let (_, request) = bench.asked();
         assert!(matches!(request, Request::Claim { .. }), "{request:?}");
         assert!(bench.asks.is_empty());
+    }
+
+    #[test]
+    fn what_was_given_back_and_lost_takes_no_later_claim_along() {
+        let mut bench = Bench::living();
+        bench.has("d", 1, claim(1));
+        bench.at(bench.pins.next_deadline_us());
+        let (ask, _) = bench.asked();
+        bench.fail(ask);
+        bench.pins.give_back(&document("d"), Ticket(1));
+        // The registry answers again, another server perhaps: another region has it.
+        bench.at(bench.pins.next_deadline_us());
+        let (ask, _) = bench.asked();
+        let lost = vec![(document("d"), elsewhere(2))];
+        bench.answer(ask, Answer::Renewed(Renewed { lost, ..renewal("b") }));
+        bench.hold("d", 2);
+        bench.renewed("b");
+        let (ask, request) = bench.asked();
+        assert!(matches!(request, Request::Claim { .. }), "{request:?}");
+        bench.answer(ask, held(3));
+        assert!(matches!(bench.decided(2), Some(Decision::Held { .. })));
+        assert!(bench.asks.is_empty(), "{:?}", bench.asks);
     }
 
     #[test]

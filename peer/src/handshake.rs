@@ -113,6 +113,8 @@ pub struct Step {
 pub struct Handshake {
     secret: Secret,
     role: Role,
+    /// The highest version that this end speaks.
+    version: u8,
     me: String,
     nonce: [u8; NONCE_LEN],
     /// Whom a dialer expects.
@@ -144,7 +146,16 @@ impl Handshake {
     }
 
     fn new(secret: Secret, role: Role, me: &str, expected: Option<String>, nonce: [u8; NONCE_LEN]) -> Self {
-        Self { secret, role, me: me.to_owned(), nonce, expected, peer: None, input: Vec::new() }
+        let (me, version) = (me.to_owned(), VERSION);
+        Self { secret, role, version, me, nonce, expected, peer: None, input: Vec::new() }
+    }
+
+    /// As a node of another version would begin it, and a dialer's first bytes then: for tests of upgrades.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of_version(self, version: u8) -> (Self, Vec<u8>) {
+        let hello = hello(version, &self.me, &self.nonce);
+        (Self { version, ..self }, hello)
     }
 
     /// Bytes came.
@@ -173,10 +184,10 @@ impl Handshake {
 
     fn meet(&mut self, mut found: Hello, step: &mut Step) -> Result<(), HandshakeError> {
         found.version = match self.role {
-            Role::Listener => found.version.min(VERSION),
+            Role::Listener => found.version.min(self.version),
             Role::Dialer => found.version,
         };
-        if !(VERSION_MIN..=VERSION).contains(&found.version) {
+        if !(VERSION_MIN..=self.version).contains(&found.version) {
             return Err(HandshakeError::Version(found.version));
         }
         if found.name == self.me {
@@ -357,6 +368,22 @@ mod tests {
             b.feed(&hello(1, "b/1", &[0; NONCE_LEN])).err(),
             Some(HandshakeError::Oneself("b/1".to_owned()))
         );
+    }
+
+    #[test]
+    fn nodes_of_two_versions_speak_the_lower_one() {
+        for (of_dialer, of_listener) in
+            [(VERSION - 1, VERSION), (VERSION, VERSION - 1), (VERSION_MIN, VERSION)]
+        {
+            let (mut a, first) = dialer(1, 7).0.of_version(of_dialer);
+            let (mut b, _) = listener(1, 8).of_version(of_listener);
+            let of_a = a.feed(&b.feed(&first).expect("a hello").send).expect("a hello").send;
+            let step = b.feed(&of_a).expect("a proof");
+            let lower = of_dialer.min(of_listener);
+            assert_eq!(step.established.map(|found| found.1), Some(lower), "{of_dialer}, {of_listener}");
+            let step = a.feed(&step.send).expect("a proof");
+            assert_eq!(step.established.map(|found| found.1), Some(lower), "{of_dialer}, {of_listener}");
+        }
     }
 
     #[test]

@@ -43,8 +43,13 @@ macro_rules! scripts {
 
         impl $scripts {
             $vis fn new() -> Self {
+                Self::edited(str::to_owned)
+            }
+
+            /// With other sources, made of these.
+            $vis fn edited(edit: impl Fn(&str) -> String) -> Self {
                 Self {
-                    $($name: $crate::Script::new(concat!(include_str!($prelude), "\n", include_str!($file))),)*
+                    $($name: $crate::Script::new(edit(concat!(include_str!($prelude), "\n", include_str!($file)))),)*
                 }
             }
         }

@@ -4,8 +4,10 @@ use crate::dial::Connection;
 use crate::endpoint::Host;
 use crate::link::{Link, Settings};
 use crate::server::backoff;
+use futures_util::future::join_all;
 use redis::{PushInfo, PushKind, Value};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -24,8 +26,9 @@ pub enum Event {
         /// What.
         payload: Vec<u8>,
     },
-    /// Messages before this may be missing: the connection was down, another server took over, or the queue was full. Those
-    /// after it are complete, until the next one.
+    /// Messages before this may be missing: a connection was down, another server took over, or the queue was full. Those
+    /// after it are complete, but for channels of a server of a Cluster that is out of reach: once that is back there is
+    /// another one.
     Interrupted,
 }
 
@@ -121,19 +124,21 @@ type Placement = BTreeMap<Host, Vec<Vec<u8>>>;
 
 async fn keep_subscribed(link: Link, channels: Vec<Vec<u8>>, queue: Arc<Queue>) {
     let mut changes = link.changes();
+    let mut attached = Attached::default();
     let mut failed = 0;
     loop {
         changes.mark_unchanged();
-        match attach(&link, &channels, &queue).await {
-            Ok(attached) => {
+        match attached.attach(&link, &channels, &queue).await {
+            Ok(()) => {
                 failed = 0;
-                queue.push(Event::Interrupted);
                 let reason = attached.stand(&link, &channels, &mut changes).await;
                 tracing::info!(endpoint = %link.endpoint(), reason, "a subscription was interrupted");
             }
             Err(reason) => {
                 failed += 1;
                 tracing::debug!(endpoint = %link.endpoint(), reason, "a subscription does not stand");
+                // What stands of it goes on.
+                attached.drop_silent(link.settings().deadline).await;
             }
         }
         tokio::time::sleep(backoff(failed)).await;
@@ -141,11 +146,25 @@ async fn keep_subscribed(link: Link, channels: Vec<Vec<u8>>, queue: Arc<Queue>) 
     }
 }
 
-/// A subscription that stands.
+/// The servers whose channels are subscribed to. One that is out of reach takes nothing from the others.
+#[derive(Default)]
 struct Attached {
-    placement: Placement,
-    connections: Vec<Connection>,
+    parts: Vec<Part>,
     lost: Arc<Notify>,
+}
+
+/// The channels of one server, on a connection of their own.
+struct Part {
+    host: Host,
+    channels: Vec<Vec<u8>>,
+    connection: Connection,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Part {
+    fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire)
+    }
 }
 
 async fn place(link: &Link, channels: &[Vec<u8>]) -> Result<Placement, String> {
@@ -155,27 +174,6 @@ async fn place(link: &Link, channels: &[Vec<u8>]) -> Result<Placement, String> {
         placement.entry(host).or_default().push(channel.clone());
     }
     Ok(placement)
-}
-
-async fn attach(link: &Link, channels: &[Vec<u8>], queue: &Arc<Queue>) -> Result<Attached, String> {
-    let placement = place(link, channels).await?;
-    let lost = Arc::new(Notify::new());
-    let mut connections = Vec::new();
-    for (host, channels) in &placement {
-        let (queue, lost) = (queue.clone(), lost.clone());
-        let pushes = move |push| {
-            receive(push, &queue, &lost);
-            Ok::<(), ()>(())
-        };
-        let connection = link.dial(host, pushes).await?;
-        let subscribed = subscribe(&connection, channels, link.is_cluster());
-        match tokio::time::timeout(link.settings().deadline, subscribed).await {
-            Ok(outcome) => outcome.map_err(|error| format!("{host}: {error}"))?,
-            Err(_) => return Err(format!("{host}: no answer in time")),
-        }
-        connections.push(connection);
-    }
-    Ok(Attached { placement, connections, lost })
 }
 
 /// One by one: the answer to several channels at once is several messages.
@@ -192,7 +190,7 @@ async fn subscribe(
     Ok(())
 }
 
-fn receive(push: PushInfo, queue: &Queue, lost: &Notify) {
+fn receive(push: PushInfo, queue: &Queue, is_lost: &AtomicBool, lost: &Notify) {
     match push.kind {
         PushKind::Message | PushKind::SMessage => {
             let mut parts = push.data.into_iter();
@@ -203,42 +201,99 @@ fn receive(push: PushInfo, queue: &Queue, lost: &Notify) {
             }
         }
         // Not asked for: the slot of the channel has moved.
-        PushKind::SUnsubscribe | PushKind::Unsubscribe | PushKind::Disconnection => lost.notify_one(),
+        PushKind::SUnsubscribe | PushKind::Unsubscribe | PushKind::Disconnection => {
+            is_lost.store(true, Ordering::Release);
+            lost.notify_one();
+        }
         _ => {}
     }
 }
 
 impl Attached {
+    /// Keeps what stands and is as it should be, and subscribes to the rest: an error if some of it is missing.
+    async fn attach(&mut self, link: &Link, channels: &[Vec<u8>], queue: &Arc<Queue>) -> Result<(), String> {
+        let mut placement = place(link, channels).await?;
+        self.parts.retain(|part| !part.is_lost() && placement.get(&part.host) == Some(&part.channels));
+        self.parts.iter().for_each(|part| _ = placement.remove(&part.host));
+        let missing = placement.into_iter();
+        let dialled = join_all(missing.map(|(host, channels)| self.dial(link, host, channels, queue))).await;
+        let (mut outcome, before) = (Ok(()), self.parts.len());
+        for part in dialled {
+            match part {
+                Ok(part) => self.parts.push(part),
+                Err(reason) => outcome = Err(reason),
+            }
+        }
+        if self.parts.len() > before {
+            queue.push(Event::Interrupted);
+        }
+        outcome
+    }
+
+    async fn dial(
+        &self,
+        link: &Link,
+        host: Host,
+        channels: Vec<Vec<u8>>,
+        queue: &Arc<Queue>,
+    ) -> Result<Part, String> {
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let (queue, flag, lost) = (queue.clone(), is_lost.clone(), self.lost.clone());
+        let pushes = move |push| {
+            receive(push, &queue, &flag, &lost);
+            Ok::<(), ()>(())
+        };
+        let connection = link.dial(&host, pushes).await?;
+        let subscribed = subscribe(&connection, &channels, link.is_cluster());
+        match tokio::time::timeout(link.settings().deadline, subscribed).await {
+            Ok(outcome) => outcome.map_err(|error| format!("{host}: {error}"))?,
+            Err(_) => return Err(format!("{host}: no answer in time")),
+        }
+        Ok(Part { host, channels, connection, is_lost })
+    }
+
     /// Returns why it does not stand any more.
-    async fn stand(&self, link: &Link, channels: &[Vec<u8>], changes: &mut watch::Receiver<u64>) -> String {
+    async fn stand(
+        &mut self,
+        link: &Link,
+        channels: &[Vec<u8>],
+        changes: &mut watch::Receiver<u64>,
+    ) -> String {
         // A single server never changes: its sender is gone.
         let mut may_change = true;
         loop {
+            if let Some(part) = self.parts.iter().find(|part| part.is_lost()) {
+                return format!("{}: the connection is lost, or its channels have moved", part.host);
+            }
             tokio::select! {
-                () = self.lost.notified() => return "the connection is lost, or its channels have moved".to_owned(),
+                () = self.lost.notified() => {}
                 changed = changes.changed(), if may_change => {
                     may_change = changed.is_ok();
-                    let is_elsewhere = place(link, channels).await.is_ok_and(|placement| placement != self.placement);
-                    if may_change && is_elsewhere {
+                    let placed = place(link, channels).await;
+                    if may_change && placed.is_ok_and(|placement| !self.is_placed(&placement)) {
                         return "another server has the channels".to_owned();
                     }
                 }
-                () = tokio::time::sleep(PING_EVERY) => {
-                    if let Err(reason) = self.ping(link.settings().deadline).await {
-                        return reason;
-                    }
-                }
+                () = tokio::time::sleep(PING_EVERY) => self.drop_silent(link.settings().deadline).await,
             }
         }
     }
 
-    async fn ping(&self, deadline: Duration) -> Result<(), String> {
-        for connection in &self.connections {
-            let mut pipe = connection.pipe.clone();
+    fn is_placed(&self, placement: &Placement) -> bool {
+        let is_there = |part: &Part| placement.get(&part.host) == Some(&part.channels);
+        self.parts.len() == placement.len() && self.parts.iter().all(is_there)
+    }
+
+    /// Asks all of them whether they still stand. Those that do not answer are lost.
+    async fn drop_silent(&self, deadline: Duration) {
+        let ping = async |part: &Part| {
+            let mut pipe = part.connection.pipe.clone();
             let command = redis::cmd("PING");
             let answer = tokio::time::timeout(deadline, command.query_async::<Value>(&mut pipe)).await;
-            answer.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
-        }
-        Ok(())
+            if !matches!(answer, Ok(Ok(_))) {
+                part.is_lost.store(true, Ordering::Release);
+            }
+        };
+        join_all(self.parts.iter().map(ping)).await;
     }
 }

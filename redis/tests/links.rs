@@ -267,3 +267,42 @@ async fn slots_that_move_are_followed() {
         Event::Message { channel: b"{moving}:channel".to_vec(), payload: b"2".to_vec() }
     );
 }
+
+#[tokio::test]
+async fn a_server_of_a_cluster_that_is_gone_takes_the_messages_of_its_own_channels_alone() {
+    let mut rig = ClusterRig::start();
+    let link = rig.link();
+    // A channel on each server.
+    let on = |rig: &ClusterRig, server: usize| {
+        let mut channels = (0..).map(|number| format!("{{{number}}}:channel"));
+        channels.find(|channel| rig.owner_of(rig.slot_of(channel)) == server).expect("one of many")
+    };
+    let channels = [0, 1, 2].map(|server| on(&rig, server).into_bytes());
+    let mut subscription = link.subscribe(channels.to_vec());
+    assert_eq!(next(&mut subscription).await, Event::Interrupted);
+    rig.server(0).kill();
+    let message = |channel: &[u8], payload: &[u8]| Event::Message {
+        channel: channel.to_vec(),
+        payload: payload.to_vec(),
+    };
+    // However often the one that is gone is tried again.
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
+    for number in 0..40_u32 {
+        let (channel, payload) = (&channels[1 + number as usize % 2], number.to_string().into_bytes());
+        link.publish(channel, &payload).await.expect("a server that is there");
+        assert_eq!(next(&mut subscription).await, message(channel, &payload));
+        pause.tick().await;
+    }
+    rig.server(0).restart();
+    assert_eq!(next(&mut subscription).await, Event::Interrupted);
+    let began = Instant::now();
+    while let Err(error) = link.publish(&channels[0], b"again").await {
+        assert!(began.elapsed() < PATIENCE, "{error}");
+        pause.tick().await;
+    }
+    let mut event = next(&mut subscription).await;
+    while event == Event::Interrupted {
+        event = next(&mut subscription).await;
+    }
+    assert_eq!(event, message(&channels[0], b"again"));
+}

@@ -7,6 +7,7 @@ use pinwire_registry::{AppName, Claim, DocumentName, Node};
 use pinwire_session::{
     Batch, Book, Bounds, Head, Heard, Listener, Notice, RedisSessions, Reply, Request, partition,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,9 @@ fn document(index: usize) -> DocumentName {
 /// A store and the rules, side by side.
 struct Pair {
     random: Rng,
-    redis: RedisSessions,
+    /// Of one version or several, which take turns.
+    stores: Vec<RedisSessions>,
+    turn: usize,
     book: Book,
     now_us: u64,
     listeners: Vec<Listener>,
@@ -47,16 +50,24 @@ struct Pair {
 }
 
 impl Pair {
-    async fn new(link: Link, seed: u64) -> Self {
-        let redis = RedisSessions::new(link, bounds());
-        let mut listeners: Vec<Listener> = (0..3).map(|index| redis.listen(&node(index))).collect();
+    async fn new(stores: Vec<RedisSessions>, seed: u64) -> Self {
+        let listen = |index: usize| stores[index % stores.len()].listen(&node(index));
+        let mut listeners: Vec<Listener> = (0..3).map(listen).collect();
         for listener in &mut listeners {
             let first =
                 tokio::time::timeout(PATIENCE, listener.next()).await.expect("a subscription that stands");
             assert_eq!(first, Heard::Missed);
         }
         let (random, book) = (Rng::with_seed(seed), Book::new(bounds()));
-        Self { random, redis, book, now_us: BEGIN_US, listeners, heads: BTreeMap::new(), sent: Vec::new() }
+        let (heads, sent) = (BTreeMap::new(), Vec::new());
+        let mut pair = Self { random, stores, turn: 0, book, now_us: BEGIN_US, listeners, heads, sent };
+        pair.set_time(BEGIN_US);
+        pair
+    }
+
+    fn set_time(&mut self, now_us: u64) {
+        self.now_us = now_us;
+        self.stores.iter().for_each(|store| store.set_time(now_us));
     }
 
     fn claim(&mut self) -> Claim {
@@ -122,8 +133,8 @@ impl Pair {
             20 | 21 => Request::Heads { node, documents: vec![(document, claim, hold)] },
             _ => {
                 // Leases and waits end, or do not.
-                self.now_us += self.random.u64(1..30_000);
-                self.redis.set_time(self.now_us);
+                let passed = self.random.u64(1..30_000);
+                self.set_time(self.now_us + passed);
                 Request::Beat { node, lease_us: 50_000, with_holds: self.random.bool() }
             }
         }
@@ -136,8 +147,10 @@ impl Pair {
 
     /// Both do the same; what they reply.
     async fn ask(&mut self, request: Request) -> Reply {
-        let reply = self.redis.ask(&request).await.unwrap_or_else(|error| {
-            panic!("{error}: {:?}, {request:?}", self.redis.last_failure());
+        self.turn += 1;
+        let store = &self.stores[self.turn % self.stores.len()];
+        let reply = store.ask(&request).await.unwrap_or_else(|error| {
+            panic!("{error}: {:?}, {request:?}", store.last_failure());
         });
         let (mut expected, notices) = self.book.apply(self.now_us, &request);
         if let Reply::Nodes { is_forgotten, .. } = &reply {
@@ -146,7 +159,7 @@ impl Pair {
                 assert!(*is_forgotten || !*of_book, "{request:?}");
                 *of_book = *is_forgotten;
             }
-            assert_eq!(self.redis.bytes(), self.book.bytes(), "{request:?}");
+            assert_eq!(store.bytes(), self.book.bytes(), "{request:?}");
         }
         assert_eq!(reply, expected, "{request:?}");
         if let (Request::Append { document, .. }, Reply::Appended { head, .. }) = (&request, &reply) {
@@ -176,8 +189,11 @@ impl Pair {
 }
 
 async fn same_as_the_book(link: Link, seed: u64, steps: usize) {
-    let mut pair = Pair::new(link, seed).await;
-    pair.redis.set_time(BEGIN_US);
+    same_by(vec![RedisSessions::new(link, bounds())], seed, steps).await;
+}
+
+async fn same_by(stores: Vec<RedisSessions>, seed: u64, steps: usize) {
+    let mut pair = Pair::new(stores, seed).await;
     for _ in 0..steps {
         pair.step().await;
     }
@@ -205,10 +221,52 @@ async fn a_master_under_sentinel_does_as_the_book() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_keeps_nobody_alive_for_long() {
+    const HOUR_US: u64 = 3_600_000_000;
+    let lease_us = 50_000;
+    let server = ServerRig::start(&Options::default());
+    let redis = RedisSessions::new(server.link(), bounds());
+    let beat = async |index: usize, at_us: u64| {
+        redis.set_time(at_us);
+        let asked = redis.ask(&Request::Beat { node: node(index), lease_us, with_holds: false }).await;
+        let Ok(Reply::Nodes { nodes, .. }) = asked else { panic!("{asked:?}") };
+        nodes
+    };
+    beat(0, BEGIN_US).await;
+    assert_eq!(beat(1, BEGIN_US).await, [node(0), node(1)]);
+    let back_us = BEGIN_US - HOUR_US;
+    assert_eq!(beat(1, back_us).await, [node(0), node(1)]);
+    assert_eq!(beat(1, back_us + 2 * lease_us + 1).await, [node(1)]);
+}
+
+/// The scripts of a later version write fields and keys that this one does not know.
+#[tokio::test]
+async fn stores_of_two_versions_do_as_the_book_together() {
+    let server = ServerRig::start(&Options::default());
+    let edits = [
+        ("'HSET', doc, 'claim', claim, 'seq'", "'HSET', doc, 'later', 1, 'claim', claim, 'seq'"),
+        (
+            "redis.call('ZADD', nodes, now + tonumber(ARGV[5]), node)",
+            "redis.call('ZADD', nodes, now + tonumber(ARGV[5]), node)\nredis.call('SET', prefix .. 'later', 1)",
+        ),
+    ];
+    let found = [const { Cell::new(false) }; 2];
+    let later = RedisSessions::of_scripts(server.link(), bounds(), |source| {
+        let mut edited = source.to_owned();
+        for ((from, to), found) in edits.iter().zip(&found) {
+            found.set(found.get() || source.contains(from));
+            edited = edited.replace(from, to);
+        }
+        edited
+    });
+    assert!(found.iter().all(Cell::get), "{found:?}: the scripts are not what they were");
+    same_by(vec![RedisSessions::new(server.link(), bounds()), later], 13, 1_200).await;
+}
+
+#[tokio::test]
 async fn a_hold_ends_though_its_claim_was_raised_since_and_no_other_hold_does() {
     let server = ServerRig::start(&Options::default());
-    let mut pair = Pair::new(server.link(), 1).await;
-    pair.redis.set_time(pair.now_us);
+    let mut pair = Pair::new(vec![RedisSessions::new(server.link(), bounds())], 1).await;
     let claim = |epoch| Claim { epoch, nonce: 1 };
     let close =
         |epoch, hold| Request::Close { document: document(0), claim: claim(epoch), node: node(0), hold };
@@ -218,10 +276,9 @@ async fn a_hold_ends_though_its_claim_was_raised_since_and_no_other_hold_does() 
         let (_, session) = pair.book.peek(&document(0)).expect("a session");
         assert_eq!(!session.nodes.is_empty(), is_held, "{close:?}");
     }
-    pair.now_us += 2 * bounds().keep_us;
-    pair.redis.set_time(pair.now_us);
+    pair.set_time(pair.now_us + 2 * bounds().keep_us);
     pair.ask(Request::Beat { node: node(0), lease_us: 50_000, with_holds: true }).await;
-    assert_eq!((pair.redis.bytes(), pair.book.sessions()), (0, 0));
+    assert_eq!((pair.stores[0].bytes(), pair.book.sessions()), (0, 0));
 }
 
 #[tokio::test]
@@ -429,8 +486,7 @@ async fn what_a_later_version_adds_to_keys_and_notices_loses_nothing() {
 #[tokio::test]
 async fn what_was_kept_is_handed_over_once_all_holders_have_stopped() {
     let server = ServerRig::start(&Options::default());
-    let mut pair = Pair::new(server.link(), 1).await;
-    pair.redis.set_time(pair.now_us);
+    let mut pair = Pair::new(vec![RedisSessions::new(server.link(), bounds())], 1).await;
     let (document, other) = (document(0), document(1));
     let (claim, fence) = (Claim { epoch: 5, nonce: 1 }, Claim { epoch: 6, nonce: 1 });
     let updates: Batch = Arc::new([Box::from(*b"kept")]);

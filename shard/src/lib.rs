@@ -16,9 +16,11 @@
 mod app;
 mod apps;
 mod conn;
+mod deadlines;
 pub mod document;
 mod edit;
 mod effect;
+mod ending;
 mod expiry;
 mod fanout;
 mod grant;

@@ -19,7 +19,7 @@
 use crate::apps::Apps;
 use crate::conn::{Cold, Conn, Handshake, NONE, Peer, Phase, RELAYED, Traveller};
 use crate::document::{Document, State};
-use crate::effect::{ConnRef, DocumentName, DocumentRef, Effect, Outbox, Slot, SocketAction};
+use crate::effect::{ConnRef, DocumentName, DocumentRef, Effect, Outbox, Slot};
 use crate::grant::{Opening, Verdict};
 use crate::limits::{
     HELD_MAX, HELD_REFUSALS_MAX, LISTS_KEEP, MESSAGE_BYTES_PER_REPLY_BYTE, REPLY_PER_TURN, SILENT_MS,
@@ -29,7 +29,6 @@ use crate::output::Output;
 use crate::refusals::Refusals;
 use crate::slab::Slab;
 use crate::stats::Stats;
-use crate::wheel::Tick;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use pinwire_protocol::close::{Close, CloseCode};
@@ -344,20 +343,6 @@ impl Shard {
         }
     }
 
-    /// The socket reached EOF or failed.
-    pub fn ended(&mut self, slot: Slot) {
-        self.end_sessions(slot);
-        self.drop_connection(slot);
-    }
-
-    fn drop_connection(&mut self, slot: Slot) {
-        let Some(conn) = self.out.conns.remove(slot) else { return };
-        if conn.phase == Phase::Held {
-            self.out.held_refusals -= 1;
-        }
-        self.out.socket(slot, SocketAction::Close);
-    }
-
     /// After a flush: `backlog` bytes wait for the socket.
     pub fn blocked(&mut self, slot: Slot, backlog: usize) {
         let deadline = self.out.now() + self.out.settings.slow_reader;
@@ -529,205 +514,6 @@ impl Shard {
     /// Every open connection, for a shutdown.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.out.conns.iter().map(|(slot, _)| slot)
-    }
-
-    // Ending connections.
-
-    /// Closes a connection that has or had a session.
-    pub fn close(&mut self, slot: Slot, close: &Close) {
-        let Some(conn) = self.out.conns.get(slot) else { return };
-        match conn.phase {
-            Phase::Closing | Phase::Finishing => return,
-            Phase::First | Phase::Held | Phase::Moving | Phase::Open => {}
-        }
-        self.end_sessions(slot);
-        self.out.send_close(slot, close);
-    }
-
-    /// Closes a connection from within its own input.
-    pub(crate) fn end(&mut self, slot: Slot, close: &Close) -> Flow {
-        let is_first = self.out.conns.get(slot).is_some_and(|conn| conn.phase == Phase::First);
-        if is_first {
-            return self.refuse(slot, close.clone());
-        }
-        self.close(slot, close);
-        // Its close frame is still to come: frames are decoded, messages ignored.
-        Flow::Continue
-    }
-
-    fn close_broken(&mut self, slot: Slot, error: ws::ProtocolError) {
-        let is_over = self
-            .out
-            .conns
-            .get(slot)
-            .is_none_or(|conn| matches!(conn.phase, Phase::Closing | Phase::Finishing));
-        self.end_sessions(slot);
-        if !is_over {
-            self.out.send_close(slot, &Close::new(error.close_code(), error.reason()));
-        }
-        // Nothing after this can be understood, the peer's close frame included.
-        self.out.enter(slot, Phase::Finishing);
-    }
-
-    /// Refuses a y-websocket connection before it has a session, paced.
-    pub(crate) fn refuse(&mut self, slot: Slot, close: Close) -> Flow {
-        let now_ms = self.out.now_ms;
-        let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
-        let key = conn.cold_mut().refusal_key;
-        self.out.stats.refusals += 1;
-        self.end_sessions(slot);
-        let hold_ms = self.refusals.refuse(key, now_ms);
-        if hold_ms == 0 || self.out.held_refusals >= HELD_REFUSALS_MAX {
-            self.out.send_close(slot, &close);
-            return Flow::Continue;
-        }
-        self.out.held_refusals += 1;
-        let deadline = self.out.after(hold_ms);
-        if let Some(conn) = self.out.conns.get_mut(slot) {
-            conn.phase = Phase::Held;
-            conn.deadline = deadline;
-            let cold = conn.cold_mut();
-            // What is behind the message that is refused may be the client's close frame.
-            let held_bytes = std::mem::take(&mut cold.held_bytes);
-            *cold = Cold { refusal: Some(close), held_bytes, ..Cold::default() };
-        }
-        self.out.schedule(slot);
-        Flow::Continue
-    }
-
-    /// Ends a connection's sessions and gives back what it counted for.
-    pub(crate) fn end_sessions(&mut self, slot: Slot) {
-        self.leave_remote_documents(slot);
-        let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        let sessions = conn.local_sessions();
-        conn.session = NONE;
-        if let Some(hocuspocus) = conn.hocuspocus_mut() {
-            hocuspocus.keys.clear();
-        }
-        let app = std::mem::replace(&mut conn.app, NONE);
-        for session in sessions {
-            self.leave(session);
-        }
-        if let Some(counted) = self.apps.get(app) {
-            counted.release_connection();
-            self.apps.release(app);
-        }
-    }
-
-    // Deadlines.
-
-    fn fire_deadlines(&mut self) {
-        let now_ms = self.out.now_ms;
-        while let Some((tick, keys)) = self.out.wheel.advance(now_ms) {
-            for key in keys {
-                if key & DOCUMENT_KEY != 0 {
-                    let index = key & !DOCUMENT_KEY;
-                    if self.documents.get(index).is_some_and(|document| document.due == tick) {
-                        self.document_deadline(index);
-                    }
-                } else if self.out.conns.get(key).is_some_and(|conn| conn.due == tick) {
-                    self.connection_deadline(key);
-                }
-            }
-        }
-    }
-
-    fn connection_deadline(&mut self, slot: Slot) {
-        let now = self.out.now();
-        let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        if now >= conn.next_deadline(&self.out.settings) {
-            match conn.phase {
-                Phase::First => self.first_deadline(slot),
-                Phase::Held => {
-                    let refusal = conn.cold_mut().refusal.take();
-                    self.out.send_close(slot, &refusal.unwrap_or(Close::from(CloseCode::Policy)));
-                }
-                Phase::Moving => conn.deadline = now + ticks(SILENT_MS),
-                Phase::Closing => self.out.enter(slot, Phase::Finishing),
-                Phase::Finishing => self.drop_connection(slot),
-                Phase::Open => self.open_deadline(slot),
-            }
-        }
-        self.out.schedule(slot);
-    }
-
-    fn first_deadline(&mut self, slot: Slot) {
-        let now = self.out.now();
-        let Some(conn) = self.out.conns.get(slot) else { return };
-        if now >= conn.deadline {
-            return self.silent(slot);
-        }
-        self.resume(ConnRef { slot, serial: conn.serial });
-    }
-
-    /// No first frame came in time, or what it needs did not.
-    fn silent(&mut self, slot: Slot) {
-        let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        let is_missing_token = matches!(conn.cold_mut().handshake, Handshake::Missing);
-        let close = if conn.stalled {
-            // It said something, and waits for a verdict or its document.
-            Close::try_again(1_000)
-        } else if is_missing_token {
-            Close::from(CloseCode::MissingToken)
-        } else {
-            Close::from(CloseCode::Idle)
-        };
-        self.refuse(slot, close);
-    }
-
-    fn open_deadline(&mut self, slot: Slot) {
-        if self.end_expired(slot) {
-            return;
-        }
-        let now = self.out.now();
-        let settings = &self.out.settings;
-        let Some(conn) = self.out.conns.get_mut(slot) else { return };
-        let reference = ConnRef { slot, serial: conn.serial };
-        if conn.is_blocked() {
-            if now >= conn.deadline {
-                conn.deadline = now + settings.slow_reader;
-                self.out.effects.push_back(Effect::Backlog(slot, conn.backlog()));
-            }
-            return;
-        }
-        if conn.pinged && !conn.stalled && now >= conn.deadline {
-            return self.close(slot, &Close::from(CloseCode::Idle));
-        }
-        // Ping and idle frame leave together where the later of them is nearly due: one call for both, and one waking of the
-        // peer. An idle frame that comes early costs four bytes.
-        let is_silent = |ping: Tick| !conn.pinged && !conn.stalled && now >= conn.last_received + ping;
-        let has_said_nothing = |time: Tick| now >= conn.last_data + time;
-        let is_idle = has_said_nothing(settings.idle_frame)
-            || is_silent(settings.ping) && has_said_nothing(settings.idle_frame / 4);
-        let is_ping_due = is_silent(if is_idle { settings.ping - settings.ping / 4 } else { settings.ping });
-        let is_retry_due = conn.cold.as_ref().is_some_and(|cold| cold.retry != 0 && now >= cold.retry);
-        if is_ping_due {
-            conn.pinged = true;
-            // Sent early or not, the answer is due when it always is.
-            conn.deadline = now.max(conn.last_received + settings.ping) + settings.pong;
-            self.out.control(slot, |out| ws::append_ping(out, &[], None));
-        }
-        if is_idle {
-            self.send_idle_frame(slot);
-        }
-        self.deny_unauthenticated(slot);
-        if is_retry_due {
-            self.resume(reference);
-        }
-    }
-
-    /// The answer to [`Effect::Backlog`]: how many bytes wait for the socket now.
-    pub fn backlog(&mut self, slot: Slot, noted: u32, backlog: usize) {
-        let Some(conn) = self.out.conns.get_mut(slot).filter(|conn| conn.is_blocked()) else { return };
-        let backlog = backlog.clamp(1, u32::MAX as usize) as u32;
-        if backlog < noted {
-            conn.cold_mut().backlog = backlog;
-            return;
-        }
-        self.end_sessions(slot);
-        self.out.send_close(slot, &Close::from(CloseCode::SlowReader));
-        // It takes no byte: neither will it take this frame, and waiting for an answer is pointless.
-        self.out.enter(slot, Phase::Finishing);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod clock;
+mod clustered;
 mod doctor;
 mod exhaustion;
 mod keys;
@@ -10,6 +11,7 @@ mod links;
 mod member;
 mod moves;
 mod names;
+mod older;
 mod ops;
 mod provider;
 mod regions;
@@ -21,4 +23,5 @@ mod store;
 mod tls;
 mod traces;
 mod upgrade;
+mod writers;
 mod zone;

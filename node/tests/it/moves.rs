@@ -1,187 +1,15 @@
 //! A document that is moved to another region while clients write, with real servers of Redis: what was acknowledged is there.
 
-use std::io::Write;
 use std::net::TcpStream;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use pinwire_admin_api::actions::DocumentMoved;
 use pinwire_admin_api::cluster::{Pin, PinPage};
-use pinwire_protocol::document::hocuspocus::{self, Body, Frame};
-use pinwire_protocol::document::sync::SyncMessage;
-use pinwire_protocol::document::varint::{Reader, write_var_uint};
 use serde_json::Value;
 
-use crate::member::{Member, Told};
+use crate::member::Member;
 use crate::regions::{System, until};
 use crate::rig::{PATIENCE, Serving};
-
-const DOCUMENT: &str = "d";
-/// Acknowledgements of each writer before something is done, and after.
-const SOME: u32 = 15;
-/// Before a writer dials again whom nobody told where.
-const AGAIN: Duration = Duration::from_millis(50);
-
-fn url(node: &Serving) -> String {
-    node.ready["regions"][0]["ws_url"].as_str().unwrap().to_owned()
-}
-
-/// Told of a writer's acknowledgements: which writer, where, and how many there are.
-type Acknowledged = (usize, String, u32);
-
-/// Clients that write one character after another, each once the one before it is acknowledged. They bring along nothing but the
-/// one that is not.
-struct Writers {
-    stop: Vec<Sender<()>>,
-    running: Vec<JoinHandle<u32>>,
-    heard: Receiver<Acknowledged>,
-    /// Of each, where it was acknowledged last and how often.
-    last: Vec<(String, u32)>,
-}
-
-impl Writers {
-    /// One at each node; `is_bare`: they follow no redirect.
-    fn at(nodes: &[&Serving], token: &str, is_bare: bool) -> Self {
-        let (told, heard) = channel();
-        let (mut stop, mut running) = (Vec::new(), Vec::new());
-        for (number, node) in nodes.iter().enumerate() {
-            let (stopper, stopping) = channel();
-            stop.push(stopper);
-            let mut writer =
-                Writer { number, url: url(node), token: token.to_owned(), is_bare, acknowledged: 0 };
-            let told = told.clone();
-            running.push(std::thread::spawn(move || {
-                while writer.write(&told, &stopping) {}
-                writer.acknowledged
-            }));
-        }
-        let last = nodes.iter().map(|node| (url(node), 0)).collect();
-        Self { stop, running, heard, last }
-    }
-
-    /// Waits until each was acknowledged some more times by a node of these.
-    fn until_some_more(&mut self, nodes: &[&Serving]) {
-        let urls: Vec<String> = nodes.iter().map(|node| url(node)).collect();
-        let mut missing = vec![SOME; self.last.len()];
-        let deadline = Instant::now() + 2 * PATIENCE;
-        // What was acknowledged until now does not count.
-        self.heard.try_iter().for_each(|(number, at, count)| self.last[number] = (at, count));
-        while missing.iter().any(|missing| *missing > 0) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let (number, at, count) = self.heard.recv_timeout(left).unwrap_or_else(|_| {
-                panic!("{missing:?} acknowledgements are missing by {urls:?}; {:?}", self.last)
-            });
-            if urls.contains(&at) {
-                missing[number] = missing[number].saturating_sub(1);
-            }
-            self.last[number] = (at, count);
-        }
-    }
-
-    /// How often each was acknowledged.
-    fn end(self) -> Vec<u32> {
-        drop(self.stop);
-        self.running.into_iter().map(|running| running.join().unwrap()).collect()
-    }
-}
-
-struct Writer {
-    number: usize,
-    url: String,
-    token: String,
-    is_bare: bool,
-    acknowledged: u32,
-}
-
-impl Writer {
-    /// Dials and writes until the connection ends; false: it is to stop.
-    fn write(&mut self, told: &Sender<Acknowledged>, stopping: &Receiver<()>) -> bool {
-        let Ok(mut socket) = TcpStream::connect(self.url.strip_prefix("ws://").unwrap()) else {
-            return wait(stopping);
-        };
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        if socket.write_all(upgrade.as_bytes()).is_err() {
-            return wait(stopping);
-        }
-        let mut member = Member::from(socket);
-        member.say(|out| hocuspocus::append_auth(out, DOCUMENT, &self.token, None));
-        loop {
-            let message = match member.told() {
-                Told::Message(message) => message,
-                Told::Close(_, reason) => return self.sent_away(&reason) || wait(stopping),
-            };
-            let Ok(Frame::Message { body, .. }) = hocuspocus::decode(&message) else { continue };
-            match body {
-                Body::Authenticated { .. } => {}
-                Body::PermissionDenied { reason } => return self.sent_away(reason) || wait(stopping),
-                Body::Close { reason } => {
-                    return self.sent_away(reason.unwrap_or_default()) || wait(stopping);
-                }
-                Body::SyncStatus { applied } => {
-                    assert!(applied, "an update was refused");
-                    self.acknowledged += 1;
-                    // Nobody may listen any more.
-                    let _ = told.send((self.number, self.url.clone(), self.acknowledged));
-                }
-                _ => continue,
-            }
-            if stopping.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
-                return false;
-            }
-            let update = self.update();
-            member
-                .say(|out| hocuspocus::append_sync(out, DOCUMENT, &SyncMessage::Update { update: &update }));
-        }
-    }
-
-    /// Whether it was told where to go, and goes there.
-    fn sent_away(&mut self, reason: &str) -> bool {
-        let Some(url) = reason.strip_prefix("REDIRECT:") else { return false };
-        assert!(!self.is_bare, "a client that cannot follow was sent to {url}");
-        self.url = url.strip_suffix("/d").unwrap().to_owned();
-        true
-    }
-
-    /// One more character.
-    fn update(&self) -> Vec<u8> {
-        let mut update = vec![1, 1, self.number as u8 + 1];
-        write_var_uint(&mut update, self.acknowledged.into());
-        update.extend_from_slice(&[4, 1, 1, b't', 1, b'x', 0]);
-        update
-    }
-}
-
-/// False: it is to stop.
-fn wait(stopping: &Receiver<()>) -> bool {
-    stopping.recv_timeout(AGAIN) == Err(RecvTimeoutError::Timeout)
-}
-
-/// How many characters of each writer a node has.
-fn there(system: &System, node: &Serving, writers: usize) -> Vec<u32> {
-    let mut member = Member::join(node, &system.token);
-    let step = member.until(|payload| payload.starts_with(&[0, 0])).unwrap();
-    let mut reader = Reader::new(&step[2..]);
-    let mut vector = Reader::new(reader.var_bytes().unwrap());
-    let mut there = vec![0; writers];
-    for _ in 0..vector.var_uint().unwrap() {
-        let (client, clock) = (vector.var_uint().unwrap(), vector.var_uint().unwrap());
-        if let Some(there) = there.get_mut(client as usize - 1) {
-            *there = clock as u32;
-        }
-    }
-    there
-}
-
-fn check(system: &System, nodes: &[&Serving], acknowledged: &[u32]) {
-    for node in nodes {
-        let there = there(system, node, acknowledged.len());
-        let is_whole = there.iter().zip(acknowledged).all(|(there, acknowledged)| there >= acknowledged);
-        assert!(is_whole, "{there:?} are there, and {acknowledged:?} were acknowledged");
-    }
-}
+use crate::writers::{Writers, check, url};
 
 fn ask(node: &Serving, method: &str, path: &str, body: &str) -> (u16, String) {
     let url = node.ready["regions"][0]["admin_url"].as_str().unwrap();
@@ -240,7 +68,7 @@ fn what_was_acknowledged_before_a_move_is_there_after_it_and_clients_follow() {
     let (status, body) = move_it(&there_a, "here-1");
     assert_eq!(status, 409, "{body}");
     let acknowledged = writers.end();
-    check(&system, &here, &acknowledged);
+    check(&system.token, &here, &acknowledged);
 }
 
 #[test]
@@ -255,7 +83,7 @@ fn clients_that_cannot_follow_are_carried_to_where_a_document_was_moved() {
     moved(&there, "here-1", "there-1");
     writers.until_some_more(&[&here_a, &here_b]);
     let acknowledged = writers.end();
-    check(&system, &[&there], &acknowledged);
+    check(&system.token, &[&there], &acknowledged);
     assert_eq!(pin(&here_a).region, "there-1");
 }
 
@@ -281,7 +109,7 @@ fn a_region_goes_on_with_a_document_that_it_handed_over_in_vain() {
     until(|| pin(&here).claim > before.claim);
     assert_eq!(pin(&here).region, "here-1");
     let acknowledged = writers.end();
-    check(&system, &[&here], &acknowledged);
+    check(&system.token, &[&here], &acknowledged);
 }
 
 #[test]

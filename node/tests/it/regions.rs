@@ -17,10 +17,13 @@ use crate::member::{Member, Told};
 use crate::rig::{PATIENCE, Serving, run};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+/// The app of the tokens, as the registry calls it, and its pins.
+const APP: &str = "dev::dev";
+const PINS: &str = "pinwire:1:{apps-00}:pins:dev::dev";
 
 /// A registry, and the Redis of two regions.
 pub struct System {
-    registry: ServerRig,
+    pub registry: ServerRig,
     pub here: ServerRig,
     pub there: ServerRig,
     folder: TempDir,
@@ -92,6 +95,14 @@ impl System {
         file
     }
 
+    /// The registry is another server's from now on, as after a fail-over, and that has never heard of the document.
+    fn fail_over_without_the_pin(&self) {
+        let said = |parts: &[&str]| self.registry.command(parts).trim().to_owned();
+        said(&["DEL", PINS]);
+        said(&["HDEL", "pinwire:1:{apps-00}:tops", APP]);
+        assert_eq!(said(&["DEBUG", "CHANGE-REPL-ID"]), "+OK");
+    }
+
     pub fn join(&self, node: &Serving) -> Member {
         let mut member = Member::join(node, &self.token);
         member.until(|payload| payload.starts_with(&[0, 0])).unwrap();
@@ -100,18 +111,18 @@ impl System {
 }
 
 /// Inserts `text` into the type `t`: an update of `client`.
-fn insertion(client: u8, text: &str) -> Vec<u8> {
+pub fn insertion(client: u8, text: &str) -> Vec<u8> {
     let mut update = vec![1, 1, client, 0, 4, 1, 1, b't', text.len() as u8];
     update.extend_from_slice(text.as_bytes());
     update.push(0);
     update
 }
 
-fn write(member: &mut Member, update: &[u8]) {
+pub fn write(member: &mut Member, update: &[u8]) {
     member.say(|out| ywebsocket::append_update(out, update));
 }
 
-fn holds(payload: &[u8], text: &str) -> bool {
+pub fn holds(payload: &[u8], text: &str) -> bool {
     payload.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
@@ -175,6 +186,50 @@ fn who_was_stopped_for_longer_than_its_lease_serves_nothing_of_what_it_lost() {
     let mut ann = Member::join(&there, &system.token);
     write(&mut ann, &insertion(1, "from-ann"));
     ben.until(|payload| holds(payload, "from-ann")).unwrap();
+}
+
+#[test]
+fn a_claim_that_a_fail_over_forgot_is_made_again() {
+    let system = System::start();
+    let (here, there) = (system.node("here-a", "here-1"), system.node("there-a", "there-1"));
+    let (mut ann, mut ben) = (system.join(&here), system.join(&here));
+    let pinned = || system.registry.command(&["ZRANGE", PINS, "0", "-1"]);
+    let claim = |pins: &str| {
+        pins.split('\0').nth(1).map(|rest| rest.split(' ').take(3).collect::<Vec<_>>().join(" "))
+    };
+    let before = claim(&pinned());
+    assert!(before.is_some());
+    system.fail_over_without_the_pin();
+    until(|| claim(&pinned()).is_some());
+    assert_eq!(claim(&pinned()), before);
+    assert_eq!(Member::join(&there, &system.token).end(), redirect_to(&here));
+    write(&mut ann, &insertion(1, "from-ann"));
+    ben.until(|payload| holds(payload, "from-ann")).unwrap();
+}
+
+#[test]
+fn of_two_regions_that_a_fail_over_left_with_a_document_one_goes_on_and_the_other_redirects() {
+    let system = System::start();
+    let (here, there) = (system.node("here-a", "here-1"), system.node("there-a", "there-1"));
+    let mut ann = system.join(&here);
+    write(&mut ann, &insertion(1, "from-ann"));
+    until(|| here.metric("pinwire_session_updates_total") == 1.0);
+    let deadline = Instant::now() + PATIENCE;
+    let mut ben = loop {
+        system.fail_over_without_the_pin();
+        let mut ben = Member::join(&there, &system.token);
+        match ben.told() {
+            Told::Message(_) => break ben,
+            // Its region has said again what it holds before he came.
+            Told::Close(code, _) => assert!(code == 4009 && Instant::now() < deadline, "{code}"),
+        }
+    };
+    assert_eq!(ann.end(), redirect_to(&there), "the later claim is the higher one");
+    let mut ann = Member::join(&there, &system.token);
+    write(&mut ann, &insertion(1, "from-ann"));
+    ben.until(|payload| holds(payload, "from-ann")).unwrap();
+    assert_eq!(Member::join(&here, &system.token).end(), redirect_to(&there));
+    assert_eq!((here.metric("pinwire_pins_lost_total"), there.metric("pinwire_pins_lost_total")), (1.0, 0.0));
 }
 
 #[test]

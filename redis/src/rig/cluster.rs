@@ -1,6 +1,6 @@
-//! Three masters that share the slots.
+//! Three masters that share the slots, each with a replica where a test wants that.
 
-use super::server::{Options, ServerRig, link_to};
+use super::server::{Options, ServerRig, command_at, link_to};
 use super::{free_port, wait_until};
 use crate::Link;
 
@@ -9,27 +9,55 @@ const MASTERS: u16 = 3;
 
 /// Three masters that share the slots.
 pub struct ClusterRig {
+    /// The masters as they began, then their replicas.
     servers: Vec<ServerRig>,
 }
 
 impl ClusterRig {
     /// Starts it, and waits until every server says that all slots are served.
     pub fn start() -> Self {
-        let rig = Self { servers: (0..MASTERS).map(|_| start_server()).collect() };
-        for (index, server) in (0..MASTERS).zip(&rig.servers) {
-            let (first, last) = (index * (SLOTS / MASTERS), (index + 1) * (SLOTS / MASTERS) - 1);
-            let last = if index + 1 == MASTERS { SLOTS - 1 } else { last };
-            server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
-            server.command(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+        Self::start_of(MASTERS)
+    }
+
+    /// With a replica of each master, which takes over when that is silent for a second.
+    pub fn start_with_replicas() -> Self {
+        let rig = Self::start_of(2 * MASTERS);
+        let (masters, replicas) = rig.servers.split_at(usize::from(MASTERS));
+        for (master, replica) in masters.iter().zip(replicas) {
+            replica.expect("+OK", &["CLUSTER", "REPLICATE", &id_of(master)]);
+        }
+        wait_until("replicas follow, and everybody knows it", || {
+            let is_up = |replica: &ServerRig| {
+                replica.command(&["INFO", "replication"]).contains("master_link_status:up")
+            };
+            let knows = |server: &ServerRig| {
+                server.command(&["CLUSTER", "NODES"]).matches("slave ").count() == replicas.len()
+            };
+            replicas.iter().all(is_up) && rig.servers.iter().all(knows)
+        });
+        rig
+    }
+
+    /// With more servers than masters: the others have no slots.
+    fn start_of(servers: u16) -> Self {
+        let rig = Self { servers: (0..servers).map(|_| start_server()).collect() };
+        for (index, server) in (0..servers).zip(&rig.servers) {
+            server.expect("+OK", &["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+            if index < MASTERS {
+                let (first, last) = (index * (SLOTS / MASTERS), (index + 1) * (SLOTS / MASTERS) - 1);
+                let last = if index + 1 == MASTERS { SLOTS - 1 } else { last };
+                server.expect("+OK", &["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            }
         }
         for other in &rig.servers[1..] {
             let (port, bus) = (other.port().to_string(), bus_port(other));
-            rig.servers[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+            rig.servers[0].expect("+OK", &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
         }
+        let known = format!("cluster_known_nodes:{servers}");
         wait_until("all slots are served", || {
             rig.servers.iter().all(|server| {
                 let info = server.command(&["CLUSTER", "INFO"]);
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+                info.contains("cluster_state:ok") && info.contains(&known)
             })
         });
         rig
@@ -58,42 +86,71 @@ impl ClusterRig {
         answer.trim().trim_start_matches(':').parse().expect("a slot")
     }
 
-    /// Which server has a slot.
+    /// Which server has a slot, of those that are there.
     pub fn owner_of(&self, slot: u16) -> usize {
+        self.find_owner(slot).expect("a server has the slot")
+    }
+
+    fn find_owner(&self, slot: u16) -> Option<usize> {
         let owns = |server: &ServerRig| {
-            let answer = server.command(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
-            let nodes = server.command(&["CLUSTER", "NODES"]);
-            let own = nodes.lines().find(|line| line.contains("myself")).unwrap_or_default();
-            !answer.starts_with('-') && own.split_whitespace().skip(8).any(|range| contains(range, slot))
+            let nodes = command_at(server.port(), &["CLUSTER", "NODES"]).unwrap_or_default();
+            let own = nodes.lines().find(|line| line.contains("myself,master")).unwrap_or_default();
+            own.split_whitespace().skip(8).any(|range| contains(range, slot))
         };
-        self.servers.iter().position(owns).expect("a server has the slot")
+        self.servers.iter().position(owns)
+    }
+
+    /// Ends the server that has a slot, and waits until its replica has it.
+    pub fn fail_over(&mut self, slot: u16) {
+        let before = self.owner_of(slot);
+        self.servers[before].kill();
+        wait_until("the replica has the slot, and all servers know it", || {
+            let Some(owner) = self.find_owner(slot) else { return false };
+            let port = format!(":{}@", self.servers[owner].port());
+            let has_it = |line: &str| {
+                let mut words = line.split_whitespace();
+                words.nth(1).is_some_and(|address| address.contains(&port))
+                    && words.skip(6).any(|range| contains(range, slot))
+            };
+            let knows = |server: &ServerRig| {
+                let nodes = command_at(server.port(), &["CLUSTER", "NODES"]);
+                nodes.is_none_or(|nodes| nodes.lines().any(has_it))
+            };
+            self.servers.iter().all(knows)
+        });
+    }
+
+    /// A server.
+    pub fn server(&mut self, index: usize) -> &mut ServerRig {
+        &mut self.servers[index]
     }
 
     /// Begins to move a slot: from now on keys that are not on its server (any more) are to be asked for on the other.
     pub fn begin_move(&self, slot: u16, to: usize) {
-        let (from, slot) = (self.owner_of(slot), slot.to_string());
-        let (source, target) = (self.id(from), self.id(to));
-        self.servers[to].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]);
-        self.servers[from].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]);
+        let (slot, from) = (slot.to_string(), self.owner_of(slot));
+        let (source, target) = (id_of(&self.servers[from]), id_of(&self.servers[to]));
+        self.servers[to].expect("+OK", &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]);
+        self.servers[from].expect("+OK", &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]);
     }
 
-    /// Moves the keys of a slot, and the slot itself.
+    /// Moves the keys of a slot, and the slot itself. A key that the other server has by now is a failure, as it is to who moves
+    /// slots in earnest.
     pub fn end_move(&self, slot: u16, from: usize, to: usize) {
         let (text, port) = (slot.to_string(), self.servers[to].port().to_string());
         let keys = self.servers[from].command(&["CLUSTER", "GETKEYSINSLOT", &text, "1000"]);
         for key in keys.lines().filter(|line| !line.starts_with(['*', '$'])) {
-            self.servers[from].command(&["MIGRATE", "127.0.0.1", &port, key.trim(), "0", "5000"]);
+            self.servers[from].expect("+", &["MIGRATE", "127.0.0.1", &port, key.trim(), "0", "5000"]);
         }
-        let target = self.id(to);
+        let target = id_of(&self.servers[to]);
         for server in [to, from] {
-            self.servers[server].command(&["CLUSTER", "SETSLOT", &text, "NODE", &target]);
+            self.servers[server].expect("+OK", &["CLUSTER", "SETSLOT", &text, "NODE", &target]);
         }
     }
+}
 
-    fn id(&self, server: usize) -> String {
-        let answer = self.servers[server].command(&["CLUSTER", "MYID"]);
-        answer.lines().nth(1).expect("an identity").trim().to_owned()
-    }
+fn id_of(server: &ServerRig) -> String {
+    let answer = server.command(&["CLUSTER", "MYID"]);
+    answer.lines().nth(1).expect("an identity").trim().to_owned()
 }
 
 fn contains(range: &str, slot: u16) -> bool {

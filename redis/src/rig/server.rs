@@ -137,6 +137,12 @@ impl ServerRig {
         command_at(self.port, parts).unwrap_or_else(|| panic!("no answer to {parts:?}"))
     }
 
+    /// The same, with an answer that has to begin so.
+    pub fn expect(&self, beginning: &str, parts: &[&str]) {
+        let answer = self.command(parts);
+        assert!(answer.starts_with(beginning), "{parts:?}: {answer}");
+    }
+
     /// Ends it at once, as `kill -9` does.
     pub fn kill(&mut self) {
         // It may have ended already.

@@ -63,7 +63,17 @@ impl RedisRegistry {
     /// As a node of another version would open it: for tests of upgrades.
     #[doc(hidden)]
     pub fn of_revision(link: Link, revision: u32) -> Self {
-        let (scripts, partitions) = (Scripts::new(), Partitions::new(link.is_cluster()));
+        Self::with(link, revision, Scripts::new())
+    }
+
+    /// With scripts as another version may have them, made of these: for tests of upgrades.
+    #[doc(hidden)]
+    pub fn of_scripts(link: Link, edit: impl Fn(&str) -> String) -> Self {
+        Self::with(link, REVISION, Scripts::edited(edit))
+    }
+
+    fn with(link: Link, revision: u32, scripts: Scripts) -> Self {
+        let partitions = Partitions::new(link.is_cluster());
         let (time, is_sweeping) = (AtomicU64::new(0), AtomicBool::new(false));
         Self { inner: Arc::new(Inner { link, scripts, partitions, revision, time, is_sweeping }) }
     }
@@ -116,7 +126,7 @@ impl Inner {
     fn on<'script>(&self, script: &'script Script, partition: usize) -> Invocation<'script> {
         let time = self.time.load(Ordering::Relaxed);
         let time = if time == 0 { String::new() } else { time.to_string() };
-        script.on(self.partitions.prefix(partition)).arg(time)
+        self.partitions.run(script, partition).arg(time)
     }
 
     /// Runs it: the time it went by, and the rest of its answer.

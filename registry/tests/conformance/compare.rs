@@ -206,8 +206,8 @@ fn apps_with_fresh_claims(request: &Request, answer: &Answer) -> Vec<AppName> {
     fresh.map(|((document, ..), _)| document.app.clone()).collect()
 }
 
-/// Random sequences, each on apps and nodes of its own.
-pub fn compare(runtime: &tokio::runtime::Runtime, registry: &RedisRegistry, cases: u32) {
+/// Random sequences, each on apps and nodes of its own. Several registries on one server take turns.
+pub fn compare(runtime: &tokio::runtime::Runtime, registries: &[RedisRegistry], cases: u32) {
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let run = std::sync::atomic::AtomicU64::new(1);
     let outcome = runner.run(&steps(), |steps| {
@@ -218,6 +218,7 @@ pub fn compare(runtime: &tokio::runtime::Runtime, registry: &RedisRegistry, case
         for (index, (passes, step)) in steps.iter().enumerate() {
             now += passes;
             let request = world.request(step);
+            let registry = &registries[index % registries.len()];
             registry.set_time(now);
             let ask = |request: Request| {
                 let answer = runtime.block_on(registry.ask(request));

@@ -4,7 +4,9 @@ use crate::ask::*;
 use crate::{compare, rules};
 use pinwire_redis::rig::{ClusterRig, Options, SentinelRig, ServerRig};
 use pinwire_redis::{Link, Settings};
-use pinwire_registry::{Answer, Claim, Claimed, RedisRegistry, Registry, Request, Used};
+use pinwire_registry::{Answer, Answering, Claim, Claimed, RedisRegistry, Registry, Request, Used};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,7 +69,7 @@ fn random_sequences_have_the_same_answers_from_a_server_and_from_memory() {
     let server = ServerRig::start(&Options::default());
     let runtime = runtime();
     let registry = runtime.block_on(async { RedisRegistry::new(server.link()) });
-    compare::compare(&runtime, &registry, 150);
+    compare::compare(&runtime, &[registry], 150);
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn random_sequences_have_the_same_answers_from_a_cluster_and_from_memory() {
     let rig = ClusterRig::start();
     let runtime = runtime();
     let registry = runtime.block_on(async { RedisRegistry::new(rig.link()) });
-    compare::compare(&runtime, &registry, 40);
+    compare::compare(&runtime, &[registry], 40);
 }
 
 /// Asks until there is an answer: while a server comes back, or another one takes over.
@@ -186,6 +188,80 @@ async fn a_renewal_sets_off_the_sweep() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_keeps_no_dead_node_and_gives_no_claim_twice() {
+    const HOUR: u64 = 3_600_000_000;
+    let server = ServerRig::start(&Options::default());
+    let registry = RedisRegistry::new(server.link());
+    let start = 1_700_000_000_000_000;
+    registry.set_time(start);
+    let (mortal, eu) = (new_node(&registry, "eu", "mortal").await, new_node(&registry, "eu", "e1").await);
+    let us = new_node(&registry, "us", "u1").await;
+    let [of_the_dead, kept] = ["of-the-dead", "kept"].map(|name| document("t::clock", name));
+    let first = pin(&registry, &mortal, &of_the_dead).await;
+    let held = pin(&registry, &eu, &kept).await;
+    registry.set_time(start - HOUR);
+    // Who lives has lost nothing, and a claim is above those of before.
+    let newer = pin(&registry, &us, &document("t::clock", "newer")).await;
+    assert!(newer.epoch > first.epoch.max(held.epoch), "{newer:?}");
+    for node in [&eu, &us] {
+        renew(&registry, node).await;
+    }
+    assert_eq!(refused(&registry, &us, &of_the_dead).await.claim, first);
+    // Who died is waited for as ever: its lease, and the grace of what it held.
+    registry.set_time(start - HOUR + LEASE / 2);
+    for node in [&eu, &us] {
+        renew(&registry, node).await;
+    }
+    registry.set_time(start - HOUR + LEASE + 1);
+    assert!(locate(&registry, &of_the_dead).await.is_some_and(|pin| pin.nodes.is_empty()));
+    assert_eq!(claim(&registry, &eu, &kept).await, Claimed::Held { claim: held, is_new: false });
+    registry.set_time(start - HOUR + LEASE + GRACE + 2);
+    assert_eq!(locate(&registry, &of_the_dead).await, None);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_ends_leases_and_what_is_said_again_stays_where_it_was() {
+    let server = ServerRig::start(&Options::default());
+    let registry = RedisRegistry::new(server.link());
+    let start = 1_700_000_000_000_000;
+    registry.set_time(start);
+    let (eu, us) = (new_node(&registry, "eu", "e1").await, new_node(&registry, "us", "u1").await);
+    let doc = document("t::clock", "doc");
+    let held = pin(&registry, &eu, &doc).await;
+    registry.set_time(start + LEASE + GRACE + 1);
+    assert_eq!(renew_with(&registry, &eu, LEASE, &[]).await, None);
+    let again = new_node(&registry, "eu", "e1").await;
+    let asserted = assert_pins(&registry, &again, &[(doc.clone(), held)]).await;
+    assert_eq!(asserted, Some(vec![pinwire_registry::Asserted::Held(held)]));
+    register(&registry, &us, LEASE).await;
+    assert_eq!(refused(&registry, &us, &doc).await.claim, held);
+}
+
+/// A Cluster's slot is moved while nodes go on: nothing is begun anew where some of the keys have come already.
+#[tokio::test]
+async fn a_slot_that_is_half_way_answers_nothing_rather_than_with_half_of_it() {
+    let rig = ClusterRig::start();
+    let registry = RedisRegistry::new(rig.link());
+    let eu = new_node(&registry, "eu", "e1").await;
+    let doc = document("t::half", "doc");
+    let held = pin(&registry, &eu, &doc).await;
+    for partition in 0..16 {
+        let slot = rig.slot_of(&format!("{{apps-{partition:02}}}"));
+        let from = rig.owner_of(slot);
+        let to = (from + 1) % 3;
+        rig.begin_move(slot, to);
+        if partition < 2 {
+            let request =
+                Request::Renew { node: eu.clone(), lease_us: LEASE, apps: vec![], versions: vec![] };
+            registry.ask(request).await.expect_err("not before the slot has moved");
+        }
+        rig.end_move(slot, from, to);
+    }
+    renew(&registry, &eu).await;
+    assert_eq!(claim(&registry, &eu, &doc).await, Claimed::Held { claim: held, is_new: false });
+}
+
+#[tokio::test]
 async fn an_older_node_is_refused_once_newer_ones_write_and_not_before() {
     let server = ServerRig::start(&Options::default());
     let older = RedisRegistry::new(server.link());
@@ -206,6 +282,60 @@ async fn an_older_node_is_refused_once_newer_ones_write_and_not_before() {
     let refused =
         older.ask(Request::Register { node: view(&first), lease_us: LEASE }).await.expect_err("too old");
     assert!(refused.reason.contains("upgrade"), "{}", refused.reason);
+}
+
+/// What the scripts of a later version may write besides: each is in one of them at least.
+const LATER_SCRIPTS: [(&str, &str); 6] = [
+    ("(pin.more or '')", "((pin.more or '') ~= '' and pin.more or ' later=1')"),
+    ("' ' .. pin.nonce .. ' ' .. pin.region\n", "' ' .. pin.nonce .. ' ' .. pin.region .. ' 77'\n"),
+    ("(' ' .. text(grace))", "(' ' .. text(grace) .. ' 77')"),
+    ("text(share))", "text(share) .. ' 77')"),
+    ("text(share_of(app) or 0))", "text(share_of(app) or 0) .. ' 77')"),
+    (
+        "call('HSET', URLS, region, ARGV[4])",
+        "call('HSET', URLS, region, ARGV[4])\ncall('HSET', key('node:' .. id), 'later', '1')",
+    ),
+];
+
+/// A registry as a later version would have it: other scripts, on the same keys.
+fn later(link: Link) -> RedisRegistry {
+    let found = [const { Cell::new(false) }; LATER_SCRIPTS.len()];
+    let registry = RedisRegistry::of_scripts(link, |source| {
+        let mut edited = source.to_owned();
+        for ((from, to), found) in LATER_SCRIPTS.iter().zip(&found) {
+            found.set(found.get() || source.contains(from));
+            edited = edited.replace(from, to);
+        }
+        edited
+    });
+    assert!(found.iter().all(Cell::get), "{found:?}: the scripts are not what they were");
+    registry
+}
+
+/// Registries of two versions on one server: who asks next asks the other one.
+#[derive(Debug)]
+struct Mixed([RedisRegistry; 2], AtomicUsize);
+
+impl Registry for Mixed {
+    fn ask(&self, request: Request) -> Answering {
+        self.0[self.1.fetch_add(1, Ordering::Relaxed) % 2].ask(request)
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_two_versions_keep_the_rules_together() {
+    let server = ServerRig::start(&Options::default());
+    let mixed = || Mixed([RedisRegistry::new(server.link()), later(server.link())], AtomicUsize::new(0));
+    rules::all(&mixed()).await;
+    rules::race(&[mixed(), mixed(), mixed(), mixed()]).await;
+}
+
+#[test]
+fn random_sequences_have_the_same_answers_from_two_versions_and_from_memory() {
+    let server = ServerRig::start(&Options::default());
+    let runtime = runtime();
+    let versions = runtime.block_on(async { [RedisRegistry::new(server.link()), later(server.link())] });
+    compare::compare(&runtime, &versions, 60);
 }
 
 /// What a later version may add to the keys of this one: behind members and values, and as further fields.

@@ -68,10 +68,21 @@ impl RedisSessions {
     /// The store behind a link, which may serve other things as well.
     #[must_use]
     pub fn new(link: Link, bounds: Bounds) -> Self {
+        Self::with(link, bounds, Scripts::new())
+    }
+
+    /// With scripts as another version may have them, made of these: for tests of upgrades.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of_scripts(link: Link, bounds: Bounds, edit: impl Fn(&str) -> String) -> Self {
+        Self::with(link, bounds, Scripts::edited(edit))
+    }
+
+    fn with(link: Link, bounds: Bounds, scripts: Scripts) -> Self {
         let publish = if link.is_cluster() { "SPUBLISH" } else { "PUBLISH" };
         let inner = Inner {
             link,
-            scripts: Scripts::new(),
+            scripts,
             bounds,
             publish,
             bytes: AtomicU64::new(0),

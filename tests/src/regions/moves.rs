@@ -11,10 +11,14 @@ use std::sync::Arc;
 /// Tickets and requests of moves have this bit; the next is set for those of who hands over.
 const OF_MOVES: u64 = 1 << 60;
 const OF_GIVER: u64 = 1 << 59;
-const POLL_US: u64 = 5 * MILLI;
+/// When a store is asked for the second time whether all holders have stopped; each next wait is twice as long, up to the longest.
+const POLL_US: u64 = 3 * MILLI;
+const POLL_MAX_US: u64 = 96 * MILLI;
 /// For how long holders are waited for, and who hands over.
 const AGREE_US: u64 = 2 * SECOND;
 const HANDING_US: u64 = 4 * SECOND;
+/// After how long a document is settled once more, if it is not known when the store did what it was asked before.
+const SETTLE_AGAIN_US: u64 = SECOND;
 
 /// The number of a move, if it is about one.
 pub(super) fn move_of(number: u64) -> Option<u64> {
@@ -38,13 +42,35 @@ struct Take {
     loaded: Option<Loaded>,
 }
 
+/// As the node does it: one request at a time, so that what settles a document is never under way beside what freezes it.
 struct Give {
     document: DocumentName,
     claim: Claim,
     fence: Claim,
     to: (NodeId, u64),
     until_us: u64,
-    is_handed: bool,
+    wait_us: u64,
+    stage: Stage,
+    /// What became of it is decided, or nobody is there any more who would have it decided.
+    is_settled: bool,
+    /// A request was not answered: the store may do it later.
+    is_unsure: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The store was asked to freeze it.
+    Freezing,
+    /// Holders are given time until this moment.
+    Resting(u64),
+    /// It is handed over, or not; what becomes of it is waited for until this moment.
+    Handed(u64),
+    /// The store was asked to let its holders know.
+    Settling,
+    /// It is asked once more at this moment, and then no more.
+    Unsure(u64),
+    /// It was asked once more.
+    SettlingAgain,
 }
 
 /// From node to node.
@@ -188,13 +214,16 @@ impl World {
         let number = letter.number;
         match letter.says {
             Says::HandOver(document, claim, fence) => {
-                let until_us = self.now_us + AGREE_US;
-                let give = Give { document, claim, fence, to: letter.from, until_us, is_handed: false };
+                let (until_us, stage) = (self.now_us + AGREE_US, Stage::Freezing);
+                let (is_settled, is_unsure, to) = (false, false, letter.from);
+                let wait_us = POLL_US;
+                let give =
+                    Give { document, claim, fence, to, until_us, wait_us, stage, is_settled, is_unsure };
                 self.nodes[node].moves.gives.insert(number, give);
-                self.poll(node, run, number);
+                self.ask_to_freeze(node, number);
             }
             Says::Handed(handed) => self.handed(node, number, handed),
-            Says::Settle => self.settle(node, number),
+            Says::Settle => self.settled(node, number),
             Says::GiveBack(document) => self.tell_pins(node, ToPins::GiveBackLeft(document)),
         }
     }
@@ -234,40 +263,99 @@ impl World {
         }
     }
 
+    /// A time that a document waited for may have come.
     pub(super) fn poll(&mut self, node: NodeId, run: u64, number: u64) {
         let giving = &self.nodes[node];
         if !giving.is_alive || giving.run != run || self.stall(node, || Event::Poll(node, run, number)) {
             return;
         }
-        let giving = &self.nodes[node];
-        let Some(give) = giving.moves.gives.get(&number) else { return };
+        let Some(give) = self.nodes[node].moves.gives.get(&number) else { return };
+        match give.stage {
+            Stage::Resting(due_us) if self.now_us >= due_us => self.ask_to_freeze(node, number),
+            Stage::Handed(due_us) if self.now_us >= due_us => self.settle(node, number, Stage::Settling),
+            Stage::Unsure(due_us) if self.now_us >= due_us => self.settle(node, number, Stage::SettlingAgain),
+            _ => {}
+        }
+    }
+
+    fn poll_after(&mut self, node: NodeId, number: u64, wait_us: u64, stage: fn(u64) -> Stage) {
+        let (due_us, run) = (self.now_us + wait_us, self.nodes[node].run);
+        if let Some(give) = self.nodes[node].moves.gives.get_mut(&number) {
+            give.stage = stage(due_us);
+            self.at(due_us, Event::Poll(node, run, number));
+        }
+    }
+
+    fn ask_to_freeze(&mut self, node: NodeId, number: u64) {
+        let Some(give) = self.nodes[node].moves.gives.get_mut(&number) else { return };
+        give.stage = Stage::Freezing;
         let (document, claim, to) = (give.document.clone(), give.claim, give.fence);
         let request = Request::Fence { document, claim, to, for_us: MOVE_PATIENCE_US };
         let ask = StoreAsk(OF_MOVES | OF_GIVER | number);
         self.send(node, 1 + self.nodes[node].region, Ask::Store(ask, request));
     }
 
-    fn fenced(&mut self, node: NodeId, number: u64, reply: Option<Reply>) {
-        let (now_us, run) = (self.now_us, self.nodes[node].run);
-        let Some(give) = self.nodes[node].moves.gives.get_mut(&number) else { return };
-        let handed = match reply {
-            Some(Reply::Waiting) if now_us < give.until_us => {
-                return self.after(POLL_US, Event::Poll(node, run, number));
+    /// The store answered who hands over, or did not.
+    fn giver_is_told(&mut self, node: NodeId, number: u64, reply: Option<Reply>) {
+        let Some(give) = self.nodes[node].moves.gives.get(&number) else { return };
+        match give.stage {
+            Stage::Freezing => self.frozen(node, number, reply),
+            Stage::Settling if reply.is_none() || give.is_unsure => {
+                self.poll_after(node, number, SETTLE_AGAIN_US, Stage::Unsure);
             }
-            Some(Reply::Loaded(loaded)) => Ok(loaded),
-            Some(Reply::Waiting) => Err(Unmoved::NotReady),
-            None | Some(Reply::Diverged) => Err(Unmoved::NoSession),
-            Some(_) => Err(Unmoved::Stale),
-        };
-        let to = give.to;
-        if !std::mem::replace(&mut give.is_handed, true) {
-            self.write(node, to, number, Says::Handed(handed));
+            Stage::Settling | Stage::SettlingAgain => _ = self.nodes[node].moves.gives.remove(&number),
+            stage => unreachable!("nothing was asked: {stage:?}"),
         }
     }
 
-    fn settle(&mut self, node: NodeId, number: u64) {
-        let Some(give) = self.nodes[node].moves.gives.remove(&number) else { return };
-        let request = Request::Settle { document: give.document, claim: give.fence };
+    fn frozen(&mut self, node: NodeId, number: u64, reply: Option<Reply>) {
+        let now_us = self.now_us;
+        let Some(give) = self.nodes[node].moves.gives.get_mut(&number) else { return };
+        let handed = match reply {
+            Some(Reply::Waiting) if give.is_settled => Err(Unmoved::Unreached),
+            Some(Reply::Waiting) if now_us < give.until_us => {
+                let wait_us = give.wait_us;
+                give.wait_us = POLL_MAX_US.min(wait_us * 2);
+                return self.poll_after(node, number, wait_us, Stage::Resting);
+            }
+            Some(Reply::Loaded(loaded)) => Ok(loaded),
+            Some(Reply::Waiting) => Err(Unmoved::NotReady),
+            Some(Reply::Fenced(_)) => Err(Unmoved::Stale),
+            Some(_) => Err(Unmoved::NoSession),
+            None => {
+                give.is_unsure = true;
+                Err(Unmoved::NoSession)
+            }
+        };
+        self.hand_over(node, number, handed);
+    }
+
+    fn hand_over(&mut self, node: NodeId, number: u64, handed: Result<Loaded, Unmoved>) {
+        let Some(give) = self.nodes[node].moves.gives.get(&number) else { return };
+        let (to, is_settled) = (give.to, give.is_settled);
+        self.write(node, to, number, Says::Handed(handed));
+        if is_settled {
+            self.settle(node, number, Stage::Settling);
+        } else {
+            self.poll_after(node, number, MOVE_PATIENCE_US, Stage::Handed);
+        }
+    }
+
+    /// It is decided. What is under way is waited for.
+    fn settled(&mut self, node: NodeId, number: u64) {
+        let Some(give) = self.nodes[node].moves.gives.get_mut(&number) else { return };
+        give.is_settled = true;
+        match give.stage {
+            Stage::Resting(_) => self.hand_over(node, number, Err(Unmoved::Unreached)),
+            Stage::Handed(_) => self.settle(node, number, Stage::Settling),
+            Stage::Freezing | Stage::Settling | Stage::Unsure(_) | Stage::SettlingAgain => {}
+        }
+    }
+
+    fn settle(&mut self, node: NodeId, number: u64, stage: Stage) {
+        let Some(give) = self.nodes[node].moves.gives.get_mut(&number) else { return };
+        give.stage = stage;
+        let request = Request::Settle { document: give.document.clone(), claim: give.fence };
         let ask = StoreAsk(OF_MOVES | OF_GIVER | number);
         self.send(node, 1 + self.nodes[node].region, Ask::Store(ask, request));
     }
@@ -301,7 +389,7 @@ impl World {
     pub(super) fn move_stored(&mut self, node: NodeId, ask: u64, reply: Option<Reply>) {
         let number = ask & !OF_MOVES;
         if number & OF_GIVER != 0 {
-            return self.fenced(node, number & !OF_GIVER, reply);
+            return self.giver_is_told(node, number & !OF_GIVER, reply);
         }
         let Some(take) = self.nodes[node].moves.takes.get(&number) else { return };
         if !take.mover.is_importing() {

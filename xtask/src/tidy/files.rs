@@ -1,6 +1,7 @@
 //! Rules about files as text: machine paths, registry hosts, the file map, and the JavaScript tests.
 
 use super::{Violation, is_rust};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Roots of directories that exist on somebody's machine only. Split, so that this file passes its own check.
@@ -79,6 +80,32 @@ pub(super) fn check_file_map(architecture: &str, files: &[PathBuf]) -> Vec<Viola
     violations
 }
 
+/// What shows a promise is named on the page of regions: tests that exist.
+pub(super) fn check_promises(page: &str, functions: &BTreeSet<String>) -> Vec<Violation> {
+    let Some(promises) = section(page, "what is promised, and what shows it") else {
+        let message = "the section `What is promised, and what shows it` is gone".to_owned();
+        return vec![Violation { file: PathBuf::from("docs/regions.md"), line: 0, message }];
+    };
+    // Between backticks; scenarios are single words.
+    let names = promises.split('`').skip(1).step_by(2).filter(|name| name.contains('_'));
+    let gone = names.filter(|name| !functions.contains(*name));
+    gone.map(|name| Violation {
+        file: PathBuf::from("docs/regions.md"),
+        line: 0,
+        message: format!("a promise is shown by {name}, which is no test (any more)"),
+    })
+    .collect()
+}
+
+/// Names of the functions that a Rust file defines.
+pub(super) fn functions(text: &str) -> impl Iterator<Item = String> {
+    let name = |line: &str| {
+        let (_, behind) = line.trim_start().split_once("fn ")?;
+        Some(behind.split_once(['(', '<'])?.0.to_owned())
+    };
+    text.lines().filter_map(name)
+}
+
 /// A file is named by the end of its path (`ws/mask.rs`, `mask.rs`); `mod.rs`, `lib.rs` and `main.rs` by their directory too.
 fn names(word: &str, file: &Path) -> bool {
     let word = Path::new(word.trim_start_matches("./"));
@@ -132,6 +159,18 @@ mod tests {
             );
         }
         assert_eq!(messages("README.md", "a frame/work/item; https://docs.example/home/").len(), 0);
+    }
+
+    #[test]
+    fn a_promise_whose_test_is_gone_is_found() {
+        let page = "## What is promised, and what shows it\n| a | `is_there`, `gone_again`; chaos `kill` |\n## Next\n`or_this`";
+        let functions = functions("#[test]\nfn is_there() {}\n    pub async fn other<T>(it: T) {}");
+        let functions: BTreeSet<String> = functions.collect();
+        assert!(functions.contains("other"));
+        let messages: Vec<String> =
+            check_promises(page, &functions).into_iter().map(|violation| violation.message).collect();
+        assert_eq!(messages, ["a promise is shown by gone_again, which is no test (any more)"]);
+        assert_eq!(check_promises("# Regions", &functions).len(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod source;
 use crate::shell::{project_files, root};
 use crate::tally::Tally;
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,10 +38,13 @@ impl fmt::Display for Violation {
 pub(crate) fn run(_args: &[String]) -> Result<Tally> {
     let root = root();
     let files = project_files()?;
-    let mut violations = Vec::new();
+    let (mut violations, mut functions) = (Vec::new(), BTreeSet::new());
     for file in &files {
         let Ok(text) = fs::read_to_string(root.join(file)) else { continue };
         violations.extend(check_file(file, &text)?);
+        if is_rust(file) {
+            functions.extend(files::functions(&text));
+        }
         let lines = text.lines().count();
         if is_rust(file) && lines > LONG_FILE_LINES {
             println!("{} has {lines} lines: is it still one concept?", file.display());
@@ -49,6 +53,8 @@ pub(crate) fn run(_args: &[String]) -> Result<Tally> {
     if let Ok(architecture) = fs::read_to_string(root.join("ARCHITECTURE.md")) {
         violations.extend(files::check_file_map(&architecture, &files));
     }
+    let regions = fs::read_to_string(root.join("docs/regions.md")).context("docs/regions.md")?;
+    violations.extend(files::check_promises(&regions, &functions));
     violations.extend(dependencies::check()?);
     for violation in &violations {
         println!("{violation}");

@@ -1,4 +1,5 @@
--- In front of every script. KEYS[1] is the partition's prefix; all keys begin with it, so they share its slot in a Cluster.
+-- In front of every script. KEYS[1] is the partition's prefix; all keys begin with it, so they share its slot in a Cluster. There
+-- KEYS[2] is one that never exists: see partition.rs.
 -- ARGV[1]: the time in microseconds; empty: the server's own (only tests say a time). Numbers stay exact below 2^53.
 local prefix = KEYS[1]
 local call = redis.call
@@ -253,6 +254,15 @@ end
 local function bury_expired()
   local expired = call('ZRANGEBYSCORE', LEASES, '-inf', text(now), 'WITHSCORES', 'LIMIT', 0, 16)
   for index = 1, #expired, 2 do bury(expired[index], tonumber(expired[index + 1]), nil) end
+end
+
+-- Leases that end later than they are long, seen by a node with a lease of this length: the clock was set back since they were
+-- renewed, or another server with its own has taken over. Who died meanwhile would be waited for by as much.
+local function shorten_leases(length)
+  for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, '(' .. text(now + length), '+inf')) do
+    local own = tonumber(call('HGET', key('node:' .. id), 'lease') or '0')
+    if own < tonumber(call('ZSCORE', LEASES, id)) - now then call('ZADD', LEASES, text(now + own), id) end
+  end
 end
 
 -- Walks over all pins in pieces, from app to app, to take holders away that are dead. At the end of a walk the numbers that were

@@ -5,6 +5,7 @@ if not id then return { now, 'unknown' } end
 bury_expired()
 call('ZADD', LEASES, text(now + lease), id)
 call('HSET', key('node:' .. id), 'lease', text(lease))
+shorten_leases(lease)
 
 local lost = {}
 for member, entry in pairs_of(call('HGETALL', lost_key(id))) do

@@ -5,6 +5,12 @@ local until_us = redis.call('ZSCORE', nodes, node)
 -- First what needs no memory: at its limit a server refuses a script that begins with what does, and would never be swept.
 redis.call('ZREM', strangers, node)
 redis.call('ZADD', nodes, now + tonumber(ARGV[5]), node)
+-- Who is believed to live for far longer than a lease was heard of before the clock was set back, or by a server whose clock was
+-- ahead. (Leases of nodes may differ a little.)
+local most = now + 2 * tonumber(ARGV[5])
+for _, other in ipairs(redis.call('ZRANGEBYSCORE', nodes, '(' .. string.format('%.0f', most), '+inf')) do
+  redis.call('ZADD', nodes, most, other)
+end
 local is_forgotten = not until_us or tonumber(until_us) <= now
 local over = redis.call('ZRANGEBYSCORE', left, '-inf', now, 'LIMIT', 0, room)
 for _, name in ipairs(over) do
