@@ -25,7 +25,7 @@ use aws_lc_rs::hmac;
 use std::fmt;
 
 /// The highest version of messages that is spoken here.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// The lowest that is understood.
 const VERSION_MIN: u8 = 1;
 /// Bytes of a secret at least.

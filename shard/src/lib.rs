@@ -24,6 +24,7 @@ mod fanout;
 mod grant;
 mod hocuspocus;
 mod inspect;
+mod leaving;
 mod limits;
 mod mail;
 mod members;
