@@ -273,9 +273,9 @@ pub enum Action {
     },
 }
 
-/// Another process has taken over.
+/// Another process has been started, and takes over once it is ready. What becomes of it is `upgrade` of `/v1/node`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Upgraded {
+pub struct UpgradeBegun {
     /// Which.
     pub pid: u32,
 }

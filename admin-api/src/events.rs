@@ -230,6 +230,13 @@ pub enum What {
         /// Its process id.
         pid: u32,
     },
+    /// The process that had taken over has ended without having been told to: this one takes the node's connections again.
+    SuccessorLost {
+        /// Its process id.
+        pid: u32,
+        /// How it ended.
+        how: String,
+    },
     /// Another process was started to take over, and does not: this one goes on.
     SuccessionFailed {
         /// Why.

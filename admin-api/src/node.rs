@@ -41,6 +41,10 @@ pub struct Node {
     /// How far it is on its way out; missing while it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
+    /// The last process that was started to take over, and what became of it; in the process that has, itself. Missing if there
+    /// was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
     /// How it stands with its region's name; missing where the nodes do not keep that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
@@ -74,6 +78,9 @@ pub struct Drain {
     pub since: String,
     /// Connections that it had then.
     pub connections_before: u64,
+    /// Sessions that nodes of other regions carry here, and that are to be closed, too.
+    #[serde(default)]
+    pub carried: u64,
     /// When it is over at the latest; missing until its addresses are out of DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
@@ -92,6 +99,35 @@ pub enum DrainStage {
     Closing,
     /// All are gone, or the time for it is over.
     Drained,
+}
+
+/// A process that was started to take over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Upgrade {
+    /// Which.
+    pub pid: u32,
+    /// What became of it.
+    pub state: UpgradeState,
+    /// Since when that is so.
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// Why it did not take over, or how it was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What became of a process that was started to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpgradeState {
+    /// It is not ready yet.
+    Starting,
+    /// It serves.
+    Succeeded,
+    /// It did not take over: the node goes on as it was.
+    Failed,
+    /// It had taken over and ended without having been told to: the process before serves again.
+    Lost,
 }
 
 /// How a node stands with its region's name.

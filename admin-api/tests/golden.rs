@@ -81,6 +81,7 @@ fn node(status: Status) -> Node {
         threads: 2,
         totals: counts(),
         drain: Some(drain()),
+        upgrade: Some(upgrades()[0].clone()),
         dns: Some(dns()),
         process: Process {
             resident_bytes: Some(50_000_000),
@@ -92,10 +93,22 @@ fn node(status: Status) -> Node {
     }
 }
 
+fn upgrades() -> [Upgrade; 4] {
+    let upgrade =
+        |state, error: Option<&str>| Upgrade { pid: 4711, state, since: text(AT), error: error.map(text) };
+    [
+        upgrade(UpgradeState::Starting, None),
+        upgrade(UpgradeState::Succeeded, None),
+        upgrade(UpgradeState::Failed, Some("process 4711 does not take over: it is not ready within 45 s")),
+        upgrade(UpgradeState::Lost, Some("signal: 9 (SIGKILL)")),
+    ]
+}
+
 fn drain() -> Drain {
     Drain {
         stage: DrainStage::Closing,
         since: text(AT),
+        carried: 7,
         connections_before: 10_000,
         deadline: Some(text(AT)),
     }
@@ -187,6 +200,7 @@ fn the_node_and_its_threads() {
         name: None,
         standing: None,
         drain: None,
+        upgrade: None,
         dns: None,
         driver: None,
         config_digest: None,
@@ -351,6 +365,7 @@ fn events() {
         What::DrainCancelled,
         What::Drained { connections: 0 },
         What::Succeeded { pid: 4711 },
+        What::SuccessorLost { pid: 4711, how: text("signal: 9 (SIGKILL)") },
         What::SuccessionFailed { error: text("the node drains") },
         What::DnsJoined { why: text("all is well") },
         What::DnsLeft { why: text("connections at 80 %") },
@@ -474,7 +489,8 @@ fn actions_and_their_records() {
         &[CloseRequest { code: Some(1001), reason: Some(reason()) }, CloseRequest::default()],
     );
     check("drain", &[drain()]);
-    check("upgraded", &[Upgraded { pid: 4711 }]);
+    check("upgrade_begun", &[UpgradeBegun { pid: 4711 }]);
+    check("upgrades", &upgrades());
     check("connection_closed", &[ConnectionClosed { connection: text("13b-2a") }]);
     check("document_ended", &[DocumentEnded { members: 3 }]);
     check("move_request", &[MoveRequest { region: text("us-east-1") }]);

@@ -126,7 +126,7 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
     let node = Node::start(config).context("the node cannot start")?;
     say_address(node.address())?;
     wait_for_end_of_stdin()?;
-    node.stop();
+    node.stop()?;
     Ok(())
 }
 

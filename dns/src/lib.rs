@@ -25,7 +25,7 @@ mod secret;
 mod task;
 
 pub use embedded::{
-    NameServer, PoolMember, RateLimit, Server, ServerCounts, ServerSettings, ZoneName, ZoneView,
+    NameServer, PoolMember, RateLimit, Server, ServerCounts, ServerSettings, Sockets, ZoneName, ZoneView,
 };
 pub use error::{Failure, ProviderError, SettingError};
 pub use keeper::{

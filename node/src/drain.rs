@@ -1,7 +1,8 @@
 //! How a node leaves: out of DNS and not ready, then it takes nobody, then its clients are closed by and by.
 //!
 //! A thread of its own goes through the stages, and each data thread closes its share ([`crate::data::Leave`]). Whoever began it
-//! may take it back, even when the listeners are closed: there are others then.
+//! may take it back, even when the listeners are closed: there are others then. Where another process has taken over, this one keeps
+//! its listeners without accepting from them: should the other one be lost, it goes on as if nobody had.
 
 use std::io;
 use std::net::TcpListener;
@@ -12,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use pinwire_admin_api::events::What;
 use pinwire_shed::Windows;
+use tokio::sync::watch;
 
 use crate::admin::Events;
 use crate::config::DrainTimes;
 use crate::data::{Envelope, Leave, Mailbox, Unanswered};
 use crate::dns::Dns;
+use crate::peer::Relay;
 use crate::shedding::Health;
 
 /// A provider may take so long to take the node's addresses out before nobody waits for it any more.
@@ -54,6 +57,8 @@ pub struct Progress {
     pub connections: u32,
     /// Connections when it began.
     pub connections_before: u32,
+    /// Sessions that other nodes carry here, now.
+    pub carried: u32,
     /// Since when.
     pub since: Option<Instant>,
     /// When it is over at the latest, as far as that is known.
@@ -78,7 +83,7 @@ pub enum CannotStay {
 }
 
 /// Listens again, for each data thread.
-pub(crate) type Listen = Box<dyn Fn() -> io::Result<Vec<Vec<TcpListener>>> + Send + Sync>;
+pub(crate) type Listen = Box<dyn Fn() -> io::Result<OfThreads> + Send + Sync>;
 
 /// The node's drain, for whoever begins it, asks, or waits.
 #[derive(Clone, Debug)]
@@ -91,17 +96,26 @@ struct Inner {
     events: Option<Arc<Events>>,
     connections: Arc<AtomicU32>,
     unanswered: Arc<Unanswered>,
+    carried: Arc<AtomicU32>,
     handshake: Duration,
     dns: Option<Dns>,
     running: OnceLock<Running>,
     state: Mutex<State>,
     changed: Condvar,
+    /// The stage, for whoever waits for it and for other things.
+    stages: watch::Sender<Stage>,
 }
 
-struct Running {
-    mailboxes: Arc<[Mailbox]>,
-    listen: Listen,
+/// What a drain goes by once the data threads run.
+pub(crate) struct Running {
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    pub(crate) listen: Listen,
+    /// To other nodes, where there are links.
+    pub(crate) relay: Option<Relay>,
 }
+
+/// Listeners of each data thread, in its order.
+pub(crate) type OfThreads = Vec<Vec<TcpListener>>;
 
 #[derive(Default)]
 struct State {
@@ -117,8 +131,8 @@ struct State {
     may_join: bool,
     /// Another process has the addresses: nobody is sent away by DNS, and nobody comes any more.
     is_succeeded: bool,
-    /// Copies of the listeners for a process that takes over: while one is open the port is.
-    copies: Vec<OwnedFd>,
+    /// Copies of the listeners for a process that takes over, and for this one should that be lost: while one is open the port is.
+    copies: OfThreads,
 }
 
 /// Why a drain begins.
@@ -167,6 +181,8 @@ pub(crate) struct Around {
     pub(crate) events: Option<Arc<Events>>,
     pub(crate) connections: Arc<AtomicU32>,
     pub(crate) unanswered: Arc<Unanswered>,
+    /// Sessions that other nodes carry here.
+    pub(crate) carried: Arc<AtomicU32>,
     /// How long a handshake may take.
     pub(crate) handshake: Duration,
     pub(crate) dns: Option<Dns>,
@@ -174,7 +190,8 @@ pub(crate) struct Around {
 
 impl Drains {
     pub(crate) fn new(around: Around) -> Self {
-        let Around { times, epoch, health, events, connections, unanswered, handshake, dns } = around;
+        let Around { times, epoch, health, events, connections, unanswered, carried, handshake, dns } =
+            around;
         Self(Arc::new(Inner {
             times,
             epoch,
@@ -182,11 +199,13 @@ impl Drains {
             events,
             connections,
             unanswered,
+            carried,
             handshake,
             dns,
             running: OnceLock::new(),
             state: Mutex::default(),
             changed: Condvar::new(),
+            stages: watch::Sender::new(Stage::Serving),
         }))
     }
 
@@ -205,14 +224,15 @@ impl Drains {
             events: None,
             connections: Arc::default(),
             unanswered: Arc::new(Unanswered::new(0)),
+            carried: Arc::default(),
             handshake: Duration::ZERO,
             dns: None,
         })
     }
 
     /// The data threads run. `copies` are their listeners once more.
-    pub(crate) fn started(&self, mailboxes: &Arc<[Mailbox]>, listen: Listen, copies: Vec<OwnedFd>) {
-        let _ = self.0.running.set(Running { mailboxes: Arc::clone(mailboxes), listen });
+    pub(crate) fn started(&self, running: Running, copies: OfThreads) {
+        let _ = self.0.running.set(running);
         self.0.lock().copies = copies;
     }
 
@@ -241,7 +261,7 @@ impl Drains {
         let is_succeeded = how == How::Succeeded;
         let inner = Arc::clone(&self.0);
         let mut state = inner.lock();
-        state.is_ending |= how != How::Drain;
+        state.is_ending |= how == How::End;
         if state.stage != Stage::Serving {
             return Ok(false);
         }
@@ -253,12 +273,14 @@ impl Drains {
         state.stage = if is_succeeded { Stage::Leaving } else { Stage::LeavingDns };
         (state.connections_before, state.since, state.deadline) = (connections, Some(Instant::now()), None);
         state.is_succeeded = is_succeeded;
+        self.0.stages.send_replace(state.stage);
         drop(state);
         self.0.health.drain();
         if let Some(dns) = self.0.dns.as_ref() {
-            if is_succeeded { dns.end() } else { dns.drain(why) }
+            if is_succeeded { dns.rest() } else { dns.drain(why) }
         }
-        tracing::info!(why, connections, "draining");
+        let carried = self.0.carried.load(Ordering::Relaxed);
+        tracing::info!(why, connections, carried, "draining");
         self.0.note(What::Draining { why: why.to_owned(), connections: connections.into() });
         Ok(true)
     }
@@ -284,15 +306,43 @@ impl Drains {
             }
         };
         if !listeners.is_empty() {
-            let copies = listeners.iter().flatten().map(|listener| listener.try_clone().map(OwnedFd::from));
-            state.copies = copies.filter_map(Result::ok).collect();
+            // Without copies it serves all the same, and nobody can take over from it.
+            state.copies = again(&listeners).unwrap_or_default();
         }
+        self.stay(state, running, listeners);
+        Ok(())
+    }
+
+    /// The process that has taken over is lost: this one takes who comes, from the same queues, and keeps whom it has.
+    ///
+    /// # Errors
+    /// It is about to end, or no process had taken over.
+    pub(crate) fn resume(&self) -> Result<(), CannotStay> {
+        let running = self.0.running.get().ok_or(CannotStay::Serving)?;
+        let mut state = self.0.lock();
+        match &*state {
+            State { is_ending: true, .. } => return Err(CannotStay::Ending),
+            State { is_succeeded: false, .. } => return Err(CannotStay::Serving),
+            _ => {}
+        }
+        let listeners = again(&state.copies).map_err(|error| CannotStay::Listen(error.to_string()))?;
+        state.is_succeeded = false;
+        self.stay(state, running, listeners);
+        Ok(())
+    }
+
+    /// It does not drain any more, and listens on these where its listeners are closed.
+    fn stay(&self, mut state: MutexGuard<'_, State>, running: &Running, listeners: OfThreads) {
         state.number += 1;
         let (number, may_join) = (state.number, state.may_join);
         (state.stage, state.since, state.deadline) = (Stage::Serving, None, None);
+        self.0.stages.send_replace(Stage::Serving);
         drop(state);
         self.0.changed.notify_all();
         self.0.health.cancel_drain();
+        if let Some(relay) = &running.relay {
+            relay.leave(false);
+        }
         if let Some(dns) = self.0.dns.as_ref().filter(|_| may_join) {
             dns.serve();
         }
@@ -304,7 +354,6 @@ impl Drains {
         }
         tracing::info!("the node does not drain any more");
         self.0.note(What::DrainCancelled);
-        Ok(())
     }
 
     /// The node is ready: it is to be in its region's name, unless it drains, and when it does not any more.
@@ -338,9 +387,16 @@ impl Drains {
         }
     }
 
+    /// The same, for whoever waits for other things, too.
+    pub async fn over(&self) {
+        let mut stages = self.0.stages.subscribe();
+        // Its sender is here.
+        let _ = stages.wait_for(|stage| *stage == Stage::Over).await;
+    }
+
     /// Copies of the listeners, while the node takes who comes.
     pub(crate) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
-        self.0.lock().copies.iter().map(OwnedFd::try_clone).collect()
+        Ok(again(&self.0.lock().copies)?.into_iter().flatten().map(OwnedFd::from).collect())
     }
 }
 
@@ -360,6 +416,7 @@ impl Inner {
             stage: state.stage,
             connections: self.connections.load(Ordering::Relaxed),
             connections_before: state.connections_before,
+            carried: self.carried.load(Ordering::Relaxed),
             since: state.since,
             deadline: state.deadline,
         }
@@ -401,7 +458,9 @@ impl Inner {
             return;
         }
         let is_answered = || self.unanswered.is_nobody();
-        let is_empty = || is_answered() && self.connections.load(Ordering::SeqCst) == 0;
+        let count = |of: &AtomicU32| of.load(Ordering::SeqCst);
+        // Who is answered is counted before: this order misses nobody.
+        let is_empty = || is_answered() && count(&self.connections) == 0 && count(&self.carried) == 0;
         if !self.wait_until(number, deadline, is_empty) {
             return;
         }
@@ -410,8 +469,8 @@ impl Inner {
         if self.wait_until(number, answered_by, is_answered)
             && self.enter(number, Stage::Over, Some(deadline))
         {
-            let connections = self.connections.load(Ordering::Relaxed);
-            tracing::info!(connections, "drained");
+            let (connections, carried) = (count(&self.connections), count(&self.carried));
+            tracing::info!(connections, carried, "drained");
             self.note(What::Drained { connections: connections.into() });
         }
     }
@@ -440,12 +499,25 @@ impl Inner {
         }
         (state.stage, state.deadline) = (stage, deadline);
         if stage == Stage::Closing {
-            state.copies.clear();
+            if !state.is_succeeded {
+                state.copies.clear();
+            }
+            // Within the lock: whoever takes it back says so afterwards.
+            if let Some(relay) = self.running.get().and_then(|running| running.relay.as_ref()) {
+                relay.leave(true);
+            }
         }
+        self.stages.send_replace(stage);
         drop(state);
         self.changed.notify_all();
         true
     }
+}
+
+/// Each of them once more.
+fn again(listeners: &OfThreads) -> io::Result<OfThreads> {
+    let of_thread = |thread: &Vec<TcpListener>| thread.iter().map(TcpListener::try_clone).collect();
+    listeners.iter().map(of_thread).collect()
 }
 
 /// Tells a data thread, unless it has no room until then.
@@ -468,8 +540,12 @@ mod tests {
     /// Of a node that runs without data threads.
     fn running(listen: Listen) -> Drains {
         let drains = Drains::idle();
-        drains.started(&Arc::from([]), listen, Vec::new());
+        start(&drains, Arc::from([]), listen);
         drains
+    }
+
+    fn start(drains: &Drains, mailboxes: Arc<[Mailbox]>, listen: Listen) {
+        drains.started(Running { mailboxes, listen, relay: None }, Vec::new());
     }
 
     fn wait_for(drains: &Drains, stage: Stage) {
@@ -487,6 +563,27 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_was_succeeded_stays_if_the_other_is_lost_unless_it_is_told_to_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let drains = Drains::idle_with(DrainTimes { leave: Duration::ZERO, window: Duration::ZERO });
+        let nobody: Arc<[Mailbox]> = Arc::from([]);
+        let running = Running { mailboxes: nobody, listen: Box::new(|| unreachable!()), relay: None };
+        drains.started(running, vec![vec![listener]]);
+        assert_eq!(drains.resume(), Err(CannotStay::Serving), "nobody has taken over");
+        assert!(drains.succeeded().unwrap());
+        wait_for(&drains, Stage::Over);
+        assert_eq!(drains.cancel(), Err(CannotStay::Succeeded), "as long as the other is there");
+        assert!(std::net::TcpStream::connect(address).is_ok(), "whoever comes waits in the queue");
+        assert_eq!(drains.resume(), Ok(()));
+        assert_eq!(drains.progress().stage, Stage::Serving);
+        assert_eq!(drains.copies().unwrap().len(), 1, "another one may take over");
+        assert!(drains.succeeded().unwrap());
+        assert!(!drains.end("SIGTERM").unwrap());
+        assert_eq!(drains.resume(), Err(CannotStay::Ending));
+    }
+
+    #[test]
     fn whoever_asks_is_answered_while_a_port_is_waited_for() {
         let (asked, asks) = channel();
         let (go, gone) = sync_channel(0);
@@ -497,7 +594,7 @@ mod tests {
             gone.lock().unwrap_or_else(PoisonError::into_inner).recv().map_err(io::Error::other)?;
             Ok(Vec::new())
         };
-        drains.started(&Arc::from([]), Box::new(listen), Vec::new());
+        start(&drains, Arc::from([]), Box::new(listen));
         assert!(drains.begin("an operator").unwrap());
         wait_for(&drains, Stage::Over);
         let other = drains.clone();
@@ -520,7 +617,7 @@ mod tests {
             let mailbox = Mailbox::new(engine.waker(), engine.door());
             while mailbox.push(Envelope::Keys).is_ok() {}
             let drains = Drains::idle_with(DrainTimes { leave: Duration::ZERO, window: Duration::ZERO });
-            drains.started(&Arc::from([mailbox]), Box::new(|| Ok(Vec::new())), Vec::new());
+            start(&drains, Arc::from([mailbox]), Box::new(|| Ok(Vec::new())));
             assert!(drains.begin("an operator").unwrap());
             wait_for(&drains, Stage::Over);
         })

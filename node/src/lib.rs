@@ -30,4 +30,4 @@ pub mod store;
 pub mod traces;
 pub mod upgrade;
 
-pub use node::{Node, OtherThreads, Start, StartError};
+pub use node::{Hung, Node, OtherThreads, Start, StartError};

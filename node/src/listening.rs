@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 use crate::data::Listening;
+use crate::drain::OfThreads;
 use crate::node::StartError;
 use crate::upgrade::Handed;
 
@@ -61,13 +61,13 @@ impl Listeners {
     }
 
     /// Each of them once more, for a process that takes over.
-    pub(crate) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
-        let all = self.threads.iter().flat_map(|thread| &thread.listeners);
-        all.map(|listener| listener.try_clone().map(OwnedFd::from)).collect()
+    pub(crate) fn copies(&self) -> io::Result<OfThreads> {
+        let of_thread = |thread: &Listening| thread.listeners.iter().map(TcpListener::try_clone).collect();
+        self.threads.iter().map(of_thread).collect()
     }
 
     /// Makes the same listeners anew, in the order of each thread's.
-    pub(crate) fn again(&self) -> impl Fn() -> io::Result<Vec<Vec<TcpListener>>> + Send + Sync + 'static {
+    pub(crate) fn again(&self) -> impl Fn() -> io::Result<OfThreads> + Send + Sync + 'static {
         let of_thread = |thread: &Listening| {
             thread.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
         };
@@ -109,12 +109,17 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::os::fd::OwnedFd;
 
     use super::*;
     use pinwire_token::KeySet;
 
     fn config(address: SocketAddr, threads: usize) -> Config {
         Config::dev(address, threads, KeySet::default())
+    }
+
+    fn copies(of: &Listeners) -> Vec<OwnedFd> {
+        of.copies().unwrap().into_iter().flatten().map(OwnedFd::from).collect()
     }
 
     #[test]
@@ -124,13 +129,13 @@ mod tests {
         let address = before.addresses[0];
         let waiting: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
         for threads in [1, 5] {
-            let mut handed = Handed::new(before.copies().unwrap());
+            let mut handed = Handed::new(copies(&before));
             let next = Listeners::open(&config(address, threads), &mut handed).unwrap();
             assert_eq!(next.addresses, [address]);
             let counts: Vec<usize> = next.threads.iter().map(|thread| thread.listeners.len()).collect();
             assert_eq!(counts, if threads == 1 { vec![3] } else { vec![1; 5] });
         }
-        let mut handed = Handed::new(before.copies().unwrap());
+        let mut handed = Handed::new(copies(&before));
         let next = Listeners::open(&config(address, 1), &mut handed).unwrap();
         drop(before);
         // Nobody who waits is lost with the process that it came to.

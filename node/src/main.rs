@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use pinwire_node::StartError;
 use pinwire_node::cli::dev::{Dev, DevArgs};
 use pinwire_node::cli::{Cli, Command, TokenCommand};
 use pinwire_node::log;
 use pinwire_node::memory;
 use pinwire_node::signals::{Signals, Wish};
+use pinwire_node::{Hung, StartError};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,15 +23,16 @@ fn main() -> ExitCode {
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             // Started again, a node may find what it lacks here: a port, room on the disk. A configuration stays as it is.
-            ExitCode::from(if error.is::<StartError>() { EXIT_CANNOT_START } else { EXIT_ERROR })
+            let may_pass = error.is::<StartError>() || error.is::<Hung>();
+            ExitCode::from(if may_pass { EXIT_OF_THE_HOST } else { EXIT_ERROR })
         }
     }
 }
 
 /// The same status as for flags that cannot be parsed.
 const EXIT_ERROR: u8 = 2;
-/// The host does not let the node run.
-const EXIT_CANNOT_START: u8 = 1;
+/// The host does not let the node run, or end as it should.
+const EXIT_OF_THE_HOST: u8 = 1;
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let done = match &cli.command {
@@ -69,14 +70,14 @@ fn dev(args: &DevArgs, log: &log::Log) -> anyhow::Result<()> {
             Wish::End(signal) => break signal,
             // There is nothing to reload, and the terminal is gone.
             Wish::Reload => break "SIGHUP",
-            Wish::Upgrade(_) | Wish::Successor(_) => {
+            Wish::Upgrade(_) | Wish::Successor(..) | Wish::Other => {
                 tracing::warn!("nobody can take over: documents are in this process's memory");
             }
         }
     };
     tracing::info!(signal, "stopping");
     signals.end_after(0).context("signals")?;
-    running.stop();
+    running.stop().context("the nodes do not end as they should")?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,60 +1,64 @@
-//! A running node: listeners, data threads, the HTTP thread, and their end.
+//! A running node: its parts, put together.
+//!
+//! | file | concern |
+//! | --- | --- |
+//! | `threads.rs` | data threads: how they are started |
+//! | `succession.rs` | another process that takes the node's place |
+//! | `stopping.rs` | the end |
+
+mod stopping;
+mod succession;
+mod threads;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::TryFromIntError;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pinwire_admin_api::events::What;
 use pinwire_cluster::{ENDLESS_US, Settings as PinsSettings};
-use pinwire_engine::{Engine, allowed_cores, pin_to_core};
-use pinwire_protocol::ws;
 use pinwire_registry::NodeView;
-use pinwire_shard::{Settings, Shard, ticks};
 
 use crate::admin::{AdminAddress, Around, Doorway, Events, ListenError, Operators};
 use crate::apps::{self, Apps, Lookups};
 use crate::capacity::Capacity;
 use crate::cluster::{
-    self, Claimed, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay, SharedRegistry,
-    SharedStore, Trays, UrlError,
+    self, ClusterStats, Gates, PinsWay, Registries, Running, SessionWay, SharedRegistry, Trays, UrlError,
 };
-use crate::config::{BUDGET_PER_THREAD, Config, Driver, RegistryKind, WrongRegion};
-use crate::control::{
-    self, Control, HttpDoor, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage,
-};
-use crate::data::{
-    Authority, DataThread, Envelope, Listening, Mailbox, Parts, Rules, Shared, THREADS_MAX, Unanswered,
-    Worker,
-};
+use crate::config::{BUDGET_PER_THREAD, Config, RegistryKind, WrongRegion};
+use crate::control::{self, Control, LocalUsage, Lookup, Open, RegistryPins, RegistryUsage, Services, Usage};
+use crate::data::{Envelope, Mailbox, Rules, Shared, THREADS_MAX, Unanswered};
 use crate::dns;
-use crate::drain::{self, Drains, Stage};
+use crate::drain::{self, Drains};
 use crate::jwks::{self, Fetching};
 use crate::listening::Listeners;
 use crate::live::Live;
 use crate::log::Log;
 use crate::metrics::Threads;
-use crate::peer::{self, Movable, Peers, Relay};
+use crate::peer::{self, Movable, Peers};
 use crate::ready::{Joining, Readiness};
 use crate::regions::{self, Catalogue, Own, Prober};
 use crate::shedding::{self, Admission, Health, SheddingWay};
 use crate::status::{self, StatusThread};
-use crate::store::{self, FileStore, MemoryStore, SessionStore, StoreConfig, StoreThreads, Way};
-use crate::traces::{self, Exporter, Recorder};
-use crate::upgrade::{Handed, Successor, Upgrade, UpgradeError, Upgrades};
+use crate::store::{self, StoreConfig, StoreThreads};
+use crate::traces::{self, Exporter};
+use crate::upgrade::{Handed, Upgrades};
+use succession::Copies;
+use threads::{Ways, start_data_threads};
+
+pub use stopping::Hung;
+pub(crate) use threads::AbortOnPanic;
 
 /// How long a data thread may take to listen.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long HTTP requests that run may take when the node stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
-/// Microseconds between two fan-outs of a busy document, for each member: twice what a send takes.
-const GATHER_US_PER_MEMBER: u32 = 8;
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -80,8 +84,7 @@ pub struct Node {
     asked: Arc<Threads>,
     drains: Drains,
     dns: Option<dns::Thread>,
-    /// Listeners besides those of data threads once more, for a process that takes over.
-    copies: Vec<OwnedFd>,
+    copies: Copies,
     /// Where documents are, if no other process can have them.
     alone: Option<&'static str>,
     readiness: Readiness,
@@ -233,7 +236,7 @@ impl Node {
             .map(|traces| traces::start(traces, config.region.name.clone()))
             .transpose()?
             .unzip();
-        let connections = Arc::new(AtomicU32::new(0));
+        let (connections, carried) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
         let waits = start.waits;
         let unanswered = Arc::new(Unanswered::new(if waits { 0 } else { config.threads.max(1) }));
         let own = Own {
@@ -264,7 +267,7 @@ impl Node {
         };
         let (records, lookups) = apps::start_lookups(opener(&registries))?;
         let events = doorway.as_ref().map(|doorway| Arc::clone(doorway.events()));
-        let (dns, dns_thread) = start_dns(&config, &health, events.as_ref())?.unzip();
+        let (dns, dns_thread) = start_dns(&config, &health, events.as_ref(), &mut start)?.unzip();
         let drains = Drains::new(drain::Around {
             times: config.drain,
             epoch,
@@ -272,6 +275,7 @@ impl Node {
             events: events.clone(),
             connections: Arc::clone(&connections),
             unanswered: Arc::clone(&unanswered),
+            carried: Arc::clone(&carried),
             handshake: config.deadlines.handshake,
             dns: dns.clone(),
         });
@@ -322,8 +326,10 @@ impl Node {
                 )
             })
             .transpose()?;
-        let mut copies = doorway.as_ref().map(Doorway::copies).transpose()?.unwrap_or_default();
-        copies.extend(peers.as_mut().and_then(|peers| peers.copy.take()));
+        let copies = Copies {
+            admin: doorway.as_ref().map(Doorway::copies).transpose()?.unwrap_or_default(),
+            peer: peers.as_mut().and_then(|peers| peers.copy.take()),
+        };
         let admin = doorway.map(|doorway| {
             doorway.serve(
                 start,
@@ -401,6 +407,7 @@ impl Node {
             apps,
             connections,
             unanswered,
+            carried,
             events,
         });
         let ways = Ways {
@@ -422,7 +429,9 @@ impl Node {
                 of_each.iter_mut().map(|thread| std::mem::take(&mut thread.listeners)).collect();
         }
         let (mailboxes, threads) = start_data_threads(&shared, &rules, &ways, of_each)?;
-        drains.started(&mailboxes, Box::new(again), of_threads);
+        let (mailboxes_of_drain, relay) = (Arc::clone(&mailboxes), ways.relay.clone());
+        let running = drain::Running { mailboxes: mailboxes_of_drain, listen: Box::new(again), relay };
+        drains.started(running, of_threads);
         pins.started(&mailboxes);
         if peers.is_some() {
             let (pins, session) = (ways.pins.clone(), ways.session.clone());
@@ -513,13 +522,6 @@ impl Node {
         Ok(())
     }
 
-    /// The process before has been told that this one serves: what goes with a process goes with this one now.
-    pub fn has_taken_over(&self) {
-        if let Some(admin) = &self.admin {
-            admin.own();
-        }
-    }
-
     /// Its data threads, for a watchdog.
     pub(crate) fn threads(&self) -> Arc<Threads> {
         Arc::clone(&self.asked)
@@ -529,59 +531,6 @@ impl Node {
     #[must_use]
     pub fn drains(&self) -> &Drains {
         &self.drains
-    }
-
-    /// Starts the process that is to take over; `tell` is told whether it is ready. This one goes on until [`Self::succeeded`].
-    ///
-    /// # Errors
-    /// It does not start; nothing has changed then.
-    pub fn start_successor(
-        &self,
-        upgrade: &Upgrade,
-        tell: impl FnOnce(io::Result<()>) + Send + 'static,
-    ) -> Result<Successor, UpgradeError> {
-        match self.alone {
-            Some(place) => Err(UpgradeError::Alone(place)),
-            None if self.drains.progress().stage != Stage::Serving => Err(UpgradeError::Draining),
-            None => {
-                self.sockets().map_err(UpgradeError::Start).and_then(|sockets| upgrade.run(sockets, tell))
-            }
-        }
-    }
-
-    /// Tells operators what came of an upgrade.
-    pub fn note_succession(&self, outcome: Result<u32, &UpgradeError>) {
-        if let Some(events) = self.events() {
-            events.note(match outcome {
-                Ok(pid) => What::Succeeded { pid },
-                Err(error) => What::SuccessionFailed { error: error.to_string() },
-            });
-        }
-    }
-
-    fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
-        let mut sockets = self.drains.copies()?;
-        for copy in &self.copies {
-            sockets.push(copy.try_clone()?);
-        }
-        Ok(sockets)
-    }
-
-    /// Another process has the addresses: this one takes nobody any more, and its clients are closed by and by.
-    ///
-    /// # Errors
-    /// The system gives no thread; then it goes on.
-    pub fn succeeded(&mut self) -> io::Result<()> {
-        self.drains.succeeded()?;
-        self.copies.clear();
-        if let Some(peers) = &mut self.peers {
-            peers.stop_serving();
-        }
-        if let Some(admin) = self.admin.take() {
-            admin.disown();
-            admin.stop(HTTP_PATIENCE);
-        }
-        Ok(())
     }
 
     /// Where the first listener listens.
@@ -618,46 +567,6 @@ impl Node {
         self.fetching.update(&config.jwks);
         self.shedding.way.update(&config.shedding);
     }
-
-    /// Closes every connection, waits a little for their clients to agree, and ends all threads.
-    pub fn stop(mut self) {
-        self.health.drain();
-        drop(self.joining.take());
-        if let Some(admin) = &self.admin {
-            admin.events().note(What::Stopping);
-        }
-        if let Some(peers) = &mut self.peers {
-            peers.stop_serving();
-        }
-        // A thread that waits for its lease reads no mailbox.
-        self.gates.stop();
-        for mailbox in self.mailboxes.iter() {
-            mailbox.push_waiting(Envelope::Stop);
-        }
-        for thread in self.threads.drain(..) {
-            // A data thread that panicked has ended the process already.
-            let _ = thread.join();
-        }
-        drop(self.dns);
-        drop(self.peers);
-        // Everything is stored, as far as that can be: what this node held is left, and waits for its clients.
-        drop(self.session);
-        drop(self.pins);
-        drop(self.shedding);
-        drop((self.lookups, self.prober, self.status));
-        if let Some(control) = self.control.take() {
-            control.stop(HTTP_PATIENCE);
-        }
-        if let Some(admin) = self.admin.take() {
-            admin.stop(HTTP_PATIENCE);
-        }
-        drop(self.fetching);
-        if let Some(store) = self.store.take() {
-            store.stop();
-        }
-        // Last, since the others record until they end.
-        drop(self.traces);
-    }
 }
 
 fn hangs() -> io::Error {
@@ -670,241 +579,6 @@ fn store_folder(store: &StoreConfig) -> Option<PathBuf> {
         StoreConfig::Memory => None,
         StoreConfig::File(file) => Some(file.folder.clone()),
     }
-}
-
-/// From a data thread to the others.
-#[derive(Clone)]
-struct Ways {
-    http: HttpDoor,
-    /// To the store on disk, if there is one.
-    store: Option<Way>,
-    pins: PinsWay,
-    trays: Trays,
-    /// Whose documents another node's clients may have, too.
-    relay: Option<Relay>,
-    /// Whether this node's clients are carried to other regions.
-    relays: bool,
-    others: OtherThreads,
-    placement_seed: u64,
-    /// To the sessions in the region's Redis, if they are there.
-    session: Option<SessionWay>,
-}
-
-/// The ways to the data threads, and the threads.
-type DataPlane = (Arc<[Mailbox]>, Vec<JoinHandle<()>>);
-
-fn start_data_threads(
-    shared: &Arc<Shared>,
-    rules: &Arc<Rules>,
-    ways: &Ways,
-    listeners: Vec<Listening>,
-) -> Result<DataPlane, StartError> {
-    let cores = allowed_cores()?;
-    let count = listeners.len();
-    let placement_seed = ways.placement_seed;
-    let worker = Worker::start()?;
-    let (ready, mailboxes_in) = channel();
-    let mut threads = Vec::with_capacity(count);
-    let mut senders = Vec::new();
-    for (number, listeners) in listeners.into_iter().enumerate() {
-        let (way, ways_in) = channel::<Arc<[Mailbox]>>();
-        senders.push(way);
-        let thread = Starting {
-            number: u16::try_from(number)?,
-            core: ways.others.core(&cores, number, count),
-            settings: settings(&shared.config, number, count, placement_seed)?,
-            verdict_seed: random_bytes()?,
-            shared: Arc::clone(shared),
-            rules: Arc::clone(rules),
-            ways: ways.clone(),
-            worker: worker.clone(),
-            listeners,
-        };
-        let ready = ready.clone();
-        let handle = std::thread::Builder::new()
-            .name(format!("data-{number}"))
-            .spawn(move || thread.run(&ready, &ways_in))?;
-        threads.push(handle);
-    }
-    drop(ready);
-    let mailboxes = collect_mailboxes(&mailboxes_in, count)?;
-    for way in senders {
-        // A thread that is not there any more has told why.
-        let _ = way.send(Arc::clone(&mailboxes));
-    }
-    Ok((mailboxes, threads))
-}
-
-/// A thread's mailbox once it has one, or why it cannot run.
-type Ready = (usize, io::Result<Mailbox>);
-
-fn collect_mailboxes(ready: &Receiver<Ready>, count: usize) -> Result<Arc<[Mailbox]>, StartError> {
-    let mut mailboxes: Vec<Option<Mailbox>> = vec![None; count];
-    for (number, mailbox) in ready.iter().take(count) {
-        let mailbox = mailbox.map_err(|error| StartError::DataThread(number, error))?;
-        if let Some(place) = mailboxes.get_mut(number) {
-            *place = Some(mailbox);
-        }
-    }
-    let all: Option<Vec<Mailbox>> = mailboxes.into_iter().collect();
-    all.map(Arc::from).ok_or_else(|| io::Error::other("a data thread ended while it started").into())
-}
-
-/// What a data thread takes with it.
-struct Starting {
-    number: u16,
-    core: Option<usize>,
-    settings: Settings,
-    verdict_seed: [u8; 32],
-    shared: Arc<Shared>,
-    rules: Arc<Rules>,
-    ways: Ways,
-    worker: Worker,
-    listeners: Listening,
-}
-
-impl Starting {
-    fn run(self, ready: &Sender<Ready>, ways: &Receiver<Arc<[Mailbox]>>) {
-        let number = usize::from(self.number);
-        if let Some(core) = self.core
-            && let Err(error) = pin_to_core(core)
-        {
-            tracing::warn!(number, core, %error, "a data thread could not be pinned to its core");
-        }
-        let config = engine_config(&self.shared);
-        let ready_inside = ready.clone();
-        let guard = AbortOnPanic;
-        let outcome = pinwire_engine::run(config, move |engine| self.serve(engine, ready_inside, ways));
-        std::mem::forget(guard);
-        if let Err(error) = outcome {
-            // Nobody listens once the node has started; the error is then in the log.
-            tracing::error!(number, %error, "a data thread cannot run");
-            let _ = ready.send((number, Err(error)));
-        }
-    }
-
-    async fn serve(self, mut engine: Engine, ready: Sender<Ready>, ways: &Receiver<Arc<[Mailbox]>>) {
-        let number = usize::from(self.number);
-        if let Some(reason) = engine.fallback_reason() {
-            tracing::warn!(number, %reason, "epoll is used, io_uring is not allowed here");
-        }
-        tracing::info!(
-            number,
-            driver = ?engine.driver(),
-            rings = engine.rings(),
-            slots = engine.slots_max(),
-            core = ?self.core,
-            "data thread"
-        );
-        let Listening { listeners, tls } = self.listeners;
-        let listens = !listeners.is_empty();
-        for listener in listeners {
-            if let Err(error) = engine.listen(listener) {
-                let _ = ready.send((number, Err(error)));
-                return;
-            }
-        }
-        let mailbox = Mailbox::new(engine.waker(), engine.door());
-        let _ = ready.send((number, Ok(mailbox)));
-        drop(ready);
-        // The sender is gone if another thread could not start: then neither does this one.
-        let Ok(mailboxes) = ways.recv() else { return };
-        let buffers = self.shared.config.buffers;
-        let random = self.settings.seed as u32;
-        let authority = Authority::new(
-            self.rules,
-            buffers.verdicts_per_thread,
-            self.verdict_seed,
-            buffers.costly_checks_per_turn,
-            Recorder::new(self.shared.traces.clone(), Some(self.number)),
-        );
-        let Some(mailbox) = mailboxes.get(number).cloned() else { return };
-        let Ways { http, store, pins, trays, relay, relays, session, .. } = self.ways;
-        let store: Box<dyn SessionStore> = match (session, store) {
-            (Some(way), _) => Box::new(SharedStore::new(self.number, way)),
-            (None, Some(way)) => Box::new(FileStore::new(self.number, mailbox, way)),
-            (None, None) => Box::<MemoryStore>::default(),
-        };
-        let store = Claimed::new(self.number, pins, trays, relay.clone().filter(|_| relays), store, random);
-        let parts = Parts {
-            listens,
-            number: self.number,
-            shard: Shard::new(self.settings, 0, 0),
-            authority,
-            store,
-            mailboxes,
-            relay,
-            worker: self.worker,
-            http,
-            random,
-            tls_listeners: tls,
-        };
-        if let Some(thread) = DataThread::new(self.shared, parts) {
-            thread.run(engine).await;
-        }
-    }
-}
-
-/// A data thread that panics takes its connections with it and leaves a node that serves half of its documents. The
-/// process ends instead, and its supervisor starts it again.
-pub(crate) struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        tracing::error!("a thread that the node cannot do without panicked; the node ends");
-        std::process::abort();
-    }
-}
-
-fn engine_config(shared: &Shared) -> pinwire_engine::Config {
-    let config = &shared.config;
-    pinwire_engine::Config {
-        driver: match config.driver {
-            Driver::Auto => pinwire_engine::Driver::Auto,
-            Driver::Uring => pinwire_engine::Driver::Uring,
-            Driver::Epoll => pinwire_engine::Driver::Epoll,
-        },
-        slots_max: shared.slots_per_thread,
-        rings: config.rings_per_thread,
-        slot_out_max: config.buffers.outbound_per_connection,
-        thread_out_max: config.buffers.outbound_per_thread,
-        costly_steps_per_turn: config.tls.as_ref().map_or(1, |tls| tls.handshakes_per_turn),
-        ..pinwire_engine::Config::default()
-    }
-}
-
-fn settings(
-    config: &Config,
-    number: usize,
-    count: usize,
-    placement_seed: u64,
-) -> Result<Settings, StartError> {
-    let deadlines = config.deadlines;
-    let in_ticks = |time: Duration| ticks(millis(time));
-    Ok(Settings {
-        thread: u16::try_from(number)?,
-        threads: u16::try_from(count)?,
-        placement_seed,
-        seed: random_u64()?,
-        ws: ws::Limits {
-            max_frame: config.websocket.max_frame_bytes as u64,
-            max_message: config.websocket.max_message_bytes,
-            max_fragments: config.websocket.max_fragments,
-        },
-        names: config.names,
-        first_frame: in_ticks(deadlines.first_frame),
-        ping: in_ticks(deadlines.ping),
-        pong: in_ticks(deadlines.pong),
-        idle_frame: in_ticks(deadlines.idle_frame),
-        slow_reader: in_ticks(deadlines.slow_reader),
-        close: in_ticks(deadlines.close),
-        // Where the store outlives them, documents wait there.
-        grace_ms: if config.cluster.session.is_some() { 0 } else { millis(deadlines.grace) },
-        gather_us_per_member: GATHER_US_PER_MEMBER,
-        compress_min: config.deflate.map_or(usize::MAX, |deflate| deflate.min_bytes),
-        end_on_expiry: config.end_sessions,
-        is_shared: config.cluster.session.is_some(),
-    })
 }
 
 /// Where documents are that no other process can have: `None` where nodes share them.
@@ -921,10 +595,16 @@ fn start_dns(
     config: &Config,
     health: &Arc<Health>,
     events: Option<&Arc<Events>>,
+    start: &mut Start,
 ) -> Result<Option<(dns::Dns, dns::Thread)>, StartError> {
     let Some(dns) = &config.dns else { return Ok(None) };
-    let own = dns::Own { node: config.cluster.node.clone(), keep_percent: config.shedding.keep.div_ceil(10) };
-    Ok(Some(dns::start(dns.clone(), own, health, events.cloned(), random_u64()?)?))
+    let own = dns::Own {
+        node: config.cluster.node.clone(),
+        keep_percent: config.shedding.keep.div_ceil(10),
+        waits: start.waits,
+    };
+    let seed = random_u64()?;
+    Ok(Some(dns::start(dns.clone(), own, health, events.cloned(), seed, &mut start.handed)?))
 }
 
 /// Opens links to them for a thread that looks things up.

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::upgrade::{Upgrades, Wanted};
+use crate::upgrade::{News, Upgrades, Wanted};
 
 /// The signals, caught from construction on.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ pub struct Signals {
     /// Operators ask for that, too.
     wanted: mpsc::Receiver<Wanted>,
     upgrades: Upgrades,
-    outcomes: mpsc::Receiver<io::Result<()>>,
-    outcome: Outcome,
+    news: mpsc::Receiver<OfSuccessor>,
+    tell: mpsc::Sender<OfSuccessor>,
 }
 
-/// Where it is told whether another process that was started is ready.
-pub type Outcome = mpsc::Sender<io::Result<()>>;
+/// What becomes of which process that was started to take over.
+pub type OfSuccessor = (u32, News);
 
 /// What a signal asks for.
 #[derive(Debug)]
@@ -37,8 +37,10 @@ pub enum Wish {
     Reload,
     /// SIGUSR2, or an operator, who is answered.
     Upgrade(Option<Wanted>),
-    /// Another process that was started is ready, or not.
-    Successor(io::Result<()>),
+    /// What becomes of another process that was started, by its number.
+    Successor(u32, News),
+    /// What was waited for besides ([`Signals::wait_or`]).
+    Other,
 }
 
 impl Signals {
@@ -57,14 +59,19 @@ impl Signals {
                 signal(SignalKind::user_defined2())?,
             )
         };
-        let (upgrades, wanted) = mpsc::channel(1);
-        let (outcome, outcomes) = mpsc::channel(1);
-        Ok(Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, upgrades, outcomes, outcome })
+        let (upgrades, wanted) = Upgrades::new();
+        let (tell, news) = mpsc::channel(1);
+        Ok(Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, upgrades, news, tell })
     }
 
     /// Waits for the next one.
     pub fn wait(&mut self) -> Wish {
-        let Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, outcomes, .. } = self;
+        self.wait_or(std::future::pending())
+    }
+
+    /// Waits for the next one, or for something else.
+    pub fn wait_or(&mut self, other: impl Future<Output = ()>) -> Wish {
+        let Self { runtime, terminate, interrupt, hang_up, upgrade, wanted, news, .. } = self;
         runtime.block_on(async {
             tokio::select! {
                 _ = terminate.recv() => Wish::End("SIGTERM"),
@@ -72,7 +79,8 @@ impl Signals {
                 _ = hang_up.recv() => Wish::Reload,
                 _ = upgrade.recv() => Wish::Upgrade(None),
                 Some(wanted) = wanted.recv() => Wish::Upgrade(Some(wanted)),
-                Some(outcome) = outcomes.recv() => Wish::Successor(outcome),
+                Some((number, news)) = news.recv() => Wish::Successor(number, news),
+                () = other => Wish::Other,
             }
         })
     }
@@ -90,13 +98,13 @@ impl Signals {
         })
     }
 
-    /// Where it is told whether another process that was started is ready.
+    /// Where it is told what becomes of another process that was started.
     #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        self.outcome.clone()
+    pub fn tell(&self) -> mpsc::Sender<OfSuccessor> {
+        self.tell.clone()
     }
 
-    /// Where operators ask for another process to take over.
+    /// How operators ask for another process to take over.
     #[must_use]
     pub fn upgrades(&self) -> Upgrades {
         self.upgrades.clone()
@@ -115,7 +123,7 @@ impl Signals {
                     Wish::End(_) if more > 0 => more -= 1,
                     Wish::End(name) => break name,
                     // Whoever asked sees that it is not answered.
-                    Wish::Reload | Wish::Upgrade(_) | Wish::Successor(_) => {}
+                    Wish::Reload | Wish::Upgrade(_) | Wish::Successor(..) | Wish::Other => {}
                 }
             };
             tracing::warn!(signal = name, "another signal, ending now");

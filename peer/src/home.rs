@@ -172,6 +172,7 @@ impl HomeEnd {
             }
             Message::Ping(_)
             | Message::Pong(_)
+            | Message::Leaving(_)
             | Message::Join(_)
             | Message::Frame(..)
             | Message::Access(..)

@@ -32,7 +32,7 @@ mod owner;
 pub use fragment::{Assembler, Fragments, HEADER_LEN, PAYLOAD_MAX};
 pub use handshake::{Handshake, HandshakeError, Role, SECRET_MIN, Secret, Step, VERSION};
 pub use home::HomeEnd;
-pub use message::{Join, Message, decode, encode};
+pub use message::{Join, LEAVING_SINCE, Message, decode, encode};
 pub use moving::{
     GIVES_BACK_SINCE, HOLDERS_SINCE, Moving, Named, PIECE_MAX, PIECES_UNDER_WAY, Unpacked, pack, unpack,
 };

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | 1 | ping: a stamp of eight bytes | both |
 //! | 2 | pong: the stamp | both |
+//! | 3 | leaving: 1 when its node takes no more sessions, 0 when it does again | owner |
 //! | 16 | join: session, flags (1 read-only, 2 y-websocket, 4 with a subject), tenant, app, license region, document, claim (epoch and nonce, eight bytes each), four limits, the subject | home |
 //! | 17 | frame: session, the frame without its key | home |
 //! | 18 | access: session, flags | home |
@@ -16,8 +17,8 @@
 //! | 36 | close: session, close code, reason | owner |
 //!
 //! 48 to 63 are of documents that move to another region (`moving`). A kind that is not known cuts the link: which kinds there are
-//! follows from the version that the ends agreed on. Version 1 knows no subjects, and up to version 2 nobody is
-//! told who stopped for a document to be handed over, up to version 3 nobody that it is to be given back.
+//! follows from the version that the ends agreed on. Version 1 knows no subjects, up to version 2 nobody is told who
+//! stopped for a document to be handed over, and up to version 3 nobody that the owner leaves, or that a document is to be given back.
 
 use crate::LinkError;
 use crate::moving::{self, Moving};
@@ -29,6 +30,8 @@ use std::sync::Arc;
 
 /// Bytes of a tenant's, an app's, a license region's or a document's name.
 const NAME_MAX: usize = 1024;
+/// The first version in which an owner tells that its node leaves.
+pub const LEAVING_SINCE: u8 = 4;
 /// Bytes of a subject at most: those of a whole token.
 pub(crate) const SUBJECT_MAX: usize = 8 << 10;
 /// Frames from this size on are shared between the sockets that get them.
@@ -46,6 +49,8 @@ pub enum Message {
     Ping(u64),
     /// A ping came back.
     Pong(u64),
+    /// The owner takes no more sessions, or does again.
+    Leaving(bool),
     /// A session wants to be a member.
     Join(Box<Join>),
     /// It says something: the frame without its key.
@@ -107,6 +112,7 @@ pub fn encode(message: &Message, out: &mut Vec<u8>) {
     match message {
         Message::Ping(stamp) => with_stamp(out, 1, *stamp),
         Message::Pong(stamp) => with_stamp(out, 2, *stamp),
+        Message::Leaving(leaves) => out.extend_from_slice(&[3, u8::from(*leaves)]),
         Message::Join(join) => encode_join(join, out),
         Message::Frame(session, frame) => {
             head(out, 17, *session);
@@ -199,6 +205,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, LinkError> {
     let message = match reader.u8()? {
         1 => Message::Ping(eight(&mut reader)?),
         2 => Message::Pong(eight(&mut reader)?),
+        3 => Message::Leaving(leaves(&mut reader)?),
         16 => Message::Join(Box::new(decode_join(&mut reader)?)),
         17 => {
             let session = number(&mut reader)?;
@@ -237,6 +244,13 @@ pub(crate) fn name(reader: &mut Reader<'_>) -> Result<Box<str>, LinkError> {
 fn text(reader: &mut Reader<'_>, max: usize, what: &'static str) -> Result<Box<str>, LinkError> {
     let text = reader.var_string()?;
     if text.len() > max { Err(LinkError::TooMuch(what)) } else { Ok(text.into()) }
+}
+
+fn leaves(reader: &mut Reader<'_>) -> Result<bool, LinkError> {
+    match reader.u8()? {
+        leaves @ 0..=1 => Ok(leaves == 1),
+        _ => Err(LinkError::Malformed(Malformed::Integer)),
+    }
 }
 
 fn access(reader: &mut Reader<'_>) -> Result<Access, LinkError> {
@@ -377,6 +391,7 @@ mod tests {
     fn messages() -> impl Strategy<Value = Message> {
         prop_oneof![
             any::<u64>().prop_map(Message::Ping),
+            any::<bool>().prop_map(Message::Leaving),
             any::<u64>().prop_map(Message::Pong),
             joins(),
             (any::<u32>(), prop::collection::vec(any::<u8>(), 0..200))
@@ -444,7 +459,7 @@ mod tests {
 
     #[test]
     fn kinds_that_are_kept_for_later_are_not_taken() {
-        for kind in [0, 3, 15, 21, 31, 37, 47, 57, 63, 255] {
+        for kind in [0, 4, 15, 21, 31, 37, 47, 57, 63, 255] {
             assert_eq!(decode(&[kind, 0, 0, 0, 0, 0, 0, 0, 0]).err(), Some(LinkError::Kind(kind)));
         }
     }

@@ -86,6 +86,7 @@ impl OwnerEnd {
             }
             Message::Ping(_)
             | Message::Pong(_)
+            | Message::Leaving(_)
             | Message::Joined(..)
             | Message::Refused(..)
             | Message::Taken(..)

@@ -26,6 +26,7 @@ mod fanout;
 mod grant;
 mod hocuspocus;
 mod inspect;
+mod leaving;
 mod limits;
 mod mail;
 mod members;

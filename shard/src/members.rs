@@ -153,6 +153,7 @@ impl Shard {
             && let Some(remote) = self.out.remotes.remove(remote)
         {
             self.remote_sessions.remove(&(remote.thread, remote.session));
+            self.count_left(remote.thread);
         }
         let Some(document) = self.documents.get_mut(ended.document) else { return };
         document.members.swap_remove(ended.member as usize);

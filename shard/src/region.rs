@@ -328,17 +328,8 @@ impl Shard {
         let is_store_behind = self.is_store_away || document.unstored() > 0 || document.is_in_doubt();
         let is_shared = self.out.settings.is_shared;
         is_shared && is_store_behind
-            || self.keeps_documents && !is_shared
+            || self.leaving.keeps_documents && !is_shared
             || self.apps.is_of(document.app, self.adrift)
-    }
-
-    /// Whether documents of this node alone stay although all of their members have left: a node that drains sends these away
-    /// itself, and they come back to what was there, here or after a restart.
-    pub fn keep_documents(&mut self, keeps: bool) {
-        if std::mem::replace(&mut self.keeps_documents, keeps) && !keeps {
-            let all: Vec<u32> = self.documents.iter().map(|(index, _)| index).collect();
-            all.into_iter().for_each(|index| self.schedule_document(index));
-        }
     }
 
     /// A refusal that may pass soon.

@@ -46,6 +46,9 @@ impl Shard {
 
     fn remote_join(&mut self, join: &RemoteJoin, document: &str, app: &Arc<App>) {
         let &RemoteJoin { thread, session, limits, access, is_ywebsocket, claim, .. } = join;
+        if self.is_sent_elsewhere(thread, session) {
+            return;
+        }
         let name = app.document(document);
         if thread >= FIRST_LINK {
             // The registry is asked, whatever was found elsewhere a moment ago.
@@ -76,6 +79,7 @@ impl Shard {
                     self.leave(before);
                 }
                 self.remote_sessions.insert((thread, session), index);
+                self.count_joined(thread);
                 self.out.mail(thread, Mail::Joined(session, access));
             }
             Ok(Opened::Wait(index)) => {

@@ -72,8 +72,7 @@ pub struct Shard {
     /// See [`Self::adrift`] and [`Self::store_away`].
     pub(crate) adrift: u64,
     pub(crate) is_store_away: bool,
-    /// See [`Self::keep_documents`].
-    pub(crate) keeps_documents: bool,
+    pub(crate) leaving: crate::leaving::Leaving,
     /// Joins of other threads' sockets that are to be tried again.
     pub(crate) postponed: std::collections::VecDeque<crate::postponed::Postponed>,
     /// Frames that were taken before their session was authorised are being handled.
@@ -146,7 +145,7 @@ impl Shard {
             next_tag: 1,
             adrift: 0,
             is_store_away: false,
-            keeps_documents: false,
+            leaving: crate::leaving::Leaving::default(),
             postponed: std::collections::VecDeque::new(),
             is_replaying: false,
             next_serial: settings.thread.into(),
@@ -509,11 +508,6 @@ impl Shard {
     #[must_use]
     pub fn population(&self) -> (usize, usize) {
         (self.out.conns.len(), self.documents.len())
-    }
-
-    /// Every open connection, for a shutdown.
-    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.out.conns.iter().map(|(slot, _)| slot)
     }
 }
 

@@ -105,8 +105,8 @@ mod nodes {
         while !is_present(&first.binary(), "far") {}
         drop(second);
         while !is_gone(&first.binary()) {}
-        here.0.stop();
-        there.0.stop();
+        here.0.stop().expect("all threads end");
+        there.0.stop().expect("all threads end");
     }
 
     fn is_present(message: &[u8], name: &str) -> bool {
@@ -128,8 +128,8 @@ mod nodes {
             matches!(hocuspocus::body(message), Some(("shared", wire::Body::SyncStatus { applied: true })))
         };
         while !is_status(&provider.binary()) {}
-        here.0.stop();
-        there.0.stop();
+        here.0.stop().expect("all threads end");
+        there.0.stop().expect("all threads end");
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod nodes {
         let first = here.open("shared").joined();
         let mut second = there.open("shared").joined();
         drop(first);
-        here.0.stop();
+        here.0.stop().expect("all threads end");
         loop {
             match second.receive() {
                 Received::Close(code, reason) => {
@@ -157,7 +157,7 @@ mod nodes {
             again = there.open("shared");
             again.message(&step1());
         }
-        there.0.stop();
+        there.0.stop().expect("all threads end");
     }
 
     #[test]
@@ -173,8 +173,8 @@ mod nodes {
             Received::Close(1013, reason) => assert!(reason.starts_with("retry_ms="), "{reason}"),
             other => panic!("{other:?}"),
         }
-        here.0.stop();
-        there.0.stop();
+        here.0.stop().expect("all threads end");
+        there.0.stop().expect("all threads end");
     }
 }
 

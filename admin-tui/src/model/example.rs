@@ -99,8 +99,10 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
             stage: DrainStage::Closing,
             since: date(now.saturating_sub(40_000)),
             connections_before: totals.connections * 3,
+            carried: 0,
             deadline: Some(date(now + 260_000)),
         }),
+        upgrade: None,
         dns: Some(dns(number, &region, status, now)),
     };
     let said = serde_json::to_value(&node).unwrap_or_default();

@@ -117,6 +117,10 @@ fn of_drain(drain: &Drain, left: u64, now: Millis) -> String {
     let until = drain.deadline.as_deref().and_then(millis).map_or_else(String::new, |deadline| {
         format!(", over in {} at the latest", format::age(deadline.saturating_sub(now)))
     });
+    let left = match drain.carried {
+        0 => left.to_string(),
+        carried => format!("{left} (and {carried} of other regions)"),
+    };
     match drain.stage {
         DrainStage::LeavingDns => format!("its addresses leave DNS; {left} connections"),
         DrainStage::Leaving => format!("out of DNS, still takes who comes; {left} connections{until}"),

@@ -19,5 +19,5 @@ mod server;
 mod zone;
 
 pub use limit::RateLimit;
-pub use server::{Server, ServerCounts, ServerSettings};
+pub use server::{Server, ServerCounts, ServerSettings, Sockets};
 pub use zone::{NameServer, PoolMember, ZoneName, ZoneView};

@@ -12,6 +12,7 @@ use hickory_proto::rr::LowerName;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -162,7 +163,19 @@ impl Server {
     /// A setting cannot be used, or an address is not to be had.
     pub async fn bind(
         settings: ServerSettings,
+        view: watch::Receiver<Arc<ZoneView>>,
+    ) -> Result<Self, SettingError> {
+        Self::bind_with(settings, view, Vec::new()).await
+    }
+
+    /// Listens, on these sockets where they are for its addresses: other processes may have them, too.
+    ///
+    /// # Errors
+    /// As with [`Self::bind`].
+    pub async fn bind_with(
+        settings: ServerSettings,
         mut view: watch::Receiver<Arc<ZoneView>>,
+        mut open: Vec<Sockets>,
     ) -> Result<Self, SettingError> {
         let fixed = settings.fixed()?;
         if settings.listen.is_empty() {
@@ -171,7 +184,12 @@ impl Server {
         let mut sockets = Vec::new();
         let mut addresses = Vec::new();
         for address in &settings.listen {
-            let (udp, tcp) = bind(*address).await.map_err(|error| {
+            let taken = open.iter().position(|open| open.is_for(*address)).map(|at| open.swap_remove(at));
+            let bound = match taken {
+                Some(open) => open.into_tokio(),
+                None => bind(*address).await,
+            };
+            let (udp, tcp) = bound.map_err(|error| {
                 let mend = match error.kind() {
                     io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
                     io::ErrorKind::AddrInUse => {
@@ -209,16 +227,41 @@ impl Server {
         Arc::clone(&self.shared.counts)
     }
 
+    /// Its sockets once more, in the order of the settings.
+    ///
+    /// # Errors
+    /// The system has no more descriptors.
+    pub fn copies(&self) -> io::Result<Vec<Sockets>> {
+        let copy = |(udp, tcp): &(Arc<UdpSocket>, TcpListener)| {
+            let udp = udp.as_fd().try_clone_to_owned()?.into();
+            Ok(Sockets { udp, tcp: tcp.as_fd().try_clone_to_owned()?.into() })
+        };
+        self.sockets.iter().map(copy).collect()
+    }
+
     /// Answers, until it is dropped. Connections end with it.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        self.run_until(std::future::pending()).await;
+    }
+
+    /// Answers until `end`: then it takes no more. Connections that are there go on by themselves, within their deadlines.
+    pub async fn run_until(mut self, end: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
+        let (ends, ending) = watch::channel(false);
         for (udp, tcp) in self.sockets {
-            tasks.spawn(serve_udp(udp, Arc::clone(&self.shared)));
-            tasks.spawn(serve_tcp(tcp, Arc::clone(&self.shared)));
+            tasks.spawn(serve_udp(udp, Arc::clone(&self.shared), ending.clone()));
+            tasks.spawn(serve_tcp(tcp, Arc::clone(&self.shared), ending.clone()));
         }
         let mut is_told = true;
+        tokio::pin!(end);
         loop {
             tokio::select! {
+                () = &mut end => {
+                    ends.send_replace(true);
+                    // They see it before anything else that comes.
+                    while tasks.join_next().await.is_some() {}
+                    return;
+                }
                 // When nobody tells any more, the last view stands.
                 changed = self.view.changed(), if is_told => is_told = changed.is_ok(),
                 Some(ended) = tasks.join_next() => {
@@ -242,6 +285,38 @@ fn warn(faults: &[SettingError]) {
     }
 }
 
+/// Sockets of one address.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For datagrams.
+    pub udp: std::net::UdpSocket,
+    /// For connections.
+    pub tcp: std::net::TcpListener,
+}
+
+impl Sockets {
+    fn is_for(&self, wanted: SocketAddr) -> bool {
+        let is_it = |at: io::Result<SocketAddr>| {
+            at.is_ok_and(|at| at.ip() == wanted.ip() && [0, at.port()].contains(&wanted.port()))
+        };
+        is_it(self.udp.local_addr()) && is_it(self.tcp.local_addr())
+    }
+
+    /// Once more.
+    ///
+    /// # Errors
+    /// The system has no more descriptors.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { udp: self.udp.try_clone()?, tcp: self.tcp.try_clone()? })
+    }
+
+    fn into_tokio(self) -> io::Result<(UdpSocket, TcpListener)> {
+        self.udp.set_nonblocking(true)?;
+        self.tcp.set_nonblocking(true)?;
+        Ok((UdpSocket::from_std(self.udp)?, TcpListener::from_std(self.tcp)?))
+    }
+}
+
 /// Both at one port, also where any port is asked for.
 async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     let mut attempt = 0;
@@ -256,13 +331,18 @@ async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     }
 }
 
-async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
+async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>, mut ending: watch::Receiver<bool>) {
     let mut rng = Rng::new();
     let mut limiter = Limiter::new(shared.settings.rate, rng.u64(..));
     let mut buffer = vec![0; QUERY_MAX_BYTES];
     loop {
+        let received = tokio::select! {
+            biased;
+            _ = ending.wait_for(|ends| *ends) => return,
+            received = socket.recv_from(&mut buffer) => received,
+        };
         // An error is about what was sent before; the socket goes on.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+        let Ok((length, from)) = received else {
             sleep(RECEIVE_PAUSE).await;
             continue;
         };
@@ -287,7 +367,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>, mut ending: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
         while let Some(ended) = connections.try_join_next() {
@@ -297,7 +377,12 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
                 std::panic::resume_unwind(error.into_panic());
             }
         }
-        let Ok((stream, from)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            biased;
+            _ = ending.wait_for(|ends| *ends) => return connections.detach_all(),
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, from)) = accepted else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };

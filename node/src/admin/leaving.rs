@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::{HeaderName, StatusCode, header};
 use axum::{Extension, Json};
-use pinwire_admin_api::actions::{Action, Upgraded, Who};
+use pinwire_admin_api::actions::{Action, UpgradeBegun, Who};
 use pinwire_admin_api::node::Drain;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -14,10 +15,7 @@ use super::overview;
 use super::problem::Problem;
 use super::routes::{Conflict, Errors, Shared};
 
-/// The other process may still take over, and this one drain then.
-pub(crate) const PENDING: &str =
-    "the other process is not ready yet; the events say when it is, or why it is not";
-/// Less than a request may take.
+/// For another process to be started: less than a request may take.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Has the node leave: out of DNS, not ready, then its clients are closed by and by. The process stays until SIGTERM. Asked again,
@@ -55,7 +53,7 @@ pub(super) async fn drain(
 pub(super) async fn cancel(
     State(services): Shared,
     Extension(who): Extension<Who>,
-) -> Result<axum::http::StatusCode, Problem> {
+) -> Result<StatusCode, Problem> {
     let cancel = async |services: std::sync::Arc<super::Services>| {
         let drains = services.drains.clone();
         let (reply, cancelled) = oneshot::channel();
@@ -68,35 +66,37 @@ pub(super) async fn cancel(
         cancelled.map_err(|error| Problem::conflict(error.to_string()))
     };
     let Json(()) = recorded(services, who, Action::CancelDrain, cancel).await?;
-    Ok(axum::http::StatusCode::NO_CONTENT)
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Has another process take over: the program as it is on disk now, with the configuration as it is now. It has the listening
-/// sockets, so no connection is refused; this process drains.
+/// sockets, so no connection is refused; this process drains. The answer comes as soon as it is started: what becomes of it is
+/// `upgrade` of `/v1/node`, which the process that serves answers, and an event.
 #[utoipa::path(
     post,
     path = "/v1/node/upgrade",
     operation_id = "upgrade_node",
     tag = "actions",
-    responses((status = 200, body = Upgraded, description = "The other process serves."), Conflict, Errors)
+    responses((status = 202, body = UpgradeBegun, description = "Another process is started; `Location` says where it is told what becomes of it."), Conflict, Errors)
 )]
 pub(super) async fn upgrade(
     State(services): Shared,
     Extension(who): Extension<Who>,
-) -> Result<Json<Upgraded>, Problem> {
-    recorded(services, who, Action::Upgrade, async |services| {
+) -> Result<(StatusCode, [(HeaderName, &'static str); 1], Json<UpgradeBegun>), Problem> {
+    let begin = async |services: std::sync::Arc<super::Services>| {
         let nobody = || Problem::conflict("nobody can take over from this process");
         let upgrades = services.upgrades.as_ref().ok_or_else(nobody)?;
         let (reply, answer) = oneshot::channel();
-        upgrades
-            .try_send(reply)
-            .map_err(|_| Problem::conflict("another process is being started already"))?;
+        upgrades.ask(reply).map_err(|()| Problem::conflict("another process is being started already"))?;
         match timeout(PATIENCE, answer).await {
-            Ok(Ok(Ok(pid))) => Ok(Upgraded { pid }),
+            Ok(Ok(Ok(pid))) => Ok(UpgradeBegun { pid }),
             Ok(Ok(Err(why))) => Err(Problem::conflict(why)),
             Ok(Err(_)) => Err(Problem::unavailable("the node stops")),
-            Err(_) => Err(Problem::unavailable(PENDING)),
+            Err(_) => Err(Problem::unavailable(
+                "the node is busy, and may still start another process: /v1/node says so",
+            )),
         }
-    })
-    .await
+    };
+    let begun = recorded(services, who, Action::Upgrade, begin).await?;
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, "/v1/node")], begun))
 }

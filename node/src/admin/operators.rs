@@ -180,6 +180,11 @@ impl Operators {
         self.thread.open();
     }
 
+    /// Takes none for now; requests that run have this long.
+    pub(crate) fn rest(&self, patience: Duration) {
+        self.thread.rest(patience);
+    }
+
     /// Ends it; requests that run have this long.
     pub(crate) fn stop(self, patience: Duration) {
         self.thread.stop(patience);

@@ -6,7 +6,8 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use pinwire_admin_api::node::{
-    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Thread, Threads, Times,
+    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Thread, Threads, Times, Upgrade,
+    UpgradeState,
 };
 use pinwire_dns::Wanted;
 use pinwire_engine::DriverInUse;
@@ -19,6 +20,7 @@ use super::{Services, rfc3339};
 use crate::dns::Status as DnsStatus;
 use crate::drain::{Progress, Stage};
 use crate::metrics::{Histogram, Process as Measured, Report};
+use crate::upgrade::{Attempt, Became, Upgrades};
 
 /// The node in numbers.
 #[utoipa::path(
@@ -66,6 +68,7 @@ pub(super) fn of_node(services: &Services, reports: &[Option<Report>]) -> Node {
         threads: u32::try_from(services.plane.threads()).unwrap_or(u32::MAX),
         totals,
         drain: drain(&services.drains.progress()),
+        upgrade: services.upgrades.as_ref().and_then(Upgrades::last).map(of_upgrade),
         dns: services.dns.as_ref().map(|dns| of_dns(&dns.status())),
         process: process(&Measured::read()),
         is_partial: reports.iter().any(Option::is_none),
@@ -84,8 +87,19 @@ pub(super) fn drain(progress: &Progress) -> Option<Drain> {
         stage,
         since: progress.since.map(at).unwrap_or_default(),
         connections_before: progress.connections_before.into(),
+        carried: progress.carried.into(),
         deadline: progress.deadline.map(at),
     })
+}
+
+fn of_upgrade(Attempt { pid, became, since }: Attempt) -> Upgrade {
+    let (state, error) = match became {
+        Became::Starting => (UpgradeState::Starting, None),
+        Became::Succeeded => (UpgradeState::Succeeded, None),
+        Became::Failed(why) => (UpgradeState::Failed, Some(why)),
+        Became::Lost(how) => (UpgradeState::Lost, Some(how)),
+    };
+    Upgrade { pid, state, since: at(since), error }
 }
 
 fn of_dns(status: &DnsStatus) -> Dns {

@@ -28,6 +28,7 @@ use super::overview::{of_node, of_threads};
 use super::problem::Problem;
 use super::request::Parameters;
 use super::routes::{Errors, Shared};
+use crate::control::is_stopping;
 use crate::data::inspect::Order;
 
 /// Consoles at the same time.
@@ -158,7 +159,7 @@ impl Console {
             Some(seen) => {
                 tokio::select! {
                     () = tokio::time::sleep_until(seen.at + PACE) => {}
-                    _ = self.stopping.changed() => return None,
+                    () = is_stopping(&mut self.stopping) => return None,
                 }
                 self.go_on(seen).await
             }

@@ -35,28 +35,46 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) fn start(listeners: Listeners, services: impl FnOnce(Stopping) -> Services) -> io::Result<Admin> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (stop, stopping) = watch::channel(None);
-    let (open, opened) = watch::channel(false);
+    let (wish, wished) = watch::channel(Wish::Wait);
     let services = Arc::new(services(stopping.clone()));
     let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        if let Err(error) = runtime.block_on(serve(listeners, services, stopping, opened)) {
+        if let Err(error) = runtime.block_on(serve(listeners, services, stopping, wished)) {
             tracing::error!(%error, "the admin listener cannot run");
         }
     })?;
-    Ok(Admin { stop, open, thread: Some(thread) })
+    Ok(Admin { stop, wish, thread: Some(thread) })
+}
+
+/// What the thread is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Nothing: another process has the listeners, too, and takes who comes.
+    Wait,
+    /// To take who comes.
+    Serve,
+    /// To end.
+    End,
 }
 
 /// The running thread; dropping it stops the thread without waiting for requests.
 #[derive(Debug)]
 pub(crate) struct Admin {
     stop: watch::Sender<Option<Duration>>,
-    open: watch::Sender<bool>,
+    wish: watch::Sender<Wish>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Admin {
     /// Takes connections from now on.
     pub(crate) fn open(&self) {
-        self.open.send_replace(true);
+        self.stop.send_replace(None);
+        self.wish.send_replace(Wish::Serve);
+    }
+
+    /// Takes none for now, ends streams, and lets requests that run finish for at most `patience`.
+    pub(crate) fn rest(&self, patience: Duration) {
+        self.stop.send_replace(Some(patience));
+        self.wish.send_replace(Wish::Wait);
     }
 
     /// Stops listening, ends streams, lets requests that run finish for at most `patience`, and waits for the thread's end.
@@ -67,6 +85,7 @@ impl Admin {
     fn finish(&mut self, patience: Duration) {
         let Some(thread) = self.thread.take() else { return };
         self.stop.send_replace(Some(patience));
+        self.wish.send_replace(Wish::End);
         if thread.join().is_err() {
             tracing::error!("the admin thread panicked");
         }
@@ -88,8 +107,8 @@ enum Accepted {
 async fn serve(
     listeners: Listeners,
     services: Arc<Services>,
-    mut stopping: Stopping,
-    mut opened: watch::Receiver<bool>,
+    stopping: Stopping,
+    mut wished: watch::Receiver<Wish>,
 ) -> io::Result<()> {
     let Listeners { tcp, unix, .. } = listeners;
     let tcp = tcp.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
@@ -104,19 +123,31 @@ async fn serve(
     let access = Arc::clone(&services.access);
     let router = routes::router(services);
     let mut connections = JoinSet::new();
-    let stop_signal = stopping.clone();
-    // Whoever is accepted is lost if another process has the listeners, too, and this one does not take over.
-    tokio::select! {
-        _ = stopping.changed() => return Ok(()),
-        _ = opened.wait_for(|is_open| *is_open) => {}
-    }
+    let mut ends_at = None;
     loop {
+        let wish = *wished.borrow_and_update();
+        match wish {
+            Wish::End => break,
+            Wish::Serve => ends_at = None,
+            Wish::Wait if connections.is_empty() => ends_at = None,
+            Wish::Wait if ends_at.is_none() => {
+                let patience = (*stopping.borrow()).unwrap_or_default();
+                ends_at = Some(tokio::time::Instant::now() + patience);
+            }
+            Wish::Wait => {}
+        }
         tokio::select! {
-            _ = stopping.changed() => break,
+            _ = wished.changed() => {}
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = accept(&tcp, unix.as_ref()) => match accepted {
+            () = tokio::time::sleep_until(ends_at.unwrap_or_else(tokio::time::Instant::now)), if ends_at.is_some() => {
+                connections.abort_all();
+                ends_at = None;
+                while connections.join_next().await.is_some() {}
+            }
+            // Whoever is accepted is lost if another process has the listeners, too, and this one does not take over.
+            accepted = accept(&tcp, unix.as_ref()), if wish == Wish::Serve => match accepted {
                 Ok(accepted) if connections.len() < CONNECTIONS_MAX => {
-                    connections.spawn(welcome(accepted, Arc::clone(&access), router.clone(), stop_signal.clone()));
+                    connections.spawn(welcome(accepted, Arc::clone(&access), router.clone(), stopping.clone()));
                 }
                 Ok(_) => tracing::debug!("a connection to the admin listener was closed: there are too many"),
                 Err(error) => {

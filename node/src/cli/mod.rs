@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod manual;
 pub mod serve;
 pub mod store;
+mod succession;
 mod systemd;
 pub mod token;
 pub mod upgrade;

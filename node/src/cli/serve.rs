@@ -11,13 +11,13 @@ use pinwire_admin_api::events::What;
 use sd_notify::NotifyState;
 use serde_json::json;
 
-use super::systemd;
+use super::systemd::{self, Watchdog};
 use crate::admin::ListenError;
 use crate::config::{Change, Config, Problem, Resolved, Sources};
 use crate::log::{Log, LogFormat};
 use crate::signals::{Signals, Wish};
 use crate::store::StoreConfig;
-use crate::upgrade::{Handed, Predecessor, READY_WITHIN, Successor, Upgrade, UpgradeError, Wanted};
+use crate::upgrade::{Handed, News, Predecessor, READY_WITHIN, Successor};
 use crate::{Node, Start, StartError, ready};
 
 /// Where a configuration comes from, as flags.
@@ -94,36 +94,15 @@ impl ServeArgs {
         let announced = self.announce(&serving.resolved.config, &serving.node).context("stdout");
         match before {
             // Whoever reads stdout reads that of the process before.
-            Some(before) => {
-                before.is_succeeded().context("the process before")?;
-                serving.node.has_taken_over();
-            }
+            Some(before) => serving.has_taken_over(before).context("the process before")?,
             None => {
                 announced?;
                 systemd::tell_ready(&serving.resolved.config.region.name);
             }
         }
-        let watchdog = systemd::start_watchdog(&serving.node).context("the watchdog")?;
+        serving.watchdog = systemd::start_watchdog(&serving.node).context("the watchdog")?;
         let end = serving.until_end();
-        let Serving { node, signals, .. } = serving;
-        // systemd listens to the process that has taken over, and tells both when the service is to stop.
-        let (is_main, watchdog) = match end {
-            End::Signal => (true, watchdog),
-            End::Succeeded => (false, None),
-        };
-        signals.end_after(u32::from(!is_main)).context("signals")?;
-        node.drains().wait(systemd::TELL_EVERY, |progress| {
-            if is_main {
-                systemd::tell_progress(progress);
-            }
-        });
-        if is_main {
-            systemd::tell(&[NotifyState::Stopping]);
-        }
-        drop(watchdog);
-        node.stop();
-        tracing::info!("stopped");
-        Ok(())
+        serving.finish(&end)
     }
 
     fn start(&self, format: Option<LogFormat>, generation: u32, handed: Handed) -> anyhow::Result<Serving> {
@@ -152,7 +131,18 @@ impl ServeArgs {
                 "documents live in this process's memory and end with it: set store.path to keep them"
             );
         }
-        Ok(Serving { sources, resolved, log, node, signals, generation, coming: None })
+        Ok(Serving {
+            sources,
+            resolved,
+            log,
+            node,
+            signals,
+            generation,
+            before: None,
+            coming: None,
+            attempts: 0,
+            watchdog: None,
+        })
     }
 
     fn announce(&self, config: &Config, node: &Node) -> io::Result<()> {
@@ -189,35 +179,28 @@ impl ServeArgs {
 }
 
 /// A node that serves.
-struct Serving {
+pub(super) struct Serving {
     sources: Sources,
-    resolved: Resolved,
+    pub(super) resolved: Resolved,
     log: Log,
-    node: Node,
-    signals: Signals,
-    generation: u32,
-    coming: Option<Coming>,
-}
-
-/// Another process that was started, and is not ready yet.
-struct Coming {
-    successor: Successor,
-    asked: Option<Wanted>,
-}
-
-fn answer(asked: Option<Wanted>, outcome: Result<u32, String>) {
-    if let Some(asked) = asked {
-        // Whoever asked may have gone.
-        let _ = asked.send(outcome);
-    }
+    pub(super) node: Node,
+    pub(super) signals: Signals,
+    pub(super) generation: u32,
+    /// The process that this one has taken over from, which watches it.
+    pub(super) before: Option<Predecessor>,
+    /// Another process that was started, and is not ready yet.
+    pub(super) coming: Option<Successor>,
+    /// Processes that were started to take over.
+    pub(super) attempts: u32,
+    pub(super) watchdog: Watchdog,
 }
 
 /// Why a node does not serve any more.
-enum End {
+pub(super) enum End {
     /// Somebody wants it to end.
     Signal,
-    /// Another process has taken over.
-    Succeeded,
+    /// Another process has taken over; whether somebody wants this one to end, too.
+    Succeeded(bool),
 }
 
 impl Serving {
@@ -228,8 +211,9 @@ impl Serving {
                 Wish::End(signal) => {
                     tracing::info!(signal, "stopping");
                     // It ends with this.
-                    if let Some(Coming { asked, .. }) = self.coming.take() {
-                        answer(asked, Err("the node stops".to_owned()));
+                    self.coming = None;
+                    if let Some(before) = &mut self.before {
+                        before.is_left();
                     }
                     if let Err(error) = self.node.drains().end(signal) {
                         tracing::error!(%error, "the node cannot drain, and ends at once");
@@ -242,11 +226,12 @@ impl Serving {
                     systemd::tell(&[NotifyState::Status(status), NotifyState::Ready]);
                 }
                 Wish::Upgrade(asked) => self.upgrade(asked),
-                Wish::Successor(outcome) => match self.came(outcome) {
-                    Ok(true) => return End::Succeeded,
-                    Ok(false) => {}
-                    Err(error) => tracing::error!("the node goes on: {error:#}"),
-                },
+                Wish::Successor(number, News::Ready(ready)) => {
+                    if let Some(end) = self.came(number, ready) {
+                        return end;
+                    }
+                }
+                Wish::Successor(_, News::Lost(_)) | Wish::Other => {}
             }
         }
     }
@@ -266,46 +251,6 @@ impl Serving {
             }
         }
         self.node.open().context("it cannot listen")
-    }
-
-    /// Starts another process that is to take over. Meanwhile this one goes on, and hears signals.
-    fn upgrade(&mut self, asked: Option<Wanted>) {
-        if self.coming.is_some() {
-            return answer(asked, Err("another process is being started already".to_owned()));
-        }
-        let outcome = self.signals.outcome();
-        // Nobody listens any more once this process ends.
-        let tell = move |ready| _ = outcome.blocking_send(ready);
-        let upgrade = Upgrade::of_this_process(self.generation).map_err(UpgradeError::Start);
-        match upgrade.and_then(|upgrade| self.node.start_successor(&upgrade, tell)) {
-            Ok(successor) => self.coming = Some(Coming { successor, asked }),
-            Err(error) => self.goes_on(asked, error),
-        }
-    }
-
-    fn goes_on(&self, asked: Option<Wanted>, error: UpgradeError) {
-        self.node.note_succession(Err(&error));
-        let error = anyhow::Error::new(error);
-        tracing::error!("the node goes on as it was: {error:#}");
-        answer(asked, Err(format!("{error:#}")));
-    }
-
-    /// Whether the other process takes over, which systemd then takes for the service's own.
-    fn came(&mut self, outcome: io::Result<()>) -> anyhow::Result<bool> {
-        let Some(Coming { mut successor, asked }) = self.coming.take() else { return Ok(false) };
-        let pid = successor.pid();
-        if let Err(error) = outcome {
-            drop(successor);
-            self.goes_on(asked, UpgradeError::NotReady(pid, error));
-            return Ok(false);
-        }
-        successor.takes_over();
-        tracing::info!(pid, "another process has taken over");
-        systemd::tell(&[NotifyState::MainPid(pid)]);
-        self.node.note_succession(Ok(pid));
-        answer(asked, Ok(pid));
-        self.node.succeeded().context("the node cannot drain")?;
-        Ok(true)
     }
 }
 

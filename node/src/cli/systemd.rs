@@ -26,6 +26,17 @@ pub(super) fn tell_ready(region: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("serves {region}"))]);
 }
 
+/// Another process is the service's from now on.
+pub(super) fn tell_succeeded(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
+/// This process is the service's again, and serves.
+pub(super) fn tell_resumed(region: &str) {
+    let status = format!("serves {region}, since the process that had taken over is lost");
+    tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Status(&status), NotifyState::Ready]);
+}
+
 /// The configuration is being read again.
 pub(super) fn tell_reloading() {
     match NotifyState::monotonic_usec_now() {
@@ -36,7 +47,7 @@ pub(super) fn tell_reloading() {
 
 /// How far a drain is: for whoever looks, and so that systemd goes on waiting.
 pub(super) fn tell_progress(progress: &Progress) {
-    let Progress { stage, connections, connections_before, .. } = *progress;
+    let Progress { stage, connections, connections_before, carried, .. } = *progress;
     let doing = match stage {
         Stage::Serving => "serves",
         Stage::LeavingDns => "drains: leaves DNS",
@@ -44,7 +55,11 @@ pub(super) fn tell_progress(progress: &Progress) {
         Stage::Closing => "drains: closes its clients",
         Stage::Over => "drained",
     };
-    let status = format!("{doing}; {connections} of {connections_before} connections are left");
+    let carried = match carried {
+        0 => String::new(),
+        carried => format!(", and {carried} sessions of other nodes"),
+    };
+    let status = format!("{doing}; {connections} of {connections_before} connections are left{carried}");
     let extension = u32::try_from(EXTENSION.as_micros()).unwrap_or(u32::MAX);
     tell(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extension)]);
 }

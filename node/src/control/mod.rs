@@ -70,7 +70,7 @@ pub use pins::{Located, Pins, RegistryPins, Wanted};
 pub use retry::retry_after_secs;
 pub(crate) use socket::Socket;
 pub use thread::{Control, start};
-pub(crate) use thread::{Stopping, serve_connection};
+pub(crate) use thread::{Stopping, is_stopping, serve_connection};
 pub use usage::{Current, LocalUsage, RegistryUsage, Usage};
 
 /// What HTTP answers are made from.

@@ -75,6 +75,11 @@ impl Drop for Control {
 /// Something is in there once the thread is to stop: for how long requests that run may go on.
 pub(crate) type Stopping = watch::Receiver<Option<Duration>>;
 
+/// Waits for that. A thread that is gone has stopped.
+pub(crate) async fn is_stopping(stopping: &mut Stopping) {
+    let _ = stopping.wait_for(Option::is_some).await;
+}
+
 async fn serve(
     mut door: mpsc::Receiver<HandOver>,
     mut stopping: Stopping,
@@ -169,7 +174,7 @@ pub(crate) async fn serve_connection<S, P>(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stopping.changed() => {
+        () = is_stopping(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use pinwire_shard::RemoteSession;
 use pinwire_shed::{Drain, Windows};
 
 /// A queue of connections that is never empty is cut off after so long.
@@ -75,6 +76,15 @@ impl ToldOfGuests {
     }
 }
 
+/// Who is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A connection of this thread.
+    Here(u32),
+    /// A session that another node carries here: its link, and its name there.
+    Carried(u16, RemoteSession),
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Leaving {
@@ -85,8 +95,8 @@ pub(crate) struct Leaving {
     is_succeeded: bool,
     /// When it begins to close.
     closes_us: u64,
-    /// Connections that are still to be closed, in no order.
-    rest: Vec<u32>,
+    /// Who is still to be closed, in no order.
+    rest: Vec<Client>,
     searched_us: Option<u64>,
     /// The listeners are open.
     pub(crate) listens: bool,
@@ -152,13 +162,13 @@ impl Leaving {
         self.listens && self.is_closing(now_us) && (self.is_succeeded || !has_waiting || is_late)
     }
 
-    /// Who is to be closed now, of the connections `open`. `random` gives uniform numbers.
+    /// Who is to be closed now, of those who are `open`. `random` gives uniform numbers.
     pub(crate) fn due(
         &mut self,
         now_us: u64,
-        open: impl Iterator<Item = u32>,
+        open: impl Iterator<Item = Client>,
         mut random: impl FnMut() -> u32,
-    ) -> Vec<u32> {
+    ) -> Vec<Client> {
         if !self.is_closing(now_us) {
             return Vec::new();
         }
@@ -174,7 +184,7 @@ impl Leaving {
     }
 
     /// Any of the rest.
-    fn take_one(&mut self, random: u32) -> Option<u32> {
+    fn take_one(&mut self, random: u32) -> Option<Client> {
         let at = (random as usize).checked_rem(self.rest.len())?;
         Some(self.rest.swap_remove(at))
     }
@@ -207,6 +217,10 @@ mod tests {
     const SECOND: u64 = 1_000_000;
     const WINDOWS: Windows = Windows { leave_us: 5 * SECOND, close_us: 20 * SECOND };
 
+    fn clients(slots: std::ops::Range<u32>) -> impl Iterator<Item = Client> {
+        slots.map(Client::Here)
+    }
+
     fn xorshift(state: &mut u32) -> u32 {
         *state ^= *state << 13;
         *state ^= *state >> 17;
@@ -219,7 +233,7 @@ mod tests {
         let mut leaving = Leaving::new(true);
         leaving.begin(1, WINDOWS, SECOND, false);
         assert!(!leaving.is_closing(2 * SECOND));
-        let (mut open, mut state): (Vec<u32>, u32) = ((0..1000).collect(), 7);
+        let (mut open, mut state): (Vec<Client>, u32) = (clients(0..1000).collect(), 7);
         let (mut now_us, mut per_second, mut jumps) = (6 * SECOND, [0; 20], 0);
         while !open.is_empty() {
             let due = leaving.due(now_us, open.clone().into_iter(), || xorshift(&mut state));
@@ -239,9 +253,9 @@ mod tests {
         let mut leaving = Leaving::new(true);
         leaving.begin(1, WINDOWS, 0, false);
         let mut state = 3;
-        assert!(leaving.due(4 * SECOND, 0..9, || 1).is_empty(), "it still takes who comes");
-        assert!(leaving.due(5 * SECOND, 0..0, || 1).is_empty());
-        assert_eq!(leaving.due(25 * SECOND, 7..8, || xorshift(&mut state)), [7]);
+        assert!(leaving.due(4 * SECOND, clients(0..9), || 1).is_empty(), "it still takes who comes");
+        assert!(leaving.due(5 * SECOND, clients(0..0), || 1).is_empty());
+        assert_eq!(leaving.due(25 * SECOND, clients(7..8), || xorshift(&mut state)), [Client::Here(7)]);
     }
 
     #[test]

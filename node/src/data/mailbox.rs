@@ -64,6 +64,9 @@ pub(crate) enum Envelope {
     Pulse(Arc<Pulse>),
     /// Close everything and end.
     Stop,
+    /// Do nothing until the sender is gone.
+    #[cfg(test)]
+    Hang(std::sync::mpsc::Receiver<()>),
 }
 
 /// Answers that count as unread until a data thread takes them.

@@ -2,25 +2,24 @@
 
 mod admitting;
 mod ending;
+mod guests;
+mod moving;
+mod sending;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pinwire_engine::{
-    Carried, Cause, Engine, Event, Pressure, Refused, Segment as EngineSegment, Slot, Stage,
-};
+use pinwire_engine::{Carried, Cause, Engine, Event, Pressure, Slot, Stage};
 use pinwire_protocol::close::Close;
 use pinwire_registry::Claim;
-use pinwire_shard::{ConnId, DocumentRef, Effect, Pinned, Segment, Shard, SocketAction, Traveller};
+use pinwire_shard::{ConnId, DocumentRef, Effect, Pinned, Shard, SocketAction, Traveller};
 use pinwire_shed::{Pacing, Rung};
 
 use super::authority::{Asked, Authority};
-use super::handshake::{Guests, Reading, Wish, read_head};
+use super::handshake::Guests;
 use super::inspect;
 use super::leaving::{Leave, Leaving, ToldOfGuests, Unanswered};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
@@ -29,7 +28,7 @@ use crate::admin::Events;
 use crate::apps::Apps;
 use crate::cluster::{Claimed, Gates};
 use crate::config::Config;
-use crate::control::{HandOver, HttpDoor, busy_answer, retry_after_secs};
+use crate::control::HttpDoor;
 use crate::live::Live;
 use crate::memory;
 use crate::metrics::{Refusals, Report, Times, TlsHandshakes, handshake, tls_reason};
@@ -37,6 +36,7 @@ use crate::peer::Relay;
 use crate::shedding::Admission;
 use crate::store::StoreEvent;
 use crate::traces::{Queue, Recorder, What};
+use moving::Arrival;
 
 /// What the data threads of a node share.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<AtomicU32>,
     /// Those before it.
     pub(crate) unanswered: Arc<Unanswered>,
+    /// Sessions that other nodes carry here, of all threads.
+    pub(crate) carried: Arc<AtomicU32>,
     /// What happens is told here, where somebody may ask.
     pub(crate) events: Option<Arc<Events>>,
 }
@@ -74,8 +76,6 @@ pub(crate) struct Listening {
 const RETRY: Duration = Duration::from_millis(1);
 /// Documents being opened at once whose times are traced.
 const TRACED_OPENINGS_MAX: usize = 64;
-/// Sends for which a turn's list keeps room: one turn that speaks to every connection is not paid for ever.
-const SENDS_KEPT: usize = 4096;
 /// Connections before their upgrade that a full thread still speaks TLS with.
 const GUESTS_TOLD_WHY: usize = 256;
 /// Connections and documents from which on memory is given back when most of them have left.
@@ -84,8 +84,6 @@ const WORTH_GIVING_BACK: usize = 256;
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(30);
 /// How long clients get to answer our close frames when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
-/// What a client is told to wait at least for whom HTTP has no room.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
 
 pub(crate) struct DataThread {
     number: u16,
@@ -118,6 +116,8 @@ pub(crate) struct DataThread {
     stopping_since: Option<Instant>,
     leaving: Leaving,
     told: ToldOfGuests,
+    /// What was told of sessions that other nodes carry here.
+    carried: u32,
     /// Which listeners speak TLS.
     tls_listeners: Vec<bool>,
     times: Times,
@@ -130,13 +130,6 @@ pub(crate) struct DataThread {
     most: usize,
     /// When most of them left, if that was a short while ago, and which use of the authority was the last then.
     left: Option<(Instant, u64)>,
-}
-
-/// A socket whose connection's state is still on its way.
-struct Arrival {
-    slot: Slot,
-    /// Its end was told already, and will not be again.
-    has_ended: bool,
 }
 
 /// See [`DataThread::actions`].
@@ -194,6 +187,7 @@ impl DataThread {
             stopping_since: None,
             leaving: Leaving::new(listens),
             told: ToldOfGuests::new(listens),
+            carried: 0,
             tls_listeners,
             times: Times::default(),
             refusals: Refusals::default(),
@@ -294,7 +288,7 @@ impl DataThread {
         self.outgoing.flush(self.number);
         self.give_memory_back(now);
         self.refusals.tell(self.number, now);
-        self.told.tell(&self.shared.unanswered, self.guests.len(), self.leaving.listens);
+        self.tell_of_others();
     }
 
     /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
@@ -385,15 +379,7 @@ impl DataThread {
                 tracing::warn!(conn = self.name(number(slot)), %error, "a connection could not be moved to the thread of its document");
                 self.shard.move_failed(number(slot));
             }
-            Event::Arrived { slot, token } => match self.travellers.remove(&token) {
-                Some((traveller, carried)) => self.arrive(engine, slot, *traveller, carried),
-                None if self.orphans.remove(&token) => engine.close(slot),
-                None => {
-                    // Nobody is there yet to take what it says.
-                    engine.pause_read(slot);
-                    self.arrived.insert(token, Arrival { slot, has_ended: false });
-                }
-            },
+            Event::Arrived { slot, token } => self.socket_came(engine, slot, token),
             Event::ArrivalFailed { token, error } => {
                 tracing::warn!(%error, "a connection was lost between threads");
                 self.lose(token);
@@ -447,14 +433,6 @@ impl DataThread {
         self.shard.id(slot).map(tracing::field::display)
     }
 
-    /// A guest was given up: before its TLS handshake was through, or after.
-    fn note_failed(&mut self, engine: &Engine, slot: Slot, peer: SocketAddr, reason: &'static str) {
-        match engine.stage(slot) {
-            None | Some(Stage::Open { .. }) => self.refusals.handshake(reason, peer.ip()),
-            Some(stage) => self.refusals.tls(stage, reason, peer.ip()),
-        }
-    }
-
     fn pressure(&self, of: Pressure) {
         tracing::warn!(?of, "no more connections can be taken for now; accepting goes on when one ends");
         if let Some(events) = &self.shared.events {
@@ -462,137 +440,19 @@ impl DataThread {
         }
     }
 
-    // Before the upgrade.
-
-    fn guest_bytes(&mut self, engine: &mut Engine, slot: Slot, bytes: &mut [u8], now: Instant) {
-        let Some(guest) = self.guests.get_mut(slot) else { return };
-        if guest.is_done {
-            if let Some((_, read)) = self.detaching.get_mut(&slot) {
-                read.extend_from_slice(bytes);
-            }
-            return;
-        }
-        let peer = guest.peer;
-        if let Some(is_kept) = self.guests.keep_for_turn(slot, bytes) {
-            if !is_kept {
-                self.refusals.handshake(handshake::BAD_REQUEST, peer.ip());
-                self.guests.remove(slot);
-                engine.close(slot);
-            }
-            return;
-        }
-        let Some(guest) = self.guests.get_mut(slot) else { return };
-        let reading = Reading {
-            trusted_proxies: &self.shared.config.trusted_proxies,
-            deflate: self.shared.config.deflate.is_some(),
-        };
-        if guest.head.is_empty() {
-            let wish = read_head(bytes, peer, &reading);
-            if matches!(wish, Wish::Partial) {
-                guest.head.extend_from_slice(bytes);
-            }
-            return self.grant(engine, slot, peer, wish, bytes, now);
-        }
-        let mut head = std::mem::take(&mut guest.head);
-        head.extend_from_slice(bytes);
-        let wish = read_head(&head, peer, &reading);
-        if matches!(wish, Wish::Partial) {
-            guest.head = head;
-            return;
-        }
-        self.grant(engine, slot, peer, wish, &mut head, now);
-    }
-
-    fn grant(
-        &mut self,
-        engine: &mut Engine,
-        slot: Slot,
-        peer: SocketAddr,
-        wish: Wish,
-        bytes: &mut [u8],
-        now: Instant,
-    ) {
-        match wish {
-            Wish::Partial => {}
-            Wish::Http => {
-                if let Some(guest) = self.guests.get_mut(slot) {
-                    guest.is_done = true;
-                }
-                self.detaching.insert(slot, (peer, bytes.to_vec()));
-                engine.detach(slot);
-            }
-            Wish::Bad(bad) => {
-                self.refusals.handshake(handshake::BAD_REQUEST, peer.ip());
-                let mut answer = Vec::new();
-                bad.append_response(&mut answer);
-                self.turn_away(slot, &answer);
-            }
-            Wish::Upgrade(upgrade) => self.upgrade(engine, slot, *upgrade, bytes, now),
-        }
-    }
-
     fn us(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.shared.epoch).as_micros() as u64
     }
 
-    /// Answers a guest for good; its deadline closes it if the peer does not.
-    fn turn_away(&mut self, slot: Slot, answer: &[u8]) {
-        if let Some(guest) = self.guests.get_mut(slot) {
-            guest.is_done = true;
-        }
-        self.shard.outbox().write(number(slot), |out| out.extend_from_slice(answer));
-        self.actions.push((number(slot), Action::Socket(SocketAction::Finish)));
-    }
-
-    fn hand_over(&mut self, slot: Slot, fd: OwnedFd, carried: Option<Carried>) {
-        self.guests.remove(slot);
-        let Some((peer, read)) = self.detaching.remove(&slot) else { return };
-        if let Err(mut refused) = self.http.try_hand_over(HandOver { fd, read, peer, carried }) {
-            let wait = retry_after_secs(BUSY_WAIT, self.random());
-            let answer = refused.sealed(busy_answer(wait));
-            // A fresh socket's buffer takes this much; if not, the client sees the close alone.
-            let _ = TcpStream::from(refused.fd).write_all(&answer);
-        }
-    }
-
     // Other threads.
-
-    fn departed(&mut self, slot: Slot, token: u64, carried: Option<Carried>) {
-        let target = (token >> MOVE_TARGET_SHIFT) as u16;
-        let was_there = self.shard.has(number(slot));
-        let envelope = match self.shard.depart(number(slot)) {
-            Some(traveller) => Envelope::Traveller { token, traveller: Box::new(traveller), carried },
-            None => Envelope::Orphan { token },
-        };
-        if was_there && matches!(envelope, Envelope::Orphan { .. }) {
-            // It was closed while its socket left: this was its end.
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.outgoing.send(target, envelope);
-    }
 
     fn receive(&mut self, engine: &mut Engine, envelope: Envelope, now: Instant) {
         match envelope {
             Envelope::Mail { from, mail } => self.shard.mail(from, mail),
-            Envelope::Traveller { token, traveller, carried } => match self.arrived.remove(&token) {
-                Some(Arrival { slot, has_ended }) => {
-                    self.arrive(engine, slot, *traveller, carried);
-                    if has_ended {
-                        self.shard.ended(number(slot));
-                    }
-                }
-                None if self.lost.remove(&token) => self.forget(*traveller),
-                None => {
-                    self.travellers.insert(token, (traveller, carried));
-                }
-            },
-            Envelope::Orphan { token } => match self.arrived.remove(&token) {
-                Some(arrival) => engine.close(arrival.slot),
-                None if self.lost.remove(&token) => {}
-                None => {
-                    self.orphans.insert(token);
-                }
-            },
+            Envelope::Traveller { token, traveller, carried } => {
+                self.traveller_came(engine, token, traveller, carried);
+            }
+            Envelope::Orphan { token } => self.orphan_came(engine, token),
             Envelope::Compacted { document, result } => {
                 // While adrift a compaction may have been for joiners, of what the store was not given.
                 if self.shard.is_submitted(document, result.upto) {
@@ -628,6 +488,8 @@ impl DataThread {
             }
             Envelope::Pulse(pulse) => pulse.answer(self.shared.epoch.elapsed().as_micros() as u64),
             Envelope::Stop => self.stop(engine, now),
+            #[cfg(test)]
+            Envelope::Hang(until) => _ = until.recv(),
         }
     }
 
@@ -643,30 +505,6 @@ impl DataThread {
             refused: *self.refusals.counted(),
             tls: TlsHandshakes { waiting: engine.steps_waiting(), ..self.tls },
         }
-    }
-
-    /// A connection is here whole: nothing was read of its socket yet.
-    fn arrive(&mut self, engine: &mut Engine, slot: Slot, traveller: Traveller, carried: Option<Carried>) {
-        if let Some(carried) = carried {
-            engine.restore_transform(slot, carried);
-        }
-        self.shard.arrive(number(slot), traveller);
-    }
-
-    /// A socket was lost between threads: what its connection counts for is given back, now or when its state comes.
-    fn lose(&mut self, token: u64) {
-        match self.travellers.remove(&token) {
-            Some((traveller, _)) => self.forget(*traveller),
-            None if self.orphans.remove(&token) => {}
-            None => {
-                self.lost.insert(token);
-            }
-        }
-    }
-
-    fn forget(&mut self, traveller: Traveller) {
-        traveller.lost();
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn run_effects(&mut self, engine: &mut Engine, now_unix: u64) {
@@ -809,69 +647,6 @@ impl DataThread {
         }
     }
 
-    // The end of the turn.
-
-    /// Hands the turn's bytes to the engine, then what is to be done to sockets after them.
-    fn send(&mut self, engine: &mut Engine) {
-        let outbox = self.shard.outbox();
-        std::mem::swap(engine.arena(), &mut outbox.arena);
-        let mut sends = std::mem::take(&mut outbox.sends);
-        let mut cut = Vec::new();
-        for (slot, segment) in &sends {
-            let segment = match segment {
-                Segment::Arena(range) => EngineSegment::Arena(range.clone()),
-                Segment::Shared(bytes) => EngineSegment::Shared(Arc::clone(bytes), 0..bytes.len() as u32),
-            };
-            match engine.send(Slot::from_index(*slot), segment) {
-                // Who is gone misses nothing.
-                Ok(()) | Err(Refused::Ended) => {}
-                Err(refused) => {
-                    tracing::debug!(conn = self.name(*slot), %refused, "output refused");
-                    cut.push(*slot);
-                }
-            }
-        }
-        for (slot, action) in std::mem::take(&mut self.actions) {
-            self.act(engine, slot, action);
-        }
-        engine.flush();
-        let mut last = None;
-        for (slot, _) in sends.drain(..) {
-            if last != Some(slot) && engine.is_blocked(Slot::from_index(slot)) {
-                self.shard.blocked(slot, engine.backlog(Slot::from_index(slot)));
-            }
-            last = Some(slot);
-        }
-        sends.shrink_to(SENDS_KEPT);
-        self.shard.outbox().sends = sends;
-        for slot in cut {
-            self.give_up(slot, "what may wait for it");
-        }
-    }
-
-    fn act(&mut self, engine: &mut Engine, slot: u32, action: Action) {
-        let engine_slot = Slot::from_index(slot);
-        match action {
-            Action::Socket(SocketAction::PauseRead) => engine.pause_read(engine_slot),
-            Action::Socket(SocketAction::ResumeRead) => engine.resume_read(engine_slot),
-            Action::Socket(SocketAction::Finish) => engine.shutdown_write(engine_slot),
-            Action::Socket(SocketAction::Close) => {
-                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-                engine.close(engine_slot);
-            }
-            Action::Move(target) => {
-                self.next_move += 1;
-                let token = u64::from(target) << MOVE_TARGET_SHIFT
-                    | u64::from(self.number) << MOVE_SOURCE_SHIFT
-                    | self.next_move & MOVE_NUMBER_MASK;
-                match self.outgoing.door(target) {
-                    Some(door) => engine.send_to(engine_slot, &door.clone(), token),
-                    None => self.shard.move_failed(slot),
-                }
-            }
-        }
-    }
-
     fn random(&mut self) -> u32 {
         xorshift(&mut self.random)
     }
@@ -885,10 +660,6 @@ fn xorshift(state: &mut u32) -> u32 {
     *state
 }
 
-/// A move's token: where to, from where, which. Below 2^60, as the engine asks.
-const MOVE_TARGET_SHIFT: u32 = 48;
-const MOVE_SOURCE_SHIFT: u32 = 36;
-const MOVE_NUMBER_MASK: u64 = (1 << MOVE_SOURCE_SHIFT) - 1;
 /// Data threads of a node: what fits in a token.
 pub(crate) const THREADS_MAX: usize = 1 << 10;
 

@@ -5,20 +5,22 @@
 //! | `mod.rs` | the thread, and what the rest of the node says and sees |
 //! | `translate.rs` | from how the node stands to what is wanted, and who is in the pool |
 //!
-//! Nothing waits for it but a drain, for a while: a provider that fails is seen ([`Dns::status`]), and holds nobody up.
+//! Nothing waits for it but a drain, for a while: a provider that fails is seen ([`Dns::status`]), and holds nobody up. While another
+//! process has the node's addresses it does nothing: that one has the same sockets for queries, so that none goes unanswered.
 
 mod translate;
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pinwire_admin_api::events::What;
 use pinwire_dns::{
-    Inputs, KeeperSettings, NameServer, ProviderSettings, Server, ServerCounts, ServerSettings, SettingError,
-    State, Wanted, Wish, ZoneView, keep,
+    Inputs, KeeperSettings, NameServer, Provider, ProviderSettings, Server, ServerCounts, ServerSettings,
+    SettingError, Sockets, State, Wanted, Wish, ZoneView, keep,
 };
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -26,6 +28,7 @@ use tokio::time::sleep;
 use crate::admin::Events;
 use crate::config::{self, DnsWay};
 use crate::shedding::{Health, Standing};
+use crate::upgrade::Handed;
 use translate::{Owners, is_alone, own_is_out, pool, view, wish};
 
 /// Between two tries to listen for queries: the process before this one may still do so.
@@ -40,8 +43,17 @@ enum Demand {
     Serve,
     /// To be out, for this reason.
     Drain(Arc<str>),
+    /// Nothing for now: another process has the node's addresses.
+    Rest,
     /// Nothing any more: whoever comes after it has the addresses.
     End,
+}
+
+impl Demand {
+    /// The thread has something to do.
+    fn is_work(&self) -> bool {
+        !matches!(self, Self::Rest | Self::End)
+    }
 }
 
 /// What the rest of the node says to the thread, and sees of it.
@@ -53,10 +65,10 @@ struct Inner {
     name: String,
     provider: &'static str,
     addresses: Vec<IpAddr>,
-    epoch: Instant,
     demand: watch::Sender<Demand>,
     keeper: watch::Receiver<Option<State>>,
     seen: Mutex<Seen>,
+    copies: Copies,
 }
 
 /// What the thread shows besides its keeper's state.
@@ -64,12 +76,17 @@ struct Inner {
 struct Seen {
     wish: Wish,
     since: Instant,
+    /// Zero of the keeper's clock.
+    epoch: Instant,
     /// Embedded: no answer leads here any more.
     is_out: bool,
     /// Embedded: why nobody is answered.
     trouble: Option<String>,
     counts: Option<Arc<ServerCounts>>,
 }
+
+/// What it listens on for queries once more: for a process that takes over, and for this one when it goes on.
+type Copies = Mutex<Vec<Sockets>>;
 
 /// How the node stands with its region's name.
 #[derive(Clone, Debug)]
@@ -122,8 +139,13 @@ impl Dns {
         self.0.demand.send_replace(Demand::Serve);
     }
 
-    /// Another process has the node's addresses: they stay as they are.
-    pub(crate) fn end(&self) {
+    /// Another process has the node's addresses: they stay as they are, until this one serves again.
+    pub(crate) fn rest(&self) {
+        self.0.demand.send_replace(Demand::Rest);
+    }
+
+    /// Whoever comes after this process has the addresses.
+    fn end(&self) {
         self.0.demand.send_replace(Demand::End);
     }
 
@@ -140,7 +162,7 @@ impl Dns {
     pub fn status(&self) -> Status {
         let seen = self.0.lock().clone();
         let keeper = self.0.keeper.borrow().clone();
-        let at = |us| self.0.epoch + Duration::from_micros(us);
+        let at = |us| seen.epoch + Duration::from_micros(us);
         let trouble = match (&keeper, &seen.trouble) {
             (_, Some(last)) => Some(Trouble { since: None, attempts: 0, last: last.clone() }),
             (Some(State { trouble: Some(trouble), .. }), None) => Some(Trouble {
@@ -181,6 +203,17 @@ impl Inner {
     fn answers(&self, server: &Server) {
         let mut seen = self.lock();
         (seen.trouble, seen.counts) = (None, Some(server.counts()));
+        drop(seen);
+        match server.copies() {
+            Ok(copies) => *self.copies() = copies,
+            Err(error) => {
+                tracing::warn!(%error, "queries go unanswered for a moment when another process takes over")
+            }
+        }
+    }
+
+    fn copies(&self) -> MutexGuard<'_, Vec<Sockets>> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,6 +222,14 @@ impl Inner {
 pub(crate) struct Thread {
     dns: Dns,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    /// Its sockets once more, for a process that takes over.
+    pub(crate) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        let copies = self.dns.0.copies().iter().map(Sockets::try_clone).collect::<io::Result<Vec<_>>>()?;
+        Ok(copies.into_iter().flat_map(|Sockets { udp, tcp }| [udp.into(), tcp.into()]).collect())
+    }
 }
 
 impl Drop for Thread {
@@ -209,6 +250,8 @@ pub(crate) struct Own {
     pub(crate) node: String,
     /// As much of the pool stays in the name, whoever wants out.
     pub(crate) keep_percent: u32,
+    /// Another process has the addresses until this one is ready.
+    pub(crate) waits: bool,
 }
 
 /// Starts the thread of a node.
@@ -221,6 +264,7 @@ pub(crate) fn start(
     health: &Arc<Health>,
     events: Option<Arc<Events>>,
     seed: u64,
+    handed: &mut Handed,
 ) -> io::Result<(Dns, Thread)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (demand, demands) = watch::channel(Demand::Start);
@@ -228,15 +272,16 @@ pub(crate) fn start(
     let config::Dns { name, addresses, way } = config;
     let standing = health.subscribe();
     let first = wish(&standing.borrow(), &Demand::Start, Instant::now());
-    let seen = Seen { wish: first, since: Instant::now(), is_out: true, trouble: None, counts: None };
+    let now = Instant::now();
+    let seen = Seen { wish: first, since: now, epoch: now, is_out: true, trouble: None, counts: None };
     let dns = Dns(Arc::new(Inner {
         name: name.name_text(),
         provider: provider_name(&way),
         addresses: addresses.iter().copied().collect(),
-        epoch: Instant::now(),
         demand,
         keeper,
         seen: Mutex::new(seen),
+        copies: Mutex::default(),
     }));
     let inner = Arc::clone(&dns.0);
     let around =
@@ -248,26 +293,29 @@ pub(crate) fn start(
             let check_us = u64::try_from(check.as_micros()).unwrap_or(u64::MAX);
             let settings = KeeperSettings::new(own.node, addresses, check_us).map_err(io::Error::other)?;
             let settings = KeeperSettings { floor_percent: own.keep_percent, ..settings };
-            let (wishes, wish) = watch::channel(around.inner.lock().wish.clone());
-            let (pools, pool) = watch::channel(None);
-            let inputs = Inputs { wish, pool, state: shown };
+            Box::new(move || runtime.block_on(around.keep(settings, provider.into(), shown, seed)))
+        }
+        DnsWay::Embedded { server, servers } => {
+            let taken = server.as_ref().map(|server| take(server, handed)).unwrap_or_default();
+            let is_shared = own.waits && !taken.is_empty();
+            *around.inner.copies() = taken;
             Box::new(move || {
-                runtime.block_on(async {
-                    let keeping = keep(settings, provider.into(), inputs, seed);
-                    tokio::join!(keeping, around.translate(wishes, pools));
-                });
+                runtime.block_on(around.answer(server, servers, is_shared));
+                drop(shown);
             })
         }
-        DnsWay::Embedded { server, servers } => Box::new(move || {
-            runtime.block_on(around.answer(server, servers));
-            drop(shown);
-        }),
     };
     let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(task)?;
     Ok((dns.clone(), Thread { dns, thread: Some(thread) }))
 }
 
 type Task = Box<dyn FnOnce() + Send>;
+
+/// Sockets for queries that were handed over: of addresses that have both.
+fn take(server: &ServerSettings, handed: &mut Handed) -> Vec<Sockets> {
+    let both = |address| Some(Sockets { udp: handed.datagrams(address)?, tcp: handed.listener(address)? });
+    server.listen.iter().copied().filter_map(both).collect()
+}
 
 fn provider_name(way: &DnsWay) -> &'static str {
     match way {
@@ -293,9 +341,34 @@ struct Around {
 }
 
 impl Around {
-    /// Tells the keeper what the node wants and who is in the pool, until the node wants nothing any more.
-    async fn translate(
+    /// Waits until there is something to do; false at the end.
+    async fn has_work(&mut self) -> bool {
+        // Whoever demands is in the same place.
+        let demand = self.demands.wait_for(|demand| *demand != Demand::Rest).await;
+        demand.is_ok_and(|demand| *demand != Demand::End)
+    }
+
+    /// Has the name kept, but while another process has the addresses.
+    async fn keep(
         mut self,
+        settings: KeeperSettings,
+        provider: Arc<dyn Provider>,
+        shown: watch::Sender<Option<State>>,
+        seed: u64,
+    ) {
+        while self.has_work().await {
+            let (wishes, wish) = watch::channel(self.inner.lock().wish.clone());
+            let (pools, pool) = watch::channel(None);
+            let inputs = Inputs { wish, pool, state: shown.clone() };
+            self.inner.lock().epoch = Instant::now();
+            let keeping = keep(settings.clone(), Arc::clone(&provider), inputs, seed);
+            tokio::join!(keeping, self.translate(wishes, pools));
+        }
+    }
+
+    /// Tells the keeper what the node wants and who is in the pool, until the node wants nothing of it.
+    async fn translate(
+        &mut self,
         wishes: watch::Sender<Wish>,
         pools: watch::Sender<Option<Arc<[pinwire_dns::Member]>>>,
     ) {
@@ -303,7 +376,7 @@ impl Around {
         let (mut owners, mut told) = (Owners::default(), Told::default());
         loop {
             let demand = self.demands.borrow_and_update().clone();
-            if demand == Demand::End {
+            if !demand.is_work() {
                 return;
             }
             let standing = Arc::clone(&self.standing.borrow_and_update());
@@ -361,24 +434,39 @@ impl Around {
         }
     }
 
-    /// Answers for the zone, until the node wants nothing any more.
-    async fn answer(mut self, server: Option<ServerSettings>, servers: Vec<NameServer>) {
+    /// Answers for the zone, but while another process does. `is_shared`: one does from the same sockets until this one is ready.
+    async fn answer(mut self, server: Option<ServerSettings>, servers: Vec<NameServer>, mut is_shared: bool) {
+        while self.has_work().await {
+            self.answer_now(server.clone(), &servers, is_shared).await;
+            // It knows the zone by now.
+            is_shared = false;
+        }
+    }
+
+    /// Answers until the node wants nothing of it.
+    async fn answer_now(&mut self, server: Option<ServerSettings>, servers: &[NameServer], is_shared: bool) {
         let mut owners = Owners::default();
         let name = self.inner.name.clone();
         let (views, watched) = watch::channel(Arc::new(ZoneView::default()));
-        let serving = serve(server, watched, Arc::clone(&self.inner));
+        let (go, goes) = watch::channel(!is_shared);
+        let serving = serve(server, watched, goes, Arc::clone(&self.inner));
         tokio::pin!(serving);
         loop {
             let demand = self.demands.borrow_and_update().clone();
-            if demand == Demand::End {
-                return;
+            if !demand.is_work() {
+                // It ends with what it has received.
+                drop(go);
+                return serving.await;
             }
             let standing = Arc::clone(&self.standing.borrow_and_update());
             let wish = self.want(&standing, &demand);
             let wanted = wish.map_or_else(|| self.inner.lock().wish.wanted, |wish| wish.wanted);
             let own = (self.node.as_str(), self.inner.addresses.as_slice(), wanted);
             self.inner.lock().is_out = own_is_out(&standing.pool, own);
-            if let Some(view) = view(&standing, own, &name, &servers, &mut owners) {
+            if let Some(view) = view(&standing, own, &name, servers, &mut owners) {
+                if demand != Demand::Start {
+                    go.send_replace(true);
+                }
                 views.send_if_modified(|known| {
                     let is_news = **known != view;
                     if is_news {
@@ -403,11 +491,21 @@ struct Told {
     error: Option<Arc<str>>,
 }
 
-/// Answers queries, as soon as it can listen. It ends only by being dropped.
-async fn serve(settings: Option<ServerSettings>, view: watch::Receiver<Arc<ZoneView>>, inner: Arc<Inner>) {
-    let Some(settings) = settings else { return std::future::pending().await };
+/// Answers queries once `goes` says so and it can listen, until nobody says so any more.
+async fn serve(
+    settings: Option<ServerSettings>,
+    view: watch::Receiver<Arc<ZoneView>>,
+    mut goes: watch::Receiver<bool>,
+    inner: Arc<Inner>,
+) {
+    let is_over = goes.clone();
+    let Some(settings) = settings else { return gone(is_over).await };
+    if goes.wait_for(|goes| *goes).await.is_err() {
+        return;
+    }
     loop {
-        match Server::bind(settings.clone(), view.clone()).await {
+        let copies = inner.copies().iter().map(Sockets::try_clone).collect::<io::Result<_>>();
+        match Server::bind_with(settings.clone(), view.clone(), copies.unwrap_or_default()).await {
             Ok(server) => {
                 let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
                 tracing::info!(
@@ -416,7 +514,7 @@ async fn serve(settings: Option<ServerSettings>, view: watch::Receiver<Arc<ZoneV
                     "answers for the zone"
                 );
                 inner.answers(&server);
-                return server.run().await;
+                return server.run_until(gone(is_over)).await;
             }
             Err(error) => {
                 let said = said_of(&error);
@@ -426,8 +524,16 @@ async fn serve(settings: Option<ServerSettings>, view: watch::Receiver<Arc<ZoneV
                 }
             }
         }
-        sleep(LISTEN_AGAIN).await;
+        tokio::select! {
+            () = sleep(LISTEN_AGAIN) => {}
+            () = gone(is_over.clone()) => return,
+        }
     }
+}
+
+/// Until whoever tells is gone.
+async fn gone(mut told: watch::Receiver<bool>) {
+    while told.changed().await.is_ok() {}
 }
 
 fn said_of(error: &SettingError) -> String {

@@ -44,15 +44,17 @@ pub(super) fn wish(standing: &Standing, demand: &Demand, now: Instant) -> Wish {
         }
         // The others take it for dead and remove it; it adds itself when they can hear it again. Where none of them reaches the pool
         // nobody removes anybody, and all stay.
-        Demand::Serve | Demand::End if standing.pool.is_lapsed(now) => {
+        Demand::Serve | Demand::Rest | Demand::End if standing.pool.is_lapsed(now) => {
             let reason = if standing.pool.heard.is_some() { Reason::SelfCheck } else { Reason::Starting };
             let cause = "the pool of the region's nodes is out of reach";
             return Wish { wanted: Wanted::Out(reason), cause: cause.into() };
         }
-        Demand::Serve | Demand::End if standing.change.number > 0 => match standing.wants_dns() {
-            true => Wanted::In,
-            false => Wanted::Out(reason(standing)),
-        },
+        Demand::Serve | Demand::Rest | Demand::End if standing.change.number > 0 => {
+            match standing.wants_dns() {
+                true => Wanted::In,
+                false => Wanted::Out(reason(standing)),
+            }
+        }
         _ => return Wish { wanted: Wanted::Out(Reason::Starting), cause: "starting".into() },
     };
     Wish { wanted, cause: std::sync::Arc::clone(&standing.cause) }

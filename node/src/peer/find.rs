@@ -112,7 +112,9 @@ async fn look(hub: &Rc<Hub>, find: &Find) -> Option<Route> {
     if nodes.is_empty() {
         tracing::warn!(region = %find.owner.region, "a region has documents and no node that others can reach");
     }
-    for node in nodes.iter().take(TRIED_MAX) {
+    let takes_more =
+        |node: &&NodeView| !hub.is_left_alone(&format!("{}/{}", node.node.region, node.node.name));
+    for node in nodes.iter().filter(takes_more).take(TRIED_MAX) {
         if let Ok(link) = link_to(hub, node).await {
             return Some(Route { link, claim });
         }

@@ -4,19 +4,22 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use pinwire_peer::{Apps as PeerApps, Fragments, HomeEnd, Message, OwnerEnd, QUEUED_MAX, Secret};
+use pinwire_peer::{
+    Apps as PeerApps, Fragments, HomeEnd, LEAVING_SINCE, Message, OwnerEnd, QUEUED_MAX, Secret, encode,
+};
 use pinwire_protocol::close::{Close, CloseCode};
 use pinwire_shard::{App, DocumentName, FIRST_LINK, Mail, owner_of};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{spawn_local, yield_now};
 
 use super::dial::Tls;
 use super::find::Regions;
 use super::moves::{Moves, WantedMove};
-use super::{Around, Movable, PeerStats, Shared, dial};
+use super::{Around, Movable, PeerStats, Serving, Shared, dial};
 use crate::apps::Apps;
 use crate::cluster::{AnyRegistry, ClusterStats};
 use crate::config::RegistryKind;
@@ -48,12 +51,29 @@ pub(super) struct Link {
     pub(super) out: RefCell<Fragments>,
     /// There is something to send.
     pub(super) wake: Notify,
+    /// The other end, which has the documents, takes no more sessions.
+    pub(super) leaves: Cell<bool>,
     /// Why it is cut by this node.
     cut: Cell<Option<&'static str>>,
     cutting: Notify,
 }
 
 impl Link {
+    /// Says something of the link itself.
+    pub(super) fn say(&self, message: &Message) {
+        let mut bytes = Vec::new();
+        encode(message, &mut bytes);
+        self.out.borrow_mut().push(0, bytes);
+        self.wake.notify_one();
+    }
+
+    /// Tells a home whether this node takes no more of its sessions.
+    fn tell_leaving(&self, leaves: bool) {
+        if !self.is_home() && self.version >= LEAVING_SINCE {
+            self.say(&Message::Leaving(leaves));
+        }
+    }
+
     pub(super) fn cut(&self, why: &'static str) {
         self.cut.set(Some(why));
         self.cutting.notify_one();
@@ -98,6 +118,8 @@ pub(super) struct Hub {
     mailboxes: Arc<[Mailbox]>,
     links: RefCell<BTreeMap<u16, Rc<Link>>>,
     last_link: Cell<u16>,
+    /// What others were told last.
+    leaves: Cell<bool>,
     stats: Arc<ClusterStats>,
     /// What data threads had no room for: answers to what they mailed, at most one each.
     kept: RefCell<VecDeque<(u16, Envelope)>>,
@@ -127,28 +149,20 @@ impl Hub {
             mailboxes,
             links: RefCell::default(),
             last_link: Cell::new(FIRST_LINK),
+            leaves: Cell::new(false),
             stats: around.stats,
             kept: RefCell::default(),
         })
     }
 
-    /// Runs until it is dropped; once `serving` is gone no other node is let in.
+    /// Runs until it is dropped; other nodes are let in as `serving` says.
     pub(super) async fn run(
         self: Rc<Self>,
         listener: TcpListener,
         mut wanted: mpsc::Receiver<WantedMove>,
-        serving: oneshot::Receiver<()>,
+        serving: watch::Receiver<Serving>,
     ) {
-        let hub = Rc::clone(&self);
-        spawn_local(async move {
-            tokio::select! {
-                () = dial::accept(Rc::clone(&hub), listener) => {}
-                _ = serving => {}
-            }
-            for link in hub.links_where(|link| !link.is_home()) {
-                link.cut("this node stops");
-            }
-        });
+        spawn_local(Rc::clone(&self).accept(listener, serving));
         let hub = Rc::clone(&self);
         spawn_local(async move {
             while let Some(wanted) = wanted.recv().await {
@@ -163,6 +177,7 @@ impl Hub {
             }
         });
         loop {
+            self.tell_leaving();
             let has_more = self.carry_mail();
             let finds = {
                 let mut finds = self.shared.finds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,6 +195,38 @@ impl Hub {
                 self.shared.wake.notified().await;
             }
         }
+    }
+
+    /// Lets other nodes in as long as that is wanted, and sends them away at the end.
+    async fn accept(self: Rc<Self>, listener: TcpListener, mut serving: watch::Receiver<Serving>) {
+        let accepting = dial::accept(Rc::clone(&self), listener);
+        tokio::pin!(accepting);
+        loop {
+            let now = *serving.borrow_and_update();
+            tokio::select! {
+                () = &mut accepting, if now == Serving::Accepts => break,
+                changed = serving.changed(), if now != Serving::Over => if changed.is_err() { break },
+                else => break,
+            }
+        }
+        for link in self.links_where(|link| !link.is_home()) {
+            link.cut("this node stops");
+        }
+    }
+
+    /// Tells homes whether this node takes no more of their sessions, if that is news.
+    fn tell_leaving(&self) {
+        let leaves = self.shared.leaves.load(Ordering::Relaxed);
+        if self.leaves.replace(leaves) != leaves {
+            self.links_where(|_| true).iter().for_each(|link| link.tell_leaving(leaves));
+        }
+    }
+
+    /// The node is known to take no more sessions.
+    pub(super) fn is_left_alone(&self, name: &str) -> bool {
+        let known = self.peers.borrow();
+        let Some(dial::Known::Linked(number)) = known.get(name) else { return false };
+        self.links.borrow().get(number).is_some_and(|link| link.leaves.get())
     }
 
     pub(super) fn stats(&self) -> &PeerStats {
@@ -303,6 +350,7 @@ impl Hub {
             end: RefCell::new(end),
             out: RefCell::default(),
             wake: Notify::new(),
+            leaves: Cell::new(false),
             cut: Cell::new(None),
             cutting: Notify::new(),
         });
@@ -311,6 +359,9 @@ impl Hub {
             before.cut("the same node has come again");
         }
         self.links.borrow_mut().insert(number, Rc::clone(&link));
+        if self.leaves.get() {
+            link.tell_leaving(true);
+        }
         link
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pinwire_peer::{Assembler, LinkError, Message, decode, encode};
+use pinwire_peer::{Assembler, LinkError, Message, decode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, interval, timeout};
 
@@ -105,8 +105,13 @@ async fn read_on<R: AsyncRead>(
 
 async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, message: Message) -> Result<(), Ended> {
     match message {
-        Message::Ping(stamp) => say(link, &Message::Pong(stamp)),
+        Message::Ping(stamp) => link.say(&Message::Pong(stamp)),
         Message::Pong(_) => {}
+        Message::Leaving(_) if !link.is_home() => return Err(LinkError::Role.into()),
+        Message::Leaving(leaves) => {
+            tracing::info!(link = link.number, peer = %link.peer, leaves, "a node tells whether it leaves");
+            link.leaves.set(leaves);
+        }
         Message::Moving(moving) => super::moves::receive(hub, link, *moving)?,
         message => {
             let mail = hub.receive(link, message)?;
@@ -118,14 +123,6 @@ async fn handle(hub: &Rc<Hub>, link: &Rc<Link>, message: Message) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// Says something of the link itself.
-fn say(link: &Link, message: &Message) {
-    let mut bytes = Vec::new();
-    encode(message, &mut bytes);
-    link.out.borrow_mut().push(0, bytes);
-    link.wake.notify_one();
 }
 
 async fn write<W: AsyncWrite>(hub: &Hub, link: &Link, writer: W) -> Ended {
@@ -163,7 +160,7 @@ async fn watch(link: &Link) -> Ended {
     let mut used = Instant::now();
     loop {
         ticks.tick().await;
-        say(link, &Message::Ping(0));
+        link.say(&Message::Ping(0));
         if link.sessions() > 0 || !link.is_home() {
             used = Instant::now();
         } else if used.elapsed() >= IDLE {

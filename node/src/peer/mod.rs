@@ -36,6 +36,7 @@ mod stats;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -44,7 +45,7 @@ use pinwire_cluster::{Outcome, Unmoved};
 use pinwire_peer::Secret;
 use pinwire_registry::{DocumentName, Owner, Region};
 use pinwire_shard::{DocumentRef, Mail};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::admin::Events;
@@ -88,6 +89,8 @@ struct Shared {
     mail: Box<[ArrayQueue<Outgoing>]>,
     /// At most one for each document that is being opened.
     finds: Mutex<Vec<Find>>,
+    /// The node takes no more sessions over links.
+    leaves: AtomicBool,
     wake: Notify,
 }
 
@@ -112,6 +115,12 @@ impl Relay {
     /// Looks for a way to a document. Answered by [`Envelope::Found`](crate::data::Envelope::Found).
     pub(crate) fn find(&self, find: Find) {
         self.shared.finds.lock().unwrap_or_else(PoisonError::into_inner).push(find);
+        self.shared.wake.notify_one();
+    }
+
+    /// Other nodes are told whether this one takes no more sessions of theirs.
+    pub(crate) fn leave(&self, leaves: bool) {
+        self.shared.leaves.store(leaves, Ordering::Relaxed);
         self.shared.wake.notify_one();
     }
 }
@@ -158,13 +167,24 @@ pub(crate) struct Around {
     pub(crate) stats: Arc<ClusterStats>,
 }
 
+/// Whether other nodes are let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serving {
+    /// They are.
+    Accepts,
+    /// Another process lets them in; those that are here stay.
+    Rests,
+    /// Nobody is, and those that are here are sent away.
+    Over,
+}
+
 /// The running thread. Dropping it cuts all links.
 #[derive(Debug)]
 pub(crate) struct Peers {
     pub(crate) relay: Relay,
     address: String,
     started: Option<oneshot::Sender<(Arc<[Mailbox]>, Movable)>>,
-    stop_serving: Option<oneshot::Sender<()>>,
+    serving: watch::Sender<Serving>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     /// The listener once more, for a process that takes over.
@@ -186,6 +206,7 @@ pub(crate) fn start(handed: Option<TcpListener>, around: Around) -> io::Result<P
     let shared = Arc::new(Shared {
         mail: std::iter::repeat_with(|| ArrayQueue::new(QUEUE)).take(around.threads.max(1)).collect(),
         finds: Mutex::default(),
+        leaves: AtomicBool::new(false),
         wake: Notify::new(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -193,7 +214,7 @@ pub(crate) fn start(handed: Option<TcpListener>, around: Around) -> io::Result<P
     let relay = Relay { shared: Arc::clone(&shared), moves };
     let (started, started_in) = oneshot::channel::<(Arc<[Mailbox]>, Movable)>();
     let (stop, stopping) = oneshot::channel();
-    let (stop_serving, serving) = oneshot::channel();
+    let (serving, served) = watch::channel(Serving::Accepts);
     let thread = std::thread::Builder::new().name("peer".to_owned()).spawn(move || {
         let guard = AbortOnPanic;
         LocalSet::new().block_on(&runtime, async move {
@@ -207,14 +228,21 @@ pub(crate) fn start(handed: Option<TcpListener>, around: Around) -> io::Result<P
             };
             let hub = Hub::new(around, registries, (shared, mailboxes), movable, secret, tls);
             tokio::select! {
-                () = hub.run(listener, wanted, serving) => {}
+                () = hub.run(listener, wanted, served) => {}
                 _ = stopping => {}
             }
         });
         std::mem::forget(guard);
     })?;
-    let (started, stop_serving) = (Some(started), Some(stop_serving));
-    Ok(Peers { relay, address, started, stop_serving, stop: Some(stop), thread: Some(thread), copy })
+    Ok(Peers {
+        relay,
+        address,
+        started: Some(started),
+        serving,
+        stop: Some(stop),
+        thread: Some(thread),
+        copy,
+    })
 }
 
 /// Where the system chose the port, it is the one that others are told.
@@ -239,15 +267,25 @@ impl Peers {
         }
     }
 
-    /// The node stops: sessions that come over links are to go elsewhere at once, and no more are taken.
-    pub(crate) fn stop_serving(&mut self) {
-        drop(self.stop_serving.take());
+    /// Another process lets other nodes in. The links that there are stay.
+    pub(crate) fn rest(&self) {
+        self.serving.send_replace(Serving::Rests);
+    }
+
+    /// It does not any more.
+    pub(crate) fn resume(&self) {
+        self.serving.send_replace(Serving::Accepts);
+    }
+
+    /// The node stops: sessions that still come over links are to go elsewhere at once, and no more are taken.
+    pub(crate) fn stop_serving(&self) {
+        self.serving.send_replace(Serving::Over);
     }
 }
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        drop((self.started.take(), self.stop_serving.take(), self.stop.take()));
+        drop((self.started.take(), self.stop.take()));
         if let Some(thread) = self.thread.take() {
             // A panic there has ended the process.
             let _ = thread.join();
@@ -260,7 +298,12 @@ mod tests {
     use super::*;
 
     fn ways(room: usize) -> (Relay, mpsc::Receiver<WantedMove>) {
-        let shared = Shared { mail: Box::default(), finds: Mutex::default(), wake: Notify::new() };
+        let shared = Shared {
+            mail: Box::default(),
+            finds: Mutex::default(),
+            leaves: AtomicBool::new(false),
+            wake: Notify::new(),
+        };
         let (moves, wanted) = mpsc::channel(room);
         (Relay { shared: Arc::new(shared), moves }, wanted)
     }

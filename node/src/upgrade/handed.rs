@@ -1,11 +1,11 @@
 //! Sockets that a process was given by the one before.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use socket2::SockRef;
+use socket2::{SockRef, Type};
 
 /// Each is taken by whoever listens at its address. Those that nobody takes are closed with this.
 #[derive(Debug, Default)]
@@ -20,12 +20,7 @@ impl Handed {
 
     /// All that listen at an address; port 0 is any port.
     pub(crate) fn listeners(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
-        let is_it = |socket: &OwnedFd| {
-            let address = SockRef::from(socket).local_addr().ok().and_then(|address| address.as_socket());
-            address.is_some_and(|address| {
-                address.ip() == wanted.ip() && [0, address.port()].contains(&wanted.port())
-            })
-        };
+        let is_it = |socket: &OwnedFd| is_at(socket, wanted, Type::STREAM);
         let mut taken: Vec<TcpListener> = Vec::new();
         let mut at = 0;
         while at < self.0.len() {
@@ -54,6 +49,12 @@ impl Handed {
         first
     }
 
+    /// One that datagrams to an address come to.
+    pub(crate) fn datagrams(&mut self, wanted: SocketAddr) -> Option<UdpSocket> {
+        let at = self.0.iter().position(|socket| is_at(socket, wanted, Type::DGRAM))?;
+        Some(UdpSocket::from(self.0.remove(at)))
+    }
+
     /// The one that listens on a Unix socket. It was bound under a name that it has lost, next to the one that it has.
     pub(crate) fn unix(&mut self, path: &Path) -> Option<UnixListener> {
         let is_it = |socket: &OwnedFd| {
@@ -64,6 +65,15 @@ impl Handed {
         let at = self.0.iter().position(is_it)?;
         Some(UnixListener::from(self.0.remove(at)))
     }
+}
+
+/// Whether it is such a socket of an address; port 0 is any port.
+fn is_at(socket: &OwnedFd, wanted: SocketAddr, kind: Type) -> bool {
+    let socket = SockRef::from(socket);
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+    let is_there =
+        |address: SocketAddr| address.ip() == wanted.ip() && [0, address.port()].contains(&wanted.port());
+    address.is_some_and(is_there) && socket.r#type().is_ok_and(|found| found == kind)
 }
 
 /// See the admin listener: it is `NAME.PID.tmp` before it is `NAME.sock`.
@@ -83,11 +93,13 @@ mod tests {
         let tcp = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (one, other) = (tcp(), tcp());
         let (first, second) = (one.local_addr().unwrap(), other.local_addr().unwrap());
+        let udp = UdpSocket::bind(first).unwrap();
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("admin.sock");
         let unix = UnixListener::bind(home.path().join("admin.7.tmp")).unwrap();
         std::fs::rename(home.path().join("admin.7.tmp"), &path).unwrap();
-        let mut handed = Handed::new(vec![one.into(), unix.into(), other.into()]);
+        let mut handed = Handed::new(vec![udp.into(), one.into(), unix.into(), other.into()]);
+        assert!(handed.datagrams(second).is_none(), "that takes connections");
         assert!(handed.listener("127.0.0.1:1".parse().unwrap()).is_none());
         assert_eq!(handed.listener(second).unwrap().local_addr().unwrap(), second);
         assert!(handed.listener(second).is_none());
@@ -95,5 +107,7 @@ mod tests {
         assert!(handed.unix(&path).is_some() && handed.unix(&path).is_none());
         let any = handed.listeners("127.0.0.1:0".parse().unwrap());
         assert_eq!(any.iter().map(|any| any.local_addr().unwrap()).collect::<Vec<_>>(), [first]);
+        assert_eq!(handed.datagrams(first).unwrap().local_addr().unwrap(), first);
+        assert!(handed.datagrams(first).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The process before: starts the next one, and waits until it is ready.
+//! The process before: starts the next one, waits until it is ready, and watches it from then on.
 
 use std::ffi::OsString;
 use std::io;
@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::GENERATION;
-use super::talk::{await_ready, give};
+use super::talk::{Listening, give};
 
 /// A node waits for keys, leases and its sessions before it is ready, and gives up before that ([`super::READY_WITHIN`]).
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +37,15 @@ pub enum UpgradeError {
     NotReady(u32, io::Error),
 }
 
+/// What becomes of a process that was started.
+#[derive(Debug)]
+pub enum News {
+    /// It accepts, or why it does not.
+    Ready(io::Result<()>),
+    /// It had taken over, and has ended without having been told to; how.
+    Lost(String),
+}
+
 /// The next process, to be started.
 #[derive(Debug)]
 pub struct Upgrade {
@@ -60,14 +70,14 @@ impl Upgrade {
         })
     }
 
-    /// Starts it with these sockets. What becomes of it is told to `tell`, by a thread of its own: an error, or that it accepts.
+    /// Starts it with these sockets. What becomes of it is told to `tell`, by a thread of its own.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn run(
         &self,
         sockets: Vec<OwnedFd>,
-        tell: impl FnOnce(io::Result<()>) + Send + 'static,
+        tell: impl FnMut(News) + Send + 'static,
     ) -> Result<Successor, UpgradeError> {
         let (ours, theirs) = UnixStream::pair().map_err(UpgradeError::Start)?;
         let child = Command::new(&self.program)
@@ -78,39 +88,57 @@ impl Upgrade {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .map_err(UpgradeError::Start)?;
-        let successor = Successor { child, takes_over: false };
-        let wait = move || tell(give(&ours, &sockets).and_then(|()| await_ready(&ours, PATIENCE)));
-        std::thread::Builder::new().name("successor".to_owned()).spawn(wait).map_err(UpgradeError::Start)?;
+        let (watched, watches) = channel();
+        let successor = Successor { pid: child.id(), child: Some(child), watched };
+        let watch = move || watch(&ours, &sockets, &watches, tell);
+        std::thread::Builder::new().name("successor".to_owned()).spawn(watch).map_err(UpgradeError::Start)?;
         Ok(successor)
+    }
+}
+
+/// Until the next process leaves as it was told to, or is lost. It is watched once it comes by `watches`: it takes over then.
+fn watch(ours: &UnixStream, sockets: &[OwnedFd], watches: &Receiver<Child>, mut tell: impl FnMut(News)) {
+    let mut listening = Listening::to(ours);
+    tell(News::Ready(give(ours, sockets).and_then(|()| listening.await_ready(PATIENCE))));
+    let Ok(mut child) = watches.recv() else { return };
+    let leaves = listening.await_leave();
+    let ended = child.wait();
+    if !leaves {
+        tell(News::Lost(ended.map_or_else(|error| error.to_string(), |status| status.to_string())));
     }
 }
 
 /// The next process, which ends with this unless it takes over.
 #[derive(Debug)]
 pub struct Successor {
-    child: Child,
-    takes_over: bool,
+    pid: u32,
+    /// Until it takes over.
+    child: Option<Child>,
+    watched: Sender<Child>,
 }
 
 impl Successor {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
-    /// It is ready: it goes on whatever becomes of this process.
-    pub fn takes_over(&mut self) {
-        self.takes_over = true;
+    /// It is ready: it goes on whatever becomes of this process, and is watched.
+    pub fn takes_over(mut self) {
+        if let Some(child) = self.child.take() {
+            // The thread waits for it.
+            let _ = self.watched.send(child);
+        }
     }
 }
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        if !self.takes_over {
+        if let Some(child) = &mut self.child {
             // It may have ended.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }

@@ -24,6 +24,9 @@ const LAST: u8 = b'.';
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Of an answer.
 const LINE_MAX: usize = 4096;
+/// Said once a process accepts, and once it leaves as it was told to.
+const READY: &[u8] = b"ready\n";
+const LEAVES: &[u8] = b"leaves\n";
 
 /// Gives sockets away.
 pub(super) fn give(to: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
@@ -90,13 +93,19 @@ impl Predecessor {
         Ok(Some((Self { stream, generation }, Handed::new(sockets))))
     }
 
-    /// This process accepts: the one before may go.
+    /// This process accepts: the one before may go. It watches this one until then.
     ///
     /// # Errors
     /// It is gone.
-    pub fn is_succeeded(mut self) -> io::Result<()> {
+    pub fn is_succeeded(&mut self) -> io::Result<()> {
         self.stream.set_write_timeout(Some(PATIENCE))?;
-        self.stream.write_all(b"ready\n")
+        self.stream.write_all(READY)
+    }
+
+    /// This process leaves as it was told to: nobody is to go on in its place.
+    pub fn is_left(&mut self) {
+        // The one before may be gone by now.
+        let _ = self.stream.write_all(LEAVES);
     }
 
     /// This process does not start, for this reason.
@@ -108,18 +117,38 @@ impl Predecessor {
     }
 }
 
-/// Waits until the next process is ready.
-///
-/// # Errors
-/// It is not within the time, or says why it does not start.
-pub(super) fn await_ready(next: &UnixStream, patience: Duration) -> io::Result<()> {
-    next.set_read_timeout(Some(patience))?;
-    let mut line = String::new();
-    BufReader::new(io::Read::take(next, LINE_MAX as u64)).read_line(&mut line)?;
-    match line.trim_end() {
-        "ready" => Ok(()),
-        "" => Err(io::Error::other("it ended before it was ready; its log says why")),
-        error => Err(io::Error::other(error.to_owned())),
+/// What the next process says, line by line.
+pub(super) struct Listening<'a>(BufReader<&'a UnixStream>);
+
+impl<'a> Listening<'a> {
+    pub(super) fn to(next: &'a UnixStream) -> Self {
+        Self(BufReader::new(next))
+    }
+
+    /// Empty at its end.
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        io::Read::take(&mut self.0, LINE_MAX as u64).read_until(b'\n', &mut line)?;
+        Ok(line)
+    }
+
+    /// Waits until the next process is ready.
+    ///
+    /// # Errors
+    /// It is not within the time, or says why it does not start.
+    pub(super) fn await_ready(&mut self, patience: Duration) -> io::Result<()> {
+        self.0.get_ref().set_read_timeout(Some(patience))?;
+        match &*self.line()? {
+            READY => Ok(()),
+            [] => Err(io::Error::other("it ended before it was ready; its log says why")),
+            error => Err(io::Error::other(String::from_utf8_lossy(error).trim_end().to_owned())),
+        }
+    }
+
+    /// Waits for as long as it serves: true if it leaves as it was told to, false if it is gone without a word.
+    pub(super) fn await_leave(&mut self) -> bool {
+        let forever = self.0.get_ref().set_read_timeout(None);
+        forever.and_then(|()| self.line()).is_ok_and(|line| line == LEAVES)
     }
 }
 
@@ -149,12 +178,28 @@ mod tests {
         let answer = |tell: fn(Predecessor)| {
             let (one, other) = UnixStream::pair().unwrap();
             tell(Predecessor { stream: other, generation: 2 });
-            await_ready(&one, PATIENCE).map_err(|error| error.to_string())
+            Listening::to(&one).await_ready(PATIENCE).map_err(|error| error.to_string())
         };
-        assert_eq!(answer(|next| next.is_succeeded().unwrap()), Ok(()));
+        assert_eq!(answer(|mut next| next.is_succeeded().unwrap()), Ok(()));
         assert!(answer(drop).unwrap_err().contains("ended before it was ready"));
         assert_eq!(answer(|next| next.is_not_succeeded("no\nroom")), Err("no room".to_owned()));
         let (one, _other) = UnixStream::pair().unwrap();
-        assert!(await_ready(&one, Duration::from_millis(20)).is_err());
+        assert!(Listening::to(&one).await_ready(Duration::from_millis(20)).is_err());
+    }
+
+    #[test]
+    fn who_leaves_as_it_was_told_to_is_told_from_who_is_lost() {
+        for is_told in [true, false] {
+            let (one, other) = UnixStream::pair().unwrap();
+            let mut next = Predecessor { stream: other, generation: 2 };
+            next.is_succeeded().unwrap();
+            if is_told {
+                next.is_left();
+            }
+            drop(next);
+            let mut listening = Listening::to(&one);
+            listening.await_ready(PATIENCE).unwrap();
+            assert_eq!(listening.await_leave(), is_told);
+        }
     }
 }

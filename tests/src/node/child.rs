@@ -298,6 +298,11 @@ pub fn run_child() -> ExitCode {
     });
     let _ = writeln!(std::io::stdout(), "{}{}", node.address(), admin.collect::<String>());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    node.stop();
-    ExitCode::SUCCESS
+    match node.stop() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(hung) => {
+            let _ = writeln!(std::io::stderr(), "{hung}");
+            ExitCode::FAILURE
+        }
+    }
 }

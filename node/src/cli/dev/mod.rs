@@ -20,7 +20,7 @@ use crate::cluster::SharedRegistry;
 use crate::config::{Admin, Config, DEFAULT_MAX_CONNECTIONS, RegionEntry, RegionStatus};
 use crate::control::Page;
 use crate::log::Log;
-use crate::{Node, OtherThreads, Start};
+use crate::{Hung, Node, OtherThreads, Start};
 
 /// Flags of `dev`.
 #[derive(Debug, Args)]
@@ -139,7 +139,8 @@ impl Dev {
             match Node::start_with(config.clone(), start) {
                 Ok(node) => running.0.push(node),
                 Err(error) => {
-                    running.stop();
+                    // What hangs of them is in the log.
+                    let _ = running.stop();
                     return Err(error).with_context(|| format!("{} cannot start", config.region.name));
                 }
             }
@@ -177,12 +178,16 @@ pub struct Running(Vec<Node>);
 
 impl Running {
     /// Stops all at the same time.
-    pub fn stop(self) {
+    ///
+    /// # Errors
+    /// Threads hang.
+    pub fn stop(self) -> Result<(), Hung> {
         std::thread::scope(|scope| {
-            for node in self.0 {
-                scope.spawn(move || node.stop());
-            }
-        });
+            let stopping: Vec<_> = self.0.into_iter().map(|node| scope.spawn(move || node.stop())).collect();
+            let hung = stopping.into_iter().filter_map(|node| node.join().ok()?.err());
+            let hung: Vec<String> = hung.flat_map(|Hung(threads)| threads).collect();
+            if hung.is_empty() { Ok(()) } else { Err(Hung(hung)) }
+        })
     }
 }
 

@@ -1,22 +1,17 @@
 //! Who is let in, and what the others are told.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pinwire_engine::{Engine, Segment as EngineSegment, Slot};
-use pinwire_protocol::close::Close;
-use pinwire_protocol::ws::handshake::append_refusal;
 use pinwire_shard::Opening;
 use pinwire_shed::Rung;
 
-use super::{DataThread, number};
+use super::DataThread;
 use crate::control::retry_after_secs;
-use crate::data::handshake::{InLine, Upgrade};
+use crate::data::handshake::Upgrade;
 use crate::limits::{AddressLimiter, Asking};
 use crate::metrics::handshake;
 use crate::shedding::{Admission, ChangeId};
-use crate::traces::What;
 
 /// A handshake that comes to nothing.
 #[derive(Clone, Copy, Debug)]
@@ -55,77 +50,6 @@ pub(super) enum Verdict {
 }
 
 impl DataThread {
-    /// A client asks for a WebSocket.
-    pub(super) fn upgrade(
-        &mut self,
-        engine: &mut Engine,
-        slot: Slot,
-        upgrade: Upgrade,
-        bytes: &mut [u8],
-        now: Instant,
-    ) {
-        match self.judge(&upgrade, now) {
-            Verdict::Now => self.answer(engine, slot, upgrade, None, bytes, now),
-            Verdict::At(at) => {
-                self.guests.line_up(slot, InLine { upgrade, bytes: bytes.to_vec() }, at, now);
-            }
-            Verdict::Never(refusal) => self.answer(engine, slot, upgrade, Some(refusal), bytes, now),
-        }
-    }
-
-    /// Its turn has come: much may have changed meanwhile.
-    pub(super) fn call_in(&mut self, engine: &mut Engine, slot: Slot, in_line: InLine, now: Instant) {
-        let InLine { upgrade, mut bytes } = in_line;
-        let refusal = self.refusal(&upgrade.opening, now);
-        self.answer(engine, slot, upgrade, refusal, &mut bytes, now);
-    }
-
-    fn answer(
-        &mut self,
-        engine: &mut Engine,
-        slot: Slot,
-        upgrade: Upgrade,
-        refusal: Option<Refusal>,
-        bytes: &mut [u8],
-        now: Instant,
-    ) {
-        if let Some(refusal) = refusal {
-            self.refusals.handshake(refusal.reason, upgrade.client);
-        }
-        if let Some(guest) = self.guests.get_mut(slot) {
-            let error = refusal.map_or("", |refusal| refusal.reason);
-            self.recorder.note(What::Handshake, || now.saturating_duration_since(guest.since), error);
-        }
-        if let Some(refusal) = refusal
-            && !upgrade.refuse_by_close
-        {
-            let mut answer = Vec::new();
-            append_refusal(&mut answer, refusal.status, Some(refusal.retry_after()), &refusal.body());
-            return self.turn_away(slot, &answer);
-        }
-        if let Some(guest) = self.guests.remove(slot) {
-            self.times.handshake.note(now.saturating_duration_since(guest.since));
-        }
-        self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        // Not with what the shard sends: that may be taken back, and its close frame needs an upgraded socket all the same.
-        let response: Arc<[u8]> = upgrade.response().into();
-        let len = response.len() as u32;
-        // A socket that has ended is told later.
-        let _ = engine.send(slot, EngineSegment::Shared(response, 0..len));
-        let slot = number(slot);
-        let rest = bytes.get_mut(upgrade.head_len..).unwrap_or_default();
-        if let Some(refusal) = refusal {
-            let retry_ms = refusal.wait.as_millis() as u64;
-            self.shard.open(slot, Opening { token: None, ..upgrade.opening });
-            return self.shard.close(slot, &Close::try_again(retry_ms));
-        }
-        self.shard.open(slot, upgrade.opening);
-        tracing::debug!(conn = self.name(slot), client = %upgrade.client, "a connection was opened");
-        if !rest.is_empty() {
-            self.shard.bytes(slot, rest);
-        }
-    }
-
     pub(super) fn is_full(&self) -> bool {
         self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.max_connections
     }

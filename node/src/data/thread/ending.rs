@@ -1,12 +1,14 @@
 //! How a data thread stops: by and by where the node drains, and at once at its end.
 
 use std::net::TcpListener;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use pinwire_engine::{Engine, Slot};
 use pinwire_protocol::close::{Close, CloseCode};
 
 use super::{DataThread, xorshift};
+use crate::data::leaving::Client;
 
 impl DataThread {
     /// It is about to end, and takes nobody any more.
@@ -24,17 +26,35 @@ impl DataThread {
             self.leaving.listens = false;
         }
         self.shard.keep_documents(true);
+        self.shard.refuse_carried(true);
         let random = &mut self.random;
-        let due = self.leaving.due(now_us, self.shard.slots(), || xorshift(random));
-        for slot in due {
-            self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node stops"));
+        let carried = self.shard.carried_sessions().map(|(link, session)| Client::Carried(link, session));
+        let open = self.shard.slots().map(Client::Here).chain(carried);
+        let due = self.leaving.due(now_us, open, || xorshift(random));
+        let close = Close::new(CloseCode::ServiceRestart, "the node stops");
+        for client in due {
+            match client {
+                Client::Here(slot) => self.shard.close(slot, &close),
+                Client::Carried(link, session) => self.shard.end_carried(link, session, &close),
+            }
         }
+    }
+
+    /// At the end of a turn: who is here besides its clients, for a drain that waits for them.
+    pub(super) fn tell_of_others(&mut self) {
+        let carried = self.shard.carried();
+        if self.carried != carried {
+            self.shared.carried.fetch_add(carried.wrapping_sub(self.carried), Ordering::SeqCst);
+            self.carried = carried;
+        }
+        self.told.tell(&self.shared.unanswered, self.guests.len(), self.leaving.listens);
     }
 
     /// The node does not drain after all, or drains anew: then, too, it takes who comes for a while.
     pub(super) fn stay(&mut self, engine: &mut Engine, number: u64, listeners: Vec<TcpListener>) {
         if self.leaving.cancel(number) {
             self.shard.keep_documents(false);
+            self.shard.refuse_carried(false);
         }
         if !self.leaving.listens {
             for listener in listeners {
@@ -61,6 +81,4 @@ impl DataThread {
             self.shard.close(slot, &Close::new(CloseCode::ServiceRestart, "the node stops"));
         }
     }
-
-    // Effects.
 }
