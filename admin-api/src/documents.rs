@@ -28,6 +28,14 @@ pub struct Document {
     pub name: String,
     /// Where it is in its life.
     pub state: DocumentState,
+    /// The claim under which this node serves it, as pins have it: `{epoch}-{nonce}`, each 16 hexadecimal digits. Missing while it is
+    /// being opened, and where the node is older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// The node has no lease of the registry now: members on this node get each other's edits, and nothing is acknowledged or
+    /// stored until the lease is renewed.
+    #[serde(default)]
+    pub is_adrift: bool,
     /// When it was opened on this node.
     #[schema(format = DateTime)]
     pub since: String,

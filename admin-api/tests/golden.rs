@@ -178,6 +178,8 @@ fn document(state: DocumentState) -> Document {
         app: text("notes"),
         name: text("minutes"),
         state,
+        claim: (state != DocumentState::Loading).then(|| text("0005f2a1c3d4e5f8-8c1f0b6f2a9d4e17")),
+        is_adrift: state == DocumentState::Grace,
         since: text(AT),
         members: 3,
         present: 2,

@@ -8,7 +8,7 @@ use crate::App;
 use crate::conn::{Conn, KeyState, NONE, Peer, Phase, RELAYED, SessionDialect};
 use crate::document::{Document, Edits, State};
 use crate::effect::{ConnRef, DocumentName, Slot};
-use crate::mail::FIRST_LINK;
+use crate::mail::{FIRST_LINK, Pinned};
 use crate::shard::Shard;
 use crate::subject::Subject;
 use crate::wheel::Tick;
@@ -106,6 +106,10 @@ pub struct DocumentFacts {
     pub index: u32,
     /// Where it is in its life.
     pub state: DocumentState,
+    /// Under which claim it is served, once it is open.
+    pub claim: Option<Pinned>,
+    /// The number of its app's license region.
+    pub license: u8,
     /// Sessions on it.
     pub members: usize,
     /// Other nodes that hold it, and sessions there, as they said last.
@@ -410,6 +414,8 @@ impl Shard {
                 State::Live => DocumentState::Live,
                 State::Grace { .. } => DocumentState::Grace,
             },
+            claim: self.claim_at(index),
+            license: self.apps.get(document.app).map_or(0, |app| app.license()),
             members: document.members.len(),
             elsewhere: document.shared.as_ref().map_or((0, 0), |shared| shared.elsewhere()),
             present: document.awareness.len(),

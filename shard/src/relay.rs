@@ -122,7 +122,11 @@ impl Shard {
 
     /// The claim of a document that is open here, as far as it was told.
     pub(crate) fn claim_of(&self, name: &DocumentName) -> Option<Pinned> {
-        let index = self.index_of(name)?;
+        self.claim_at(self.index_of(name)?)
+    }
+
+    /// The claim of the document at this index, once it is open.
+    pub(crate) fn claim_at(&self, index: u32) -> Option<Pinned> {
         let found = self.documents.get(index).filter(|found| found.state != State::Loading)?;
         let (serial, claim) = *self.routes.held.get(&index)?;
         (serial == found.serial).then_some(claim)

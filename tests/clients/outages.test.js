@@ -1,16 +1,15 @@
 // Two nodes of one region, and what befalls them: a pause beyond the lease, the loss of Redis masters, death. Stock clients of all
-// kinds are in one document throughout.
+// kinds are in one document throughout, those that came to another region by the documented lines among them.
 
 import test, { after, before } from 'node:test'
 import assert from 'node:assert/strict'
 import { KINDS, clientPool, freshName, isHocuspocus } from './lib/client.js'
 import { startCluster } from './lib/cluster.js'
-import { introduce, oneOfEach, untilGone, writeAll } from './lib/company.js'
-import { contentOf, prng, randomEdit, runSeed, untilConverged } from './lib/edits.js'
-import { observe, repeatedly, until } from './lib/wait.js'
+import { acknowledged, introduce, oneOfEach, untilGone, writeAll } from './lib/company.js'
+import { contentOf, runSeed, untilConverged, writing } from './lib/edits.js'
+import { observe, until } from './lib/wait.js'
 
 const LEASE_MS = 4_000
-const WRITE_EVERY_MS = 50
 
 let cluster
 let region
@@ -24,20 +23,15 @@ after(() => cluster.stop())
 
 const poolOf = t => clientPool(t, { url: region.url, token: cluster.token })
 
+/** One client of each kind that comes to the other region, and follows its document. */
+const followersOf = (clients, name) =>
+  oneOfEach((kind, at) => clients.open(kind, name, { url: elsewhere.nodes[at % 2].url, follows: true }))
+
 /** One client of each kind on each of a region's nodes. */
 async function onBoth(clients, name, { nodes } = region) {
   const of = ({ url }) => oneOfEach(kind => clients.open(kind, name, { url }))
   const [first, second] = [await of(nodes[0]), await of(nodes[1])]
   return { first, second, all: [...first, ...second] }
-}
-
-const acknowledged = members =>
-  Promise.all(members.filter(({ kind }) => isHocuspocus(kind)).map(member => member.untilAcknowledged()))
-
-/** Has all members write at random until it is stopped. */
-function writing(members, seed) {
-  const rngs = members.map((_, at) => prng(seed + at))
-  return repeatedly(WRITE_EVERY_MS, () => members.forEach(({ doc }, at) => randomEdit(rngs[at], doc)))
 }
 
 test('clients on two nodes of a region see the edits and the awareness of each other', async t => {
@@ -62,18 +56,23 @@ test('clients on two nodes of a region see the edits and the awareness of each o
 
 test('a node that was stopped for longer than its lease, while all kinds write, loses no edit of anybody', async t => {
   const clients = poolOf(t)
-  const { second, all } = await onBoth(clients, freshName('stopped'))
+  const name = freshName('stopped')
+  const { second, all: local } = await onBoth(clients, name)
+  const node = region.nodes[1]
+  const followers = await followersOf(clients, name)
+  const isThere = ({ line }) => line.socket.url.startsWith(node.url)
+  const all = [...local, ...followers]
   await introduce(all)
   const seed = runSeed()
   t.diagnostic(`PINWIRE_SEED=${seed}`)
   const stop = writing(all, seed)
   t.after(stop)
-  const node = region.nodes[1]
   node.signal('SIGSTOP')
   t.after(() => node.signal('SIGCONT'))
   // The users of a node whose lease has run out are gone for the others, who go on.
-  const others = all.filter(member => !second.includes(member))
-  await untilGone(others, second)
+  const gone = [...second, ...followers.filter(isThere)]
+  const others = all.filter(member => !gone.includes(member))
+  await untilGone(others, gone)
   await observe(LEASE_MS / 2)
   node.signal('SIGCONT')
   await observe(1_000)
@@ -86,7 +85,8 @@ test('a node that was stopped for longer than its lease, while all kinds write, 
 test('the masters of Redis are killed while all kinds write: nobody loses an edit', async t => {
   const clients = poolOf(t)
   const name = freshName('failed-over')
-  const { all } = await onBoth(clients, name)
+  const { all: local } = await onBoth(clients, name)
+  const all = [...local, ...(await followersOf(clients, name))]
   await introduce(all)
   const seed = runSeed()
   t.diagnostic(`PINWIRE_SEED=${seed}`)

@@ -4,17 +4,19 @@ import test, { after, before } from 'node:test'
 import assert from 'node:assert/strict'
 import { HOCUSPOCUS_KINDS, KINDS, Y_WEBSOCKET_KINDS, clientPool, freshName, isHocuspocus } from './lib/client.js'
 import { startCluster } from './lib/cluster.js'
-import { introduce, oneOfEach, untilGone, writeAll } from './lib/company.js'
-import { prng, randomEdit, runSeed, untilConverged } from './lib/edits.js'
-import { turns, until } from './lib/wait.js'
+import { acknowledged, introduce, oneOfEach, untilGone, writeAll } from './lib/company.js'
+import { contentOf, prng, randomEdit, runSeed, untilConverged, writing } from './lib/edits.js'
+import { observe, turns, until } from './lib/wait.js'
 
 const EDITS = 60
+const LEASE_MS = 4_000
 
 let cluster
 let here
 let there
 before(async () => {
-  cluster = await startCluster('--relay', '--set', 'cluster.lease=4s', '--set', 'cluster.renew=1s')
+  const leases = ['--set', `cluster.lease=${LEASE_MS}ms`, '--set', 'cluster.renew=1s', '--silence', '500']
+  cluster = await startCluster('--relay', ...leases)
   ;[here, there] = cluster.regions
 })
 after(() => cluster.stop())
@@ -50,7 +52,7 @@ test('all kinds share a document with the region that has it, and never know', a
     }),
   )
   await untilConverged(members, `convergence with PINWIRE_SEED=${seed}`)
-  await Promise.all(members.filter(({ kind }) => isHocuspocus(kind)).map(member => member.untilAcknowledged()))
+  await acknowledged(members)
   for (const member of members) {
     assert.equal(member.dials, 1, `${member}`)
     assert.deepEqual(member.denials, [])
@@ -140,6 +142,48 @@ test('the region that has a document shows whose sessions are carried to it', as
   assert.deepEqual(local.map(({ subject, thread }) => [subject, thread !== undefined]), [['holder@here', true]])
 })
 
+test('the node that has the document is stopped for longer than its lease while all kinds write over links: nothing is lost', async t => {
+  const clients = poolOf(t)
+  const name = freshName('stopped')
+  const members = [await holderOf(clients, name), ...(await far(clients, name))]
+  await introduce(members)
+  const seed = runSeed()
+  t.diagnostic(`PINWIRE_SEED=${seed}`)
+  const stop = writing(members, seed)
+  t.after(stop)
+  const [owner] = here.nodes
+  owner.signal('SIGSTOP')
+  t.after(() => owner.signal('SIGCONT'))
+  await observe(LEASE_MS * 1.5)
+  owner.signal('SIGCONT')
+  stop()
+  await untilConverged(members, `convergence with PINWIRE_SEED=${seed}`)
+  await acknowledged(members)
+  await introduce(members)
+})
+
+test('the masters of Redis are killed while all kinds write over links: nobody loses an edit', async t => {
+  const clients = poolOf(t)
+  const name = freshName('failed-over')
+  const members = [await holderOf(clients, name), ...(await far(clients, name))]
+  await introduce(members)
+  const seed = runSeed()
+  t.diagnostic(`PINWIRE_SEED=${seed}`)
+  const stop = writing(members, seed)
+  t.after(stop)
+  here.redis.signal('SIGKILL')
+  cluster.registry.signal('SIGKILL')
+  await observe(LEASE_MS)
+  stop()
+  await untilConverged(members, `convergence with PINWIRE_SEED=${seed}`)
+  await acknowledged(members)
+  const written = contentOf(members[0].doc)
+  await Promise.all(members.map(client => client.disconnect()))
+  const heir = clients.open(KINDS[0], name, { url: here.nodes[1].url })
+  await heir.untilSynced()
+  assert.deepEqual(contentOf(heir.doc), written)
+})
+
 // The last, for it takes a node away.
 test('when the node that has the document is killed, all kinds are carried to another, with every edit', async t => {
   const clients = poolOf(t)
@@ -149,7 +193,7 @@ test('when the node that has the document is killed, all kinds are carried to an
   await introduce(members)
   writeAll(members, 'before')
   await untilConverged(members)
-  await Promise.all(members.filter(({ kind }) => isHocuspocus(kind)).map(member => member.untilAcknowledged()))
+  await acknowledged(members)
 
   const [owner, other] = here.nodes
   owner.signal('SIGKILL')

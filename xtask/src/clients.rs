@@ -18,7 +18,13 @@ const THREADS: &[&str] = &["1", "2"];
 const TLS_FILES: &[&str] = &["sync.test.js", "convergence.test.js", "awareness.test.js"];
 
 /// What starts clusters of several nodes by itself, once: they differ from one node in what is between nodes.
-const CLUSTER_FILES: &[&str] = &["regions.test.js", "relay.test.js", "outages.test.js"];
+const CLUSTER_FILES: &[&str] = &[
+    "regions.test.js",
+    "relay.test.js",
+    "outages.test.js",
+    "faults-redirect.test.js",
+    "faults-relay.test.js",
+];
 
 /// Test files that run at the same time, and nodes with them. They mostly wait: one node's take 10 s of processor time in a
 /// minute.

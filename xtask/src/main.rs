@@ -47,7 +47,7 @@ cargo xtask TASK [ARGUMENTS]
   chaos     nodes, servers and networks fail while clients write: [--clients N] [--seconds N] [--json] [--page] [SCENARIO...]
   fuzz      fuzz targets from the kept corpus: [--seconds N] [TARGET...]
   cluster   a cluster of real processes until a signal, or for a command (not a stage): [--regions N] [--nodes N] [--relay]
-            [--silence MS] [--set KEY=VALUE] [--debug] [--json] [-- COMMAND]
+            [--lanes] [--silence MS] [--set KEY=VALUE] [--debug] [--json] [-- COMMAND]
   deb       build the Debian packages (not a stage)
   defects   plant each defect of tests/defects and see its test fail: [NAME...]
 ";

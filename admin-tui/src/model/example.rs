@@ -209,6 +209,8 @@ fn documents(number: usize, now: Millis) -> Vec<Document> {
         app: "notes".into(),
         name: document_name(number as u64 * 20 + at),
         state: DocumentState::Live,
+        claim: Some(format!("{:016x}-{:016x}", 0x5f2_a1c3_d4e5_0000 + at, noise(at))),
+        is_adrift: false,
         since: date(now.saturating_sub(at * 60_000)),
         members: 3 + noise(at) % 40,
         present: 2 + noise(at) % 30,

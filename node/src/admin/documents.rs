@@ -9,7 +9,8 @@ use pinwire_admin_api::connections::Dialect;
 use pinwire_admin_api::documents::{
     Document, DocumentDetail, DocumentPage, DocumentSort, DocumentState, Member,
 };
-use pinwire_shard::{DocumentFilter, DocumentName};
+use pinwire_registry::Claim;
+use pinwire_shard::{DocumentFilter, DocumentName, Pinned};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -163,7 +164,7 @@ pub(super) fn tell_all(services: &Services, rows: &[DocumentRow]) -> Vec<Documen
 }
 
 fn tell(services: &Services, row: &DocumentRow) -> Document {
-    let DocumentRow { thread, name, facts } = row;
+    let DocumentRow { thread, name, facts, is_adrift } = row;
     Document {
         tenant: name.tenant.to_string(),
         app: name.app.to_string(),
@@ -173,6 +174,8 @@ fn tell(services: &Services, row: &DocumentRow) -> Document {
             pinwire_shard::DocumentState::Live => DocumentState::Live,
             pinwire_shard::DocumentState::Grace => DocumentState::Grace,
         },
+        claim: facts.claim.map(|Pinned { epoch, nonce }| Claim { epoch, nonce }.to_string()),
+        is_adrift: *is_adrift,
         since: services.clock.at_tick(facts.opened),
         members: facts.members as u64,
         present: facts.present as u64,

@@ -52,6 +52,13 @@ pub(crate) enum Ask {
     Tell { name: DocumentName, payload: Box<str>, reply: Sender<Option<Told>> },
 }
 
+impl Ask {
+    /// What the answer says of claims holds at one moment with what the leases are then.
+    pub(crate) fn is_about_claims(&self) -> bool {
+        matches!(self, Self::Documents { .. } | Self::Top { .. } | Self::Document { .. })
+    }
+}
+
 /// Some of the things that a thread has, and where to go on, if there may be more.
 #[derive(Debug)]
 pub(crate) struct Piece<T> {
@@ -65,6 +72,22 @@ pub(crate) struct DocumentRow {
     pub(crate) thread: u16,
     pub(crate) name: DocumentName,
     pub(crate) facts: DocumentFacts,
+    /// The node has no lease of its license region now.
+    pub(crate) is_adrift: bool,
+}
+
+/// Who is asked: a thread, and the license regions, a bit for each number, of which the node has no lease now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking {
+    pub(crate) thread: u16,
+    pub(crate) lapsed: u64,
+}
+
+impl Asking {
+    fn row(self, name: DocumentName, facts: DocumentFacts) -> DocumentRow {
+        let is_adrift = self.lapsed >> (facts.license & 63) & 1 == 1;
+        DocumentRow { thread: self.thread, name, facts, is_adrift }
+    }
 }
 
 /// A document and some members.
@@ -180,20 +203,20 @@ impl Ord for Rank {
     }
 }
 
-/// Answers a question on thread `thread`.
-pub(crate) fn answer(ask: Ask, shard: &mut Shard, thread: u16) {
+/// Answers a question.
+pub(crate) fn answer(ask: Ask, shard: &mut Shard, asked: Asking) {
     match ask {
         Ask::Documents { from, filter, limit, reply } => {
-            let _ = reply.send(documents(shard, thread, from, &filter, limit));
+            let _ = reply.send(documents(shard, asked, from, &filter, limit));
         }
         Ask::Top { from, filter, order, after, limit, reply } => {
-            let _ = reply.send(top(shard, thread, from, &filter, order, (after, limit)));
+            let _ = reply.send(top(shard, asked, from, &filter, order, (after, limit)));
         }
         Ask::Document { name, after, limit, reply } => {
-            let _ = reply.send(document(shard, thread, name, after, limit));
+            let _ = reply.send(document(shard, asked, name, after, limit));
         }
         Ask::Connections { from, filter, limit, reply } => {
-            let _ = reply.send(connections(shard, thread, from, &filter, limit));
+            let _ = reply.send(connections(shard, asked.thread, from, &filter, limit));
         }
         Ask::Holders { connections, reply } => {
             let holder = |conn: ConnRef| shard.inspect_connection(conn).map(|view| holder(&view));
@@ -213,14 +236,14 @@ pub(crate) fn answer(ask: Ask, shard: &mut Shard, thread: u16) {
 
 fn documents(
     shard: &Shard,
-    thread: u16,
+    asked: Asking,
     from: u32,
     filter: &DocumentFilter,
     limit: usize,
 ) -> Piece<DocumentRow> {
     let mut rows = Vec::new();
     let next = shard.inspect_documents(from, PLACES, filter, |name, facts| {
-        rows.push(DocumentRow { thread, name: name.clone(), facts });
+        rows.push(asked.row(name.clone(), facts));
         until(rows.len() >= limit)
     });
     Piece { rows, next }
@@ -290,27 +313,27 @@ impl<T> Top<T> {
 
 fn top(
     shard: &Shard,
-    thread: u16,
+    asked: Asking,
     from: u32,
     filter: &DocumentFilter,
     order: Order,
     (after, limit): (Option<Rank>, usize),
 ) -> Piece<DocumentRow> {
     let mut top = Top::new(after, limit);
+    let thread = asked.thread;
     let next = shard.inspect_documents(from, PLACES, filter, |name, facts| {
         let rank = Rank { value: order.value(&facts), thread, index: facts.index };
         // A name is copied once it is known to be wanted.
         top.offer(rank, (name, facts));
         ControlFlow::Continue(())
     });
-    let row =
-        |(name, facts): (&DocumentName, DocumentFacts)| DocumentRow { thread, name: name.clone(), facts };
+    let row = |(name, facts): (&DocumentName, DocumentFacts)| asked.row(name.clone(), facts);
     Piece { rows: top.into_sorted().map(row).collect(), next }
 }
 
 fn document(
     shard: &Shard,
-    thread: u16,
+    asked: Asking,
     name: DocumentName,
     after: Option<u32>,
     limit: usize,
@@ -319,7 +342,7 @@ fn document(
     let (members, has_more) = shard.inspect_members(facts.index, after, limit);
     let member = |member: MemberView<'_>| {
         let socket = match member.place {
-            Place::Here(view) => Socket::Known(thread, view.id),
+            Place::Here(view) => Socket::Known(asked.thread, view.id),
             Place::Elsewhere(thread, conn) => Socket::Unknown(thread, conn),
             Place::OverLink(_) => Socket::OverLink,
         };
@@ -327,7 +350,7 @@ fn document(
         MemberRow { session, dialect, read_only, subject: member.subject(), socket }
     };
     let members = members.into_iter().map(member).collect();
-    Some(DocumentAnswer { document: DocumentRow { thread, name, facts }, members, has_more })
+    Some(DocumentAnswer { document: asked.row(name, facts), members, has_more })
 }
 
 fn connections(

@@ -20,7 +20,7 @@ use pinwire_shed::{Pacing, Rung};
 
 use super::authority::{Asked, Authority};
 use super::handshake::Guests;
-use super::inspect;
+use super::inspect::{self, Ask, Asking};
 use super::leaving::{Leave, Leaving, ToldOfGuests, Unanswered};
 use super::mailbox::{Envelope, Mailbox, Outgoing};
 use super::worker::{Job, Worker};
@@ -126,6 +126,8 @@ pub(crate) struct DataThread {
     recorder: Recorder,
     /// Documents being opened that are traced, and since when.
     opening: Vec<(DocumentRef, Instant)>,
+    /// Questions that are answered once this turn's last look at the leases is over.
+    questions: Vec<Ask>,
     /// The most connections and documents that were here since most of them left.
     most: usize,
     /// When most of them left, if that was a short while ago, and which use of the authority was the last then.
@@ -178,6 +180,7 @@ impl DataThread {
             arrived: HashMap::new(),
             travellers: HashMap::new(),
             orphans: HashSet::new(),
+            questions: Vec::new(),
             lost: HashSet::new(),
             next_move: 0,
             actions: Vec::new(),
@@ -281,6 +284,9 @@ impl DataThread {
             self.store.read_news();
             self.run_effects(engine, now_unix);
         }
+        for question in std::mem::take(&mut self.questions) {
+            self.answer(question);
+        }
         self.send(engine);
         self.shard.finish_turn();
         self.run_effects(engine, now_unix);
@@ -289,6 +295,11 @@ impl DataThread {
         self.give_memory_back(now);
         self.refusals.tell(self.number, now);
         self.tell_of_others();
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        let asked = Asking { thread: self.number, lapsed: self.shared.gates.lapsed() };
+        inspect::answer(ask, &mut self.shard, asked);
     }
 
     /// A while after most of those that were here have left, their memory is given back: it is not needed for their return.
@@ -466,7 +477,8 @@ impl DataThread {
                 // Whoever asked may have gone.
                 let _ = reply.send(Box::new(self.report(engine)));
             }
-            Envelope::Ask(ask) => inspect::answer(*ask, &mut self.shard, self.number),
+            Envelope::Ask(ask) if ask.is_about_claims() => self.questions.push(*ask),
+            Envelope::Ask(ask) => self.answer(*ask),
             Envelope::Keys => self.authority.keys_came(),
             Envelope::Found { document, route } => {
                 self.note_opened(document);

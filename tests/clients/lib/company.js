@@ -1,6 +1,6 @@
 // Several clients on one document: what they see of each other.
 
-import { KINDS } from './client.js'
+import { KINDS, isHocuspocus } from './client.js'
 import { until } from './wait.js'
 
 /** Whether each of `members` sees what each of `others` says of itself. */
@@ -27,6 +27,10 @@ export async function oneOfEach(open) {
   await Promise.all(members.map(member => member.untilSynced()))
   return members
 }
+
+/** Waits until every edit is acknowledged of those members that are told. */
+export const acknowledged = members =>
+  Promise.all(members.filter(({ kind }) => isHocuspocus(kind)).map(member => member.untilAcknowledged()))
 
 /** Each member writes something of its own. */
 export function writeAll(members, what) {

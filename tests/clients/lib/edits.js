@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict'
 import * as Y from 'yjs'
-import { until } from './wait.js'
+import { repeatedly, until } from './wait.js'
+
+const WRITE_EVERY_MS = 50
 
 /** A small seeded generator (mulberry32). */
 export function prng(seed) {
@@ -59,6 +61,12 @@ export function randomEdit(rng, doc) {
       }),
   ]
   rng.pick(edits)()
+}
+
+/** Has all members write at random until the function that it gives is called. */
+export function writing(members, seed) {
+  const rngs = members.map((_, at) => prng(seed + at))
+  return repeatedly(WRITE_EVERY_MS, () => members.forEach(({ doc }, at) => randomEdit(rngs[at], doc)))
 }
 
 /** What a user would see. */

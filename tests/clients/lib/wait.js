@@ -2,6 +2,7 @@
 
 /** Long enough for a busy machine; only a failure ever takes it. */
 export const PATIENCE_MS = 30_000
+const ASK_EVERY_MS = 50
 
 /**
  * Resolves with the predicate's first truthy value. `sources` are emitters of 'activity'; `what` (a string, or a function
@@ -50,6 +51,17 @@ export async function turns(count) {
 /** A measuring window: for tests whose subject is what happens, or does not happen, within a span of time. */
 export function observe(windowMs) {
   return new Promise(resolve => setTimeout(resolve, windowMs))
+}
+
+/** Waits until `ask` gives a truthy value: for what others know and tell nobody. Each question waits for the answer before. */
+export async function untilAnswer(ask, what, timeoutMs = PATIENCE_MS) {
+  const end = performance.now() + timeoutMs
+  for (;;) {
+    const answer = await ask()
+    if (answer) return answer
+    if (performance.now() > end) throw new Error(`gave up after ${timeoutMs} ms waiting for ${what}`)
+    await new Promise(resolve => setTimeout(resolve, ASK_EVERY_MS))
+  }
 }
 
 /** Does `work` again and again, until the function that it gives is called. */

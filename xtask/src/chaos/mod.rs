@@ -7,7 +7,7 @@
 //! | `scenarios` | what goes wrong, one file each |
 //! | `rig` | a cluster with clients, and what has to hold when all is over |
 //! | `places` | which region has which documents, and what its store has of them |
-//! | `watch` | which region has which document under which claim, all the time |
+//! | `watch` | which region has and serves which document under which claim, all the time |
 //! | `load` | the load generator, followed while it runs |
 //! | `http` | questions to nodes |
 //! | `flood` | many questions to nodes |

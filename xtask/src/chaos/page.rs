@@ -22,7 +22,7 @@ fn text(options: &Options, outcomes: &[Outcome]) -> Result<String> {
     let plan = &options.plan;
     let mut text = format!(
         "# Chaos\n\n`cargo xtask chaos {names}--clients {} --seconds {} --page`, source {}: real processes on one machine, two regions with two nodes \
-         each, a Redis for each region and one for the registry (with a replica each and three sentinels, unless a row needs it otherwise), \
+         each (`relay-stop`: one), a Redis for each region and one for the registry (with a replica each and three sentinels, unless a row needs it otherwise), \
          {}. The load generator runs beside them and checks every edit: half of the clients speak Hocuspocus, two a document, and \
          are told what is acknowledged; the others are y-websocket clients, five a document. All come back when they lose a connection, \
          as stock clients do, and send what the server lacks.\n\n{}\n\n",
@@ -34,7 +34,7 @@ fn text(options: &Options, outcomes: &[Outcome]) -> Result<String> {
     );
     text += "*Faults* are edits lost, duplicated, reordered or corrupted, and clients that end with other content than the rest. *Brought* are edits \
              that were acknowledged, were not there when their writer came back, and were brought again by it: a fault too, but where docs/regions.md \
-             says that what was acknowledged is out of reach or gone (`partition`, `stop` and `region-restart`). *Absent* clients are not back in the end. *Back after* is from \
+             says that what was acknowledged is out of reach or gone (`partition`, `stop`, these with `relay-`, and `region-restart`). *Absent* clients are not back in the end. *Back after* is from \
              the loss of a connection until its client was synced again, wherever; of the two loads the greater.\n\n\
              | scenario | clients | edits | deliveries checked | faults | brought | absent | connections lost | redirects | back after p50 | p99 | max |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";

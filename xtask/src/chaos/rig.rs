@@ -79,6 +79,8 @@ pub(super) struct Rig<'a> {
     network: Option<Network>,
     pub(super) outcome: Outcome,
     times: &'static Times,
+    /// Nodes carry sessions to other regions.
+    is_relay: bool,
     /// Nodes that do not run, or do not answer, by their numbers.
     away: BTreeSet<usize>,
     /// A region takes documents over that another one had: what was acknowledged there is not here until clients bring it.
@@ -95,6 +97,7 @@ impl<'a> Rig<'a> {
         let began = Instant::now();
         let mut options = Options::default();
         (options.layout, options.silence) = (scenario.layout, scenario.silence);
+        (options.is_relay, options.nodes) = (scenario.is_relay, scenario.nodes);
         let network = match scenario.is_split {
             true => Some(Network::new()?),
             false => None,
@@ -122,6 +125,7 @@ impl<'a> Rig<'a> {
             network,
             outcome,
             times,
+            is_relay: scenario.is_relay,
             away,
             is_taken_over: false,
             apps,
@@ -222,6 +226,12 @@ impl<'a> Rig<'a> {
         let what = "all clients are back, and /usage is exact";
         let took = self.wait_steadily(what, within, Self::check_all_are_back)?;
         self.outcome.note(format!("{note}: all back, and /usage exact, after {:.1} s", took.as_secs_f64()));
+        if self.is_relay {
+            // Both ends of each count it.
+            let carried = self.sum("pinwire_relayed_sessions")? / 2.0;
+            self.outcome.note(format!("{carried} sessions are carried to another region"));
+            self.outcome.demand(carried > 0.0, || format!("{note}: no session is carried"));
+        }
         Ok(())
     }
 
@@ -409,6 +419,10 @@ impl<'a> Rig<'a> {
         for load in &mut self.loads {
             let results = load.results()?;
             self.outcome.add(load.shape.name, &results, self.is_taken_over);
+            if self.is_relay {
+                let redirected = self.outcome.redirected;
+                self.outcome.demand(redirected == 0, || format!("{redirected} clients were redirected"));
+            }
         }
         self.loads.clear();
         self.outcome.note_brought();
@@ -420,10 +434,11 @@ impl<'a> Rig<'a> {
         let Some(seen) = self.watch.take().map(Watch::end) else { return };
         let (documents, claims) = seen.counts();
         self.outcome.note(format!(
-            "nodes told all pins {} times: {documents} documents under {claims} claims",
-            seen.answers
+            "nodes told all pins {} times: {documents} documents under {claims} claims; and {} times that they serve one",
+            seen.answers, seen.served
         ));
         self.outcome.demand(seen.answers >= WATCHED_LEAST, || "nobody told of pins".to_owned());
+        self.outcome.demand(seen.served >= WATCHED_LEAST, || "nobody told what is served".to_owned());
         self.outcome.problems.extend(seen.problems);
     }
 

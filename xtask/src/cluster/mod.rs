@@ -8,13 +8,17 @@
 //! | `process` | a process that ends with this one, whatever happens |
 //! | `port` | ports to listen on |
 //! | `redis` | servers and sentinels |
-//! | `lane` | a way to a server that can be made slow |
+//! | `lane` | a way to a server that can be made slow, or cut |
+//! | `border` | the ways between a region and everything else |
+//! | `orders` | what it is told to do while it runs |
 //! | `stores` | what keeps sessions and pins |
 //! | `nodes` | configurations and nodes |
 
+mod border;
 mod lane;
 mod nodes;
 mod options;
+mod orders;
 mod port;
 mod process;
 mod redis;
@@ -23,6 +27,7 @@ mod stores;
 
 use crate::unit;
 use anyhow::{Context, Result, bail};
+use border::Border;
 pub(crate) use nodes::Node;
 pub(crate) use options::{Layout, Options};
 pub(crate) use process::Process;
@@ -52,7 +57,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&is_ending)).context("signals")?;
     }
-    let cluster = Cluster::start(&options, &program)?;
+    let mut cluster = Cluster::start(&options, &program)?;
     let line = cluster.describe();
     if options.is_json {
         println!("{line}");
@@ -60,8 +65,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         print!("{}", cluster.words());
     }
     if options.command.is_empty() {
-        wait(&is_ending, || Ok(false))?;
-        return Ok(());
+        let orders = orders::read()?;
+        return wait(&is_ending, || {
+            for line in orders.try_iter() {
+                println!("{}", cluster.follow(&line));
+            }
+            Ok(false)
+        });
     }
     let mut command = Command::new(&options.command[0]);
     command.args(&options.command[1..]).env(VARIABLE, line.to_string());
@@ -72,6 +82,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// Nodes stop before what they need.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
+    borders: Vec<Border>,
     pub(crate) stores: Stores,
     folder: Folder,
 }
@@ -80,8 +91,8 @@ impl Cluster {
     pub(crate) fn start(options: &Options, program: &Path) -> Result<Self> {
         let folder = Folder::new()?;
         let stores = Stores::start(options, &folder.0)?;
-        let nodes = nodes::start(options, program, &stores, &folder.0)?;
-        Ok(Self { nodes, stores, folder })
+        let (nodes, borders) = nodes::start(options, program, &stores, &folder.0)?;
+        Ok(Self { nodes, borders, stores, folder })
     }
 
     /// Where its files are, for as long as it runs.
@@ -130,6 +141,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // A node that cannot reach its registry takes longer to end.
+        for border in &self.borders {
+            border.open();
+        }
         self.nodes.iter_mut().for_each(Node::ask_to_end);
     }
 }

@@ -1,5 +1,6 @@
 //! Configurations and nodes.
 
+use super::border::{Border, Outer};
 use super::options::Options;
 use super::port::free_port;
 use super::process::Process;
@@ -46,12 +47,21 @@ struct Place {
     port: u16,
     peer_port: u16,
     admin_port: u16,
+    /// Where it is known to others, if that is across a border.
+    outer: Option<Outer>,
+    /// Where it finds the registry.
+    registry: String,
 }
 
-/// Starts all nodes, each when the one before it is ready.
-pub(super) fn start(options: &Options, program: &Path, stores: &Stores, folder: &Path) -> Result<Vec<Node>> {
+/// Starts all nodes, each when the one before it is ready; with the borders of their regions, where there are any.
+pub(super) fn start(
+    options: &Options,
+    program: &Path,
+    stores: &Stores,
+    folder: &Path,
+) -> Result<(Vec<Node>, Vec<Border>)> {
     let shared = Arc::new(write_secrets(folder)?);
-    let places = places(options)?;
+    let (places, borders) = places(options, stores)?;
     let mut nodes = Vec::new();
     for place in &places {
         let config = folder.join(format!("{}.toml", place.name));
@@ -68,25 +78,34 @@ pub(super) fn start(options: &Options, program: &Path, stores: &Stores, folder: 
         let shared = Arc::clone(&shared);
         nodes.push(Node { region, name, shared, place: place.clone(), process, command, log, ready });
     }
-    Ok(nodes)
+    Ok((nodes, borders))
 }
 
 /// A node is called by its region and a letter.
-fn places(options: &Options) -> Result<Vec<Place>> {
-    let mut places = Vec::new();
+fn places(options: &Options, stores: &Stores) -> Result<(Vec<Place>, Vec<Border>)> {
+    let (mut places, mut borders) = (Vec::new(), Vec::new());
     for region in options.region_names() {
+        let mut border = match options.has_borders {
+            true => Some(Border::new(&region, stores.registry())?),
+            false => None,
+        };
+        let registry = match &border {
+            Some(border) => format!("redis://{}:{}", stores.registry().0, border.registry_port()),
+            None => stores.url(REGISTRY),
+        };
         for letter in ('a'..='z').take(options.nodes) {
-            places.push(Place {
-                name: format!("{region}{letter}"),
-                site: options.site(&region),
-                region: region.clone(),
-                port: free_port()?,
-                peer_port: free_port()?,
-                admin_port: free_port()?,
-            });
+            let (site, registry) = (options.site(&region), registry.clone());
+            let (port, peer_port) = (free_port()?, free_port()?);
+            let outer = match &mut border {
+                Some(border) => Some(border.lead_to(&site.host, port, peer_port)?),
+                None => None,
+            };
+            let (name, region, admin_port) = (format!("{region}{letter}"), region.clone(), free_port()?);
+            places.push(Place { region, name, site, port, peer_port, admin_port, outer, registry });
         }
+        borders.extend(border);
     }
-    Ok(places)
+    Ok((places, borders))
 }
 
 /// Secrets of this cluster, in files that only this user can read.
@@ -108,9 +127,10 @@ fn write_secrets(folder: &Path) -> Result<Shared> {
 }
 
 fn configuration(place: &Place, places: &[Place], options: &Options, stores: &Stores) -> String {
-    let Place { region, name, site, port, peer_port, admin_port } = place;
+    let Place { region, name, site, port, peer_port, admin_port, outer, registry } = place;
     let wrong_region = if options.is_relay { "relay" } else { "redirect" };
-    let (session, registry) = (stores.url(region), stores.url(REGISTRY));
+    let (session, public_url) = (stores.url(region), place.public_url());
+    let peer_address = outer.map_or(*peer_port, |outer| outer.links);
     let (host, public) = (&site.host, &site.public);
     let listen: Vec<String> = site.hosts().iter().map(|host| format!("\"{host}:{port}\"")).collect();
     let listen = listen.join(", ");
@@ -118,7 +138,7 @@ fn configuration(place: &Place, places: &[Place], options: &Options, stores: &St
         "region = \"{region}\"\n\
          listen = [{listen}]\n\
          allow_plaintext = true\n\
-         public_url = \"ws://{public}:{port}\"\n\
+         public_url = \"{public_url}\"\n\
          [tokens]\n\
          secret_file = \"secret\"\n\
          [address_limits]\n\
@@ -139,6 +159,7 @@ fn configuration(place: &Place, places: &[Place], options: &Options, stores: &St
          session = \"{session}\"\n\
          wrong_region = \"{wrong_region}\"\n\
          peer_listen = \"{public}:{peer_port}\"\n\
+         peer_address = \"{public}:{peer_address}\"\n\
          peer_secret_file = \"peer.secret\"\n\
          [cluster.registries]\n\
          {LICENSE} = \"{registry}\"\n"
@@ -154,7 +175,7 @@ fn configuration(place: &Place, places: &[Place], options: &Options, stores: &St
 
 impl Place {
     fn public_url(&self) -> String {
-        format!("ws://{}:{}", self.site.public, self.port)
+        format!("ws://{}:{}", self.site.public, self.outer.map_or(self.port, |outer| outer.clients))
     }
 }
 
@@ -185,7 +206,7 @@ impl Node {
         self.place.public_url()
     }
 
-    /// Where clients reach it that are near: the same, unless its region has a network of its own.
+    /// Where clients reach it that are near: the same, unless its region has a network of its own, or a border.
     pub(crate) fn near_url(&self) -> String {
         format!("ws://{}:{}", self.place.site.host, self.place.port)
     }
@@ -239,6 +260,8 @@ impl Node {
         let mut described = self.ready["regions"][0].clone();
         described["node"] = json!(self.name);
         described["pid"] = json!(self.pid());
+        described["near_url"] = json!(self.near_url());
+        described["near_http_url"] = json!(format!("http://{}", self.http()));
         described["command"] = json!(self.command);
         described
     }

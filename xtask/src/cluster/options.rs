@@ -1,4 +1,4 @@
-//! What is asked for: `[--regions N] [--nodes N] [--relay] [--silence MS] [--set KEY=VALUE] [--debug] [--json] [-- COMMAND]`.
+//! What is asked for: `[--regions N] [--nodes N] [--relay] [--lanes] [--silence MS] [--set KEY=VALUE] [--debug] [--json] [-- COMMAND]`.
 
 use super::site::Site;
 use anyhow::{Context, Result, bail, ensure};
@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) layout: Layout,
     /// Where regions and the registry are that are not on loopback, by name.
     pub(crate) sites: BTreeMap<String, Site>,
+    /// Regions can be cut off: what leads to them and out of them are lanes, too.
+    pub(crate) has_borders: bool,
     /// Nodes carry sessions to other regions instead of redirecting.
     pub(crate) is_relay: bool,
     /// A master that is silent for so long is replaced.
@@ -49,6 +51,7 @@ impl Default for Options {
             nodes: 2,
             layout: Layout::Watched,
             sites: BTreeMap::new(),
+            has_borders: false,
             is_relay: false,
             silence: Duration::from_secs(2),
             settings: Vec::new(),
@@ -73,6 +76,7 @@ impl Options {
                 }
                 "--set" => options.settings.push(value()?.clone()),
                 "--relay" => options.is_relay = true,
+                "--lanes" => (options.layout, options.has_borders) = (Layout::Lanes, true),
                 "--debug" => options.is_debug = true,
                 "--json" => options.is_json = true,
                 "--" => {
@@ -110,6 +114,13 @@ mod tests {
         let options = parse("--regions 3 --json -- run --json me").unwrap();
         assert_eq!((options.region_names().len(), options.nodes, options.is_json), (3, 2, true));
         assert_eq!(options.command, ["run", "--json", "me"]);
+        assert_eq!((options.layout, options.has_borders), (Layout::Watched, false));
+    }
+
+    #[test]
+    fn with_lanes_servers_can_be_slow_and_regions_be_cut_off() {
+        let options = parse("--lanes --relay").unwrap();
+        assert_eq!((options.layout, options.has_borders, options.is_relay), (Layout::Lanes, true, true));
     }
 
     #[test]

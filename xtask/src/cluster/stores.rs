@@ -51,6 +51,12 @@ impl Stores {
         format!("redis://{host}:{port}")
     }
 
+    /// Host and port of the registry, where that is one server.
+    pub(super) fn registry(&self) -> (&str, u16) {
+        let (host, port) = self.masters[0].address();
+        (host, self.lanes.first().map_or(port, Lane::port))
+    }
+
     /// The server of the registry or of a region.
     pub(crate) fn master(&mut self, name: &str) -> Result<&mut Master> {
         let master = self.masters.iter_mut().find(|master| master.name == name);

@@ -93,11 +93,11 @@ impl DataThread {
     /// A client asks for a WebSocket.
     fn upgrade(&mut self, engine: &mut Engine, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
         match self.judge(&upgrade, now) {
-            Verdict::Now => self.answer(engine, slot, upgrade, None, bytes, now),
+            Verdict::Now => self.conclude(engine, slot, upgrade, None, bytes, now),
             Verdict::At(at) => {
                 self.guests.line_up(slot, InLine { upgrade, bytes: bytes.to_vec() }, at, now);
             }
-            Verdict::Never(refusal) => self.answer(engine, slot, upgrade, Some(refusal), bytes, now),
+            Verdict::Never(refusal) => self.conclude(engine, slot, upgrade, Some(refusal), bytes, now),
         }
     }
 
@@ -105,10 +105,11 @@ impl DataThread {
     pub(super) fn call_in(&mut self, engine: &mut Engine, slot: Slot, in_line: InLine, now: Instant) {
         let InLine { upgrade, mut bytes } = in_line;
         let refusal = self.refusal(&upgrade.opening, now);
-        self.answer(engine, slot, upgrade, refusal, &mut bytes, now);
+        self.conclude(engine, slot, upgrade, refusal, &mut bytes, now);
     }
 
-    fn answer(
+    /// Lets it in, or says why not.
+    fn conclude(
         &mut self,
         engine: &mut Engine,
         slot: Slot,

@@ -27,6 +27,10 @@ pub(super) struct Scenario {
     pub(super) is_forgetful: bool,
     /// The last region has a network of its own.
     pub(super) is_split: bool,
+    /// Nodes carry sessions to other regions instead of redirecting.
+    pub(super) is_relay: bool,
+    /// In each region.
+    pub(super) nodes: usize,
     pub(super) run: fn(&mut Rig) -> Result<()>,
 }
 
@@ -41,11 +45,44 @@ const fn scenario(
     run: fn(&mut Rig) -> Result<()>,
     what: &'static str,
 ) -> Scenario {
-    Scenario { name, what, layout, silence, is_forgetful: false, is_split: false, run }
+    let (is_forgetful, is_split, is_relay, nodes) = (false, false, false, 2);
+    Scenario { name, what, layout, silence, is_forgetful, is_split, is_relay, nodes, run }
 }
 
 /// The longest first: they run side by side.
 pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        is_split: true,
+        is_relay: true,
+        ..scenario(
+            "relay-partition",
+            Layout::Bare,
+            SOON,
+            partition::run,
+            "the same with sessions carried between the regions: links break, and clients are carried again where the document is then",
+        )
+    },
+    Scenario {
+        is_relay: true,
+        nodes: 1,
+        ..scenario(
+            "relay-stop",
+            Layout::Watched,
+            SOON,
+            stop::run,
+            "the only node of a region is stopped (SIGSTOP) for longer than its lease while sessions are carried to it and from it, and goes on",
+        )
+    },
+    Scenario {
+        is_relay: true,
+        ..scenario(
+            "relay-kill",
+            Layout::Watched,
+            SOON,
+            kill::run,
+            "a node of each region is killed (SIGKILL) while sessions are carried to it and from it, and started again",
+        )
+    },
     Scenario {
         is_split: true,
         ..scenario(
