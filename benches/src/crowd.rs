@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Crowd {
     fleet: Fleet,
     mint: Mint,
+    dialect: Dialect,
     members: usize,
     presence: usize,
     /// How often it left: its documents are others each time.
@@ -38,7 +39,13 @@ impl Crowd {
     /// Nobody yet; documents will have `members` members, each with `presence` bytes of awareness state, or none.
     #[must_use]
     pub fn new(fleet: Fleet, mint: Mint, members: usize, presence: usize) -> Self {
-        Self { fleet, mint, members, presence, generation: 0, renewed: 0, since: Instant::now() }
+        let dialect = Dialect::YWebsocket;
+        Self { fleet, mint, dialect, members, presence, generation: 0, renewed: 0, since: Instant::now() }
+    }
+
+    /// Clients that dial from now on speak this.
+    pub fn speak(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
     }
 
     /// The clients.
@@ -127,20 +134,28 @@ impl Crowd {
     fn dial(&mut self, number: usize) -> Result<()> {
         let document = format!("document-{}-{:05}", self.generation, number / self.members);
         let token = self.mint.token()?;
-        let source = number % SOURCES;
-        let (third, fourth) = (1 + source / SOURCES_PER_BYTE, 1 + source % SOURCES_PER_BYTE);
-        let source = Ipv4Addr::new(127, 0, u8::try_from(third)?, u8::try_from(fourth)?);
+        let source = source(number)?;
         let presence = (self.presence > 0).then(|| presence(number, self.presence));
         self.fleet.dial(Dial {
             source,
             path: "",
             document: &document,
             token: Some(&token),
-            dialect: Dialect::YWebsocket,
+            dialect: self.dialect,
             presence,
         })?;
         Ok(())
     }
+}
+
+/// The address that client `number` comes from.
+///
+/// # Errors
+/// None, for as many sources as there are.
+pub(crate) fn source(number: usize) -> Result<Ipv4Addr> {
+    let source = number % SOURCES;
+    let (third, fourth) = (1 + source / SOURCES_PER_BYTE, 1 + source % SOURCES_PER_BYTE);
+    Ok(Ipv4Addr::new(127, 0, u8::try_from(third)?, u8::try_from(fourth)?))
 }
 
 /// A state of `bytes` bytes of JSON, as editors have it: a name, a colour, padding where a cursor would stand.

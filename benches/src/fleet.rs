@@ -52,11 +52,22 @@ pub fn on_last_processor_with<T: Send + 'static>(
     server: SocketAddr,
     main: impl AsyncFnOnce(Fleet) -> Result<T> + Send,
 ) -> Result<T> {
+    engine_on_last_processor(config, async move |engine| main(Fleet::new(engine, server)).await)
+}
+
+/// The same with the engine alone, for clients of another kind.
+///
+/// # Errors
+/// The thread or its engine cannot be made, or `main` fails.
+pub fn engine_on_last_processor<T: Send + 'static>(
+    config: Config,
+    main: impl AsyncFnOnce(Engine) -> Result<T> + Send,
+) -> Result<T> {
     let clients = || -> Result<T> {
         if let Some(core) = allowed_cores()?.last() {
             pin_to_core(*core)?;
         }
-        pinwire_engine::run(config, async move |engine| main(Fleet::new(engine, server)).await)?
+        pinwire_engine::run(config, async move |engine| main(engine).await)?
     };
     std::thread::scope(|scope| scope.spawn(clients).join())
         .map_err(|_| anyhow!("the clients' thread panicked"))?
@@ -545,13 +556,13 @@ fn append_payload(engine: &mut Engine, slot: Slot, write: impl FnOnce(&mut Vec<u
     queue(engine, slot, start)
 }
 
-fn queue(engine: &mut Engine, slot: Slot, start: usize) -> Result<()> {
+pub(crate) fn queue(engine: &mut Engine, slot: Slot, start: usize) -> Result<()> {
     let end = engine.arena().len();
     engine.send(slot, Segment::Arena(u32::try_from(start)?..u32::try_from(end)?))?;
     Ok(())
 }
 
 /// Fresh for each frame, as RFC 6455 5.3 asks of a client.
-fn mask() -> [u8; 4] {
+pub(crate) fn mask() -> [u8; 4] {
     fastrand::u32(..).to_ne_bytes()
 }

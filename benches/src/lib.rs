@@ -17,6 +17,8 @@
 //! | [`cluster`] | a cluster of real processes that was started for the command |
 //! | [`sides`] | what is held against each other: the node and its peers |
 //! | [`crowd`] | many idle clients of one node, how they come and leave |
+//! | [`knocking`] | clients that are refused: how they ask, and what they are told |
+//! | [`certificate`] | a certificate of `localhost` |
 //! | [`beside`] | something that happens beside a load |
 //! | [`load`] | load of `pinwire-loadgen`, with the server's processor time |
 //! | [`tokens`] | a token of its own for every client |
@@ -29,6 +31,7 @@
 
 pub mod bench_server;
 pub mod beside;
+pub mod certificate;
 pub mod cgroup;
 pub mod child;
 pub mod cluster;
@@ -38,6 +41,7 @@ pub mod edits;
 pub mod fleet;
 pub mod floor;
 pub mod instructions;
+pub mod knocking;
 pub mod ledger;
 pub mod load;
 pub mod node;

@@ -53,6 +53,9 @@ pub struct NodeArgs {
     /// Connections it takes.
     #[arg(long, default_value_t = DEFAULT_MAX_CONNECTIONS)]
     pub max_connections: u32,
+    /// Bytes that its process may use before it refuses everybody; 0: as the host says
+    #[arg(long, default_value_t = 0)]
+    pub max_memory: u64,
     /// Rings that a data thread may have.
     #[arg(long, default_value_t = 1)]
     pub rings: u32,
@@ -79,6 +82,7 @@ impl Default for NodeArgs {
             public_key: None,
             connects_per_minute: 60,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_memory: 0,
             rings: 1,
             certificate: None,
             key: None,
@@ -103,6 +107,7 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
     let mut config = Config::dev(listen, args.threads, keys);
     config.driver = args.driver.into();
     config.max_connections = args.max_connections;
+    config.shedding.max_memory = args.max_memory;
     config.rings_per_thread = args.rings;
     config.address_limits =
         Some(AddressLimits { connects_per_minute: args.connects_per_minute, ..AddressLimits::default() });
@@ -151,6 +156,7 @@ impl NodeUnderTest {
             .args(["--threads", &args.threads.to_string()])
             .args(["--connects-per-minute", &args.connects_per_minute.to_string()])
             .args(["--max-connections", &args.max_connections.to_string()])
+            .args(["--max-memory", &args.max_memory.to_string()])
             .args(["--rings", &args.rings.to_string()]);
         if let Some(file) = &args.public_key {
             command.arg("--public-key").arg(file);

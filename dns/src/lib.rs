@@ -33,8 +33,8 @@ pub use keeper::{
 };
 pub use name::RegionName;
 pub use provider::{
-    Addresses, AwsCredentials, Change, CloudflareSettings, Doing, ExecSettings, Provider, ProviderSettings,
-    Rfc2136Settings, Route53Settings, TsigAlgorithm, TsigKey,
+    Addresses, AwsCredentials, Change, CloudflareSettings, Doing, ExecSettings, Held, Provider,
+    ProviderSettings, Rfc2136Settings, Route53Settings, TsigAlgorithm, TsigKey,
 };
 pub use secret::Secret;
 pub use task::{Inputs, Wish, keep};

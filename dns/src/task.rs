@@ -1,7 +1,7 @@
 //! A keeper over a provider: asks what the keeper says, at the times it says, and logs what it tells.
 
 use crate::keeper::{Effect, Keeper, KeeperSettings, Member, State, Wanted};
-use crate::provider::{Addresses, Provider};
+use crate::provider::{Held, Provider};
 use crate::{AskId, ProviderError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Inputs {
 }
 
 enum Outcome {
-    Read(AskId, Result<Addresses, ProviderError>),
+    Read(AskId, Result<Held, ProviderError>),
     Change(AskId, Result<(), ProviderError>),
 }
 

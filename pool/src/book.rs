@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use crate::{Beat, Gone, Heard, Member, Seen};
 
+/// Everybody is told of addresses that nobody has any more with each beat: there are so many at most. As in `prelude.lua`.
+const GONE_MAX: usize = 1024;
+
 /// The pool of a region, where only one process has nodes of it; and what the scripts in Redis have to be equal to.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
@@ -92,7 +95,9 @@ impl Book {
 
     fn leave_behind(&mut self, now_us: u64, addresses: Vec<IpAddr>) {
         for address in addresses {
-            self.gone.entry(address).or_insert(now_us);
+            if self.gone.len() < GONE_MAX {
+                self.gone.entry(address).or_insert(now_us);
+            }
         }
     }
 }

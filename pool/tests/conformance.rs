@@ -177,9 +177,39 @@ async fn anything(link: Link, seed: u64) {
     }
 }
 
+/// However many addresses nobody has any more, so many are told; and more again once some are forgotten.
+async fn bounds(link: Link) {
+    let mut pool = Both::new(link, "bounds");
+    let many = |third: u8| -> Vec<IpAddr> {
+        (0..700_u16).map(|at| [10, third, (at / 250) as u8, (at % 250) as u8].into()).collect()
+    };
+    let two = Member { addresses: many(2), ..node(2) };
+    let three = Member { addresses: many(3), ..node(3) };
+    for dies in [&two, &three] {
+        pool.beat(dies, 0).await;
+        pool.pass(4);
+    }
+    for _ in 0..3 {
+        pool.pass(4);
+        pool.beat(&node(1), 0).await;
+    }
+    assert_eq!(pool.beat(&node(1), 0).await.gone.len(), 1024);
+    // Those of one that lives again are its own.
+    let heard = pool.beat(&three, 0).await;
+    assert_eq!(heard.gone.len(), 700);
+    pool.retire(&three).await;
+    assert_eq!(pool.beat(&node(1), 0).await.gone.len(), 1024);
+    for _ in 0..RECALL_US / SECOND / 4 {
+        pool.pass(4);
+        pool.beat(&node(1), 0).await;
+    }
+    assert!(pool.beat(&node(1), 0).await.gone.is_empty());
+}
+
 async fn all(link: Link) {
     rules(link.clone()).await;
     outages(link.clone()).await;
+    bounds(link.clone()).await;
     for seed in 0..8 {
         anything(link.clone(), seed).await;
     }

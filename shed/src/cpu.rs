@@ -17,13 +17,20 @@ impl CpuMeter {
     }
 
     /// At `now_us`, `used_us` of processor time were used since some beginning, of `cores` that may be used. Answers the share of
-    /// late; `None` until there are two looks. A counter that went back, as after a change of cgroup, begins anew.
+    /// late; `None` until as much time has passed as is smoothed over, so that a busy moment at the start is no load either. A
+    /// counter that went back, as after a change of cgroup, begins anew.
     pub fn note(&mut self, now_us: u64, used_us: u64, cores: f64) -> Option<f64> {
-        let Some((then_us, used_before_us)) = self.last.replace((now_us, used_us)) else { return self.share };
+        let &mut (then_us, used_before_us) = self.last.get_or_insert((now_us, used_us));
         let passed_us = now_us.saturating_sub(then_us);
-        let Some(spent_us) = used_us.checked_sub(used_before_us).filter(|_| passed_us > 0) else {
+        let Some(spent_us) = used_us.checked_sub(used_before_us) else {
+            self.last = Some((now_us, used_us));
             return self.share;
         };
+        let is_early = self.share.is_none() && passed_us < self.tau_us;
+        if is_early || passed_us == 0 {
+            return self.share;
+        }
+        self.last = Some((now_us, used_us));
         let now = spent_us as f64 / (passed_us as f64 * cores.max(f64::MIN_POSITIVE));
         let weight = 1.0 - (-(passed_us as f64) / self.tau_us as f64).exp();
         let before = self.share.unwrap_or(now);
@@ -58,14 +65,23 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_moment_at_the_start_is_no_load() {
+        let mut meter = CpuMeter::new(5 * SECOND);
+        let shares: Vec<Option<f64>> =
+            (0..24_u64).map(|look| meter.note(look * SECOND / 4, look.min(1) * SECOND / 4, 1.0)).collect();
+        assert!(shares[..20].iter().all(Option::is_none), "{shares:?}");
+        assert!(shares[20..].iter().all(|share| share.is_some_and(|share| share <= 0.05)), "{shares:?}");
+    }
+
+    #[test]
     fn how_often_one_looks_does_not_matter() {
         let shares = [1, 4].map(|looks: u64| {
             let mut meter = CpuMeter::new(5 * SECOND);
             meter.note(0, 0, 1.0);
-            meter.note(SECOND, 0, 1.0);
+            meter.note(5 * SECOND, 0, 1.0);
             (1..=looks)
                 .filter_map(|look| {
-                    meter.note(SECOND + look * 2 * SECOND / looks, look * 2 * SECOND / looks, 1.0)
+                    meter.note(5 * SECOND + look * 2 * SECOND / looks, look * 2 * SECOND / looks, 1.0)
                 })
                 .last()
                 .unwrap()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use pinwire_benches::certificate::{Key, certify};
 use pinwire_benches::crowd::{Crowd, SOURCES};
 use pinwire_benches::fleet::{Fleet, FleetTls, on_last_processor};
 use pinwire_benches::node::{self, NodeArgs, NodeUnderTest, Role};
@@ -17,7 +18,6 @@ use pinwire_benches::sides::on_first_processor;
 use pinwire_benches::tokens::{Mint, uuid};
 use pinwire_node::cli::DriverArg;
 use pinwire_tls::{Trust, client_config, resuming};
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -62,12 +62,6 @@ enum Mode {
     Resumed(Key),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    P256,
-    Rsa2048,
-}
-
 const MODES: [Mode; 4] =
     [Mode::Plain, Mode::Full(Key::P256), Mode::Full(Key::Rsa2048), Mode::Resumed(Key::P256)];
 
@@ -109,19 +103,6 @@ fn main() -> Result<ExitCode> {
     println!("\n{}", report.text());
     println!("written to {}", report.save(&args.out)?.display());
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes a certificate of `localhost` and its key; returns where.
-fn certify(key: Key, directory: &Path) -> Result<(PathBuf, PathBuf)> {
-    let pair = match key {
-        Key::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?,
-        Key::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?,
-    };
-    let certificate = CertificateParams::new(["localhost".to_owned()])?.self_signed(&pair)?;
-    let (chain, private) = (directory.join(format!("{key:?}.crt")), directory.join(format!("{key:?}.key")));
-    std::fs::write(&chain, certificate.pem())?;
-    std::fs::write(&private, pair.serialize_pem())?;
-    Ok((chain, private))
 }
 
 /// One way to speak.

@@ -13,7 +13,9 @@
 //!   done so after two looks, and so on. So one change is made, not one by each node, and a first node that cannot reach the provider
 //!   stands in nobody's way. Should two do it, the second changes nothing: removal is idempotent. They stay if the name would
 //!   have no living node without them.
-//! - Addresses that were never seen with a node of the pool are nobody's to touch.
+//! - Addresses that were never seen with a node of the pool are nobody's to touch. Nor are those of dead nodes that come back again and
+//!   again: somebody else has them now.
+//! - A node whose own addresses resolvers keep for longer than they should, since somebody changed their TTL, puts that right.
 //!
 //! | module | concern |
 //! | --- | --- |
@@ -32,7 +34,7 @@ mod state;
 pub use pool::{Member, Standing};
 pub use state::{News, State, Trouble};
 
-use crate::provider::{Addresses, Change};
+use crate::provider::{Addresses, Change, Held};
 use crate::{ProviderError, SettingError};
 use fastrand::Rng;
 use pace::{Backoff, Bucket};
@@ -48,6 +50,8 @@ const VERIFY_US: (u64, u64) = (SECOND, 3 * SECOND);
 const CONFLICT_US: u64 = SECOND / 5;
 /// What became of the pool is answered within one part in so many of the time between two looks.
 const SOON: u64 = 5;
+/// A TTL is put right so often, if it never is afterwards.
+const SHORTENINGS: u32 = 3;
 /// Until a drain is seen in the zone.
 const DRAIN_RETRY_US: u64 = SECOND;
 
@@ -152,6 +156,10 @@ pub struct Keeper {
     /// As far as the keeper knows.
     zone: Option<Addresses>,
     looked_us: Option<u64>,
+    /// Of the zone's, those that resolvers keep for too long.
+    slow: Addresses,
+    /// How often that was put right since it was right.
+    shortenings: u32,
     /// Wants to be out, and stays for the pool's sake.
     is_kept: bool,
     /// Has seen its own addresses in the zone since it wanted them there.
@@ -184,6 +192,8 @@ impl Keeper {
             has_to_settle: false,
             zone: None,
             looked_us: None,
+            slow: Addresses::new(),
+            shortenings: 0,
             is_kept: false,
             was_in: false,
             is_urgent: false,
@@ -245,15 +255,21 @@ impl Keeper {
     }
 
     /// The provider read the zone, or did not.
-    pub fn has_read(&mut self, ask: AskId, outcome: Result<Addresses, ProviderError>) {
+    pub fn has_read(&mut self, ask: AskId, outcome: Result<Held, ProviderError>) {
         if self.take_under_way(ask).is_none() {
             return;
         }
         match outcome {
-            Ok(zone) => {
+            Ok(Held { addresses, slow }) => {
                 self.works();
                 self.looked_us = Some(self.now_us);
-                self.zone = Some(zone);
+                for (node, address) in self.pool.see_zone(&addresses) {
+                    self.effects.push_back(Effect::Tell(News::LeftAlone { node, address }));
+                }
+                if slow.is_disjoint(&self.settings.addresses) {
+                    self.shortenings = 0;
+                }
+                (self.zone, self.slow) = (Some(addresses), slow);
                 self.act();
             }
             Err(error) => self.fails(&error),
@@ -267,6 +283,7 @@ impl Keeper {
             Ok(()) => {
                 self.works();
                 self.conflicts = 0;
+                self.shortenings += u32::from(!plan.slow.is_empty());
                 if let Some(zone) = &mut self.zone {
                     plan.change.apply(zone);
                 }
@@ -321,8 +338,10 @@ impl Keeper {
             self.has_to_settle = false;
         }
         let is_settling = self.has_to_settle && self.wanted == Wanted::In;
+        let nothing = Addresses::new();
         let situation = Situation {
             zone: &zone,
+            slow: if self.shortenings < SHORTENINGS { &self.slow } else { &nothing },
             wanted: if is_settling { None } else { Some(self.wanted) },
             settings: &self.settings,
             pool: &self.pool,
@@ -409,8 +428,12 @@ impl Keeper {
 
     fn tell_done(&mut self, plan: Plan) {
         let cause = Arc::clone(&self.cause);
-        if !plan.change.add.is_empty() {
-            let addresses = plan.change.add;
+        let addresses = &plan.change.add - &plan.slow;
+        if !plan.slow.is_empty() {
+            let is_last = self.shortenings == SHORTENINGS;
+            self.effects.push_back(Effect::Tell(News::Shortened { addresses: plan.slow, is_last }));
+        }
+        if !addresses.is_empty() {
             let news = if plan.is_last_resort {
                 News::CameBack { addresses }
             } else if self.was_in {

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(crate) struct Situation<'a> {
     pub(crate) zone: &'a Addresses,
+    /// Of those, what resolvers keep for longer than they should.
+    pub(crate) slow: &'a Addresses,
     /// Nothing of its own accord while it settles.
     pub(crate) wanted: Option<Wanted>,
     pub(crate) settings: &'a KeeperSettings,
@@ -22,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) change: Change,
     /// Own addresses that go.
     pub(crate) own: Addresses,
+    /// Own addresses that are added anew, for their TTL.
+    pub(crate) slow: Addresses,
     /// Why they go.
     pub(crate) reason: Option<Reason>,
     /// Addresses of dead nodes that go.
@@ -61,7 +65,10 @@ fn plan_own(situation: &Situation<'_>, plan: &mut Plan) {
     match situation.wanted {
         // Others take it for dead, and would remove what it adds.
         Some(Wanted::In) if situation.pool.is_disowned() => {}
-        Some(Wanted::In) => plan.change.add = missing,
+        Some(Wanted::In) => {
+            plan.slow = own & situation.slow;
+            plan.change.add = &missing | &plan.slow;
+        }
         Some(Wanted::Out(reason)) => {
             let may_leave = reason == Reason::Draining || are_enough_without(situation);
             if may_leave {
@@ -169,7 +176,10 @@ mod tests {
             let mut pool = Pool::new(&settings);
             pool.see(members.as_deref(), 0);
             let now_us = age_s * SECOND;
-            let situation = |zone| Situation { zone, wanted: Some(wanted), settings: &settings, pool: &pool, now_us };
+            let slow = &Addresses::new();
+            let situation = |zone| {
+                Situation { zone, slow, wanted: Some(wanted), settings: &settings, pool: &pool, now_us }
+            };
             let first = plan(&situation(&zone));
             prop_assert!(first.change.add.is_subset(&settings.addresses));
             let members = members.unwrap_or_default();
@@ -203,7 +213,8 @@ mod tests {
         pool.see(Some(members), 0);
         let zone = addresses(zone);
         let now_us = settings.trust_us;
-        plan(&Situation { zone: &zone, wanted: Some(wanted), settings: &settings, pool: &pool, now_us })
+        let slow = &Addresses::new();
+        plan(&Situation { zone: &zone, slow, wanted: Some(wanted), settings: &settings, pool: &pool, now_us })
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 /// Addresses that are remembered after their node was gone.
 const GONE_MAX: usize = 4096;
+/// How often an address comes back that was removed, until it counts as that of somebody else: once may be a late word of the dead.
+const RETURNS_MAX: u32 = 2;
 /// How long they are.
 const REMEMBERED_US: u64 = 24 * 3600 * 1_000_000;
 /// Nodes that wait for their turn; all after them act at the same time as the last of these.
@@ -41,6 +43,16 @@ struct Gone {
     since_us: u64,
     /// The pool said so. Otherwise it just is not there any more.
     is_told: bool,
+    /// It was not in the zone when that was read last.
+    was_out: bool,
+    /// How often it was in there again.
+    returns: u32,
+}
+
+impl Gone {
+    fn new(node: String, since_us: u64, is_told: bool) -> Self {
+        Self { node, since_us, is_told, was_out: false, returns: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -85,13 +97,10 @@ impl Pool {
         };
         let owners: BTreeMap<IpAddr, String> = addresses_of(true).collect();
         for (address, node) in std::mem::take(&mut self.owners) {
-            let gone = || Gone { node, since_us: now_us, is_told: false };
-            self.gone.entry(address).or_insert_with(gone);
+            self.gone.entry(address).or_insert_with(|| Gone::new(node, now_us, false));
         }
         for (address, node) in addresses_of(false) {
-            let gone =
-                self.gone.entry(address).or_insert_with(|| Gone { node, since_us: now_us, is_told: true });
-            gone.is_told = true;
+            self.gone.entry(address).or_insert_with(|| Gone::new(node, now_us, true)).is_told = true;
         }
         self.gone.retain(|address, _| !owners.contains_key(address));
         self.owners = owners;
@@ -100,6 +109,22 @@ impl Pool {
             oldest.map(|address| self.gone.remove(&address));
         }
         is_news
+    }
+
+    /// What the zone has: answers which addresses of dead nodes have come back so often that they are left alone from now on.
+    pub(crate) fn see_zone(&mut self, zone: &Addresses) -> Vec<(String, IpAddr)> {
+        let mut left_alone = Vec::new();
+        for (address, gone) in &mut self.gone {
+            let is_in = zone.contains(address);
+            if is_in && gone.was_out {
+                gone.returns += 1;
+                if gone.returns == RETURNS_MAX {
+                    left_alone.push((gone.node.clone(), *address));
+                }
+            }
+            gone.was_out = !is_in;
+        }
+        left_alone
     }
 
     pub(crate) fn forget_old(&mut self, now_us: u64) {
@@ -143,7 +168,9 @@ impl Pool {
         let is_known = self.members.is_some();
         self.gone
             .iter()
-            .filter(move |(_, gone)| is_known && now_us >= self.due_us(settings, gone))
+            .filter(move |(_, gone)| {
+                is_known && gone.returns < RETURNS_MAX && now_us >= self.due_us(settings, gone)
+            })
             .map(|(address, gone)| (gone.node.as_str(), *address))
     }
 
@@ -155,7 +182,8 @@ impl Pool {
         now_us: u64,
     ) -> Option<u64> {
         let (zone, _) = (zone?, self.members.as_ref()?);
-        let waiting = self.gone.iter().filter(|(address, _)| zone.contains(address));
+        let waiting =
+            self.gone.iter().filter(|(address, gone)| zone.contains(address) && gone.returns < RETURNS_MAX);
         waiting.map(|(_, gone)| self.due_us(settings, gone)).filter(|due_us| *due_us > now_us).min()
     }
 

@@ -3,7 +3,7 @@
 
 use super::{AskId, Effect, Keeper, KeeperSettings, Member, Reason, SECOND, Standing, Wanted};
 use crate::ProviderError;
-use crate::provider::{Addresses, Change};
+use crate::provider::{Addresses, Change, Held};
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -391,7 +391,7 @@ impl World {
             }
             Event::WasRead { node, life, ask, outcome } => {
                 if let Some(keeper) = self.keeper_of(node, life) {
-                    keeper.has_read(ask, outcome);
+                    keeper.has_read(ask, outcome.map(Held::from));
                 }
             }
         }

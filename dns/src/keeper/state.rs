@@ -3,6 +3,7 @@
 use super::{Reason, Wanted};
 use crate::provider::Addresses;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How a node stands with its name.
@@ -87,6 +88,20 @@ pub enum News {
         /// These.
         addresses: Addresses,
     },
+    /// Resolvers kept the node's addresses for too long, since somebody had changed their TTL.
+    Shortened {
+        /// These.
+        addresses: Addresses,
+        /// It was done before, and was never so afterwards: no more is tried.
+        is_last: bool,
+    },
+    /// The address of a dead node was removed, and came back again and again: somebody else has it.
+    LeftAlone {
+        /// Whose it was.
+        node: String,
+        /// This.
+        address: IpAddr,
+    },
     /// The provider fails, or for another reason than before.
     Failing {
         /// What it said.
@@ -105,7 +120,11 @@ impl News {
     /// An operator can do something about it.
     #[must_use]
     pub fn is_warning(&self) -> bool {
-        matches!(self, Self::Kept { .. } | Self::CameBack { .. } | Self::Failing { .. })
+        match self {
+            Self::Kept { .. } | Self::CameBack { .. } | Self::Failing { .. } | Self::LeftAlone { .. } => true,
+            Self::Shortened { is_last, .. } => *is_last,
+            _ => false,
+        }
     }
 }
 
@@ -145,6 +164,24 @@ impl fmt::Display for News {
             Self::RemovedDead { node, addresses } => {
                 write!(formatter, "{} of the dead node {node} removed from DNS", list(addresses))
             }
+            Self::Shortened { addresses, is_last: false } => {
+                write!(
+                    formatter,
+                    "TTL of {} in DNS set again, which somebody had made longer",
+                    list(addresses)
+                )
+            }
+            Self::Shortened { addresses, is_last: true } => write!(
+                formatter,
+                "TTL of {} in DNS stays longer than configured, whatever is asked: resolvers lead clients there for so long after the \
+                 node has left",
+                list(addresses)
+            ),
+            Self::LeftAlone { node, address } => write!(
+                formatter,
+                "{address} of the dead node {node} was removed from DNS, and came back again and again: it is left alone, as that of \
+                 somebody else"
+            ),
             Self::Failing { error } => write!(formatter, "DNS cannot be kept: {error}"),
             Self::Recovered { lasted_us, attempts } => {
                 write!(

@@ -2,7 +2,7 @@
 
 use super::{Effect, Keeper, KeeperSettings, Member, News, Reason, SECOND, Standing, Wanted};
 use crate::ProviderError;
-use crate::provider::{Addresses, Change};
+use crate::provider::{Addresses, Change, Held};
 use std::net::{IpAddr, Ipv4Addr};
 
 const CHECK: u64 = 10 * SECOND;
@@ -28,6 +28,9 @@ struct Bench {
     keeper: Keeper,
     now: u64,
     zone: Addresses,
+    /// Of those, what resolvers keep for too long, and whether the provider lets that be put right.
+    slow: Addresses,
+    is_stubborn: bool,
     is_away: bool,
     changes: Vec<Change>,
     reads: usize,
@@ -43,6 +46,8 @@ impl Bench {
             keeper,
             now,
             zone: addresses(zone),
+            slow: Addresses::new(),
+            is_stubborn: false,
             is_away: false,
             changes: Vec::new(),
             reads: 0,
@@ -78,8 +83,8 @@ impl Bench {
         match effect {
             Effect::Read(ask) => {
                 self.reads += 1;
-                let zone = self.zone.clone();
-                self.keeper.has_read(ask, if self.is_away { Err(failure()) } else { Ok(zone) });
+                let held = Held { addresses: self.zone.clone(), slow: self.slow.clone() };
+                self.keeper.has_read(ask, if self.is_away { Err(failure()) } else { Ok(held) });
             }
             Effect::Change(ask, change) => {
                 let outcome = match &change.only_if {
@@ -87,6 +92,9 @@ impl Bench {
                     Some(expected) if *expected != self.zone => Err(ProviderError::Changed),
                     _ => {
                         change.apply(&mut self.zone);
+                        if !self.is_stubborn {
+                            self.slow = &self.slow - &change.add;
+                        }
                         Ok(())
                     }
                 };
@@ -194,7 +202,7 @@ fn somebody_who_was_faster_is_seen_before_it_leaves() {
     let mut asked = None;
     while let Some(effect) = bench.keeper.next_effect() {
         match effect {
-            Effect::Read(ask) => bench.keeper.has_read(ask, Ok(bench.zone.clone())),
+            Effect::Read(ask) => bench.keeper.has_read(ask, Ok(bench.zone.clone().into())),
             Effect::Change(ask, change) => asked = Some((ask, change)),
             Effect::Tell(_) => {}
         }
@@ -220,6 +228,96 @@ fn a_dead_nodes_record_goes_and_that_of_a_stranger_stays() {
     assert_eq!(bench.zone, addresses(&[1, 9]));
     let removed = News::RemovedDead { node: "n2".to_owned(), addresses: addresses(&[2]) };
     assert!(bench.news.contains(&removed));
+}
+
+#[test]
+fn a_dead_nodes_record_that_somebody_else_has_now_is_left_alone() {
+    let mut bench = Bench::new(&[2]);
+    bench.keeper.see_pool(Some(&[member(1, Standing::In), member(2, Standing::In)]));
+    bench.want(Wanted::In);
+    bench.run(60);
+    bench.keeper.see_pool(Some(&[member(1, Standing::In), member(2, Standing::Dead)]));
+    // Another cluster has a node at that address now, and repairs its record.
+    let mut removals = 0;
+    for _ in 0..1_200 {
+        bench.run(1);
+        removals += usize::from(!bench.zone.contains(&address(2)));
+        bench.zone.insert(address(2));
+    }
+    assert_eq!(removals, 2, "once, and a late word of the dead");
+    let told = News::LeftAlone { node: "n2".to_owned(), address: address(2) };
+    assert_eq!(bench.news.iter().filter(|news| **news == told).count(), 1);
+    // It is a node of the pool again, and dies again: that is another matter.
+    bench.keeper.see_pool(Some(&[member(1, Standing::In), member(2, Standing::In)]));
+    bench.run(1);
+    bench.keeper.see_pool(Some(&[member(1, Standing::In), member(2, Standing::Dead)]));
+    bench.run(3);
+    assert_eq!(bench.zone, addresses(&[1]));
+}
+
+#[test]
+fn a_ttl_that_somebody_made_longer_is_put_right() {
+    let mut bench = Bench::new(&[9]);
+    bench.want(Wanted::In);
+    bench.run(60);
+    let before = bench.changes.len();
+    bench.slow = addresses(&[1, 9]);
+    bench.run(13);
+    assert_eq!(bench.slow, addresses(&[9]), "others put theirs right, and strangers' is theirs");
+    assert_eq!(bench.changes[before..], [Change { add: addresses(&[1]), ..Change::default() }]);
+    let told = News::Shortened { addresses: addresses(&[1]), is_last: false };
+    assert_eq!(bench.news.last(), Some(&told));
+    bench.run(300);
+    assert_eq!(bench.changes.len(), before + 1);
+}
+
+#[test]
+fn a_ttl_that_cannot_be_put_right_is_told_and_not_argued_about() {
+    let mut bench = Bench::new(&[]);
+    bench.is_stubborn = true;
+    bench.want(Wanted::In);
+    bench.run(60);
+    let before = bench.changes.len();
+    bench.slow = addresses(&[1]);
+    bench.run(3_600);
+    assert_eq!(bench.changes.len(), before + 3);
+    let warnings: Vec<&News> = bench.news.iter().filter(|news| news.is_warning()).collect();
+    assert_eq!(warnings, [&News::Shortened { addresses: addresses(&[1]), is_last: true }]);
+    // It was right meanwhile, and is not again.
+    bench.slow.clear();
+    bench.run(60);
+    bench.slow = addresses(&[1]);
+    bench.run(3_600);
+    assert_eq!(bench.changes.len(), before + 6);
+}
+
+#[test]
+fn a_provider_that_is_away_for_hours_is_asked_once_a_minute_and_what_happened_meanwhile_is_made_good() {
+    let mut bench = Bench::new(&[2, 3]);
+    let all_in = [member(1, Standing::In), member(2, Standing::In), member(3, Standing::In)];
+    bench.keeper.see_pool(Some(&all_in));
+    bench.want(Wanted::In);
+    bench.run(60);
+    bench.is_away = true;
+    bench.run(3_600);
+    // One dies, and the pool has forgotten it by the time that the provider is back.
+    bench.keeper.see_pool(Some(&[
+        member(1, Standing::In),
+        member(2, Standing::Dead),
+        member(3, Standing::In),
+    ]));
+    bench.run(3_600);
+    bench.keeper.see_pool(Some(&[member(1, Standing::In), member(3, Standing::In)]));
+    bench.want(Wanted::Out(Reason::HighWater));
+    let before = bench.reads;
+    bench.run(5 * 3_600);
+    let reads = bench.reads - before;
+    assert!((5 * 60..=5 * 120 + 1).contains(&reads), "{reads}");
+    assert_eq!(bench.news.iter().filter(|news| matches!(news, News::Failing { .. })).count(), 1);
+    bench.is_away = false;
+    bench.run(61);
+    assert_eq!(bench.zone, addresses(&[3]));
+    assert_eq!(bench.keeper.state().trouble, None);
 }
 
 #[test]
@@ -264,7 +362,7 @@ fn an_answer_to_something_else_is_none() {
     let mut bench = Bench::new(&[]);
     bench.run(0);
     let stale = super::AskId(1);
-    bench.keeper.has_read(stale, Ok(addresses(&[7])));
+    bench.keeper.has_read(stale, Ok(addresses(&[7]).into()));
     assert_eq!(bench.keeper.state().zone, Some(Addresses::new()));
 }
 

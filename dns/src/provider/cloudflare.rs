@@ -2,7 +2,7 @@
 //! carries out as a whole or not at all.
 
 use crate::provider::http::{Http, USER_AGENT, shown};
-use crate::provider::{Addresses, Change, Doing, Provider};
+use crate::provider::{Addresses, Change, Doing, Held, Provider};
 use crate::{ProviderError, RegionName, Secret, SettingError};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -16,6 +16,9 @@ use std::time::Duration;
 const ENDPOINT: &str = "https://api.cloudflare.com/client/v4";
 /// The least that any plan takes.
 const TTL_MIN_S: u32 = 30;
+/// What stands for a TTL that Cloudflare chooses, and the one that it chooses.
+const TTL_AUTOMATIC: u32 = 1;
+const TTL_CHOSEN_S: u32 = 300;
 /// Records asked for at once, and how often more are asked for.
 const PAGE: usize = 100;
 const PAGES_MAX: usize = 10;
@@ -74,6 +77,8 @@ struct Record {
     kind: String,
     #[serde(default)]
     content: String,
+    #[serde(default)]
+    ttl: u32,
 }
 
 #[derive(Serialize)]
@@ -125,9 +130,14 @@ impl Cloudflare {
         Ok(Self { name, http, authorization, zone_id })
     }
 
-    async fn addresses(&self) -> Result<Addresses, ProviderError> {
-        let records = self.records().await?;
-        Ok(records.iter().filter_map(address).collect())
+    async fn held(&self) -> Result<Held, ProviderError> {
+        let mut held = Held::default();
+        for record in self.records().await? {
+            if let Some(address) = address(&record) {
+                held.note(address, ttl_s(&record), &self.name);
+            }
+        }
+        Ok(held)
     }
 
     async fn records(&self) -> Result<Vec<Record>, ProviderError> {
@@ -158,8 +168,15 @@ impl Cloudflare {
             let fault = format!("{} is an alias (CNAME)", self.name);
             return Err(self.http.failed(fault, "remove the alias, or give another name"));
         }
-        let is_to_go =
-            |record: &&Record| address(record).is_some_and(|address| change.remove.contains(&address));
+        let is_slow = |record: &Record| {
+            let is_added = |address: IpAddr| change.add.contains(&address);
+            ttl_s(record) > self.name.ttl_s() && address(record).is_some_and(is_added)
+        };
+        // Their places are taken by others with the right TTL.
+        let slow: Addresses = records.iter().filter(|record| is_slow(record)).filter_map(address).collect();
+        let is_to_go = |record: &&Record| {
+            address(record).is_some_and(|address| change.remove.contains(&address) || slow.contains(&address))
+        };
         let name = self.name.name_text();
         let addition = |address: &IpAddr| Addition {
             kind: if address.is_ipv4() { "A" } else { "AAAA" },
@@ -170,7 +187,7 @@ impl Cloudflare {
         };
         let batch = Batch {
             deletes: records.iter().filter(is_to_go).map(|record| Deletion { id: &record.id }).collect(),
-            posts: change.add.difference(&has).map(addition).collect(),
+            posts: change.add.difference(&(&has - &slow)).map(addition).collect(),
         };
         if batch.deletes.is_empty() && batch.posts.is_empty() {
             return Ok(());
@@ -227,8 +244,8 @@ impl Cloudflare {
 }
 
 impl Provider for Cloudflare {
-    fn read(&self) -> Doing<'_, Addresses> {
-        Box::pin(self.addresses())
+    fn read(&self) -> Doing<'_, Held> {
+        Box::pin(self.held())
     }
 
     fn change(&self, change: Change) -> Doing<'_, ()> {
@@ -246,6 +263,11 @@ impl Provider for Cloudflare {
 
 fn address(record: &Record) -> Option<IpAddr> {
     if matches!(record.kind.as_str(), "A" | "AAAA") { record.content.parse().ok() } else { None }
+}
+
+/// How long resolvers keep a record.
+fn ttl_s(record: &Record) -> u32 {
+    if record.ttl == TTL_AUTOMATIC { TTL_CHOSEN_S } else { record.ttl }
 }
 
 fn mend(status: StatusCode) -> &'static str {

@@ -1,6 +1,6 @@
 //! A program of the operator's, which knows how to change the zone. What it is told and has to answer stands in `docs/dns.md`.
 
-use crate::provider::{Addresses, Change, Doing, Provider};
+use crate::provider::{Addresses, Change, Doing, Held, Provider};
 use crate::{ProviderError, RegionName, Secret, SettingError};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::net::IpAddr;
@@ -140,8 +140,8 @@ impl Exec {
 }
 
 impl Provider for Exec {
-    fn read(&self) -> Doing<'_, Addresses> {
-        Box::pin(self.addresses())
+    fn read(&self) -> Doing<'_, Held> {
+        Box::pin(async { self.addresses().await.map(Held::from) })
     }
 
     fn change(&self, change: Change) -> Doing<'_, ()> {

@@ -1,21 +1,18 @@
 //! The client that services are asked with: HTTPS by the authorities that the system trusts, each answer bounded in size and time.
 
-use crate::error::chain;
 use crate::{ProviderError, SettingError};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
-use std::sync::{Arc, OnceLock};
+use pinwire_https::{Client, NoClient, Trust, chain, client};
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// Larger answers are none to what is asked here.
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
+/// Connections that are kept between two requests.
+const IDLE_PER_HOST: usize = 1;
 /// As much of an answer as an error shows.
 const SHOWN_MAX_BYTES: usize = 500;
 /// This host itself, and where Amazon's machines and containers are told about themselves.
@@ -32,7 +29,7 @@ const IN_THE_CLEAR: [&str; 8] = [
 /// Who asks.
 pub(crate) const USER_AGENT: &str = concat!("pinwire-dns/", env!("CARGO_PKG_VERSION"));
 
-type Connection = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Connection = Client<Full<Bytes>>;
 
 #[derive(Debug)]
 pub(crate) struct Http {
@@ -75,7 +72,8 @@ impl Http {
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), ProviderError> {
         let asking = async {
-            let client = self.client().map_err(|fault| self.failed(fault, "install ca-certificates"))?;
+            let client =
+                self.client().map_err(|fault| self.failed(fault.to_string(), "install ca-certificates"))?;
             let answer = client
                 .request(request)
                 .await
@@ -96,36 +94,14 @@ impl Http {
         ProviderError::failed(self.endpoint.clone(), fault, mend)
     }
 
-    fn client(&self) -> Result<&Connection, String> {
+    fn client(&self) -> Result<&Connection, NoClient> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = connection(self.endpoint.starts_with("https"))?;
+        let trust = if self.endpoint.starts_with("https") { Trust::System(&[]) } else { Trust::Only(&[]) };
+        let client = client(trust, IDLE_PER_HOST)?;
         Ok(self.client.get_or_init(|| client))
     }
-}
-
-fn connection(needs_trust: bool) -> Result<Connection, String> {
-    let mut roots = RootCertStore::empty();
-    if needs_trust {
-        let (_, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err("this host trusts no certificate authority".to_owned());
-        }
-    }
-    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(connector);
-    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector))
 }
 
 /// The beginning of an answer, on one line.

@@ -28,13 +28,38 @@ use std::pin::Pin;
 /// The addresses of a name, of both families.
 pub type Addresses = BTreeSet<IpAddr>;
 
+/// What a name has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// All its addresses.
+    pub addresses: Addresses,
+    /// Those that resolvers keep for longer than the name is to have it, as far as the provider tells: somebody changed their TTL.
+    pub slow: Addresses,
+}
+
+impl Held {
+    /// Notes an address, and how long resolvers keep it.
+    pub(crate) fn note(&mut self, address: IpAddr, ttl_s: u32, name: &RegionName) {
+        self.addresses.insert(address);
+        if ttl_s > name.ttl_s() {
+            self.slow.insert(address);
+        }
+    }
+}
+
+impl From<Addresses> for Held {
+    fn from(addresses: Addresses) -> Self {
+        Self { addresses, slow: Addresses::new() }
+    }
+}
+
 /// Something that a provider is doing. Dropping it does not take it back.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, ProviderError>> + Send + 'a>>;
 
 /// A change of a name's addresses. To add what is there already, or to remove what is not, is no error: it may be sent again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Addresses that the name has afterwards. Their TTL is the region's.
+    /// Addresses that the name has afterwards. Their TTL is the region's, also of those that it had with a longer one.
     pub add: Addresses,
     /// Addresses that it does not have afterwards. All others stay.
     pub remove: Addresses,
@@ -46,7 +71,7 @@ pub struct Change {
 /// A provider, for one name.
 pub trait Provider: fmt::Debug + Send + Sync {
     /// All addresses that the name has, as its primary server has them. None if there is no such name.
-    fn read(&self) -> Doing<'_, Addresses>;
+    fn read(&self) -> Doing<'_, Held>;
 
     /// Changes them, in one step where the provider can. It ends in bounded time.
     fn change(&self, change: Change) -> Doing<'_, ()>;

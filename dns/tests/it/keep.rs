@@ -32,7 +32,11 @@ fn pool(members: &[Member]) -> Option<Arc<[Member]>> {
 
 impl Node {
     fn start(number: u8, server: &DnsServer, pool: &Pool) -> Self {
-        let own = addresses(&[&format!("192.0.2.{number}")]);
+        Self::start_at(number, &format!("192.0.2.{number}"), server, pool)
+    }
+
+    fn start_at(number: u8, at: &str, server: &DnsServer, pool: &Pool) -> Self {
+        let own = addresses(&[at]);
         let mut settings = KeeperSettings::new(format!("n{number}"), own, CHECK_US).unwrap();
         settings.settle_us = 100_000;
         let (wish, wishes) = watch::channel(wish(Wanted::Out(Reason::Starting)));
@@ -88,6 +92,28 @@ async fn a_name_has_the_nodes_that_want_clients_whatever_others_do() {
     one.shows(|state| state.is_out == Some(true)).await;
     assert_eq!(resolve(server.address(), NAME).await, addresses(&["203.0.113.9"]));
     assert_eq!(region().ttl_s(), 30);
+}
+
+#[tokio::test]
+async fn nodes_that_have_ipv6_alone_come_leave_and_are_kept() {
+    let server = DnsServer::bind().await;
+    let six = |number: u8, standing| Member {
+        addresses: addresses(&[&format!("2001:db8::{number}")]),
+        ..member(number, standing)
+    };
+    let (_tell, told) = watch::channel(pool(&[six(1, Standing::In), six(2, Standing::In)]));
+    let mut one = Node::start_at(1, "2001:db8::1", &server, &told);
+    let two = Node::start_at(2, "2001:db8::2", &server, &told);
+    one.want(Wanted::In);
+    two.want(Wanted::In);
+    has(&server, &["203.0.113.9", "2001:db8::1", "2001:db8::2"]).await;
+    two.want(Wanted::Out(Reason::HighWater));
+    has(&server, &["203.0.113.9", "2001:db8::1"]).await;
+    // A stranger's address of the other family is nobody who could stand in for it.
+    one.want(Wanted::Out(Reason::HighWater));
+    assert_eq!(one.shows(|state| state.is_kept).await.is_in, Some(true));
+    one.want(Wanted::Out(Reason::Draining));
+    has(&server, &["203.0.113.9"]).await;
 }
 
 #[tokio::test]

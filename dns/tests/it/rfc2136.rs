@@ -1,6 +1,6 @@
 //! Dynamic updates, at BIND and Knot.
 
-use crate::rig::{DnsServer, NAME, SECRET, addresses, dig, region, resolve};
+use crate::rig::{DnsServer, NAME, SECRET, addresses, dig, read, region, resolve};
 use pinwire_dns::{
     Change, Provider, ProviderError, ProviderSettings, RegionName, Rfc2136Settings, Secret, TsigAlgorithm,
     TsigKey,
@@ -37,13 +37,13 @@ async fn knot_has_what_was_added_and_not_what_was_removed() {
 
 async fn adds_and_removes(server: &DnsServer) {
     let provider = provider(server);
-    assert_eq!(provider.read().await, Ok(addresses(&["203.0.113.9"])));
+    assert_eq!(read(&*provider).await, Ok(addresses(&["203.0.113.9"])));
     let change = add(&["192.0.2.1", "2001:db8::1"]);
     for _ in 0..2 {
         assert_eq!(provider.change(change.clone()).await, Ok(()));
         let all = addresses(&["203.0.113.9", "192.0.2.1", "2001:db8::1"]);
         assert_eq!(resolve(server.address(), NAME).await, all);
-        assert_eq!(provider.read().await, Ok(all));
+        assert_eq!(read(&*provider).await, Ok(all));
     }
     let shown = dig(server.address(), &["+noall", "+answer", NAME, "AAAA"]).await;
     assert_eq!(shown.split_whitespace().nth(1), Some("30"), "{shown}");
@@ -59,7 +59,7 @@ async fn adds_and_removes(server: &DnsServer) {
     // Other records of the name are as they were, and it may lose all its addresses.
     let change = Change { remove: addresses(&["203.0.113.9", "192.0.2.2"]), ..Change::default() };
     assert_eq!(provider.change(change).await, Ok(()));
-    assert_eq!(provider.read().await, Ok(addresses(&[])));
+    assert_eq!(read(&*provider).await, Ok(addresses(&[])));
     assert!(dig(server.address(), &["+short", NAME, "TXT"]).await.contains("somebody else's"));
 }
 
@@ -91,7 +91,7 @@ async fn compares(server: &DnsServer) {
     }
     assert_eq!(resolve(server.address(), NAME).await, addresses(&["203.0.113.9", "192.0.2.1"]));
     assert_eq!(provider.change(leave(&["203.0.113.9", "192.0.2.1"])).await, Ok(()));
-    assert_eq!(provider.read().await, Ok(addresses(&["203.0.113.9"])));
+    assert_eq!(read(&*provider).await, Ok(addresses(&["203.0.113.9"])));
     // Both go at once, each on account of the other: one of them is too late.
     provider
         .change(Change { remove: addresses(&["203.0.113.9"]), ..add(&["192.0.2.1", "192.0.2.2"]) })
@@ -104,12 +104,12 @@ async fn compares(server: &DnsServer) {
     };
     let (one, other) = tokio::join!(going("192.0.2.1"), going("192.0.2.2"));
     assert_eq!([one, other].iter().filter(|outcome| outcome.is_ok()).count(), 1);
-    assert_eq!(provider.read().await.unwrap().len(), 1);
+    assert_eq!(read(&*provider).await.unwrap().len(), 1);
 }
 
 /// What a provider says that cannot do it.
 async fn said(provider: Box<dyn Provider>) -> String {
-    let read = provider.read().await;
+    let read = read(&*provider).await;
     let changed = provider.change(add(&["192.0.2.1"])).await;
     let error = read.err().or(changed.err()).expect("an error");
     assert!(matches!(error, ProviderError::Failed(_)));
@@ -140,6 +140,73 @@ async fn a_wrong_key_is_told_from_a_wrong_secret_and_from_none() {
         }
         assert_eq!(resolve(at, NAME).await, addresses(&["203.0.113.9"]));
     }
+}
+
+#[tokio::test]
+async fn clocks_that_are_too_far_apart_are_told_with_how_far_and_others_do_not_matter() {
+    for (ahead_s, order) in [(1_200, "ahead of"), (-1_200, "behind")] {
+        let server = DnsServer::bind_ahead(ahead_s).await;
+        let told = said(provider(&server)).await;
+        assert!(told.contains("has another time (BADTIME)") && told.contains("set the clocks"), "{told}");
+        let by: i64 =
+            told.split(" s ").next().and_then(|text| text.rsplit(' ').next()?.parse().ok()).unwrap();
+        assert!((1_170..=1_230).contains(&by) && told.contains(order), "{told}");
+    }
+    let server = DnsServer::bind_ahead(200).await;
+    assert_eq!(provider(&server).change(add(&["192.0.2.1"])).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_told_and_serves_again_once_it_is_mended() {
+    let server = DnsServer::bind().await;
+    server.spoil_journal();
+    let provider = provider(&server);
+    let told = provider.change(add(&["192.0.2.1"])).await.unwrap_err().to_string();
+    assert!(told.contains("ServFail") && told.contains("journal"), "{told}");
+    assert_eq!(read(&*provider).await, Ok(addresses(&["203.0.113.9"])));
+    server.mend_journal();
+    assert_eq!(provider.change(add(&["192.0.2.1"])).await, Ok(()));
+}
+
+#[tokio::test]
+async fn bind_puts_a_ttl_right() {
+    puts_ttl_right(&DnsServer::bind().await).await;
+}
+
+#[tokio::test]
+async fn knot_puts_a_ttl_right() {
+    puts_ttl_right(&DnsServer::knot().await).await;
+}
+
+async fn puts_ttl_right(server: &DnsServer) {
+    let provider = provider(server);
+    let day = RegionName::new(NAME, "example.net", 86_400).unwrap();
+    let by_hand = provider_with(server.address(), key("pinwire", SECRET), day);
+    provider.change(add(&["192.0.2.1", "192.0.2.2", "2001:db8::1"])).await.unwrap();
+    assert_eq!(provider.read().await.unwrap().slow, addresses(&[]));
+    // One record with another TTL: a set has one.
+    by_hand.change(add(&["192.0.2.1", "2001:db8::1"])).await.unwrap();
+    let held = provider.read().await.unwrap();
+    let all = addresses(&["203.0.113.9", "192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    assert_eq!((held.addresses, held.slow), (all.clone(), all.clone()));
+    assert_eq!(by_hand.read().await.unwrap().slow, addresses(&[]));
+    provider.change(add(&["192.0.2.2"])).await.unwrap();
+    assert_eq!(provider.read().await.unwrap().slow, addresses(&["2001:db8::1"]));
+    provider.change(add(&["2001:db8::1"])).await.unwrap();
+    let held = provider.read().await.unwrap();
+    assert_eq!((held.addresses, held.slow), (all, addresses(&[])));
+    let shown = dig(server.address(), &["+noall", "+answer", NAME, "A"]).await;
+    let ttls: Vec<&str> = shown.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(ttls, ["30"; 3], "{shown}");
+}
+
+#[tokio::test]
+async fn an_alias_is_told_and_left_as_it_is() {
+    let server = DnsServer::bind().await;
+    let name = RegionName::new("alias.example.net", "example.net", 30).unwrap();
+    let told =
+        read(&*provider_with(server.address(), key("pinwire", SECRET), name)).await.unwrap_err().to_string();
+    assert!(told.contains("alias.example.net is an alias (CNAME)"), "{told}");
 }
 
 #[tokio::test]

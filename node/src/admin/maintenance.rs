@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use pinwire_admin_api::actions::{Action, Who};
 use pinwire_admin_api::maintenance::{
@@ -17,9 +15,9 @@ use utoipa::IntoParams;
 use super::Services;
 use super::actions::recorded;
 use super::problem::Problem;
-use super::records::version;
 use super::request::{Body, InPath};
 use super::routes::{BodyErrors, Conflict, Errors, NotFound, PreconditionErrors, Shared};
+use super::version::{Replaces, Tagged};
 use crate::status::{Asked, Desk, Done, Refused};
 
 /// Which announcement.
@@ -61,7 +59,7 @@ pub(super) async fn announce(
     State(services): Shared,
     Extension(who): Extension<Who>,
     Body(asked): Body<MaintenanceRequest>,
-) -> Result<Response, Problem> {
+) -> Result<Tagged<AnnouncedMaintenance>, Problem> {
     let told = announcement(&services, asked)?;
     let what = Action::AnnounceMaintenance { title: told.title.clone(), regions: told.regions.clone() };
     act(services, who, what, Asked::Announce(told)).await
@@ -88,10 +86,9 @@ pub(super) async fn change(
     State(services): Shared,
     Extension(who): Extension<Who>,
     InPath(path): InPath<NoticePath>,
-    headers: HeaderMap,
+    Replaces(revision): Replaces,
     Body(asked): Body<MaintenanceRequest>,
-) -> Result<Response, Problem> {
-    let revision = version(&headers)?;
+) -> Result<Tagged<AnnouncedMaintenance>, Problem> {
     let told = announcement(&services, asked)?;
     let what = Action::ChangeMaintenance { id: path.id.clone(), revision };
     act(services, who, what, Asked::Change(path.id, revision, told)).await
@@ -115,7 +112,7 @@ pub(super) async fn withdraw(
     State(services): Shared,
     Extension(who): Extension<Who>,
     InPath(path): InPath<NoticePath>,
-) -> Result<Response, Problem> {
+) -> Result<Tagged<AnnouncedMaintenance>, Problem> {
     let what = Action::WithdrawMaintenance { id: path.id.clone() };
     act(services, who, what, Asked::Withdraw(path.id)).await
 }
@@ -125,19 +122,19 @@ fn desk(services: &Services) -> Result<&Desk, Problem> {
     services.status.as_ref().ok_or_else(missing)
 }
 
-async fn act(services: Arc<Services>, who: Who, what: Action, asked: Asked) -> Result<Response, Problem> {
+async fn act(
+    services: Arc<Services>,
+    who: Who,
+    what: Action,
+    asked: Asked,
+) -> Result<Tagged<AnnouncedMaintenance>, Problem> {
     let done = recorded(services, who, what, move |services| async move {
         let Done { notices, is_kept } = desk(&services)?.ask(asked).await.map_err(problem)?;
         let notice = notices.into_iter().next().map(tell).ok_or_else(|| problem(Refused::Silent))?;
         Ok(AnnouncedMaintenance { notice, is_kept })
     });
-    let done = done.await?;
-    let tag = HeaderValue::try_from(format!("\"{}\"", done.notice.revision));
-    let mut response = done.into_response();
-    if let Ok(tag) = tag {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    Ok(response)
+    let done = done.await?.0;
+    Ok(Tagged { version: done.notice.revision, body: done })
 }
 
 fn announcement(services: &Services, asked: MaintenanceRequest) -> Result<Announcement, Problem> {

@@ -11,6 +11,7 @@
 //! | `access` | who may ask, and by which certificates |
 //! | `routes` | which request gets which answer, and the description of that |
 //! | `request`, `problem` | what requests say, and the answers that are errors |
+//! | `version` | which version a request replaces, and of which one an answer is |
 //! | `plane` | asking the data threads |
 //! | `overview`, `documents`, `connections`, `apps` | what there is |
 //! | `cluster` | what registries know, and other regions |
@@ -47,6 +48,7 @@ mod standing;
 mod store;
 mod stream;
 mod thread;
+mod version;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use pinwire_admin_api::actions::{Action, Who};
 use pinwire_admin_api::apps::{AppRecord, RecordedApp};
 use pinwire_registry::{Answer, AppName, AppRecord as Registered, Request};
@@ -22,6 +20,7 @@ use super::problem::Problem;
 use super::request::{Body, InPath, Parameters};
 use super::routes::{BodyErrors, Errors, Meaningless, NotFound, PreconditionErrors, Shared};
 use super::store::AppPath;
+use super::version::{Replaces, Tagged};
 use crate::apps::Record;
 
 /// Which license region.
@@ -51,14 +50,14 @@ pub(super) async fn read(
     State(services): Shared,
     InPath(path): InPath<AppPath>,
     Parameters(asked): Parameters<RecordParameters>,
-) -> Result<Response, Problem> {
+) -> Result<Tagged<RecordedApp>, Problem> {
     let (license, app) = which(&services, &path, asked)?;
     let Answer::App(said) = services.ask(license, Request::App { app }).await? else { return Err(away()) };
     if said.record.is_none() {
         let what = format!("the app has no record; PUT one with `If-Match: \"{}\"`", said.version);
         return Err(Problem::not_found(what));
     }
-    Ok(answer(&tell(&said)))
+    Ok(answer(tell(&said)))
 }
 
 /// Writes an app's record: all of it, in place of the version that `If-Match` names (`"0"` where there was none). Nodes follow with
@@ -86,17 +85,16 @@ pub(super) async fn put(
     Extension(who): Extension<Who>,
     InPath(path): InPath<AppPath>,
     Parameters(asked): Parameters<RecordParameters>,
-    headers: HeaderMap,
+    Replaces(version): Replaces,
     Body(record): Body<Map<String, Value>>,
-) -> Result<Response, Problem> {
+) -> Result<Tagged<RecordedApp>, Problem> {
     let (license, app) = which(&services, &path, asked)?;
-    let version = version(&headers)?;
     let text = Value::Object(record).to_string();
     Record::parse(&path.tenant, &text)
         .map_err(|error| Problem::parameter("record", format!("the record cannot be used: {error}")))?;
     let what = Action::PutAppRecord { tenant: path.tenant, app: path.app, version };
     let write = move |services| write(services, license, app, version, Some(text));
-    Ok(answer(&recorded(services, who, what, write).await?.0))
+    Ok(answer(recorded(services, who, what, write).await?.0))
 }
 
 /// Removes an app's record: the version that `If-Match` names.
@@ -122,13 +120,12 @@ pub(super) async fn delete(
     Extension(who): Extension<Who>,
     InPath(path): InPath<AppPath>,
     Parameters(asked): Parameters<RecordParameters>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+    Replaces(version): Replaces,
+) -> Result<Tagged<RecordedApp>, Problem> {
     let (license, app) = which(&services, &path, asked)?;
-    let version = version(&headers)?;
     let what = Action::DeleteAppRecord { tenant: path.tenant, app: path.app, version };
     let write = move |services| write(services, license, app, version, None);
-    Ok(answer(&recorded(services, who, what, write).await?.0))
+    Ok(answer(recorded(services, who, what, write).await?.0))
 }
 
 /// The registry and the name of the app in there.
@@ -141,19 +138,6 @@ fn which(services: &Services, path: &AppPath, asked: RecordParameters) -> Result
     let seen = services.apps.db_code(&path.tenant, &path.app).map(String::from);
     let license = services.license(asked.db_code.or(seen).as_deref())?;
     Ok((license, AppName(format!("{}::{}", path.tenant, path.app).into())))
-}
-
-/// The version that `If-Match` names.
-pub(super) fn version(headers: &HeaderMap) -> Result<u64, Problem> {
-    let Some(tag) = headers.get(header::IF_MATCH) else {
-        return Err(Problem::precondition_required(
-            "say which version it replaces, so that nobody's change is lost: `If-Match: \"VERSION\"`, \"0\" where there is none",
-        ));
-    };
-    let tag = tag.to_str().ok().map(str::trim).and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
-    let wrong =
-        || Problem::parameter("If-Match", "If-Match is not a version in quotation marks, as `ETag` has it");
-    tag.and_then(|tag| tag.parse().ok()).ok_or_else(wrong)
 }
 
 async fn write(
@@ -182,10 +166,6 @@ fn tell(said: &Registered) -> RecordedApp {
     RecordedApp { version: said.version, record }
 }
 
-fn answer(recorded: &RecordedApp) -> Response {
-    let mut response = Json(recorded).into_response();
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", recorded.version)) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    response
+fn answer(recorded: RecordedApp) -> Tagged<RecordedApp> {
+    Tagged { version: recorded.version, body: recorded }
 }

@@ -16,7 +16,7 @@ use crate::config::RedisUrl;
 /// How often a node tells how it is.
 const EVERY: Duration = Duration::from_secs(2);
 /// How long addresses of nodes that are gone are told: for longer than anybody takes to remove their records.
-const RECALL: Duration = Duration::from_secs(600);
+const RECALL: Duration = Duration::from_secs(24 * 3_600);
 /// Bounds of the link: an answer that is later is of no use.
 const LINK: Settings = Settings {
     deadline: Duration::from_millis(1_500),

@@ -236,9 +236,9 @@ mod tests {
         ]);
         assert_eq!(sources.memory(&WANTED), part(1_000, 2_000));
         sources.cpu(0, &WANTED);
-        write(&sources.root, "sys/fs/cgroup/cpuacct/cpuacct.usage", "500000000\n");
-        let share = sources.cpu(1_000_000, &WANTED).unwrap();
-        assert!((share - 1.0).abs() < 1e-9, "half a second of half a core: {share}");
+        write(&sources.root, "sys/fs/cgroup/cpuacct/cpuacct.usage", "2500000000\n");
+        let share = sources.cpu(TAU_US, &WANTED).unwrap();
+        assert!((share - 1.0).abs() < 1e-9, "all of half a core: {share}");
     }
 
     #[test]
@@ -257,10 +257,10 @@ mod tests {
         let plenty = Wanted { max_memory: 1 << 40, ..WANTED };
         assert_eq!(sources.memory(&plenty), part(600 << 10, 1000 << 10), "the host is fuller");
         sources.cpu(0, &own);
-        write(root.path(), "proc/stat", &STAT.replace("cpu  100", "cpu  150"));
-        write(root.path(), "proc/self/stat", "7 (node) S 1 7 7 0 -1 4194560 1 0 0 0 20 20 0 0 20");
-        let share = sources.cpu(1_000_000, &own).unwrap();
-        assert!((share - 0.8).abs() < 1e-9, "0.4 s of half a core, against 0.25 of the host's two: {share}");
+        write(root.path(), "proc/stat", &STAT.replace("cpu  100", "cpu  350"));
+        write(root.path(), "proc/self/stat", "7 (node) S 1 7 7 0 -1 4194560 1 0 0 0 100 100 0 0 20");
+        let share = sources.cpu(TAU_US, &own).unwrap();
+        assert!((share - 0.8).abs() < 1e-9, "2 s of half a core, against 2.5 of the host's two: {share}");
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Nodes in their region's name, as `dig` sees them: full ones, dead ones, and the last.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use pinwire_admin_api::node::Node;
 
 use crate::admin::{self, ask, bearer, good, tcp};
 use crate::member::Member;
 use crate::regions::{System, until};
-use crate::rig::Serving;
+use crate::rig::{Home, Serving};
 use crate::zone::{NAME, SECRET, Zone, free_port, leads_to};
 
 /// Connections are all that counts, so that a busy machine does not.
@@ -47,8 +49,17 @@ fn updates(system: &System, zone: &Zone) -> String {
 
 #[test]
 fn full_dead_and_last_nodes_in_a_zone_of_bind() {
-    let (system, zone) = (System::start(), Zone::bind());
-    let dns = updates(&system, &zone);
+    full_dead_and_last_nodes(&Zone::bind());
+}
+
+#[test]
+fn full_dead_and_last_nodes_in_a_zone_of_knot() {
+    full_dead_and_last_nodes(&Zone::knot());
+}
+
+fn full_dead_and_last_nodes(zone: &Zone) {
+    let system = System::start();
+    let dns = updates(&system, zone);
     let (one, other) = (start(&system, "one", 1, &dns), start(&system, "other", 2, &dns));
     leads_to(zone.address, &["192.0.2.1", "192.0.2.2"]);
     // A full one is out, and its clients stay.
@@ -79,17 +90,6 @@ fn full_dead_and_last_nodes_in_a_zone_of_bind() {
 }
 
 #[test]
-fn a_dead_node_is_removed_from_a_zone_of_knot_by_the_other() {
-    let (system, zone) = (System::start(), Zone::knot());
-    let dns = updates(&system, &zone);
-    let (one, other) = (start(&system, "one", 1, &dns), start(&system, "other", 2, &dns));
-    leads_to(zone.address, &["192.0.2.1", "192.0.2.2"]);
-    drop(other);
-    leads_to(zone.address, &["192.0.2.1"]);
-    one.logs(&["192.0.2.2 of the dead node other removed from DNS"]);
-}
-
-#[test]
 fn nodes_that_answer_for_the_zone_themselves_lose_one() {
     let system = System::start();
     let servers: Vec<SocketAddr> =
@@ -111,6 +111,51 @@ fn nodes_that_answer_for_the_zone_themselves_lose_one() {
     let _there = fill(&system, &three);
     leads_to(servers[0], &["192.0.2.1"]);
     assert!(one.metric("pinwire_dns_answers_total{outcome=\"answered\"}") > 0.0);
+}
+
+/// A host of its own (user, network and mount namespaces), whose resolver asks the node that runs there at port 53.
+const HOST: &str = "set -e; ip link set lo up; ip addr add 192.0.2.250/32 dev lo; ip addr add 2001:db8::250/128 dev lo nodad; \
+                    mount --bind \"$RESOLVERS\" /etc/resolv.conf; exec \"$0\" \"$@\"";
+
+#[test]
+fn the_resolver_of_a_host_finds_a_node_that_answers_for_the_zone() {
+    let home = Home::new();
+    let resolvers = home.config().with_file_name("resolv.conf");
+    fs::write(&resolvers, "nameserver 127.0.0.1\noptions timeout:5 attempts:2\n").unwrap();
+    let config = fs::read_to_string(home.config()).unwrap();
+    let dns = format!(
+        "\n[dns]\nprovider = \"embedded\"\nname = \"{NAME}\"\nzone = \"{NAME}\"\naddresses = [\"192.0.2.1\", \"2001:db8::1\"]\n\
+         listen = [\"127.0.0.1:53\"]\nservers = [\"ns1.{NAME}=127.0.0.1\"]\n"
+    );
+    fs::write(home.config(), config + &dns).unwrap();
+    let mut host = Command::new("unshare");
+    host.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("RESOLVERS", &resolvers);
+    host.args(["--map-root-user", "--net", "--mount", "sh", "-c", HOST, env!("CARGO_BIN_EXE_pinwire-node")]);
+    let node = Serving::start_by(host, &home.config(), &["listen=127.0.0.1:0", "threads=1"]);
+    let getent = |database: &str, name: &str, options: &str| {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &node.child.id().to_string(), "--user", "--net", "--mount"]);
+        command.args(["--preserve-credentials", "getent", database, name]).env("RES_OPTIONS", options);
+        let output = command.output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let addresses = printed.lines().filter_map(|line| line.split_whitespace().next());
+        (output.status.code(), addresses.map(str::to_owned).collect::<BTreeSet<String>>())
+    };
+    let found = |address: &str| (Some(0), BTreeSet::from([address.to_owned()]));
+    until(|| getent("ahostsv4", NAME, "") == found("192.0.2.1"));
+    for options in ["", "edns0", "use-vc", "edns0 use-vc"] {
+        assert_eq!(getent("ahostsv4", NAME, options), found("192.0.2.1"), "{options}");
+        assert_eq!(getent("ahostsv6", NAME, options), found("2001:db8::1"), "{options}");
+        assert_eq!(getent("ahostsv4", &format!("ns1.{NAME}"), options), found("127.0.0.1"), "{options}");
+        // Where there is none of a family, the library maps what there is of the other one.
+        assert_eq!(
+            getent("ahostsv6", &format!("ns1.{NAME}"), options),
+            found("::ffff:127.0.0.1"),
+            "{options}"
+        );
+        let nothing = (Some(2), BTreeSet::new());
+        assert_eq!(getent("ahostsv4", &format!("nothing.{NAME}"), options), nothing, "{options}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ end
 local past = redis.call('HGETALL', gone)
 for at = 1, #past, 2 do
   if now >= tonumber(past[at + 1]) + recall then
-    redis.call('HDEL', gone, past[at])
+    forget(past[at])
   end
 end
 

@@ -41,10 +41,23 @@ local function state(member)
   return whole(member.till) .. ' ' .. member.life .. ' ' .. (member.is_in and 'in' or 'out')
 end
 
+-- Everybody is told of them with each beat: there are so many at most.
+local gone_max = 1024
+-- How many there are, once that was counted.
+local gone_count
+
 local function leave_behind(addresses)
   for address in addresses:gmatch('%S+') do
-    redis.call('HSETNX', gone, address, whole(now))
+    gone_count = gone_count or #redis.call('HGETALL', gone) / 2
+    if gone_count < gone_max then
+      gone_count = gone_count + redis.call('HSETNX', gone, address, whole(now))
+    end
   end
+end
+
+local function forget(address)
+  local removed = redis.call('HDEL', gone, address)
+  gone_count = gone_count and gone_count - removed
 end
 
 local function remove(name)
@@ -55,7 +68,7 @@ end
 local function claim(all)
   for _, member in pairs(all) do
     for address in member.addresses:gmatch('%S+') do
-      redis.call('HDEL', gone, address)
+      forget(address)
     end
   end
 end

@@ -90,6 +90,7 @@ impl<'a> Exchange<'a> {
             ));
         };
         if let Some(error) = &signature.data.error {
+            let clocks = clocks_apart(&signature.data.other, now_s());
             let (fault, mend) = match error {
                 // Knot says so of a key that may not do what was asked, too.
                 TsigError::BadKey => (
@@ -100,9 +101,7 @@ impl<'a> Exchange<'a> {
                     "found the signature wrong (BADSIG)",
                     "the secret has to be the same as there, to change",
                 ),
-                TsigError::BadTime => {
-                    ("has another time (BADTIME)", "set the clocks of node and server, to change")
-                }
+                TsigError::BadTime => (clocks.as_str(), "set the clocks of node and server, to change"),
                 _ => ("rejected the signature", "its log says why it may not change"),
             };
             let mend = format!("key {key}: {mend} {}", self.name);
@@ -127,6 +126,31 @@ fn place(server: &str) -> String {
     format!("DNS server {server}")
 }
 
+/// What a server tells of its time that finds another one in a signature (RFC 8945, section 5.2.3).
+fn clocks_apart(other: &[u8], now_s: u64) -> String {
+    let Ok(theirs) = <[u8; 6]>::try_from(other) else { return "has another time (BADTIME)".to_owned() };
+    let theirs_s = theirs.iter().fold(0, |time, byte| time << 8 | u64::from(*byte));
+    let order = if theirs_s > now_s { "ahead of" } else { "behind" };
+    format!(
+        "has another time (BADTIME): its clock is {} s {order} that of this host",
+        theirs_s.abs_diff(now_s)
+    )
+}
+
 fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clocks_apart;
+
+    #[test]
+    fn a_time_that_is_told_is_compared_and_one_that_is_not_is_not_made_up() {
+        let shown = |other: &[u8]| clocks_apart(other, 1_000_000);
+        assert!(shown(&1_000_412_u64.to_be_bytes()[2..]).ends_with("412 s ahead of that of this host"));
+        assert!(shown(&999_000_u64.to_be_bytes()[2..]).ends_with("1000 s behind that of this host"));
+        assert_eq!(shown(&[]), "has another time (BADTIME)");
+        assert_eq!(shown(&[1; 7]), "has another time (BADTIME)");
+    }
 }

@@ -8,7 +8,7 @@
 mod exchange;
 mod message;
 
-use crate::provider::{Addresses, Change, Doing, Provider};
+use crate::provider::{Change, Doing, Held, Provider};
 use crate::{ProviderError, RegionName, Secret, SettingError};
 use base64::Engine as _;
 use exchange::Exchange;
@@ -92,17 +92,17 @@ impl Rfc2136 {
         Ok(Self { name, server: settings.server, signer, timeout: settings.timeout })
     }
 
-    async fn addresses(&self) -> Result<Addresses, ProviderError> {
+    async fn held(&self) -> Result<Held, ProviderError> {
         let mut exchange = Exchange::connect(&self.name, &self.server, self.signer.as_ref()).await?;
-        let mut addresses = Addresses::new();
+        let mut held = Held::default();
         for kind in [RecordType::A, RecordType::AAAA] {
             let answer = exchange.ask(message::question(&self.name, kind)).await?;
-            self.take_addresses(&answer, &mut addresses)?;
+            self.take_addresses(&answer, &mut held)?;
         }
-        Ok(addresses)
+        Ok(held)
     }
 
-    fn take_addresses(&self, answer: &Message, addresses: &mut Addresses) -> Result<(), ProviderError> {
+    fn take_addresses(&self, answer: &Message, held: &mut Held) -> Result<(), ProviderError> {
         match answer.metadata.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain => {}
             code => return Err(self.refused(code)),
@@ -113,8 +113,8 @@ impl Rfc2136 {
         }
         for record in answer.answers.iter().filter(|record| record.name == *self.name.name()) {
             match &record.data {
-                RData::A(address) => _ = addresses.insert(IpAddr::V4(address.0)),
-                RData::AAAA(address) => _ = addresses.insert(IpAddr::V6(address.0)),
+                RData::A(address) => held.note(IpAddr::V4(address.0), record.ttl, &self.name),
+                RData::AAAA(address) => held.note(IpAddr::V6(address.0), record.ttl, &self.name),
                 RData::CNAME(_) => {
                     let fault = format!("{} is an alias (CNAME)", self.name);
                     return Err(self.failed(fault, "remove the alias, or give another name"));
@@ -175,8 +175,8 @@ impl Rfc2136 {
 }
 
 impl Provider for Rfc2136 {
-    fn read(&self) -> Doing<'_, Addresses> {
-        Box::pin(self.bounded(self.addresses()))
+    fn read(&self) -> Doing<'_, Held> {
+        Box::pin(self.bounded(self.held()))
     }
 
     fn change(&self, change: Change) -> Doing<'_, ()> {

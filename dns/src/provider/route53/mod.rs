@@ -14,7 +14,7 @@ mod xml;
 pub use credentials::AwsCredentials;
 
 use crate::provider::http::{Http, shown};
-use crate::provider::{Addresses, Change, Doing, Provider};
+use crate::provider::{Addresses, Change, Doing, Held, Provider};
 use crate::{ProviderError, RegionName, SettingError};
 use credentials::Source;
 use hyper::{Method, StatusCode};
@@ -70,8 +70,12 @@ impl Route53 {
         Ok(Self { name, http, credentials, region, zone_id })
     }
 
-    async fn addresses(&self) -> Result<Addresses, ProviderError> {
-        Ok(self.sets().await?.iter().flat_map(RecordSet::addresses).collect())
+    async fn held(&self) -> Result<Held, ProviderError> {
+        let mut held = Held::default();
+        for set in self.sets().await? {
+            set.addresses().for_each(|address| held.note(address, set.ttl_s, &self.name));
+        }
+        Ok(held)
     }
 
     /// The name's sets of both families.
@@ -110,7 +114,11 @@ impl Route53 {
                 addresses.iter().filter(|address| address.is_ipv4() == is_v4).copied().collect()
             };
             let (old, new) = (sets.iter().find(|set| set.kind == kind), of_kind(&wanted));
-            if of_kind(&has) == new {
+            // Somebody gave the whole set a longer TTL.
+            let is_slow = old.is_some_and(|old| {
+                old.ttl_s > self.name.ttl_s() && old.addresses().any(|address| change.add.contains(&address))
+            });
+            if of_kind(&has) == new && !is_slow {
                 continue;
             }
             if new.len() > VALUES_MAX {
@@ -176,8 +184,8 @@ impl Route53 {
 }
 
 impl Provider for Route53 {
-    fn read(&self) -> Doing<'_, Addresses> {
-        Box::pin(self.addresses())
+    fn read(&self) -> Doing<'_, Held> {
+        Box::pin(self.held())
     }
 
     fn change(&self, change: Change) -> Doing<'_, ()> {

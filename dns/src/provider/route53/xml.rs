@@ -27,7 +27,7 @@ pub(crate) struct RecordSet {
     #[serde(rename = "Type")]
     pub(crate) kind: String,
     #[serde(rename = "TTL", default)]
-    ttl_s: u32,
+    pub(crate) ttl_s: u32,
     #[serde(rename = "ResourceRecords", default)]
     records: Records,
     #[serde(rename = "SetIdentifier")]

@@ -8,7 +8,7 @@ mod server;
 pub use http::{Asked, Fake};
 pub use server::{DnsServer, SECRET};
 
-use pinwire_dns::{Addresses, RegionName};
+use pinwire_dns::{Addresses, Provider, ProviderError, RegionName};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::process::Command;
@@ -27,6 +27,11 @@ pub fn region() -> RegionName {
 
 pub fn addresses(texts: &[&str]) -> Addresses {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
+}
+
+/// The addresses that a provider reads.
+pub async fn read(provider: &dyn Provider) -> Result<Addresses, ProviderError> {
+    provider.read().await.map(|held| held.addresses)
 }
 
 /// What `dig` prints.

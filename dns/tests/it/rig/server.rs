@@ -3,7 +3,7 @@
 use super::documented;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -19,23 +19,45 @@ const ZONE: &str = "$TTL 60
 ns1 A 127.0.0.1
 eu-central-1 A 203.0.113.9
 eu-central-1 TXT \"somebody else's\"
+alias CNAME eu-central-1
 ";
 
 /// A server with the zone `example.net`. The region's name has 203.0.113.9 already, which is nobody's of the pool.
 pub struct DnsServer {
     program: &'static str,
     arguments: Vec<String>,
+    /// By how many seconds its clock is another than that of this host.
+    ahead_s: i64,
     /// What it says when it answers.
     ready: &'static str,
     running: Option<(Child, Lines<BufReader<ChildStderr>>)>,
     address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl DnsServer {
     /// BIND, as documented.
     pub async fn bind() -> Self {
         Self::any_port(async |port| Self::try_bind(port, "recursion no;", &bind_zone(), ZONE).await).await
+    }
+
+    /// The same with another clock.
+    pub async fn bind_ahead(ahead_s: i64) -> Self {
+        let mut server = Self::bind().await;
+        server.stop().await;
+        server.ahead_s = ahead_s;
+        server.restart().await;
+        server
+    }
+
+    /// BIND cannot write what changes any more.
+    pub fn spoil_journal(&self) {
+        fs::create_dir(self.folder.path().join("example.net.zone.jnl")).expect("no journal yet");
+    }
+
+    /// It can again.
+    pub fn mend_journal(&self) {
+        fs::remove_dir(self.folder.path().join("example.net.zone.jnl")).expect("what was in its way");
     }
 
     /// BIND that resolves for its clients and has the zone with this in it besides. Other servers are asked at the same port.
@@ -99,7 +121,7 @@ impl DnsServer {
         folder: TempDir,
     ) -> Option<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut server = Self { program, arguments, ready, running: None, address, _folder: folder };
+        let mut server = Self { program, arguments, ahead_s: 0, ready, running: None, address, folder };
         server.run().await.then_some(server)
     }
 
@@ -128,6 +150,10 @@ impl DnsServer {
         let program = program.expect("install Debian's packages bind9 and knot, or run `cargo xtask setup`");
         let mut command = Command::new(program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        if self.ahead_s != 0 {
+            command.env("LD_PRELOAD", other_clock()).env("FAKETIME", format!("{:+}", self.ahead_s));
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let mut child = command.kill_on_drop(true).spawn().expect("a server");
         let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
         let until_ready = async {
@@ -143,6 +169,13 @@ impl DnsServer {
         self.running = Some((child, log));
         is_ready
     }
+}
+
+/// The library that sets the clock of a process: of the Debian package `faketime`.
+fn other_clock() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("libraries").flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    libraries.find(|library| library.exists()).expect("install faketime, or run `cargo xtask setup`")
 }
 
 fn bind_zone() -> String {

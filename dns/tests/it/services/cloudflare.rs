@@ -1,7 +1,7 @@
 //! Cloudflare: batches that are all or nothing, records with identities.
 
 use super::{PATIENCE, SECRET, Shared, Zone};
-use crate::rig::{Asked, Fake, NAME, addresses, region};
+use crate::rig::{Asked, Fake, NAME, addresses, read, region};
 use pinwire_dns::{
     Change, CloudflareSettings, Provider, ProviderError, ProviderSettings, RegionName, Secret,
 };
@@ -54,7 +54,9 @@ fn cloudflare_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
         assert_eq!(query, format!("name={NAME}&per_page=100&page=1"));
         let record = |(kind, value): (&String, &String)| {
             format!(
-                "{{\"id\":\"{kind}:{value}\",\"type\":\"{kind}\",\"name\":\"{NAME}\",\"content\":\"{value}\",\"ttl\":60}}"
+                "{{\"id\":\"{kind}:{value}\",\"type\":\"{kind}\",\"name\":\"{NAME}\",\"content\":\"{value}\",\"ttl\":{}}}",
+                // Of its own choice, which is longer than what the name is to have.
+                if zone.slow.contains(value) { 1 } else { 60 }
             )
         };
         let records =
@@ -72,6 +74,7 @@ fn cloudflare_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
         let values = sets.entry(kind.to_owned()).or_default();
         let Some(at) = values.iter().position(|other| other == value) else { return refuse(81044) };
         values.remove(at);
+        zone.slow.remove(value);
     }
     for post in batch["posts"].as_array().unwrap() {
         let (kind, value) = (post["type"].as_str().unwrap(), post["content"].as_str().unwrap().to_owned());
@@ -94,7 +97,7 @@ async fn cloudflare_has_what_was_added_and_not_what_was_removed() {
     let change = Change { add: addresses(&["192.0.2.1", "2001:db8::1"]), ..Change::default() };
     for _ in 0..2 {
         assert_eq!(provider.change(change.clone()).await, Ok(()));
-        assert_eq!(provider.read().await, Ok(change.add.clone()));
+        assert_eq!(read(&*provider).await, Ok(change.add.clone()));
     }
     let asked = fake.take();
     assert!(asked.iter().all(|asked| asked.header("authorization") == format!("Bearer {SECRET}")));
@@ -106,10 +109,26 @@ async fn cloudflare_has_what_was_added_and_not_what_was_removed() {
         only_if: Some(addresses(&["192.0.2.1", "2001:db8::1"])),
     };
     assert_eq!(provider.change(swap.clone()).await, Ok(()));
-    assert_eq!(provider.read().await, Ok(addresses(&["192.0.2.2", "2001:db8::1"])));
+    assert_eq!(read(&*provider).await, Ok(addresses(&["192.0.2.2", "2001:db8::1"])));
     assert_eq!(provider.change(swap).await, Err(ProviderError::Changed));
     assert_eq!(zone.lock().unwrap().sets["TXT"], ["something else"]);
     assert!(!provider.compares_exactly());
+}
+
+#[tokio::test]
+async fn cloudflare_puts_a_ttl_right_that_somebody_made_longer() {
+    let (zone, fake, provider) = cloudflare().await;
+    let change = Change { add: addresses(&["192.0.2.1", "192.0.2.2"]), ..Change::default() };
+    provider.change(change.clone()).await.unwrap();
+    zone.lock().unwrap().slow.extend(["192.0.2.1".to_owned(), "192.0.2.2".to_owned()]);
+    assert_eq!(provider.read().await.unwrap().slow, change.add);
+    let own = Change { add: addresses(&["192.0.2.2"]), ..Change::default() };
+    assert_eq!(provider.change(own.clone()).await, Ok(()));
+    let held = provider.read().await.unwrap();
+    assert_eq!((held.addresses, held.slow), (change.add, addresses(&["192.0.2.1"])));
+    fake.take();
+    assert_eq!(provider.change(own).await, Ok(()));
+    assert!(fake.take().iter().all(|asked| asked.line.starts_with("GET ")), "nothing is changed again");
 }
 
 #[tokio::test]
@@ -125,13 +144,13 @@ async fn cloudflare_says_what_is_wrong_and_shows_no_secret() {
     let (zone, fake, provider) = cloudflare().await;
     let refusal = "{\"success\":false,\"errors\":[{\"code\":10000,\"message\":\"Authentication error\"}],\"result\":null}";
     zone.lock().unwrap().refusal = Some((403, refusal.to_owned()));
-    let said = provider.read().await.unwrap_err().to_string();
+    let said = read(&*provider).await.unwrap_err().to_string();
     assert!(said.contains("Authentication error (10000)") && said.contains("Zone.DNS"), "{said}");
     zone.lock().unwrap().refusal = Some((200, "{\"success\":true,\"errors\":[],\"result\":[]}".to_owned()));
-    let said = provider.read().await.unwrap_err().to_string();
+    let said = read(&*provider).await.unwrap_err().to_string();
     assert!(said.contains("no zone example.net"), "{said}");
     zone.lock().unwrap().refusal = Some((200, "x".repeat(2_000_000)));
-    assert!(provider.read().await.is_err());
+    assert!(read(&*provider).await.is_err());
     let shown = format!("{provider:?} {:?}", cloudflare_settings(&fake.endpoint, None));
     assert!(!shown.contains(SECRET), "{shown}");
 }

@@ -3,7 +3,7 @@
 mod cloudflare;
 mod route53;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 struct Zone {
     sets: BTreeMap<String, Vec<String>>,
     meanwhile: Option<(String, Vec<String>)>,
+    /// Values that somebody gave a TTL of a day; at Route 53 that is one of their whole set.
+    slow: BTreeSet<String>,
     refusal: Option<(u16, String)>,
     more: String,
 }

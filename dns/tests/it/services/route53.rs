@@ -1,7 +1,7 @@
 //! Route 53: batches that are all or nothing, signatures, and where the keys come from.
 
 use super::{PATIENCE, SECRET, Shared, Zone};
-use crate::rig::{Asked, Fake, NAME, addresses, region};
+use crate::rig::{Asked, Fake, NAME, addresses, read, region};
 use pinwire_dns::{
     AwsCredentials, Change, Provider, ProviderError, ProviderSettings, Route53Settings, Secret,
 };
@@ -35,9 +35,14 @@ fn provider(settings: Route53Settings) -> Box<dyn Provider> {
     ProviderSettings::Route53(settings).provider(region()).unwrap().unwrap()
 }
 
-fn set_xml(kind: &str, values: &[String]) -> String {
-    let mut xml =
-        format!("<ResourceRecordSet><Name>{NAME}.</Name><Type>{kind}</Type><TTL>30</TTL><ResourceRecords>");
+fn ttl_s(zone: &Zone, values: &[String]) -> u32 {
+    if values.iter().any(|value| zone.slow.contains(value)) { 86_400 } else { 30 }
+}
+
+fn set_xml(kind: &str, values: &[String], ttl_s: u32) -> String {
+    let mut xml = format!(
+        "<ResourceRecordSet><Name>{NAME}.</Name><Type>{kind}</Type><TTL>{ttl_s}</TTL><ResourceRecords>"
+    );
     for value in values {
         let _ = write!(xml, "<ResourceRecord><Value>{value}</Value></ResourceRecord>");
     }
@@ -49,7 +54,8 @@ fn route53_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
         return refusal.clone();
     }
     if asked.line.starts_with("GET ") {
-        let mut sets: String = zone.sets.iter().map(|(kind, values)| set_xml(kind, values)).collect();
+        let set = |(kind, values): (&String, &Vec<String>)| set_xml(kind, values, ttl_s(zone, values));
+        let mut sets: String = zone.sets.iter().map(set).collect();
         sets.push_str(&zone.more);
         return (
             200,
@@ -75,11 +81,15 @@ fn route53_answer(zone: &mut Zone, asked: &Asked) -> (u16, String) {
             parts.map(|part| part.split('<').next().unwrap().to_owned()).collect()
         };
         assert_eq!(between(change, "Name"), [format!("{NAME}.")]);
-        assert_eq!(between(change, "TTL"), ["30"]);
         let (kind, values) = (between(change, "Type").remove(0), between(change, "Value"));
+        let ttl = between(change, "TTL").remove(0);
         let is_fine = match between(change, "Action")[0].as_str() {
-            "DELETE" => sets.remove(&kind) == Some(values),
-            "CREATE" => sets.insert(kind, values).is_none(),
+            "DELETE" => {
+                let is_same = ttl == ttl_s(zone, &values).to_string();
+                values.iter().for_each(|value| _ = zone.slow.remove(value));
+                is_same && sets.remove(&kind) == Some(values)
+            }
+            "CREATE" => ttl == "30" && sets.insert(kind, values).is_none(),
             action => panic!("{action}"),
         };
         if !is_fine {
@@ -117,11 +127,11 @@ fn is_signed(asked: &Asked) -> bool {
 #[tokio::test]
 async fn route_53_has_what_was_added_and_not_what_was_removed() {
     let (zone, fake, provider) = route53().await;
-    assert_eq!(provider.read().await, Ok(addresses(&[])));
+    assert_eq!(read(&*provider).await, Ok(addresses(&[])));
     let change = Change { add: addresses(&["192.0.2.1", "192.0.2.2", "2001:db8::1"]), ..Change::default() };
     for _ in 0..2 {
         assert_eq!(provider.change(change.clone()).await, Ok(()));
-        assert_eq!(provider.read().await, Ok(change.add.clone()));
+        assert_eq!(read(&*provider).await, Ok(change.add.clone()));
     }
     let asked = fake.take();
     assert!(asked.iter().all(is_signed), "{asked:?}");
@@ -139,6 +149,23 @@ async fn route_53_has_what_was_added_and_not_what_was_removed() {
     };
     assert_eq!(provider.change(last).await, Err(ProviderError::Changed));
     assert!(provider.compares_exactly());
+}
+
+#[tokio::test]
+async fn route_53_puts_a_ttl_right_that_somebody_made_longer() {
+    let (zone, fake, provider) = route53().await;
+    let change = Change { add: addresses(&["192.0.2.1", "192.0.2.2", "2001:db8::1"]), ..Change::default() };
+    provider.change(change.clone()).await.unwrap();
+    zone.lock().unwrap().slow.insert("192.0.2.1".to_owned());
+    let held = provider.read().await.unwrap();
+    assert_eq!(held.slow, addresses(&["192.0.2.1", "192.0.2.2"]), "a set has one");
+    let own = Change { add: addresses(&["192.0.2.2"]), ..Change::default() };
+    assert_eq!(provider.change(own.clone()).await, Ok(()));
+    let held = provider.read().await.unwrap();
+    assert_eq!((held.addresses, held.slow), (change.add, addresses(&[])));
+    fake.take();
+    assert_eq!(provider.change(own).await, Ok(()));
+    assert!(fake.take().iter().all(|asked| asked.line.starts_with("GET ")), "nothing is changed again");
 }
 
 #[tokio::test]
@@ -166,14 +193,14 @@ async fn route_53_says_what_is_wrong_and_shows_no_secret() {
              <RequestId>1</RequestId></ErrorResponse>"
         );
         zone.lock().unwrap().refusal = Some((403, error));
-        let said = provider.read().await.unwrap_err().to_string();
+        let said = read(&*provider).await.unwrap_err().to_string();
         assert!(said.contains(&format!("{code}: so it is")) && said.contains(hint), "{said}");
         assert!(said.starts_with(&fake.endpoint), "{said}");
     }
     zone.lock().unwrap().refusal = Some((502, "<html>bad gateway</html>".to_owned()));
-    assert!(provider.read().await.unwrap_err().to_string().contains("502"));
+    assert!(read(&*provider).await.unwrap_err().to_string().contains("502"));
     zone.lock().unwrap().refusal = Some((200, "rubbish".to_owned()));
-    assert!(provider.read().await.unwrap_err().to_string().contains("rubbish"));
+    assert!(read(&*provider).await.unwrap_err().to_string().contains("rubbish"));
     let shown = format!("{provider:?} {:?}", route53_settings(&fake.endpoint));
     assert!(!shown.contains(SECRET) && !shown.contains("for-a-time"), "{shown}");
 }
@@ -238,7 +265,7 @@ async fn the_role_of_the_instance_signs_as_long_as_its_keys_last() {
         let provider =
             with(AwsCredentials::Instance { endpoint: Some(keys.endpoint.clone()) }, &service.endpoint);
         for _ in 0..3 {
-            assert_eq!(provider.read().await, Ok(addresses(&[])));
+            assert_eq!(read(&*provider).await, Ok(addresses(&[])));
         }
         assert_eq!(*given.lock().unwrap(), fetched);
         let asked = service.take();
@@ -260,13 +287,13 @@ async fn the_role_of_the_container_signs_and_keys_that_are_not_taken_are_fetched
         token_file: Some(token_file),
     };
     let provider = with(credentials, &service.endpoint);
-    assert_eq!(provider.read().await, Ok(addresses(&[])));
+    assert_eq!(read(&*provider).await, Ok(addresses(&[])));
     let error =
         "<ErrorResponse><Error><Code>ExpiredToken</Code><Message>old</Message></Error></ErrorResponse>";
     zone.lock().unwrap().refusal = Some((403, error.to_owned()));
-    assert!(provider.read().await.is_err());
+    assert!(read(&*provider).await.is_err());
     zone.lock().unwrap().refusal = None;
-    assert_eq!(provider.read().await, Ok(addresses(&[])));
+    assert_eq!(read(&*provider).await, Ok(addresses(&[])));
     assert_eq!(*given.lock().unwrap(), 2);
 }
 
