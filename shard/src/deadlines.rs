@@ -84,12 +84,17 @@ impl Shard {
             }
             return;
         }
-        if conn.pinged && !conn.stalled && now >= conn.deadline {
-            return self.close(slot, &Close::from(CloseCode::Idle));
+        if conn.pinged && now >= conn.deadline {
+            if !conn.stalled {
+                return self.close(slot, &Close::from(CloseCode::Idle));
+            }
+            // It is not listened to, so its silence means nothing; and that it has gone is heard from the kernel alone, which refuses
+            // what is sent.
+            conn.pinged = false;
         }
         // Ping and idle frame leave together where the later of them is nearly due: one call for both, and one waking of the
         // peer. An idle frame that comes early costs four bytes.
-        let is_silent = |ping: Tick| !conn.pinged && !conn.stalled && now >= conn.last_received + ping;
+        let is_silent = |ping: Tick| !conn.pinged && now >= conn.last_received + ping;
         let has_said_nothing = |time: Tick| now >= conn.last_data + time;
         let is_idle = has_said_nothing(settings.idle_frame)
             || is_silent(settings.ping) && has_said_nothing(settings.idle_frame / 4);
@@ -98,7 +103,10 @@ impl Shard {
         if is_ping_due {
             conn.pinged = true;
             // Sent early or not, the answer is due when it always is.
-            conn.deadline = now.max(conn.last_received + settings.ping) + settings.pong;
+            conn.deadline = match conn.stalled {
+                true => now + settings.ping,
+                false => now.max(conn.last_received + settings.ping) + settings.pong,
+            };
             self.out.control(slot, |out| ws::append_ping(out, &[], None));
         }
         if is_idle {

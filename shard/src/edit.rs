@@ -5,7 +5,7 @@ use crate::document::awareness::Applied;
 use crate::document::coverage::UpdateRange;
 use crate::document::log::{Entry, Position, Rebase};
 use crate::document::yjs::{self, EMPTY_UPDATE};
-use crate::document::{Ack, Document, Edits, Joiner};
+use crate::document::{Ack, Document, Edits, Joiner, Member};
 use crate::limits::{
     FOLD_BYTES_MAX, FOLD_ENTRIES_MAX, STATE_VECTOR_CLIENTS_MAX, STEP_1_WORK, TAIL_SENT_MAX,
     TAIL_WHILE_COMPACTING, UNSTORED_MAX, UNSTORED_OF_THREAD_MAX,
@@ -387,14 +387,16 @@ impl Document {
     }
 
     /// The whole document, from a small base and a short tail. The next who joins shares it, if every entry of the tail has
-    /// been sent and submitted: members that are behind then get the base whole. Not while a compaction is under way, whose
-    /// result would take the place of a base that holds more.
+    /// been sent to everybody, and submitted: a member that is a little behind would get the base whole for it, again. Not while a
+    /// compaction is under way, whose result would take the place of a base that holds more.
     fn fold(&mut self) -> Result<Arc<[u8]>, yjs::Fault> {
         let parts =
             self.log.base().map(|base| &**base).into_iter().chain(self.log.tail().map(|entry| entry.update));
         let whole: Arc<[u8]> = yjs::merge(parts)?.into();
         let head = self.log.head();
-        if self.flushed == head && self.submitted == head && !self.compacting {
+        let is_behind = |member: &Member| member.cursor != head && self.log.since(member.cursor).is_some();
+        let is_sent = self.flushed == head && !self.members.iter().any(is_behind);
+        if is_sent && self.submitted == head && !self.compacting {
             self.log.rebase(Arc::clone(&whole), head, Rebase::Folded);
         }
         Ok(whole)
@@ -405,6 +407,21 @@ impl Document {
 mod tests {
     use super::*;
     use crate::effect::DocumentName;
+
+    #[test]
+    fn a_log_is_not_folded_while_a_member_has_not_been_sent_all_of_it() {
+        let name = DocumentName { tenant: "t".into(), app: "a".into(), name: "d".into() };
+        let mut document = Document::new(0, name, 0, 1, 0);
+        document.members.push(Member { session: 0, cursor: document.log.head(), awareness: 0 });
+        document.log.append(1, &[1, 1, 7, 0, 4, 1, 1, b't', 1, b'a', 0]);
+        let head = document.log.head();
+        (document.flushed, document.submitted) = (head, head);
+        assert!(document.fold().is_ok());
+        assert_eq!(document.log.entries(), 1, "it would get the whole document");
+        document.members[0].cursor = head;
+        assert!(document.fold().is_ok());
+        assert_eq!(document.log.entries(), 0);
+    }
 
     #[test]
     fn a_log_is_not_folded_while_a_compaction_is_under_way() {

@@ -354,12 +354,7 @@ impl Conn {
             .as_ref()
             .and_then(|cold| cold.hocuspocus.as_ref())
             .and_then(|hocuspocus| hocuspocus.waiting_since().map(|since| since + settings.first_frame));
-        let health = match (self.stalled, self.pinged) {
-            // It is not listened to: its silence means nothing.
-            (true, _) => Tick::MAX,
-            (false, true) => self.deadline,
-            (false, false) => self.last_received + settings.ping,
-        };
+        let health = if self.pinged { self.deadline } else { self.last_received + settings.ping };
         let waiting = waiting.filter(|_| !self.stalled);
         let has_document = self.session != NONE || self.settled;
         let idle = if has_document { self.last_data + settings.idle_frame } else { Tick::MAX };

@@ -2,9 +2,10 @@
 
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { faults } from './lib/faults.js'
-import { writeAll, acknowledged } from './lib/company.js'
+import { isHocuspocus } from './lib/client.js'
+import { acknowledged, writeAll } from './lib/company.js'
 import { runSeed, writing } from './lib/edits.js'
+import { faults } from './lib/faults.js'
 import { until } from './lib/wait.js'
 
 const { company, untilSafe, cluster, cutOff } = faults({ isRelay: true })
@@ -19,17 +20,23 @@ test('the links between regions break, and come back: clients are let go, and ca
   await cluster().order(`cut ${here.name}/links`)
   const heal = () => cluster().order(`heal ${here.name}/links`)
   t.after(heal)
+  writeAll(all, 'apart')
+  await acknowledged(near)
+  stop()
   // Nobody is told: the link is silent for as long as it may be.
   const areLost = () => far.every(({ closes }) => closes.length > 0)
   await until(far, areLost, () => `a close: ${far.join('; ')}`)
   for (const member of far) assert.equal(member.closes[0].code, 1012, `${member}`)
-  stop()
-  writeAll(all, 'apart')
-  await acknowledged(near)
+  // Hocuspocus 2.15 miscounts what is written while it dials; once it has, its socket stays open.
+  const wait = far.filter(({ kind }) => isHocuspocus(kind))
+  await until(wait, () => wait.every(({ connected }) => connected), () => `open sockets: ${wait.join('; ')}`)
+  writeAll(all, 'later')
   await heal()
   await untilSafe(all, `convergence with PINWIRE_SEED=${seed}`)
   const map = near[0].doc.getMap('map')
-  for (let at = 0; at < all.length; at++) assert.ok(map.has(`apart-${at}`), `apart-${at}`)
+  for (const what of ['apart', 'later']) {
+    for (let at = 0; at < all.length; at++) assert.ok(map.has(`${what}-${at}`), `${what}-${at}`)
+  }
   for (const member of near) assert.equal(member.dials, 1, `${member}`)
 })
 

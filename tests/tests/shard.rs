@@ -509,6 +509,37 @@ fn a_temporary_refusal_outlasts_the_pings_that_cannot_be_answered_meanwhile() {
 }
 
 #[test]
+fn whoever_waits_is_pinged_again_and_again_so_that_the_kernel_tells_who_has_gone() {
+    let mut node = Node::new(1);
+    node.limits.operations_per_minute = 1;
+    node.open(0, Some("other"), Some("writer"));
+    node.step1(0);
+    node.say(0, |out| ywebsocket::append_update(out, EDIT));
+    node.open(1, None, None);
+    assert_eq!(node.auth(1, "doc", "writer"), []);
+    let mut pinged = Vec::new();
+    for second in 1..60 {
+        node.pass(1_000);
+        node.take(0);
+        if std::mem::take(&mut node.pings).contains(&1) {
+            pinged.push(second);
+        }
+    }
+    assert_eq!(node.take(1), [], "it waits");
+    assert!(pinged.len() == 2 && pinged[1] - pinged[0] >= 24, "each 25 s: {pinged:?}");
+    // Once it is read it has the usual time to answer.
+    node.pass(1_000);
+    node.pass(1_000);
+    assert_eq!(words(&node.take(1)), ["doc read-write"]);
+    for _ in 0..20 {
+        node.pass(1_000);
+        node.take(0);
+    }
+    let got = node.take(1);
+    assert!(!got.iter().any(|got| matches!(got, Got::Close(..))), "{got:?}");
+}
+
+#[test]
 fn a_verdict_does_not_outlive_its_token() {
     let mut node = Node::new(1);
     node.expires = Some(130);

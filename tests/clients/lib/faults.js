@@ -3,6 +3,7 @@
 
 import test, { after, before } from 'node:test'
 import assert from 'node:assert/strict'
+import * as Y from 'yjs'
 import { HOCUSPOCUS_KINDS, KINDS, clientPool, freshName, isHocuspocus } from './client.js'
 import { startCluster } from './cluster.js'
 import { acknowledged, introduce, oneOfEach, writeAll } from './company.js'
@@ -60,6 +61,14 @@ export function faults({ isRelay }) {
   /** Everybody has everything, and knows it to be safe. */
   async function untilSafe(members, what) {
     await untilConverged(members, what)
+    await acknowledged(members)
+  }
+
+  /** Edits are under way, and some of everybody's are acknowledged. */
+  async function untilSafeToLose(members) {
+    const clocks = () => members.map(({ doc }) => Y.getState(doc.store, doc.clientID))
+    const before = clocks()
+    await until(members, () => clocks().every((clock, at) => clock > before[at]), 'everybody to have written')
     await acknowledged(members)
   }
 
@@ -128,6 +137,7 @@ export function faults({ isRelay }) {
 
     const stop = writing(all, seed)
     t.after(stop)
+    await untilSafeToLose(all)
     const { keys } = await cluster.order(`restart ${here.name}`)
     assert.ok(keys > 0, 'it had something to lose')
     writeAll(all, 'meanwhile')
@@ -155,6 +165,7 @@ export function faults({ isRelay }) {
     const { clients, name, all } = await company(t, 'forgotten')
     const stop = writing(all, seed)
     t.after(stop)
+    await untilSafeToLose(all)
     const { keys } = await cluster.order('restart registry')
     assert.ok(keys > 0, 'it had something to lose')
     writeAll(all, 'meanwhile')

@@ -11,10 +11,13 @@ use crate::setup::as_root;
 use crate::shell::run;
 use anyhow::{Context, Result};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Goes with its value.
 #[derive(Debug)]
 pub(super) struct Network {
+    /// Tells it from others of this and other processes, in the names of its parts.
+    id: String,
     router: String,
     region: String,
     /// The second number of its addresses.
@@ -23,17 +26,18 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new() -> Result<Self> {
-        let process = std::process::id();
-        let number = 64 + (process % 128) as u8;
-        let network = Self { router: format!("pwr{process}"), region: format!("pwa{process}"), number };
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let (process, made) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let number = 64 + (process.wrapping_add(made * 64) % 128) as u8;
+        let id = format!("{process}.{made}");
+        let network = Self { router: format!("pwr{id}"), region: format!("pwa{id}"), id, number };
         network.make().context("a network of its own (it takes root, or `sudo` without a password)")?;
         Ok(network)
     }
 
     fn make(&self) -> Result<()> {
-        let Self { router, region, number } = self;
-        let process = std::process::id();
-        let (world, near) = (format!("pww{process}"), format!("pwn{process}"));
+        let Self { id, router, region, number } = self;
+        let (world, near) = (format!("pww{id}"), format!("pwn{id}"));
         for line in [
             format!("netns add {router}"),
             format!("netns add {region}"),

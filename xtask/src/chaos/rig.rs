@@ -103,9 +103,12 @@ impl<'a> Rig<'a> {
             false => None,
         };
         if let Some(network) = &network {
-            let region = options.region_names().pop().unwrap_or_default();
-            options.sites.insert(region, network.region());
-            options.sites.insert(REGISTRY.to_owned(), network.world());
+            let mut regions = options.region_names();
+            let last = regions.pop().unwrap_or_default();
+            options.sites.insert(last, network.region());
+            for other in regions.into_iter().chain([REGISTRY.to_owned()]) {
+                options.sites.insert(other, network.world());
+            }
         }
         let times = if plan.is_long { &USUAL } else { &SHORT };
         options.settings.extend(times.settings.iter().map(|setting| (*setting).to_owned()));
