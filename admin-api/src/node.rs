@@ -48,10 +48,39 @@ pub struct Node {
     /// How it stands with its region's name; missing where the nodes do not keep that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
+    /// What became of whoever dialled it. Missing from nodes that do not tell it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Flow>,
     /// What the kernel knows of the process.
     pub process: Process,
     /// A data thread did not answer in time: what is told lacks its part.
     pub is_partial: bool,
+}
+
+/// What became of whoever dialled a node: totals since its start, but for sessions that are carried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Flow {
+    /// Connections that were upgraded and not told at once to come again, whatever became of them then.
+    pub upgraded: u64,
+    /// Clients that were sent to another region.
+    pub redirected: u64,
+    /// Whoever was turned away, by where and why; what never happened is left out.
+    pub turned_away: Vec<TurnedAway>,
+    /// Sessions of this node's clients that are carried to another region, now.
+    pub carried_out: u64,
+    /// Sessions of other regions' clients that are carried to this node, now.
+    pub carried_in: u64,
+}
+
+/// How often somebody was turned away for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TurnedAway {
+    /// Where: in the `tls` or the WebSocket `handshake`, for the `token`, or as a `session`.
+    pub at: String,
+    /// Why, as the metrics have it.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// Whether new clients may come.

@@ -83,6 +83,13 @@ fn node(status: Status) -> Node {
         drain: Some(drain()),
         upgrade: Some(upgrades()[0].clone()),
         dns: Some(dns()),
+        flow: Some(Flow {
+            upgraded: 100,
+            redirected: 20,
+            turned_away: vec![TurnedAway { at: text("handshake"), reason: text("overloaded"), count: 3 }],
+            carried_out: 4,
+            carried_in: 5,
+        }),
         process: Process {
             resident_bytes: Some(50_000_000),
             cpu_seconds: Some(12.5),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use tokio::sync::mpsc::Receiver;
 
 use crate::app::{App, Kind, Options, Screen};
 use crate::client::{Fleet, FleetOptions, Trust, TrustFiles, Update, What};
@@ -17,7 +18,7 @@ use crate::keys::Keys;
 use crate::list::full_name;
 use crate::once::{self, Form, Quiet};
 use crate::record::{Player, Recorder, bundle};
-use crate::run::{Source, interactive, now};
+use crate::run::{Contexts, Elsewhere, Source, interactive, now};
 use crate::theme::{Graphics, Palette, Theme};
 
 /// Documents at the top of each node that are followed.
@@ -150,7 +151,7 @@ impl Cli {
             let player = Player::open(path)?;
             let mut app = self.app(&file, &path.display().to_string(), crate::client::Discovery::Off)?;
             self.aim(&mut app)?;
-            interactive(app, Source::Replay(player), None, self.with_mouse(&file))?;
+            interactive(app, Source::Replay(player), self.contexts(&file), None, self.with_mouse(&file))?;
             return Ok(ExitCode::SUCCESS);
         }
         let goal = file.goal(&self.wanted(), &variable)?;
@@ -161,21 +162,28 @@ impl Cli {
             bail!("--view overview is a picture: name a list with --view, such as nodes or pins");
         }
         let recorder = self.record.as_deref().map(|path| Recorder::create(path, now())).transpose()?;
-        let fleet = FleetOptions {
-            trust: Trust::read(&goal.trust)?,
-            token: goal.token.clone(),
-            documents: DOCUMENTS,
-        };
-        let (fleet, updates) = Fleet::start(fleet).context("no thread for the network")?;
+        let (fleet, updates) = start(&goal)?;
         let seen = watch(&mut app, &fleet, &goal);
         drop(seen);
         if !self.once && !self.stream && self.bundle.is_none() {
-            interactive(app, Source::Live(fleet, updates), recorder, self.with_mouse(&file))?;
+            let source = Source::Live(fleet, updates);
+            interactive(app, source, self.contexts(&file), recorder, self.with_mouse(&file))?;
             return Ok(ExitCode::SUCCESS);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let quiet = Quiet::new(app, fleet, updates, recorder);
         runtime.block_on(self.quietly(quiet)).map(ExitCode::from)
+    }
+
+    /// The other clusters of the configuration, for who goes from one to another. What flags said was of the first.
+    fn contexts(&self, file: &File) -> Contexts {
+        let file = file.clone();
+        Contexts::new(move |name| {
+            let wanted = Wanted { context: Some(name.to_owned()), ..Wanted::default() };
+            let goal = file.goal(&wanted, &variable)?;
+            let (fleet, updates) = start(&goal)?;
+            Ok(Elsewhere { goal, fleet, updates })
+        })
     }
 
     async fn quietly(&self, mut quiet: Quiet) -> Result<u8> {
@@ -272,6 +280,12 @@ impl Cli {
         }
         Ok(())
     }
+}
+
+fn start(goal: &Goal) -> Result<(Fleet, Receiver<Update>)> {
+    let options =
+        FleetOptions { trust: Trust::read(&goal.trust)?, token: goal.token.clone(), documents: DOCUMENTS };
+    Fleet::start(options).context("no thread for the network")
 }
 
 fn watch(app: &mut App, fleet: &Fleet, goal: &Goal) -> HashSet<crate::client::Address> {

@@ -83,6 +83,29 @@ pub fn tame(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
+/// A text in so many columns at most: its beginning and its end, with `…` for what is left out between them.
+#[must_use]
+pub fn middle(text: &str, columns: usize) -> String {
+    use ratatui::text::Span;
+    let wide = |text: &str| Span::raw(text).width();
+    if wide(text) <= columns || columns < 3 {
+        return text.to_owned();
+    }
+    let (head, tail) = ((columns - 1) / 3, columns - 1 - (columns - 1) / 3);
+    let take = |letters: &mut dyn Iterator<Item = char>, columns: usize| -> Vec<char> {
+        let mut taken = 0;
+        letters
+            .take_while(|letter| {
+                taken += wide(letter.encode_utf8(&mut [0; 4]));
+                taken <= columns
+            })
+            .collect()
+    };
+    let start: String = take(&mut text.chars(), head).into_iter().collect();
+    let end: String = take(&mut text.chars().rev(), tail).into_iter().rev().collect();
+    format!("{start}…{end}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +119,17 @@ mod tests {
         assert_eq!(shown, ["0.0ms", "42µs", "0.4ms", "12ms", "1.5s"]);
         assert_eq!([5_000, 300_000, 7_300_000, 999_999_999].map(age), ["5 s", "5 min", "2 h", "11 d"]);
         assert_eq!(date(1_767_225_600_000), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        assert_eq!(middle("eu-central-1/node-0017", 12), "eu-…node-0017");
+        assert_eq!(middle("short", 12), "short");
+        assert_eq!(middle("日本語の長い名前", 9), "日…い名前");
+        for columns in 3..30 {
+            let text = middle("eu-central-1/日本語-node-0017", columns);
+            assert!(ratatui::text::Span::raw(text.as_str()).width() <= columns, "{columns} {text}");
+        }
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub const BINDINGS: &[Binding] = &[
     row(Does::Show(Kind::Logs), "logs", &["9"], "logs of nodes", GO),
     row(Does::Show(Kind::Audit), "audit", &["0"], "what operators had done", GO),
     row(Does::Show(Kind::Cores), "cores", &["t"], "threads of all nodes, by their load", GO),
+    row(Does::Show(Kind::Flow), "flow", &["w"], "where clients went: served, redirected, refused", GO),
+    row(Does::Show(Kind::Latency), "latency", &["m"], "round trips between regions over time", GO),
     row(Does::Open, "open", &["enter"], "go into what is selected", GO),
     row(Does::Back, "back", &["esc", "backspace"], "back to where you came from; clears a filter first", GO),
     row(Does::HistoryBack, "history-back", &["["], "one view back in history", GO),

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::{App, Command, Input};
 use crate::client::{Fleet, Update};
+use crate::config::Goal;
 use crate::model::Millis;
 use crate::record::{Player, Recorder, bundle};
 use crate::terminal::{Taken, copy};
@@ -39,6 +40,33 @@ pub enum Source {
     Replay(Player),
 }
 
+/// What it takes to go to another cluster: its name, and how its nodes are found.
+pub struct Contexts(Box<dyn Fn(&str) -> Result<Elsewhere>>);
+
+/// Another cluster, its nodes not watched yet.
+#[derive(Debug)]
+pub struct Elsewhere {
+    /// Which, and how its nodes are found.
+    pub goal: Goal,
+    /// The network thread.
+    pub fleet: Fleet,
+    /// What it tells.
+    pub updates: Receiver<Update>,
+}
+
+impl Contexts {
+    /// Those that `go` knows.
+    pub fn new(go: impl Fn(&str) -> Result<Elsewhere> + 'static) -> Self {
+        Self(Box::new(go))
+    }
+}
+
+impl std::fmt::Debug for Contexts {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("contexts")
+    }
+}
+
 /// The time.
 #[must_use]
 pub fn now() -> Millis {
@@ -49,6 +77,7 @@ pub fn now() -> Millis {
 struct Loop {
     app: App,
     source: Source,
+    contexts: Contexts,
     recorder: Option<Recorder>,
     hits: Hits,
     drawn: Option<Instant>,
@@ -59,12 +88,18 @@ struct Loop {
 ///
 /// # Errors
 /// There is no terminal.
-pub fn interactive(app: App, source: Source, recorder: Option<Recorder>, with_mouse: bool) -> Result<()> {
+pub fn interactive(
+    app: App,
+    source: Source,
+    contexts: Contexts,
+    recorder: Option<Recorder>,
+    with_mouse: bool,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut taken = Taken::take(with_mouse)?;
     let over = Arc::new(AtomicBool::new(false));
     let inputs = read_inputs(Arc::clone(&over))?;
-    let looped = Loop { app, source, recorder, hits: Hits::default(), drawn: None, is_dirty: true };
+    let looped = Loop { app, source, contexts, recorder, hits: Hits::default(), drawn: None, is_dirty: true };
     let outcome = runtime.block_on(looped.run(&mut taken, inputs));
     over.store(true, Ordering::Release);
     outcome
@@ -197,6 +232,7 @@ impl Loop {
                 }
                 self.is_dirty = true;
             }
+            Command::Context(name) => self.go_to(&name),
             Command::Watch(address) => {
                 if let Source::Live(fleet, _) = &self.source {
                     let update = Update { node: address.clone(), what: crate::client::What::Watched };
@@ -216,6 +252,28 @@ impl Loop {
             }
         }
         Ok(())
+    }
+
+    /// Leaves this cluster for another; also where nothing of this one is reached. What cannot be gone to leaves all as it is.
+    fn go_to(&mut self, name: &str) {
+        let now = self.now();
+        if matches!(self.source, Source::Replay(_)) {
+            return self.app.say("a recording has no other cluster", now);
+        }
+        match (self.contexts.0)(name) {
+            Err(error) => self.app.say(format!("{error:#}"), now),
+            Ok(Elsewhere { goal, fleet, updates }) => {
+                self.app.move_to(goal.name, goal.discovery);
+                for address in goal.addresses {
+                    fleet.watch(address.clone());
+                    self.app.update(Update { node: address, what: crate::client::What::Watched }, now);
+                }
+                // The network thread of the cluster before ends with its handle.
+                self.source = Source::Live(fleet, updates);
+                self.app.say(format!("at {name}"), now);
+            }
+        }
+        self.is_dirty = true;
     }
 
     fn draw(&mut self, taken: &mut Taken) -> Result<()> {

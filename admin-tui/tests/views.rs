@@ -24,7 +24,10 @@ const SIZES: [(u16, u16); 2] = [(80, 24), (160, 50)];
 fn screen(kind: Kind) -> Screen {
     let mut screen = Screen::of(kind);
     if kind == Kind::Node {
-        screen.scope = Scope { node: Some(1), region: None };
+        screen.scope = Scope { node: Some(1), ..Scope::default() };
+    }
+    if kind == Kind::App {
+        screen.scope.app = Some(("acme".into(), "notes".into()));
     }
     if kind == Kind::Document {
         let name = example::look(0, 2, 1, NOW).documents[0].name.clone();

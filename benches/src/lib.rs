@@ -15,6 +15,10 @@
 //! | [`region`] | two servers of a region over one Redis |
 //! | [`cgroup`] | a control group for a server under pressure |
 //! | [`cluster`] | a cluster of real processes that was started for the command |
+//! | [`console`] | the console in a process and a terminal of its own |
+//! | [`counted`] | a way to a server on which bytes are counted |
+//! | [`made_up`] | made-up nodes for the console |
+//! | [`frames`] | how long pictures of the console take |
 //! | [`sides`] | what is held against each other: the node and its peers |
 //! | [`crowd`] | many idle clients of one node, how they come and leave |
 //! | [`knocking`] | clients that are refused: how they ask, and what they are told |
@@ -35,15 +39,19 @@ pub mod certificate;
 pub mod cgroup;
 pub mod child;
 pub mod cluster;
+pub mod console;
+pub mod counted;
 pub mod crowd;
 pub mod echo_client;
 pub mod edits;
 pub mod fleet;
 pub mod floor;
+pub mod frames;
 pub mod instructions;
 pub mod knocking;
 pub mod ledger;
 pub mod load;
+pub mod made_up;
 pub mod node;
 pub mod peers;
 pub mod procfs;

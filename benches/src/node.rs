@@ -12,8 +12,8 @@ use clap::{Args, Subcommand};
 use pinwire_node::Node;
 use pinwire_node::cli::DriverArg;
 use pinwire_node::config::{
-    AddressLimits, Certificates, Cluster, Config, DEFAULT_MAX_CONNECTIONS, License, RedisUrl, RegistryKind,
-    Tls,
+    AddressLimits, Admin, Certificates, Cluster, Config, DEFAULT_MAX_CONNECTIONS, License, RedisUrl,
+    RegistryKind, Tls,
 };
 use pinwire_node::log::{self, LogFormat};
 use pinwire_node::memory;
@@ -71,6 +71,9 @@ pub struct NodeArgs {
     /// Its name among them.
     #[arg(long)]
     pub name: Option<String>,
+    /// A Unix socket for its admin API: nobody asks it otherwise.
+    #[arg(long)]
+    pub admin_socket: Option<PathBuf>,
 }
 
 impl Default for NodeArgs {
@@ -88,6 +91,7 @@ impl Default for NodeArgs {
             key: None,
             redis: None,
             name: None,
+            admin_socket: None,
         }
     }
 }
@@ -128,6 +132,11 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
             ..Cluster::alone()
         };
     }
+    if let Some(socket) = &args.admin_socket {
+        let socket = Some(socket.clone());
+        let (listen, token, tls, audit_log, public_url) = (Vec::new(), None, None, None, None);
+        config.admin = Some(Admin { listen, socket, token, tls, audit_log, public_url });
+    }
     let node = Node::start(config).context("the node cannot start")?;
     say_address(node.address())?;
     wait_for_end_of_stdin()?;
@@ -166,6 +175,9 @@ impl NodeUnderTest {
         }
         if let (Some(url), Some(name)) = (&args.redis, &args.name) {
             command.args(["--redis", url, "--name", name]);
+        }
+        if let Some(socket) = &args.admin_socket {
+            command.arg("--admin-socket").arg(socket);
         }
         Ok(Self(Child::start(&mut command)?))
     }

@@ -341,6 +341,7 @@ impl Node {
                     apps: Arc::clone(&apps),
                     records: Arc::clone(&records),
                     cluster: config.cluster.clone(),
+                    stats: Arc::clone(&stats),
                     known_db_codes: config.known_db_codes.clone(),
                     catalogue,
                     own: own.clone(),

@@ -64,7 +64,7 @@ impl Shard {
         let now_ms = self.out.now_ms;
         let Some(conn) = self.out.conns.get_mut(slot) else { return Flow::Stop };
         let key = conn.cold_mut().refusal_key;
-        self.out.stats.refusals += 1;
+        self.out.stats.count_refusal(close.code);
         self.end_sessions(slot);
         let hold_ms = self.refusals.refuse(key, now_ms);
         if hold_ms == 0 || self.out.held_refusals >= HELD_REFUSALS_MAX {

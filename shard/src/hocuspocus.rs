@@ -411,7 +411,7 @@ impl Shard {
 
     /// A lasting refusal.
     pub(crate) fn deny(&mut self, slot: Slot, index: usize, close: &Close) {
-        self.out.stats.refusals += 1;
+        self.out.stats.count_refusal(close.code);
         self.out.stats.redirect_denials += u64::from(close.code == CloseCode::WrongRegion);
         let reason = close.reason().to_owned();
         let Some(conn) = self.out.conns.get_mut(slot) else { return };

@@ -25,6 +25,12 @@ pub struct Stats {
     pub awareness_challenges: u64,
     /// Connections refused before they had a session.
     pub refusals: u64,
+    /// Of those, with the name of another region.
+    pub redirect_refusals: u64,
+    /// Of those, for a limit of the app.
+    pub limit_refusals: u64,
+    /// Of those, for a while: they come again.
+    pub wait_refusals: u64,
     /// Connections closed by us, over all codes.
     pub closes: u64,
     /// Of those, for taking no byte.
@@ -44,6 +50,19 @@ pub struct Stats {
 }
 
 impl Stats {
+    pub(crate) fn count_refusal(&mut self, code: CloseCode) {
+        self.refusals += 1;
+        match code {
+            CloseCode::WrongRegion => self.redirect_refusals += 1,
+            CloseCode::TryAgainLater => self.wait_refusals += 1,
+            CloseCode::ConnectionLimit
+            | CloseCode::DocumentLimit
+            | CloseCode::RateLimit
+            | CloseCode::DocumentUsers => self.limit_refusals += 1,
+            _ => {}
+        }
+    }
+
     pub(crate) fn count_close(&mut self, code: CloseCode) {
         self.closes += 1;
         match code {

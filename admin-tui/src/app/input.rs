@@ -18,6 +18,8 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("node", "NAME", "the node whose name has this in it"),
     ("region", "NAME", "the nodes of a region"),
     ("document", "TENANT::APP::NAME", "a document"),
+    ("app", "TENANT::APP", "an app, its limits and its record"),
+    ("context", "NAME", "another cluster of the configuration"),
     ("filter", "TERMS", "filter the list"),
     ("sort", "FIELD [desc]", "sort the list; nothing: as rows come"),
     ("follow", "", "stay at the newest row, or do not"),
@@ -188,6 +190,7 @@ impl App {
         let text = match self.target(now) {
             Target::Nothing => None,
             Target::Region(region) => Some(region),
+            Target::App((tenant, app)) => Some(format!("{tenant}::{app}")),
             Target::Node(node) => self.model.node(node).map(|node| node.address().to_string()),
             Target::Document(name) | Target::Pin { name, .. } => {
                 Some(format!("{}::{}::{}", name.tenant, name.app, name.name))
@@ -282,6 +285,8 @@ impl App {
             "follow" => return self.does(Does::Follow, now),
             "copy" => return self.copy(now),
             "pause" => self.pause(now),
+            "context" if rest.is_empty() => self.say("which one? `pinwire-admin contexts` lists them", now),
+            "context" => return vec![Command::Context(rest.to_owned())],
             "bundle" if rest.is_empty() => self.say("a name for the file is missing: bundle FILE", now),
             "bundle" => return vec![Command::Bundle(rest.to_owned())],
             "seek" => match rest.parse::<i64>() {
@@ -305,6 +310,10 @@ impl App {
                     None => self.say(format!("there is no node with `{rest}` in its name"), now),
                 }
             }
+            "app" if !rest.is_empty() => match rest.split_once("::") {
+                Some((tenant, app)) => self.open(Target::App((tenant.into(), app.into()))),
+                None => self.say("write app TENANT::APP", now),
+            },
             "region" if !rest.is_empty() => self.open(Target::Region(rest.to_owned())),
             "document" | "doc" if !rest.is_empty() => match full_name(rest) {
                 Some(name) => self.open(Target::Document(name)),
@@ -332,7 +341,7 @@ impl App {
             return;
         };
         match kind {
-            Kind::Node | Kind::Document => self.say(format!("write {} NAME", kind.name()), now),
+            Kind::Node | Kind::Document | Kind::App => self.say(format!("write {} NAME", kind.name()), now),
             kind => {
                 self.trail.clear();
                 self.show(*kind);

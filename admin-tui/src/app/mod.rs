@@ -52,6 +52,8 @@ pub enum Command {
     Seek(i64),
     /// Write a support bundle there.
     Bundle(String),
+    /// Go to another cluster of the configuration.
+    Context(String),
 }
 
 /// What the program was started with.
@@ -189,7 +191,8 @@ impl App {
             pins: kind == Kind::Pins,
             document: self.screen.document.clone().filter(|_| kind == Kind::Document),
             connections: kind == Kind::Connections,
-            apps: matches!(kind, Kind::Apps | Kind::Overview),
+            apps: matches!(kind, Kind::Apps | Kind::App | Kind::Overview),
+            record: self.screen.scope.app.clone().filter(|_| kind == Kind::App),
             logs: matches!(kind, Kind::Logs | Kind::Audit),
             node: self.screen.scope.node,
         }
@@ -300,6 +303,28 @@ impl App {
         self.notice = Some((text.into(), now));
     }
 
+    /// Begins anew at another cluster.
+    pub fn move_to(&mut self, context: String, discovery: Discovery) {
+        self.forget();
+        self.options.context = context;
+        self.options.discovery = discovery;
+        self.held.clear();
+        self.is_paused = false;
+        // What was looked at is of the cluster before, and so is the way to it.
+        self.screen = Screen::of(
+            if self.screen.scope == crate::list::Scope::default() && self.screen.document.is_none() {
+                self.screen.kind
+            } else {
+                Kind::Overview
+            },
+        );
+        self.trail.clear();
+        self.history = vec![self.screen.clone()];
+        self.history_at = 0;
+        self.confirm = None;
+        self.problems = (0, 0, Vec::new());
+    }
+
     /// Begins anew with nothing known, as a replay does that is wound back; what is shown stays.
     pub fn forget(&mut self) {
         self.model = Model::default();
@@ -309,6 +334,9 @@ impl App {
 
 fn problem_target(problem: &Problem) -> Target {
     use pinwire_admin_api::stream::DocumentName;
+    if let Some(app) = &problem.app {
+        return Target::App(app.clone());
+    }
     match (&problem.document, problem.node, &problem.region) {
         (Some((tenant, app, name)), ..) => {
             Target::Document(DocumentName { tenant: tenant.clone(), app: app.clone(), name: name.clone() })

@@ -21,13 +21,16 @@ pub enum Kind {
     Logs,
     Audit,
     Cores,
+    Flow,
+    Latency,
     Node,
     Document,
+    App,
 }
 
 impl Kind {
     /// All that can be gone to by name.
-    pub const ALL: [(Self, &str); 13] = [
+    pub const ALL: [(Self, &str); 16] = [
         (Self::Overview, "overview"),
         (Self::Regions, "regions"),
         (Self::Nodes, "nodes"),
@@ -39,8 +42,11 @@ impl Kind {
         (Self::Logs, "logs"),
         (Self::Audit, "audit"),
         (Self::Cores, "cores"),
+        (Self::Flow, "flow"),
+        (Self::Latency, "latency"),
         (Self::Node, "node"),
         (Self::Document, "document"),
+        (Self::App, "app"),
     ];
     /// Those with a place in the row of tabs.
     pub const TABS: usize = 10;
@@ -78,6 +84,9 @@ impl Kind {
             Self::Logs => List::Logs,
             Self::Audit => List::Audit,
             Self::Cores | Self::Node => List::Cores,
+            Self::Flow => List::Flow,
+            Self::Latency => List::Latency,
+            Self::App => List::Use,
             Self::Document => List::Members,
         })
     }
@@ -111,6 +120,9 @@ impl Screen {
 
     /// What it is about as a whole.
     pub(super) fn target(&self) -> Target {
+        if let Some(app) = &self.scope.app {
+            return Target::App(app.clone());
+        }
         match (&self.document, self.scope.node, &self.scope.region) {
             (Some(name), ..) if self.kind == Kind::Document => Target::Document(name.clone()),
             (_, Some(node), _) => Target::Node(node),
@@ -125,7 +137,10 @@ impl App {
     pub(super) fn show(&mut self, kind: Kind) {
         // Of a node or region that is looked at, the other lists are of it too.
         let scope = match kind {
-            Kind::Overview | Kind::Regions | Kind::Nodes | Kind::Pins | Kind::Cores => Scope::default(),
+            Kind::Overview | Kind::Regions | Kind::Nodes | Kind::Pins | Kind::Apps | Kind::Latency => {
+                Scope::default()
+            }
+            _ if self.screen.scope.app.is_some() => Scope::default(),
             _ if matches!(self.screen.kind, Kind::Node) => self.screen.scope.clone(),
             _ => Scope::default(),
         };
@@ -144,11 +159,17 @@ impl App {
             Target::Nothing => return,
             Target::Region(region) => Screen {
                 kind: Kind::Nodes,
-                scope: Scope { region: Some(region), node: None },
+                scope: Scope { region: Some(region), ..Scope::default() },
+                document: None,
+            },
+            Target::App(app) => Screen {
+                kind: Kind::App,
+                scope: Scope { app: Some(app), ..Scope::default() },
                 document: None,
             },
             Target::Node(node) => {
-                Screen { kind: Kind::Node, scope: Scope { node: Some(node), region: None }, document: None }
+                let scope = Scope { node: Some(node), ..Scope::default() };
+                Screen { kind: Kind::Node, scope, document: None }
             }
             Target::Document(name)
             | Target::Pin { name, .. }
@@ -188,7 +209,7 @@ impl App {
         self.history.drain(..too_many);
         self.history_at = self.history.len() - 1;
         self.screen = screen;
-        if self.screen.kind == Kind::Node || self.screen.kind == Kind::Document {
+        if matches!(self.screen.kind, Kind::Node | Kind::Document | Kind::App) {
             self.pane_mut().cursor = 0;
         }
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pinwire_admin_api::actions::{AuditPage, Log};
-use pinwire_admin_api::apps::AppPage;
+use pinwire_admin_api::apps::{AppPage, RecordedApp};
 use pinwire_admin_api::cluster::{Nodes, PinPage, Regions};
 use pinwire_admin_api::connections::ConnectionPage;
 use pinwire_admin_api::documents::{Document, DocumentDetail};
@@ -147,6 +147,8 @@ pub enum Ask {
     },
     /// Apps.
     Apps,
+    /// The record of an app: tenant and id.
+    Record((String, String)),
     /// What operators had done.
     Audit,
     /// What is logged.
@@ -186,6 +188,13 @@ pub enum Answer {
     },
     /// To [`Ask::Apps`].
     Apps(AppPage),
+    /// To [`Ask::Record`].
+    Record {
+        /// Of which app: tenant and id.
+        app: (String, String),
+        /// It.
+        record: RecordedApp,
+    },
     /// To [`Ask::Audit`].
     Audit(AuditPage),
     /// To [`Ask::Log`].
@@ -212,6 +221,7 @@ impl Ask {
             Self::Document(name) => document_path(name),
             Self::Connections { cursor: at } => format!("/v1/connections?limit=500{}", cursor(at)),
             Self::Apps => "/v1/apps?limit=500".into(),
+            Self::Record((tenant, app)) => format!("/v1/apps/{}/{}/record", encode(tenant), encode(app)),
             Self::Audit => "/v1/audit?limit=1000".into(),
             Self::Log => "/v1/log".into(),
             Self::LogLines { since } => format!("/v1/log/lines?limit=1000&since={since}"),
@@ -233,6 +243,7 @@ impl Ask {
                 Answer::Connections { is_first: cursor.is_none(), page: serde_json::from_slice(body)? }
             }
             Self::Apps => Answer::Apps(serde_json::from_slice(body)?),
+            Self::Record(app) => Answer::Record { app: app.clone(), record: serde_json::from_slice(body)? },
             Self::Audit => Answer::Audit(serde_json::from_slice(body)?),
             Self::Log => Answer::Log(serde_json::from_slice(body)?),
             Self::LogLines { .. } => Answer::LogLines(serde_json::from_slice(body)?),

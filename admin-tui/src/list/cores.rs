@@ -2,8 +2,8 @@
 
 use pinwire_admin_api::node::{Driver, Thread};
 
-use super::{Field, Rows, Scope, Target, Unit, Value};
-use crate::model::{Model, NodeState, State};
+use super::{Field, Rows, Scope, Strip, Target, Unit, Value};
+use crate::model::{Millis, Model, NodeState, State};
 
 pub(super) const FIELDS: &[Field] = &[
     Field::text("node", "NODE", 16, "its node").grow(),
@@ -22,16 +22,17 @@ pub(super) const FIELDS: &[Field] = &[
 
 pub(super) struct Cores<'model> {
     rows: Vec<(usize, usize, &'model NodeState, &'model Thread, String)>,
+    now: Millis,
 }
 
 impl<'model> Cores<'model> {
-    pub(super) fn new(model: &'model Model, scope: &Scope) -> Self {
+    pub(super) fn new(model: &'model Model, scope: &Scope, now: Millis) -> Self {
         let nodes = model.nodes().filter(|(number, node)| scope.has(*number, node.region()));
         let rows = nodes.flat_map(|(number, node)| {
             let threads = node.threads().iter().enumerate();
             threads.map(move |(at, thread)| (number, at, node, thread, node.label()))
         });
-        Self { rows: rows.collect() }
+        Self { rows: rows.collect(), now }
     }
 }
 
@@ -69,6 +70,15 @@ impl Rows for Cores<'_> {
             })),
             _ => Value::None,
         }
+    }
+
+    fn strip(&self, row: usize, columns: usize) -> Option<Strip> {
+        let (_, at, node, ..) = self.rows.get(row)?;
+        Some(Strip::Heat(node.busy_over_time.get(*at)?.window(columns, self.now)))
+    }
+
+    fn is_stale(&self, row: usize) -> bool {
+        self.rows.get(row).is_some_and(|(_, _, node, ..)| node.is_stale(self.now))
     }
 
     fn target(&self, row: usize) -> Target {

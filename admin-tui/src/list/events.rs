@@ -7,8 +7,8 @@ use crate::model::{Event, Model};
 pub(super) const FIELDS: &[Field] = &[
     Field::text("at", "TIME", 8, "when, UTC"),
     Field::text("node", "NODE", 16, "on which node"),
-    Field::text("kind", "KIND", 20, "which kind"),
-    Field::text("text", "WHAT", 30, "in words, with its cause").grow(),
+    Field::text("kind", "KIND", 20, "which kind").rank(1),
+    Field::text("text", "WHAT", 44, "in words, with its cause").grow(),
 ];
 
 pub(super) struct Events<'model> {
@@ -37,8 +37,8 @@ impl Rows for Events<'_> {
         match field {
             0 => Value::Text(format::clock(event.at).into()),
             1 => Value::text(&event.label),
-            2 => Value::State(event.state(), event.kind.as_str().into()),
-            3 => Value::text(&event.text),
+            2 => Value::text(&event.kind),
+            3 => Value::State(event.state, event.text.as_str().into()),
             _ => Value::None,
         }
     }

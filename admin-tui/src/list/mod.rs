@@ -4,6 +4,8 @@ mod apps;
 mod connections;
 mod cores;
 mod events;
+mod flow;
+mod latency;
 mod logs;
 mod nodes;
 mod pins;
@@ -16,6 +18,7 @@ use pinwire_admin_api::stream::DocumentName;
 use crate::format;
 use crate::model::{Millis, Model, State};
 
+pub(crate) use apps::nearness as app_nearness;
 pub(crate) use pins::document_state as pins_document_state;
 
 /// A list.
@@ -37,6 +40,12 @@ pub enum List {
     Members,
     /// Apps.
     Apps,
+    /// What an app uses on each node.
+    Use,
+    /// What became of whoever dialled, by node.
+    Flow,
+    /// Round trips between regions.
+    Latency,
     /// What happened.
     Events,
     /// Lines of nodes' logs.
@@ -47,7 +56,7 @@ pub enum List {
 
 impl List {
     /// All, with the names that flags and the command line have for them.
-    pub const ALL: [(Self, &str); 11] = [
+    pub const ALL: [(Self, &str); 14] = [
         (Self::Regions, "regions"),
         (Self::Nodes, "nodes"),
         (Self::Cores, "cores"),
@@ -56,6 +65,9 @@ impl List {
         (Self::Connections, "connections"),
         (Self::Members, "members"),
         (Self::Apps, "apps"),
+        (Self::Use, "use"),
+        (Self::Flow, "flow"),
+        (Self::Latency, "latency"),
         (Self::Events, "events"),
         (Self::Logs, "logs"),
         (Self::Audit, "audit"),
@@ -79,6 +91,9 @@ impl List {
             Self::Connections => connections::FIELDS,
             Self::Members => connections::MEMBER_FIELDS,
             Self::Apps => apps::FIELDS,
+            Self::Use => apps::USE_FIELDS,
+            Self::Flow => flow::FIELDS,
+            Self::Latency => latency::FIELDS,
             Self::Events => events::FIELDS,
             Self::Logs => logs::FIELDS,
             Self::Audit => logs::AUDIT_FIELDS,
@@ -97,15 +112,29 @@ impl List {
         match self {
             Self::Regions => Box::new(regions::Regions::new(model, now)),
             Self::Nodes => Box::new(nodes::Nodes::new(model, scope, now)),
-            Self::Cores => Box::new(cores::Cores::new(model, scope)),
+            Self::Cores => Box::new(cores::Cores::new(model, scope, now)),
             Self::Pins => Box::new(pins::Pins::new(model, now)),
             Self::Documents => Box::new(pins::Documents::new(model, scope, now)),
             Self::Connections => Box::new(connections::Connections::new(model, scope)),
             Self::Members => Box::new(connections::Members::new(model, now)),
-            Self::Apps => Box::new(apps::Apps::new(model, scope)),
+            Self::Apps => Box::new(apps::Apps::new(model)),
+            Self::Use => Box::new(apps::Uses::new(model, scope)),
+            Self::Flow => Box::new(flow::Flows::new(model, scope, now)),
+            Self::Latency => Box::new(latency::Latency::new(model, scope, now)),
             Self::Events => Box::new(events::Events::new(model, scope)),
             Self::Logs => Box::new(logs::Logs::new(model, scope)),
             Self::Audit => Box::new(logs::Audit::new(model, scope)),
+        }
+    }
+
+    /// What stands above the pictures of its rows, if these have any.
+    #[must_use]
+    pub fn strip(self) -> Option<&'static str> {
+        match self {
+            Self::Flow => Some("LAST MINUTE"),
+            Self::Latency => Some("OVER TIME"),
+            Self::Cores => Some("BUSY OVER TIME"),
+            _ => None,
         }
     }
 
@@ -131,6 +160,8 @@ pub struct Scope {
     pub node: Option<usize>,
     /// A region.
     pub region: Option<String>,
+    /// An app.
+    pub app: Option<crate::model::AppName>,
 }
 
 impl Scope {
@@ -156,10 +187,23 @@ pub trait Rows {
     fn target(&self, _row: usize) -> Target {
         Target::Nothing
     }
+    /// What a row looks like over time, or which parts it has: drawn where there is room beside its fields.
+    fn strip(&self, _row: usize, _columns: usize) -> Option<Strip> {
+        None
+    }
     /// What is told of a row is old.
     fn is_stale(&self, _row: usize) -> bool {
         false
     }
+}
+
+/// A row's picture.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Strip {
+    /// A cell for each step of time, the oldest first, from 0, cold, to 1, hot; without a sample a gap.
+    Heat(Vec<Option<f64>>),
+    /// Parts of a whole: served, carried, redirected, refused.
+    Parts(Option<[f64; 4]>),
 }
 
 /// What a row is about: where one goes from it, and what can be done with it.
@@ -171,6 +215,8 @@ pub enum Target {
     Region(String),
     /// A node.
     Node(usize),
+    /// An app.
+    App(crate::model::AppName),
     /// A document.
     Document(DocumentName),
     /// A pinned document.

@@ -27,20 +27,28 @@ pub struct Event {
     pub text: String,
     /// The document that it is about, as `{tenant}::{app}::{name}`.
     pub document: Option<String>,
+    /// Whether it is a good sign.
+    pub state: State,
 }
 
-impl Event {
-    /// Whether it is a good sign.
-    #[must_use]
-    pub fn state(&self) -> State {
-        match self.kind.as_str() {
-            "lost" | "reload_refused" | "document_given_up" | "not done" => State::Bad,
-            "pressure" | "unauthenticated" | "document_lost" | "region" | "overloaded" | "lease_lapsed" => {
-                State::Doubtful
-            }
-            "stopping" | "draining" => State::Leaving,
-            _ => State::Good,
+/// Whether something is a good sign.
+fn weigh(kind: &str, fields: &Map<String, Value>) -> State {
+    let field = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+    match kind {
+        "lost" | "reload_refused" | "document_given_up" | "not done" | "succession_failed"
+        | "dns_failing" => State::Bad,
+        "standing_changed" => match (field("status"), field("rung")) {
+            ("overloaded", _) => State::Bad,
+            ("draining", _) => State::Leaving,
+            ("healthy", "serving") => State::Good,
+            _ => State::Doubtful,
+        },
+        "incident_began" if field("state") == "unavailable" => State::Bad,
+        "pressure" | "unauthenticated" | "document_lost" | "region" | "incident_began" | "refusing" => {
+            State::Doubtful
         }
+        "stopping" | "draining" | "drained" | "dns_left" => State::Leaving,
+        _ => State::Good,
     }
 }
 
@@ -56,12 +64,15 @@ impl Events {
             let at = millis(&happened.at).unwrap_or(now);
             let document = document(&happened.fields);
             let text = tell(&happened.kind, &happened.fields);
-            self.insert(Event { at, node, label: label.to_owned(), kind: happened.kind, text, document });
+            let state = weigh(&happened.kind, &happened.fields);
+            let (label, kind) = (label.to_owned(), happened.kind);
+            self.insert(Event { at, node, label, kind, text, document, state });
         }
     }
 
     pub(super) fn note(&mut self, node: usize, label: String, now: Millis, kind: &str, text: String) {
-        self.insert(Event { at: now, node, label, kind: kind.to_owned(), text, document: None });
+        let (state, kind) = (weigh(kind, &Map::new()), kind.to_owned());
+        self.insert(Event { at: now, node, label, kind, text, document: None, state });
     }
 
     fn insert(&mut self, event: Event) {
@@ -103,6 +114,22 @@ fn tell(kind: &str, fields: &Map<String, Value>) -> String {
     match kind {
         "started" => format!("the node started, version {}", field("version")),
         "stopping" => "the node is about to stop".into(),
+        "standing_changed" => of_standing(fields),
+        "draining" => format!("the node leaves, with {} connections: {}", field("connections"), field("why")),
+        "drain_cancelled" => "the node does not leave after all".into(),
+        "drained" => format!("its clients have left; {} connections are left", field("connections")),
+        "succeeded" => format!("process {} has taken over, and this one drains", field("pid")),
+        "succession_failed" => format!("another process does not take over: {}", field("error")),
+        "dns_joined" => format!("its addresses are in the region's name: {}", field("why")),
+        "dns_left" => format!("its addresses are out of the region's name: {}", field("why")),
+        "dns_failing" => format!("the region's name cannot be kept: {}", field("error")),
+        "dns_works" => "the region's name can be kept again".into(),
+        "incident_began" => format!("{} is {} as seen from here", field("region"), field("state")),
+        "incident_ended" => format!("{} is as it should be again", field("region")),
+        "maintenance_announced" => {
+            format!("maintenance of {} was announced: {}", field("regions"), field("title"))
+        }
+        "maintenance_withdrawn" => format!("maintenance was called off: {}", field("title")),
         "reloaded" => format!(
             "the configuration was read again: changed {}; needs a restart: {}",
             or_nothing(field("changed")),
@@ -132,6 +159,23 @@ fn tell(kind: &str, fields: &Map<String, Value>) -> String {
             pairs.join(" ")
         }
     }
+}
+
+/// What a node does from now on, and why.
+fn of_standing(fields: &Map<String, Value>) -> String {
+    let field = |name: &str| fields.get(name).map(plain).unwrap_or_default();
+    let (before, status) = (field("before"), field("status"));
+    let change =
+        if before == status { format!("is {status} still") } else { format!("was {before}, is {status}") };
+    let does = match field("rung").as_str() {
+        "serving" => String::new(),
+        rung => format!(", {}", rung.replace('_', " ")),
+    };
+    let dns = match fields.get("in_dns").and_then(Value::as_bool) {
+        Some(false) => ", and belongs out of DNS",
+        _ => "",
+    };
+    format!("{change}{does}{dns}: {}", field("cause"))
 }
 
 fn or_nothing(text: String) -> String {
@@ -172,6 +216,35 @@ mod tests {
         assert_eq!(event.at, 77);
         assert_eq!(event.document.as_deref(), Some("t::a::n"));
         assert_eq!(event.text, "cause=memory document=t::a::n much=1, 2");
+    }
+
+    #[test]
+    fn every_kind_that_nodes_tell_has_words_and_a_weight() {
+        let told = include_str!("../../../admin-api/tests/golden/events.json");
+        let pages: Vec<Value> = serde_json::from_str(told).unwrap();
+        let all: Vec<Happened> = pages
+            .iter()
+            .flat_map(|page| page["events"].as_array().unwrap())
+            .map(|event| serde_json::from_value(event.clone()).unwrap())
+            .collect();
+        assert!(all.len() > 25, "{}", all.len());
+        let mut events = Events::default();
+        events.take(0, "a", all, 0);
+        for event in events.rows() {
+            let is_told_by_fields = event.text.split(' ').next().is_some_and(|word| word.contains('='));
+            assert!(!event.text.is_empty() && !is_told_by_fields, "{}: {}", event.kind, event.text);
+        }
+        let fields = r#"{"before":"healthy","status":"overloaded","rung":"no_new_connections","in_dns":false,"cause":"memory at 91 %"}"#;
+        let mut events = Events::default();
+        events.take(0, "a", vec![happened(1, "2026-01-01T00:00:05Z", "standing_changed", fields)], 0);
+        let event = &events.rows()[0];
+        assert_eq!(
+            (event.text.as_str(), event.state),
+            (
+                "was healthy, is overloaded, no new connections, and belongs out of DNS: memory at 91 %",
+                State::Bad
+            )
+        );
     }
 
     #[test]

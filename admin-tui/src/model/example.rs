@@ -8,7 +8,8 @@ use pinwire_admin_api::connections::{Connection, ConnectionPage, ConnectionState
 use pinwire_admin_api::documents::{Document, DocumentDetail, DocumentState, Member};
 use pinwire_admin_api::log::{LogLevel, LogLine, LogPage};
 use pinwire_admin_api::node::{
-    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Status, Thread, Times,
+    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Flow, Node, Process, Status, Thread, Times,
+    TurnedAway,
 };
 use pinwire_admin_api::standing::{Part, Pool, PoolMember, Reach, Rung, Standing};
 use serde_json::json;
@@ -104,6 +105,7 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
         }),
         upgrade: None,
         dns: Some(dns(number, &region, status, now)),
+        flow: Some(flow(number, second)),
     };
     let said = serde_json::to_value(&node).unwrap_or_default();
     let events = (1..=4)
@@ -119,6 +121,23 @@ pub fn look(number: usize, regions: usize, second: u64, now: Millis) -> Look {
         events,
         events_lost: 0,
         skipped: 0,
+    }
+}
+
+/// The overloaded one turns clients away, and some clients are for another region everywhere.
+fn flow(number: usize, second: u64) -> Flow {
+    let rate = 4 + number as u64 % 5;
+    let away = |at: &str, reason: &str, count| TurnedAway { at: at.into(), reason: reason.into(), count };
+    let turned_away = match number {
+        1 => vec![away("handshake", "overloaded", second * 9), away("token", "expired", second / 10)],
+        _ => vec![away("token", "expired", second / 20)],
+    };
+    Flow {
+        upgraded: second * rate,
+        redirected: second * (number as u64 % 3),
+        turned_away,
+        carried_out: if number.is_multiple_of(4) { 310 } else { 0 },
+        carried_in: if number == 2 { 310 } else { 0 },
     }
 }
 
@@ -250,6 +269,16 @@ pub fn regions(number: usize, count: usize) -> Regions {
     Regions { regions: others.collect() }
 }
 
+/// The same, a moment of a time in which the way between two of them grew longer.
+fn swaying(number: usize, second: u64) -> Regions {
+    let mut regions = regions(number, 3);
+    for region in &mut regions.regions {
+        let more = if second > 60 { 2.2 } else { 1.0 + (noise(second) % 10) as f64 / 50.0 };
+        region.round_trip_ms = region.round_trip_ms.map(|trip| (trip * more * 10.0).round() / 10.0);
+    }
+    regions
+}
+
 /// Pins of a sweep's page.
 #[must_use]
 pub fn pins(from: u64, to: u64, of: u64, count: usize, now: Millis) -> PinPage {
@@ -283,12 +312,22 @@ pub fn pins(from: u64, to: u64, of: u64, count: usize, now: Millis) -> PinPage {
 pub fn cluster(model: &mut Model, now: Millis) {
     for second in 0..90 {
         let at = now - (89 - second) * 1000;
+        if second % 5 == 0 && !(30..45).contains(&second) {
+            for number in 0..2 {
+                answer(model, number, Answer::Regions(swaying(number, second)), at);
+            }
+        }
         for number in 0..4 {
             // For ten seconds one told nothing.
             if !(number == 0 && (40..50).contains(&second)) {
                 apply(model, number, What::Look(Box::new(look(number, 2, 500 + second, at))), at);
             }
         }
+    }
+    let record = json!({ "version": 3, "record": { "limits": { "maxConnections": 10_000, "opsPerMinute": 90_000 },
+        "regions": ["eu-central-1", "us-east-1"], "keys": [{ "kty": "EC", "crv": "P-256", "kid": "notes-2026", "x": "", "y": "" }] } });
+    if let Ok(record) = serde_json::from_value(record) {
+        answer(model, 0, Answer::Record { app: ("acme".into(), "notes".into()), record }, now);
     }
     let nodes = (0..4).map(|number| ClusterNode {
         region: region_of(number, 2),

@@ -2,8 +2,11 @@
 //!
 //! | module | concern |
 //! | --- | --- |
+//! | `apps` | apps on all nodes, and their records |
 //! | `node` | one node: its link, numbers, threads, documents |
 //! | `series` | samples over time, with gaps where there were none |
+//! | `flow` | what became of whoever dialled |
+//! | `trips` | round trips between regions over time |
 //! | `pins` | all pins, swept page by page |
 //! | `events` | what happened, of all nodes in one order |
 //! | `regions` | regions, and round trips between them |
@@ -12,14 +15,17 @@
 //! | `wants` | what to ask next |
 //! | `words` | how a node stands, in words |
 
+mod apps;
 mod events;
 pub mod example;
+mod flow;
 mod node;
 mod pins;
 mod places;
 mod problems;
 mod regions;
 mod series;
+mod trips;
 mod wants;
 pub(crate) mod words;
 
@@ -29,14 +35,17 @@ use pinwire_admin_api::cluster::{ClusterNode, Nodes};
 use pinwire_admin_api::documents::DocumentDetail;
 use pinwire_admin_api::stream::DocumentName;
 
+pub use apps::{AppName, AppState, Record, Used, apps};
 pub(crate) use events::millis;
 pub use events::{Event, Events};
+pub use flow::{Flown, MINUTE, flown};
 pub use node::{Link, Load, NodeState, STALE_AFTER};
 pub use pins::{PinRow, Pins, Top};
 pub use places::place;
 pub use problems::{Problem, problems};
 pub use regions::{RegionState, latencies, regions};
 pub use series::Series;
+pub use trips::{Trip, Trips};
 pub use wants::Focus;
 
 use crate::client::{Address, Answer, Ask, Update, What};
@@ -70,6 +79,10 @@ pub struct Model {
     pub pins: Pins,
     /// What happened.
     pub events: Events,
+    /// Round trips between regions over time.
+    pub trips: Trips,
+    /// Records of apps, by tenant and id.
+    records: HashMap<AppName, Record>,
     /// The document that is looked at, and when it was told.
     pub document: Option<(DocumentDetail, Millis)>,
     /// Which node told of it.
@@ -104,6 +117,8 @@ impl Model {
                 let news = state.look(*look, now);
                 self.events.take(node, &state.label(), news, now);
                 self.mark_aliases();
+                self.note_spells(node, now);
+                self.sample_trips(now);
             }
             What::Answered(answer) => self.answered(node, *answer, now),
             What::Unanswered { ask, why } => self.unanswered(node, &ask, why, now),
@@ -139,14 +154,16 @@ impl Model {
             Answer::Regions(regions) => {
                 self.wants.answered(node, &Ask::Regions, now);
                 for (region, text) in state.regions_seen(regions, now) {
+                    let kind = if text.ends_with("is healthy") { "region well" } else { "region" };
                     self.events.note(
                         node,
                         state.label(),
                         now,
-                        "region",
+                        kind,
                         format!("{region} {text} as seen from here"),
                     );
                 }
+                self.sample_trips(now);
             }
             Answer::Nodes(nodes) => {
                 self.wants.answered(node, &Ask::Nodes, now);
@@ -173,6 +190,10 @@ impl Model {
                 self.wants.answered(node, &Ask::Apps, now);
                 state.apps = page.apps;
             }
+            Answer::Record { app, record } => {
+                self.wants.answered(node, &Ask::Record(app.clone()), now);
+                self.take_record(app, Ok(record), now);
+            }
             Answer::Audit(page) => {
                 self.wants.answered(node, &Ask::Audit, now);
                 state.audit = page.records;
@@ -192,6 +213,7 @@ impl Model {
         self.wants.unanswered(node, ask, now);
         match ask {
             Ask::Document(_) => self.document_problem = Some(why),
+            Ask::Record(app) => self.take_record(app.clone(), Err(why), now),
             Ask::Pins { .. } => self.pins.broke_off(why),
             Ask::LogLines { .. } => self.nodes[node].lines_problem = Some(why),
             _ => {}

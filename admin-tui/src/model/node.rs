@@ -11,6 +11,7 @@ use pinwire_admin_api::log::{LogLine, LogPage};
 use pinwire_admin_api::node::{Node, Status, Thread};
 use pinwire_admin_api::stream::DocumentName;
 
+use super::flow::{Looks, Spell};
 use super::{Millis, Series, State};
 use crate::client::{Address, Happened, Look, NodeSeen};
 
@@ -125,6 +126,10 @@ pub struct NodeState {
     pub turn_over_time: Series,
     /// How busy each thread was over time.
     pub busy_over_time: Vec<Series>,
+    /// What became of whoever dialled, look by look.
+    pub(super) flows: Looks,
+    /// It turns clients away, and it sends clients to other regions.
+    pub(super) spells: [Option<Spell>; 2],
     /// Regions as they look from here.
     pub(super) regions: Option<(Regions, Millis)>,
     /// Its connections.
@@ -161,6 +166,8 @@ impl NodeState {
             cpu_over_time: Series::default(),
             turn_over_time: Series::default(),
             busy_over_time: Vec::new(),
+            flows: Looks::default(),
+            spells: Default::default(),
             regions: None,
             connections: Paged::default(),
             apps: Vec::new(),
@@ -195,10 +202,15 @@ impl NodeState {
         if before.is_none_or(|before| before.node.started != look.node.node.started) {
             self.last_event = 0;
             self.past.clear();
+            self.flows.clear();
+            self.spells = Default::default();
         }
         self.take_threads(look.threads, look.order.is_none());
         self.work_out(&look.node.node, now);
         self.take_documents(look.documents, look.order);
+        if let Some(flow) = &look.node.node.flow {
+            self.flows.push(now, flow);
+        }
         self.seen = Some(look.node);
         self.seen_at = now;
         self.sample(now);
@@ -318,10 +330,11 @@ impl NodeState {
         self.seen.as_ref()?.node.name.as_deref()
     }
 
-    /// What people call it: `REGION/NAME`, or its region and address.
+    /// What people call it: `REGION/NAME`, its name alone where that begins with the region, or its region and address.
     #[must_use]
     pub fn label(&self) -> String {
         match (&self.seen, self.name()) {
+            (Some(seen), Some(name)) if name.starts_with(&seen.node.region) => name.to_owned(),
             (Some(seen), Some(name)) => format!("{}/{name}", seen.node.region),
             (Some(seen), None) => format!("{} {}", seen.node.region, self.short_address()),
             _ => self.short_address(),

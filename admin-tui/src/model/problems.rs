@@ -1,6 +1,8 @@
 //! What is wrong right now, in words: the worst first, each with where to look.
 
-use super::{Link, Millis, Model, NodeState, RegionState, State, regions, words};
+use pinwire_admin_api::documents::Document;
+
+use super::{AppName, Link, Millis, Model, NodeState, RegionState, State, apps, regions, words};
 use crate::format;
 
 /// Something that is wrong.
@@ -18,12 +20,18 @@ pub struct Problem {
     pub region: Option<String>,
     /// The document to look at: tenant, app, name.
     pub document: Option<(String, String, String)>,
+    /// The app to look at.
+    pub app: Option<AppName>,
 }
 
 /// A mean turn of this many seconds is felt by clients.
 const SLOW_TURN: f64 = 0.05;
-/// A thread that works this share of its time has nothing in reserve.
-const BUSY: f64 = 0.9;
+/// A thread that works this share of its time has little in reserve.
+const BUSY: f64 = 0.75;
+/// Deliveries a second from which on a document is looked at, if it is this share of its node's.
+const HOT_DELIVERIES: f64 = 5_000.0;
+/// Likewise.
+const HOT_SHARE: f64 = 0.5;
 
 /// All that is wrong.
 #[must_use]
@@ -32,16 +40,26 @@ pub fn problems(model: &Model, now: Millis) -> Vec<Problem> {
     for (number, node) in model.nodes() {
         of_node(number, node, now, &mut found);
     }
+    let mut found = gather(found, model);
     for region in regions(model, now) {
         of_region(&region, &mut found);
     }
+    of_apps(model, &mut found);
     of_cluster(model, now, &mut found);
     found.sort_by(|a, b| b.state.cmp(&a.state).then_with(|| a.subject.cmp(&b.subject)));
     found
 }
 
 fn about(state: State, subject: impl Into<String>, text: impl Into<String>) -> Problem {
-    Problem { state, subject: subject.into(), text: text.into(), node: None, region: None, document: None }
+    Problem {
+        state,
+        subject: subject.into(),
+        text: text.into(),
+        node: None,
+        region: None,
+        document: None,
+        app: None,
+    }
 }
 
 fn of_node(number: usize, node: &NodeState, now: Millis, found: &mut Vec<Problem>) {
@@ -66,7 +84,10 @@ fn of_node(number: usize, node: &NodeState, now: Millis, found: &mut Vec<Problem
         .map(|thread| thread.thread.to_string())
         .collect();
     if !down.is_empty() {
-        say(State::Bad, format!("data thread {} does not answer", down.join(", ")));
+        let of_down = |document: &&Document| down.iter().any(|thread| *thread == document.thread.to_string());
+        let by = hottest(node.documents().iter().filter(of_down))
+            .map_or_else(String::new, |hot| format!("; most was done for {}", in_words(hot)));
+        say(State::Bad, format!("data thread {} does not answer{by}", down.join(", ")));
     }
     if let (Some(open), Some(most)) = (seen.node.process.open_files, seen.node.process.max_files)
         && most > 0
@@ -81,43 +102,22 @@ fn of_node(number: usize, node: &NodeState, now: Millis, found: &mut Vec<Problem
         );
     }
     for (thread, load) in node.threads().iter().zip(node.thread_loads()) {
-        if load.busy.is_some_and(|busy| busy > BUSY) {
-            let hottest =
-                node.documents().iter().filter(|document| document.thread == thread.thread).max_by(|a, b| {
-                    (a.edits_per_second * a.members as f64)
-                        .total_cmp(&(b.edits_per_second * b.members as f64))
-                });
-            let document = hottest
-                .map(|document| (document.tenant.clone(), document.app.clone(), document.name.clone()));
-            let by = hottest.map_or_else(String::new, |hot| {
-                format!(
-                    ": most of it {}, {} members, {} edits/s",
-                    hot.name,
-                    hot.members,
-                    format::number(hot.edits_per_second)
-                )
-            });
-            let text = format!(
-                "thread {} works {} of its time{by}",
-                thread.thread,
-                format::share(load.busy.unwrap_or(1.0))
-            );
-            found.push(Problem {
-                node: Some(number),
-                document,
-                ..about(State::Doubtful, node.label(), text)
-            });
-        }
-    }
-    if let Some(refusals) = node.load().refusals.filter(|refusals| *refusals >= 1.0) {
+        let Some(busy) = load.busy.filter(|busy| *busy > BUSY) else { continue };
+        let hot = hottest(node.documents().iter().filter(|document| document.thread == thread.thread));
+        let by = hot.map_or_else(String::new, |hot| format!(": most of it {}", in_words(hot)));
+        let text = format!("thread {} works {} of its time{by}", thread.thread, format::share(busy));
         found.push(Problem {
             node: Some(number),
-            ..about(
-                State::Doubtful,
-                node.label(),
-                format!("refuses {} clients a second: see its log", format::number(refusals)),
-            )
+            document: hot.map(named),
+            ..about(State::Doubtful, node.label(), text)
         });
+    }
+    of_hot_documents(number, node, found);
+    let lately = node.flown_lately().filter(|flown| flown.rate(flown.refused) >= 1.0);
+    if let Some(flown) = lately {
+        let rate = format::number(flown.rate(flown.refused));
+        let text = format!("turns {rate} clients a second away: {}", flown.why(2));
+        found.push(Problem { node: Some(number), ..about(State::Doubtful, node.label(), text) });
     }
     for document in node.documents().iter().filter(|document| document.is_rejecting) {
         found.push(Problem {
@@ -134,19 +134,102 @@ fn of_node(number: usize, node: &NodeState, now: Millis, found: &mut Vec<Problem
             )
         });
     }
-    for app in &node.apps {
-        for (what, used) in
-            [("connections", app.connections), ("documents", app.documents), ("operations", app.operations)]
-        {
-            if let Some(limit) =
-                used.limit.filter(|limit| *limit > 0 && f64::from(used.used) >= 0.95 * f64::from(*limit))
-            {
-                let text = format!("uses {} of {limit} {what} on {}", used.used, node.label());
-                found.push(Problem {
-                    node: Some(number),
-                    ..about(State::Doubtful, format!("{}::{}", app.tenant, app.app), text)
-                });
+}
+
+/// Deliveries a second: each edit goes to each member.
+fn deliveries(document: &Document) -> f64 {
+    document.edits_per_second * document.members as f64
+}
+
+fn hottest<'node>(documents: impl Iterator<Item = &'node Document>) -> Option<&'node Document> {
+    documents.max_by(|a, b| deliveries(a).total_cmp(&deliveries(b))).filter(|hot| deliveries(hot) > 0.0)
+}
+
+fn named(document: &Document) -> (String, String, String) {
+    (document.tenant.clone(), document.app.clone(), document.name.clone())
+}
+
+fn in_words(hot: &Document) -> String {
+    let edits = format::number(hot.edits_per_second);
+    format!("{}, {} members, {edits} edits/s", hot.name, hot.members)
+}
+
+/// One document that is most of what a node does, where that is much.
+fn of_hot_documents(number: usize, node: &NodeState, found: &mut Vec<Problem>) {
+    let all: f64 = node.documents().iter().map(deliveries).sum();
+    let Some(hot) = hottest(node.documents().iter()) else { return };
+    let own = deliveries(hot);
+    if own < HOT_DELIVERIES || own < all * HOT_SHARE {
+        return;
+    }
+    let text = format!(
+        "is hot: {} members, {} edits/s, {} deliveries/s, {} of what {} delivers",
+        hot.members,
+        format::number(hot.edits_per_second),
+        format::number(own),
+        format::share(own / all),
+        node.label()
+    );
+    found.push(Problem {
+        node: Some(number),
+        document: Some(named(hot)),
+        ..about(State::Doubtful, hot.name.clone(), text)
+    });
+}
+
+/// Several nodes that say the same say it once, as their region, or as so many nodes.
+fn gather(found: Vec<Problem>, model: &Model) -> Vec<Problem> {
+    let mut gathered: Vec<Problem> = Vec::new();
+    let mut nodes: Vec<Vec<usize>> = Vec::new();
+    for problem in found {
+        let plain = problem.document.is_none() && problem.app.is_none() && problem.region.is_none();
+        let same = gathered.iter().position(|known| {
+            plain
+                && known.node.is_some()
+                && (&known.text, known.state, &known.document) == (&problem.text, problem.state, &None)
+        });
+        match (same, problem.node) {
+            (Some(at), Some(node)) => nodes[at].push(node),
+            _ => {
+                nodes.push(problem.node.into_iter().collect());
+                gathered.push(problem);
             }
+        }
+    }
+    for (problem, nodes) in gathered.iter_mut().zip(nodes) {
+        if nodes.len() < 2 {
+            continue;
+        }
+        let region = |node: &usize| model.node(*node).and_then(NodeState::region).map(str::to_owned);
+        let first = nodes.first().and_then(region);
+        let is_one = nodes.iter().all(|node| region(node) == first);
+        problem.text = format!("{} nodes: each {}", nodes.len(), problem.text);
+        match first.filter(|_| is_one) {
+            Some(region) => {
+                problem.subject.clone_from(&region);
+                problem.node = None;
+                problem.region = Some(region);
+            }
+            None => "several regions".clone_into(&mut problem.subject),
+        }
+    }
+    gathered
+}
+
+/// Apps that are about to be refused something.
+fn of_apps(model: &Model, found: &mut Vec<Problem>) {
+    for (name, app) in apps(model) {
+        for (what, used) in [
+            ("connections", app.connections),
+            ("documents", app.documents),
+            ("operations a minute", app.operations),
+        ] {
+            let Some(limit) = used.limit.filter(|_| used.share().is_some_and(|share| share >= 0.95)) else {
+                continue;
+            };
+            let text = format!("uses {} of its {limit} {what}", used.used);
+            let subject = format!("app {}::{}", name.0, name.1);
+            found.push(Problem { app: Some(name.clone()), ..about(State::Doubtful, subject, text) });
         }
     }
 }
@@ -173,7 +256,12 @@ fn of_region(region: &RegionState, found: &mut Vec<Problem>) {
         say(state, format!("is {health}, says {by}; no node of it is watched"));
     }
     if region.nodes > 0 && region.live == 0 {
-        say(State::Bad, "no node of it is reached by the console".into());
+        let others = match region.seen.first() {
+            Some((health, by)) if health == "unreachable" => format!(", nor by {by}"),
+            Some((health, by)) => format!("; {by} has it as {health}"),
+            None => String::new(),
+        };
+        say(State::Bad, format!("no node of it is reached by the console{others}"));
     }
 }
 

@@ -1,22 +1,36 @@
-//! Samples over time, one a second, with gaps where there were none: never zeros.
+//! Samples over time, one a step (a second, unless it is said otherwise), with gaps where there were none: never zeros.
 
 use super::Millis;
 
-/// Seconds that are kept.
+/// Steps that are kept.
 pub const KEPT: usize = 600;
 
 /// See the module's documentation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Series {
-    /// `NaN` is a gap. The last is of second `last`.
+    /// `NaN` is a gap. The last is of step `last`.
     samples: Vec<f32>,
     last: u64,
+    /// Milliseconds of a step.
+    step: Millis,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self::every(1000)
+    }
 }
 
 impl Series {
-    /// Takes a sample. Of two in one second the later counts; one that is older than the last is dropped.
+    /// Nothing yet, with steps of so many milliseconds.
+    #[must_use]
+    pub fn every(step: Millis) -> Self {
+        Self { samples: Vec::new(), last: 0, step: step.max(1) }
+    }
+
+    /// Takes a sample. Of two in one step the later counts; one that is older than the last is dropped.
     pub fn push(&mut self, at: Millis, value: Option<f64>) {
-        let second = at / 1000;
+        let second = at / self.step;
         let value = value.map_or(f32::NAN, |value| value as f32);
         match self.samples.last_mut() {
             Some(_) if second < self.last => return,
@@ -24,7 +38,7 @@ impl Series {
                 *newest = value;
                 return;
             }
-            // Samples come each second, and not exactly: a single second without one is rounding, no gap.
+            // Samples come each step, and not exactly: a single step without one is rounding, no gap.
             Some(newest) if second == self.last + 2 && !value.is_nan() => {
                 let between = *newest;
                 self.samples.push(between);
@@ -41,16 +55,16 @@ impl Series {
         self.samples.drain(..too_many);
     }
 
-    /// The last `count` seconds up to `now`, the oldest first; `None` is a gap.
+    /// The last `count` steps up to `now`, the oldest first; `None` is a gap.
     #[must_use]
     pub fn window(&self, count: usize, now: Millis) -> Vec<Option<f64>> {
-        let end = (now / 1000).max(self.last);
+        let end = (now / self.step).max(self.last);
         let at = |second: u64| {
             let back = usize::try_from(self.last.checked_sub(second)?).ok()?;
             let sample = *self.samples.get(self.samples.len().checked_sub(back + 1)?)?;
             (!sample.is_nan()).then_some(f64::from(sample))
         };
-        // The second that is going on may have no sample yet, which is no gap.
+        // The step that is going on may have no sample yet, which is no gap.
         let end = if end == self.last + 1 && !self.samples.is_empty() { self.last } else { end };
         (0..count as u64).rev().map(|back| at(end.checked_sub(back)?)).collect()
     }

@@ -59,6 +59,47 @@ fn what_is_wrong_is_told_the_worst_first_with_where_to_look() {
 }
 
 #[test]
+fn a_document_that_is_most_of_what_a_node_does_is_told_as_hot() {
+    let mut model = Model::default();
+    let mut look = example::look(0, 2, 500, NOW);
+    look.documents[3].members = 150;
+    look.documents[3].edits_per_second = 900.0;
+    let name = look.documents[3].name.clone();
+    model.apply(Update { node: example::address(0), what: What::Look(Box::new(look)) }, NOW);
+    let problems = problems(&model, NOW);
+    let hot = problems.iter().find(|problem| problem.text.starts_with("is hot")).unwrap();
+    assert_eq!((&hot.subject, hot.document.as_ref().map(|(.., name)| name)), (&name, Some(&name)));
+    assert!(hot.text.contains("150 members, 900 edits/s, 135k deliveries/s"), "{}", hot.text);
+    // Many that are much together are not.
+    let mut look = example::look(0, 2, 501, NOW + 1_000);
+    look.documents.iter_mut().for_each(|document| {
+        document.members = 100;
+        document.edits_per_second = 60.0;
+    });
+    model.apply(Update { node: example::address(0), what: What::Look(Box::new(look)) }, NOW + 1_000);
+    assert!(!super::problems(&model, NOW + 1_000).iter().any(|problem| problem.text.starts_with("is hot")));
+}
+
+#[test]
+fn what_several_nodes_say_alike_is_told_once_as_their_region() {
+    let mut model = Model::default();
+    for number in [0, 2] {
+        let mut look = example::look(number, 2, 500, NOW);
+        look.node.node.status = pinwire_admin_api::node::Status::Degraded;
+        if let Some(standing) = &mut look.node.node.standing {
+            standing.cause = "the region's sessions are out of reach".into();
+        }
+        model.apply(Update { node: example::address(number), what: What::Look(Box::new(look)) }, NOW);
+    }
+    let problems = problems(&model, NOW);
+    let told: Vec<&Problem> =
+        problems.iter().filter(|problem| problem.text.contains("is degraded")).collect();
+    assert_eq!(told.len(), 1, "{problems:#?}");
+    assert!(told[0].text.starts_with("2 nodes: each is degraded: the region's sessions"), "{}", told[0].text);
+    assert_eq!((told[0].subject.as_str(), told[0].region.as_deref()), ("eu-central-1", Some("eu-central-1")));
+}
+
+#[test]
 fn two_addresses_of_one_node_count_once() {
     let mut model = model();
     let before = model.totals(NOW).connections;

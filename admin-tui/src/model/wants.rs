@@ -34,6 +34,8 @@ pub struct Focus {
     pub connections: bool,
     /// Apps.
     pub apps: bool,
+    /// The record of an app.
+    pub record: Option<super::AppName>,
     /// Logs and what operators had done.
     pub logs: bool,
     /// One node alone, where that is what is looked at.
@@ -64,6 +66,7 @@ enum Kind {
     Document,
     Connections,
     Apps,
+    Record,
     Audit,
     Log,
     Lines,
@@ -84,6 +87,7 @@ pub(super) struct Wants {
     pages: HashMap<usize, (u32, Option<String>)>,
     sweeps: BTreeMap<Option<String>, Sweep>,
     document: Option<DocumentName>,
+    record: Option<super::AppName>,
 }
 
 fn kind(ask: &Ask) -> Kind {
@@ -93,6 +97,7 @@ fn kind(ask: &Ask) -> Kind {
         Ask::Document(_) => Kind::Document,
         Ask::Pins { .. } | Ask::Connections { .. } => Kind::Connections,
         Ask::Apps => Kind::Apps,
+        Ask::Record(_) => Kind::Record,
         Ask::Audit => Kind::Audit,
         Ask::Log => Kind::Log,
         Ask::LogLines { .. } => Kind::Lines,
@@ -105,7 +110,7 @@ fn pace(kind: Kind) -> Millis {
         Kind::Nodes => NODES,
         Kind::Document => DETAIL,
         Kind::Connections => CONNECTIONS,
-        Kind::Apps | Kind::Audit | Kind::Log => SELDOM,
+        Kind::Apps | Kind::Record | Kind::Audit | Kind::Log => SELDOM,
         Kind::Lines => LINES,
     }
 }
@@ -144,7 +149,31 @@ impl Wants {
             self.sweep(&mut asks, model, &live, now);
         }
         self.want_document(&mut asks, model, focus, &live, now);
+        self.want_record(&mut asks, model, focus, &live, now);
         asks
+    }
+
+    /// One that has seen a token of the app knows its license region.
+    fn want_record(
+        &mut self,
+        asks: &mut Vec<(usize, Ask)>,
+        model: &Model,
+        focus: &Focus,
+        live: &[usize],
+        now: Millis,
+    ) {
+        let Some(app) = &focus.record else { return };
+        if self.record.as_ref() != Some(app) {
+            self.record = Some(app.clone());
+            self.timings.retain(|(kind, _), _| *kind != Kind::Record);
+        }
+        let has = |node: &&usize| {
+            let apps = model.node(**node).map_or(&[][..], |node| &node.apps);
+            apps.iter().any(|known| known.tenant == app.0 && known.app == app.1)
+        };
+        if let Some(node) = live.iter().find(has).or_else(|| live.first()) {
+            self.want(asks, *node, Ask::Record(app.clone()), now);
+        }
     }
 
     fn want(&mut self, asks: &mut Vec<(usize, Ask)>, node: usize, ask: Ask, now: Millis) {

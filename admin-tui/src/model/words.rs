@@ -154,7 +154,11 @@ fn of_status(node: &NodeState, status: Status, now: Millis, say: &mut impl FnMut
         }
         Status::Overloaded => {
             let why = node.cause().map_or(full, str::to_owned);
-            say(State::Bad, format!("is overloaded, {why}: takes no new clients until load falls"));
+            let name = node.told().and_then(|told| told.dns.as_ref()).map_or_else(String::new, |name| {
+                let (_, word) = dns(name);
+                format!(", DNS {word}")
+            });
+            say(State::Bad, format!("is overloaded, {why}{name}: takes no new clients until load falls"));
         }
         Status::Draining => {
             let left = node.told().map_or(0, |told| told.totals.connections);

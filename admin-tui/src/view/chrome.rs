@@ -34,8 +34,14 @@ pub(super) fn head(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     if count > 0 {
         spans.push(Span::styled(format!("{} {count} wrong ", theme.glyph(worst)), theme.state(worst)));
     }
+    if totals.nodes > 0 && totals.live == 0 {
+        let youngest = app.model.nodes().filter_map(|(_, node)| node.age(now)).min();
+        if let Some(age) = youngest {
+            spans.push(Span::styled(format!("STALE {} ", format::age(age)), theme.state(State::Bad)));
+        }
+    }
     spans.push(Span::raw(format!(
-        " conns {}  docs {}  msg/s {} in {} out",
+        " conns {}  docs {}  msg/s {}/{}",
         format::number(totals.connections as f64),
         format::number(totals.documents as f64),
         format::number(totals.received),
@@ -93,6 +99,9 @@ pub(super) fn line(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     }
     if let Some(region) = &app.screen.scope.region {
         add(format!(" of {}", format::tame(region)));
+    }
+    if let Some((tenant, name)) = &app.screen.scope.app {
+        add(format!(" {}", format::tame(&format!("{tenant}::{name}"))));
     }
     if let Some(name) = app.screen.document.as_ref().filter(|_| app.screen.kind == Kind::Document) {
         add(format!(" {}", format::tame(&format!("{}::{}::{}", name.tenant, name.app, name.name))));

@@ -4,11 +4,12 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 
-use super::{Hits, heading, table};
+use super::{Hits, flow, heading, table};
 use crate::app::App;
 use crate::format;
-use crate::list::List;
+use crate::list::{List, Strip};
 use crate::model::{Millis, RegionState, latencies};
+use crate::theme::Theme;
 
 /// Columns of a cell.
 const CELL: u16 = 8;
@@ -60,6 +61,28 @@ fn short(name: &str) -> String {
     match &parts[..] {
         [area, site, number] => format!("{area}-{}-{number}", site.chars().take(2).collect::<String>()),
         _ => name.chars().take(7).collect(),
+    }
+}
+
+/// The picture of a row.
+pub(super) fn strip(theme: Theme, picture: &Strip, area: Rect, buffer: &mut Buffer) {
+    match picture {
+        Strip::Heat(cells) => {
+            let first = area.right().saturating_sub(u16::try_from(cells.len()).unwrap_or(area.width));
+            for (x, cell) in (first.max(area.x)..area.right()).zip(cells) {
+                match cell {
+                    Some(share) => {
+                        let (style, sign) = theme.heat(*share);
+                        buffer.set_string(x, area.y, sign, style);
+                    }
+                    None => buffer.set_string(x, area.y, theme.gap(), theme.dim()),
+                }
+            }
+        }
+        Strip::Parts(None) => {
+            buffer.set_stringn(area.x, area.y, "nobody dialled", usize::from(area.width), theme.dim());
+        }
+        Strip::Parts(Some(parts)) => flow::bar(theme, parts, area, buffer),
     }
 }
 

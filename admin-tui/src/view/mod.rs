@@ -8,10 +8,12 @@
 //!  / filter  : command  enter open  esc back  ? help  q quit                                    foot
 //! ```
 
+mod app;
 mod chart;
 mod chrome;
 mod confirm;
 mod document;
+mod flow;
 mod heat;
 mod help;
 mod map;
@@ -74,6 +76,8 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> Hits {
         Kind::Node => node::draw(app, body, buffer, now),
         Kind::Cores => heat::cores(app, body, buffer, now),
         Kind::Document => document::draw(app, body, buffer, now),
+        Kind::App => app::draw(app, body, buffer, now),
+        Kind::Flow => flow::draw(app, body, buffer, now),
         _ => table::draw(app, body, buffer, now),
     };
     if app.is_help {

@@ -73,7 +73,7 @@ fn facts(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'stat
         Span::styled(water, theme.dim()),
     ]));
     lines.extend(standing(app, node, width));
-    lines.push(Line::raw(format!(
+    let all = format!(
         "{} of {} connections  {} documents  {} handshakes  {} refused  {} closed ({} slow, {} idle, {} invalid)",
         told.totals.connections,
         told.max_connections,
@@ -84,9 +84,10 @@ fn facts(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'stat
         told.totals.closes_slow_reader,
         told.totals.closes_idle,
         told.totals.closes_invalid
-    )));
+    );
+    lines.extend(wrapped(&all, width).into_iter().map(Line::raw));
     let files = told.process.open_files.zip(told.process.max_files);
-    lines.push(Line::raw(format!(
+    let all = format!(
         "memory {}  cpu {}  files {}  up {}  version {}  {}",
         told.process.resident_bytes.map_or_else(|| "-".into(), |bytes| format::bytes(bytes as f64)),
         node.load().cpu.map_or_else(|| "-".into(), |cpu| format!("{cpu:.2} cores")),
@@ -96,7 +97,8 @@ fn facts(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'stat
         told.config_digest
             .as_ref()
             .map_or_else(String::new, |digest| format!("config {}", digest.get(..8).unwrap_or(digest)))
-    )));
+    );
+    lines.extend(wrapped(&all, width).into_iter().map(Line::raw));
     lines.extend(way_out(app, node, width, now));
     lines
 }
@@ -146,15 +148,20 @@ fn way_out(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'st
 }
 
 fn cut(text: &str, width: u16) -> String {
-    format::tame(text).chars().take(usize::from(width)).collect()
+    let text = format::tame(text);
+    if Span::raw(text.as_str()).width() <= usize::from(width) {
+        return text;
+    }
+    let kept: String = text.chars().take(usize::from(width).saturating_sub(1)).collect();
+    format!("{kept}…")
 }
 
 /// Lines of so many columns at most, broken between words.
-fn wrapped(text: &str, width: u16) -> Vec<String> {
+pub(super) fn wrapped(text: &str, width: u16) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         if let Some(line) = lines.last_mut() {
-            let wide = line.chars().count() + word.chars().count() + 1;
+            let wide = Span::raw(line.as_str()).width() + Span::raw(word).width() + 1;
             if line.is_empty() || wide <= usize::from(width) {
                 line.push_str(if line.is_empty() { "" } else { " " });
                 line.push_str(word);

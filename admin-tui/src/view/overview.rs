@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 
-use super::{Hits, chart, heading, map, put, table};
+use super::{Hits, chart, heading, map, node, put, table};
 use crate::app::App;
 use crate::format;
 use crate::keys::Does;
@@ -63,15 +63,36 @@ fn wrong(app: &App, area: Rect, buffer: &mut Buffer) -> Hits {
     }
     let height = usize::from(body.height);
     let offset = table::scroll(pane.offset, pane.cursor, height, problems.len());
+    // What is selected is told to its end in lines that are free below it.
+    let free = height.saturating_sub(problems.len() - offset);
+    let rest = problems.get(pane.cursor).map_or_else(Vec::new, |problem| {
+        let text = format!("{} {}", format::tame(&problem.subject), format::tame(&problem.text));
+        let mut lines = node::wrapped(&text, body.width.saturating_sub(6));
+        lines.drain(..1.min(lines.len()));
+        lines.truncate(free);
+        lines
+    });
     for (row, problem) in problems.iter().enumerate().skip(offset).take(height) {
-        let y = u16::try_from(row - offset).unwrap_or(0);
+        let pushed = if row > pane.cursor { rest.len() } else { 0 };
+        let y = u16::try_from(row - offset + pushed).unwrap_or(0);
+        // Cut where the next line goes on.
+        let text = if row == pane.cursor && !rest.is_empty() {
+            let whole = format!("{} {}", format::tame(&problem.subject), format::tame(&problem.text));
+            let first = node::wrapped(&whole, body.width.saturating_sub(6)).remove(0);
+            first.strip_prefix(&format::tame(&problem.subject)).unwrap_or_default().trim_start().to_owned()
+        } else {
+            format::tame(&problem.text)
+        };
+        for (line, words) in (1..).zip(rest.iter().filter(|_| row == pane.cursor)) {
+            put(body, y + line, Line::raw(format!("    {words}")), buffer);
+        }
         let spans = vec![
             Span::styled(if row == pane.cursor { "> " } else { "  " }, theme.accent()),
             Span::styled(
                 format!("{} {} ", theme.glyph(problem.state), format::tame(&problem.subject)),
                 theme.state(problem.state),
             ),
-            Span::raw(format::tame(&problem.text)),
+            Span::raw(text),
         ];
         put(body, y, Line::from(spans), buffer);
         if row == pane.cursor {
@@ -132,20 +153,24 @@ fn fullest(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     let theme = app.options.theme;
     let mut nodes: Vec<_> = app.model.nodes().map(|(_, node)| node).collect();
     nodes.sort_by(|a, b| b.occupancy().unwrap_or(-1.0).total_cmp(&a.occupancy().unwrap_or(-1.0)));
-    for (row, node) in (0..area.height).zip(nodes) {
+    let labels: Vec<String> = nodes.iter().map(|node| format::tame(&node.label())).collect();
+    let longest = labels.iter().map(|label| Span::raw(label.as_str()).width()).max().unwrap_or(0);
+    let name = u16::try_from(longest).unwrap_or(u16::MAX).clamp(8, (area.width / 3).max(8));
+    for ((row, node), label) in (0..area.height).zip(nodes).zip(labels) {
         let (state, word) = node.state(now);
         let share = node.occupancy();
         let bar = share.map_or_else(|| " ".repeat(16), |share| table::bar(theme, share, 16, node.water()));
         let style = if node.is_stale(now) { theme.dim() } else { theme.state(state) };
+        put(area, row, Line::styled(theme.glyph(state), theme.state(state)), buffer);
+        let label = format::middle(&label, usize::from(name));
+        table::cell(buffer, area.x + 2, area.y + row, name, &label, theme.state(state), false);
         let spans = vec![
-            Span::styled(
-                format!("{} {:<18} {word:<11} ", theme.glyph(state), node.label()),
-                theme.state(state),
-            ),
+            Span::styled(format!("{word:<11} "), theme.state(state)),
             Span::styled(format!("{bar} {:>5} ", share.map_or_else(|| "-".into(), format::share)), style),
         ];
-        put(area, row, Line::from(spans), buffer);
-        let at = area.x + 59;
+        let rest = Rect { x: area.x + 3 + name, width: area.width.saturating_sub(3 + name), ..area };
+        put(rest, row, Line::from(spans), buffer);
+        let at = rest.x + 36;
         if at + 4 < area.right() {
             let spark = Rect { x: at, y: area.y + row, width: area.right() - at, height: 1 };
             chart::spark(
@@ -171,10 +196,7 @@ fn last_events(app: &App, area: Rect, buffer: &mut Buffer) {
     for (row, event) in (0..area.height).zip(events) {
         let spans = vec![
             Span::styled(format!("{} ", format::clock(event.at)), theme.dim()),
-            Span::styled(
-                format!("{} {} ", theme.glyph(event.state()), event.label),
-                theme.state(event.state()),
-            ),
+            Span::styled(format!("{} {} ", theme.glyph(event.state), event.label), theme.state(event.state)),
             Span::raw(format::tame(&event.text)),
         ];
         put(area, row, Line::from(spans), buffer);

@@ -5,8 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::Span;
 
-use super::Hits;
+use super::{Hits, heat};
 use crate::app::App;
+use crate::format;
 use crate::list::{Field, List, Unit, Value};
 use crate::model::{Link, Millis, State, words};
 use crate::theme::Theme;
@@ -19,8 +20,11 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> H
     rows(app, list, area, buffer, now)
 }
 
+/// A picture of a row narrower than this says nothing.
+const STRIP_MIN: u16 = 10;
+
 /// The columns that there is room for, with their widths.
-fn columns(fields: &'static [Field], width: u16) -> Vec<(usize, u16)> {
+fn columns(fields: &'static [Field], width: u16, growth: u16) -> Vec<(usize, u16)> {
     let mut ranks: Vec<usize> = (0..fields.len()).collect();
     ranks.sort_by_key(|field| (fields[*field].rank, *field));
     // Two for the mark of the selected row.
@@ -45,7 +49,7 @@ fn columns(fields: &'static [Field], width: u16) -> Vec<(usize, u16)> {
     }
     let is_last = |field: usize| chosen.last() == Some(&field);
     if let Some((field, width)) = widths.iter_mut().find(|(field, _)| fields[*field].grows) {
-        *width += if is_last(*field) { left } else { left.min(48) };
+        *width += if is_last(*field) { left } else { left.min(growth) };
     }
     widths
 }
@@ -54,7 +58,17 @@ pub(super) fn rows(app: &App, list: List, area: Rect, buffer: &mut Buffer, now: 
     let theme = app.options.theme;
     let rows = list.rows(&app.model, &app.screen.scope, now);
     let fields = list.fields();
-    let columns = columns(fields, area.width);
+    let columns = match list.strip() {
+        // What the fields leave is the picture's, and of a wide screen a third at least.
+        Some(_) => {
+            let least = if area.width >= 120 { area.width / 3 } else { STRIP_MIN };
+            columns(fields, area.width.saturating_sub(least + 1), 10)
+        }
+        None => columns(fields, area.width, 48),
+    };
+    let used: u16 = columns.iter().map(|(_, width)| width + 1).sum::<u16>() + 2;
+    let strip = list.strip().map(|title| (title, area.width.saturating_sub(used)));
+    let strip = strip.filter(|(_, width)| *width >= STRIP_MIN);
     let pane = app.pane();
     let mut x = area.x + 2;
     for (field, width) in &columns {
@@ -62,6 +76,10 @@ pub(super) fn rows(app: &App, list: List, area: Rect, buffer: &mut Buffer, now: 
         let style = if is_sorted { theme.accent().add_modifier(Modifier::UNDERLINED) } else { theme.dim() };
         cell(buffer, x, area.y, *width, fields[*field].title, style, fields[*field].is_number);
         x += width + 1;
+    }
+    let strip = strip.map(|(title, width)| (title, area.right().saturating_sub(width), width));
+    if let Some((title, x, width)) = strip {
+        cell(buffer, x, area.y, width, title, theme.dim(), false);
     }
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let height = usize::from(body.height);
@@ -100,10 +118,14 @@ pub(super) fn rows(app: &App, list: List, area: Rect, buffer: &mut Buffer, now: 
             x += width + 1;
         }
         if is_selected {
-            buffer.set_style(
-                Rect { x: body.x + 1, y, width: body.width.saturating_sub(1), height: 1 },
-                theme.selected(),
-            );
+            // Not over the picture: it would say something else.
+            let width = strip.map_or(body.right(), |(_, x, _)| x).saturating_sub(body.x + 1);
+            buffer.set_style(Rect { x: body.x + 1, y, width, height: 1 }, theme.selected());
+        }
+        if let Some((_, x, width)) = strip
+            && let Some(picture) = rows.strip(row, usize::from(width))
+        {
+            heat::strip(theme, &picture, Rect { x, y, width, height: 1 }, buffer);
         }
     }
     Hits { list: body, offset, cursor: None }
@@ -169,6 +191,10 @@ fn value(
         }
         Value::Number(number, Unit::Percent) => {
             cell(buffer, x, y, width, &value.show(), base.patch(percent(theme, *number)), true);
+        }
+        // Names of nodes differ at their ends.
+        Value::Text(text) if field.name == "node" => {
+            cell(buffer, x, y, width, &format::middle(&format::tame(text), usize::from(width)), base, false);
         }
         _ => cell(buffer, x, y, width, &value.show(), base, field.is_number),
     }
@@ -249,14 +275,14 @@ mod tests {
         for (list, name) in List::ALL {
             let mut before = 0;
             for width in 60..240 {
-                let columns = columns(list.fields(), width);
+                let columns = columns(list.fields(), width, 48);
                 let used: u16 = columns.iter().map(|(_, width)| width + 1).sum::<u16>() + 2;
                 assert!(used <= width.max(used.min(80)), "{name} {width} {used}");
                 assert!(columns.len() >= before, "{name} {width}");
                 before = columns.len();
             }
             assert!(
-                columns(list.fields(), 80).iter().map(|(_, width)| width + 1).sum::<u16>() <= 78,
+                columns(list.fields(), 80, 48).iter().map(|(_, width)| width + 1).sum::<u16>() <= 78,
                 "{name}"
             );
         }

@@ -31,8 +31,8 @@ fn a_program_that_is_a_node() {
     args.run(cli.log_format).unwrap();
 }
 
-struct Node {
-    child: Child,
+pub(super) struct Node {
+    pub(super) child: Child,
     ws_url: String,
     admin_url: String,
     _stdout: BufReader<ChildStdout>,
@@ -46,10 +46,10 @@ impl Drop for Node {
 }
 
 /// A member of the document `d`.
-struct Member(TcpStream);
+pub(super) struct Member(TcpStream);
 
 impl Member {
-    fn join(node: &Node, token: &str) -> Self {
+    pub(super) fn join(node: &Node, token: &str) -> Self {
         let mut stream = TcpStream::connect(node.ws_url.strip_prefix("ws://").unwrap()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
@@ -82,16 +82,19 @@ impl Member {
     }
 }
 
-struct Cluster {
+pub(super) struct Cluster {
     folder: TempDir,
-    token: String,
-    nodes: Vec<Node>,
-    _servers: [ServerRig; 3],
+    pub(super) token: String,
+    pub(super) nodes: Vec<Node>,
+    /// The registry's, and the regions'.
+    pub(super) servers: [ServerRig; 3],
+    /// What stands before and behind each node's other settings.
+    more: [&'static str; 2],
 }
 
 impl Cluster {
-    /// `here-a`, `here-b`, `there-a`, and `there-b`, whose admin API speaks TLS.
-    fn start() -> Self {
+    /// `here-a`, `here-b`, `there-a`, and `there-b`, whose admin API speaks TLS. `more` stands before all nodes' tables, and behind.
+    pub(super) fn start(more: [&'static str; 2]) -> Self {
         let servers = [(); 3].map(|()| ServerRig::start(&Options::default()));
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -100,7 +103,7 @@ impl Cluster {
             fs::set_permissions(path(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
         authority(folder.path());
-        let mut cluster = Self { token: minted(), folder, nodes: Vec::new(), _servers: servers };
+        let mut cluster = Self { token: minted(), folder, nodes: Vec::new(), servers, more };
         // The regions' URLs are those of their first nodes, and known before these start.
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = free.each_ref().map(|listener| listener.local_addr().unwrap().port());
@@ -119,17 +122,18 @@ impl Cluster {
     }
 
     fn add(&mut self, region: usize, name: &str, port: u16, ports: [u16; 2], admin: &str) {
-        let (regions, [registry, sessions @ ..]) = (["here-1", "there-1"], &self._servers);
+        let (regions, [registry, sessions @ ..]) = (["here-1", "there-1"], &self.servers);
         let catalogue = regions.iter().zip(ports).map(|(region, port)| {
             format!("[[regions]]\nname = \"{region}\"\nurl = \"ws://127.0.0.1:{port}\"\n")
         });
+        let [before, behind] = self.more;
         let config = format!(
-            "region = \"{}\"\nlisten = [\"127.0.0.1:{port}\"]\nthreads = 1\n[tokens]\nsecret_file = \"secret\"\n\
+            "{before}region = \"{}\"\nlisten = [\"127.0.0.1:{port}\"]\nthreads = 1\n[tokens]\nsecret_file = \"secret\"\n\
              [shedding]\nresources = []\n[drain]\nwindow = \"0s\"\n\
              [admin]\nlisten = [\"127.0.0.1:0\"]\ntoken_file = \"admin.token\"\n{admin}\
              [cluster]\nregistry = \"redis\"\nnode = \"{name}\"\nlease = \"5s\"\nrenew = \"1s\"\nsession = \"{}\"\n\
              peer_listen = \"127.0.0.1:0\"\npeer_secret_file = \"peer.secret\"\n\
-             [cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n{}",
+             [cluster.registries]\n\"aws-eu-west-1\" = \"{}\"\n{}{behind}",
             regions[region],
             sessions[region].url(),
             registry.url(),
@@ -206,7 +210,7 @@ impl Cluster {
         }
     }
 
-    fn session(&self) -> Session {
+    pub(super) fn session(&self) -> Session {
         let ca = self.path("ca.pem");
         let more = ["--rw", "--ca", ca.to_str().unwrap()];
         let session = Session::console(&[&self.nodes[0].admin_url], TOKEN, &more);
@@ -242,7 +246,7 @@ fn authority(folder: &std::path::Path) {
 /// Every view is filled from one node's address, and everything that an operator may do is done.
 #[test]
 fn an_operator_sees_and_acts_on_a_real_cluster() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start(["", ""]);
     let member = Member::join(&cluster.nodes[0], &cluster.token);
     every_view_is_filled(&cluster);
     a_socket_and_tls_lead_in(&cluster);

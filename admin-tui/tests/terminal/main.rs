@@ -2,6 +2,7 @@
 //! terminal is as it was, also after a panic and a signal.
 
 mod cluster;
+mod incidents;
 mod rig;
 mod session;
 

@@ -93,6 +93,11 @@ impl Session {
         self.wait(text, |seen| seen.screen.screen().contents().contains(text));
     }
 
+    /// Waits until the screen has a text no more.
+    pub fn see_no_more(&self, text: &str) {
+        self.wait(text, |seen| !seen.screen.screen().contents().contains(text));
+    }
+
     /// The line above the list begins with the view's name.
     pub fn see_view(&self, name: &str) {
         self.wait(name, |seen| {

@@ -59,6 +59,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 use crate::apps::{Apps, Records};
+use crate::cluster::ClusterStats;
 use crate::config::Cluster;
 use crate::control::Lookup;
 use crate::dns::Dns;
@@ -94,6 +95,8 @@ pub(crate) struct Services {
     /// What their license regions say of them.
     pub(crate) records: Arc<Records>,
     pub(crate) cluster: Cluster,
+    /// What is counted of its part in it.
+    pub(crate) stats: Arc<ClusterStats>,
     pub(crate) known_db_codes: Vec<String>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) own: Own,

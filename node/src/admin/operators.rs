@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use super::thread::{self, Admin};
 use super::{Access, AdminAddress, Audit, Clock, Events, Listeners, Plane, Services};
 use crate::apps::{Apps, Records};
+use crate::cluster::ClusterStats;
 use crate::config::{self, Cluster};
 use crate::control::Lookup;
 use crate::dns::Dns;
@@ -50,6 +51,7 @@ pub(crate) struct Around {
     pub(crate) apps: Arc<Apps>,
     pub(crate) records: Arc<Records>,
     pub(crate) cluster: Cluster,
+    pub(crate) stats: Arc<ClusterStats>,
     pub(crate) known_db_codes: Vec<String>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) own: Own,
@@ -106,6 +108,7 @@ impl Doorway {
             apps: around.apps,
             records: around.records,
             cluster: around.cluster,
+            stats: around.stats,
             known_db_codes: around.known_db_codes,
             catalogue: around.catalogue,
             own: around.own,

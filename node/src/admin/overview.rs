@@ -6,8 +6,8 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use pinwire_admin_api::node::{
-    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Node, Process, Thread, Threads, Times, Upgrade,
-    UpgradeState,
+    Counts, Dns, DnsTrouble, Drain, DrainStage, Driver, Flow, Node, Process, Thread, Threads, Times,
+    TurnedAway, Upgrade, UpgradeState,
 };
 use pinwire_dns::Wanted;
 use pinwire_engine::DriverInUse;
@@ -19,7 +19,8 @@ use super::standing::{standing_of, status_of};
 use super::{Services, rfc3339};
 use crate::dns::Status as DnsStatus;
 use crate::drain::{Progress, Stage};
-use crate::metrics::{Histogram, Process as Measured, Report};
+use crate::metrics::{CLOSED, Histogram, Process as Measured, Report};
+use crate::peer::PeerStats;
 use crate::upgrade::{Attempt, Became, Upgrades};
 
 /// The node in numbers.
@@ -70,8 +71,44 @@ pub(super) fn of_node(services: &Services, reports: &[Option<Report>]) -> Node {
         drain: drain(&services.drains.progress()),
         upgrade: services.upgrades.as_ref().and_then(Upgrades::last).map(of_upgrade),
         dns: services.dns.as_ref().map(|dns| of_dns(&dns.status())),
+        flow: Some(flow(&services.stats.peer, reports)),
         process: process(&Measured::read()),
         is_partial: reports.iter().any(Option::is_none),
+    }
+}
+
+/// What the threads that answered say of whoever dialled.
+fn flow(links: &PeerStats, reports: &[Option<Report>]) -> Flow {
+    let mut flow = Flow {
+        carried_out: links.home_sessions.get(),
+        carried_in: links.owner_sessions.get(),
+        ..Flow::default()
+    };
+    for report in reports.iter().flatten() {
+        let Report { stats, refused, times, .. } = report;
+        flow.upgraded += times.handshake.count();
+        flow.redirected += stats.redirect_refusals;
+        let tokens: u64 = refused.tokens.each().map(|(_, count)| count).sum();
+        // A check of a port is nobody who was turned away.
+        let tls = refused.tls.each().filter(|(reason, _)| *reason != CLOSED);
+        let (redirects, limits, waits) = (stats.redirect_refusals, stats.limit_refusals, stats.wait_refusals);
+        let others = stats.refusals.saturating_sub(redirects + limits + waits + tokens);
+        let all = tls
+            .map(|(reason, count)| ("tls", reason, count))
+            .chain(refused.handshakes.each().map(|(reason, count)| ("handshake", reason, count)))
+            .chain(refused.tokens.each().map(|(reason, count)| ("token", reason, count)))
+            .chain([("session", "limit", limits), ("session", "wait", waits), ("session", "other", others)]);
+        for (at, reason, count) in all.filter(|(.., count)| *count > 0) {
+            turn_away(&mut flow.turned_away, at, reason, count);
+        }
+    }
+    flow
+}
+
+fn turn_away(all: &mut Vec<TurnedAway>, at: &str, reason: &str, count: u64) {
+    match all.iter_mut().find(|known| known.at == at && known.reason == reason) {
+        Some(known) => known.count += count,
+        None => all.push(TurnedAway { at: at.to_owned(), reason: reason.to_owned(), count }),
     }
 }
 
@@ -235,6 +272,35 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::metrics::handshake;
+
+    #[test]
+    fn whoever_is_turned_away_is_told_once_for_each_reason_and_a_check_of_the_port_is_nobody() {
+        let mut refusals = crate::metrics::Refusals::default();
+        let client = IpAddr::from([10, 0, 0, 1]);
+        for reason in [handshake::OVERLOADED, handshake::OVERLOADED, handshake::BUDGET] {
+            refusals.handshake(reason, client);
+        }
+        refusals.tls(pinwire_engine::Stage::Opening, CLOSED, client);
+        let mut report = Report { refused: *refusals.counted(), ..Report::default() };
+        report.stats.refusals = 9;
+        report.stats.redirect_refusals = 6;
+        report.stats.limit_refusals = 2;
+        report.times.handshake.note(Duration::from_millis(1));
+        let told = flow(&PeerStats::default(), &[Some(report.clone()), None, Some(report)]);
+        let away: Vec<(&str, &str, u64)> =
+            told.turned_away.iter().map(|away| (&*away.at, &*away.reason, away.count)).collect();
+        assert_eq!(
+            away,
+            [
+                ("handshake", "overloaded", 4),
+                ("handshake", "budget", 2),
+                ("session", "limit", 4),
+                ("session", "other", 2)
+            ]
+        );
+        assert_eq!((told.upgraded, told.redirected), (2, 12));
+    }
 
     #[test]
     fn the_99th_of_100_is_found_in_its_bucket() {

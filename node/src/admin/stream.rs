@@ -252,6 +252,7 @@ mod tests {
             apps: Arc::default(),
             records: Arc::default(),
             cluster: Cluster::alone(),
+            stats: Arc::default(),
             known_db_codes: Vec::new(),
             catalogue: Arc::new(Catalogue::new("eu-central-1", "ws://127.0.0.1:1", &[])),
             own: Own { health: Arc::default(), connections: Arc::default(), max_connections: 1 },

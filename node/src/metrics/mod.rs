@@ -24,5 +24,5 @@ pub(crate) use cluster::families as cluster_families;
 pub(crate) use exposition::{CONTENT_TYPE, Node, text};
 pub(crate) use histogram::Histogram;
 pub(crate) use process::Process;
-pub(crate) use refused::{Refusals, Refused, handshake, tls_reason};
+pub(crate) use refused::{CLOSED, Refusals, Refused, handshake, tls_reason};
 pub(crate) use report::{Report, Threads, Times, TlsHandshakes};

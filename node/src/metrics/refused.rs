@@ -87,7 +87,7 @@ const HANDSHAKES: [&str; 9] = [
 ];
 
 /// A connection that ends before its TLS handshake is through, as a check of a port does.
-const CLOSED: &str = "closed";
+pub(crate) const CLOSED: &str = "closed";
 const OTHER_TLS: &str = "other";
 
 /// Of the library, then what else ends TLS handshakes.

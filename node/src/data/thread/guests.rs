@@ -132,7 +132,8 @@ impl DataThread {
             append_refusal(&mut answer, refusal.status, Some(refusal.retry_after()), &refusal.body());
             return self.turn_away(slot, &answer);
         }
-        if let Some(guest) = self.guests.remove(slot) {
+        // One that is told to come again was turned away, however it is told.
+        if let Some(guest) = self.guests.remove(slot).filter(|_| refusal.is_none()) {
             self.times.handshake.note(now.saturating_duration_since(guest.since));
         }
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
