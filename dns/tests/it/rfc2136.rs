@@ -145,14 +145,14 @@ async fn a_wrong_key_is_told_from_a_wrong_secret_and_from_none() {
 #[tokio::test]
 async fn clocks_that_are_too_far_apart_are_told_with_how_far_and_others_do_not_matter() {
     for (ahead_s, order) in [(1_200, "ahead of"), (-1_200, "behind")] {
-        let server = DnsServer::bind_ahead(ahead_s).await;
+        let server = DnsServer::knot_ahead(ahead_s).await;
         let told = said(provider(&server)).await;
         assert!(told.contains("has another time (BADTIME)") && told.contains("set the clocks"), "{told}");
         let by: i64 =
             told.split(" s ").next().and_then(|text| text.rsplit(' ').next()?.parse().ok()).unwrap();
         assert!((1_170..=1_230).contains(&by) && told.contains(order), "{told}");
     }
-    let server = DnsServer::bind_ahead(200).await;
+    let server = DnsServer::knot_ahead(200).await;
     assert_eq!(provider(&server).change(add(&["192.0.2.1"])).await, Ok(()));
 }
 

@@ -122,12 +122,11 @@ fn the_resolver_of_a_host_finds_a_node_that_answers_for_the_zone() {
     let home = Home::new();
     let resolvers = home.config().with_file_name("resolv.conf");
     fs::write(&resolvers, "nameserver 127.0.0.1\noptions timeout:5 attempts:2\n").unwrap();
-    let config = fs::read_to_string(home.config()).unwrap();
     let dns = format!(
         "\n[dns]\nprovider = \"embedded\"\nname = \"{NAME}\"\nzone = \"{NAME}\"\naddresses = [\"192.0.2.1\", \"2001:db8::1\"]\n\
          listen = [\"127.0.0.1:53\"]\nservers = [\"ns1.{NAME}=127.0.0.1\"]\n"
     );
-    fs::write(home.config(), config + &dns).unwrap();
+    home.replace("\n[dns]\n", &dns);
     let mut host = Command::new("unshare");
     host.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("RESOLVERS", &resolvers);
     host.args(["--map-root-user", "--net", "--mount", "sh", "-c", HOST, env!("CARGO_BIN_EXE_pinwire-node")]);

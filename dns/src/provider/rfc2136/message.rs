@@ -28,6 +28,8 @@ pub(crate) fn update(name: &RegionName, change: &Change) -> Message {
         }
     }
     for address in &change.add {
+        // A record that is there already takes its new TTL with BIND; with Knot it has to go first.
+        message.add_authority(record(name, *address, 0, DNSClass::NONE));
         message.add_authority(record(name, *address, name.ttl_s(), DNSClass::IN));
     }
     for address in &change.remove {

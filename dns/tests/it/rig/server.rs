@@ -41,9 +41,9 @@ impl DnsServer {
         Self::any_port(async |port| Self::try_bind(port, "recursion no;", &bind_zone(), ZONE).await).await
     }
 
-    /// The same with another clock.
-    pub async fn bind_ahead(ahead_s: i64) -> Self {
-        let mut server = Self::bind().await;
+    /// Knot with another clock.
+    pub async fn knot_ahead(ahead_s: i64) -> Self {
+        let mut server = Self::knot().await;
         server.stop().await;
         server.ahead_s = ahead_s;
         server.restart().await;
