@@ -189,9 +189,9 @@ async fn bounds(link: Link) {
         pool.beat(dies, 0).await;
         pool.pass(4);
     }
-    for _ in 0..3 {
-        pool.pass(4);
+    for _ in 0..4 {
         pool.beat(&node(1), 0).await;
+        pool.pass(4);
     }
     assert_eq!(pool.beat(&node(1), 0).await.gone.len(), 1024);
     // Those of one that lives again are its own.

@@ -488,9 +488,10 @@ impl Effect {
 
 impl Window {
     fn to_json(&self) -> Value {
+        let latency = [50.0, 99.0, 99.9].map(|percentile| self.measured.latency_us(percentile));
         json!({
             "deliveries": self.measured.received,
-            "latency_us_p50_p99_p999": [50.0, 99.0, 99.9].map(|percentile| self.measured.latency_us(percentile)),
+            "latency_us_p50_p99_p999": latency,
             "node_cpu_seconds": self.measured.cpu.as_secs_f64(),
             "generator_busy": self.measured.generator_busy(),
             "refused": self.told.refused(),
