@@ -3,7 +3,7 @@
 use super::awareness::StockAwareness;
 use super::ranges::{Clocks, Run, runs_of};
 use fastrand::Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
@@ -18,27 +18,14 @@ pub(super) struct Replica {
     pub(super) client: u64,
     /// The clock after its last change: what others say that it wrote from there on, they made up.
     pub(super) written: u32,
-    /// It was sent something that does not follow what it has.
-    has_gaps: bool,
     pub(super) awareness: StockAwareness,
-}
-
-fn empty(client: u64) -> (Doc, TextRef, MapRef) {
-    let doc = Doc::with_client_id(client);
-    let (text, map) = (doc.get_or_insert_text("text"), doc.get_or_insert_map("map"));
-    (doc, text, map)
-}
-
-fn apply(doc: &Doc, update: &[u8]) -> Result<(), String> {
-    let update = Update::decode_v1(update).map_err(|error| error.to_string())?;
-    doc.transact_mut().apply_update(update).map_err(|error| error.to_string())
 }
 
 impl Replica {
     pub(super) fn new(client: u64, state: Option<String>, now_ms: u64) -> Self {
-        let (doc, text, map) = empty(client);
-        let awareness = StockAwareness::new(client, state, now_ms);
-        Self { doc, text, map, client, written: 0, has_gaps: false, awareness }
+        let doc = Doc::with_client_id(client);
+        let (text, map) = (doc.get_or_insert_text("text"), doc.get_or_insert_map("map"));
+        Self { doc, text, map, client, written: 0, awareness: StockAwareness::new(client, state, now_ms) }
     }
 
     /// Makes a change of its own and returns the update it emits.
@@ -79,35 +66,8 @@ impl Replica {
     }
 
     pub(super) fn apply(&mut self, update: &[u8]) -> Result<(), String> {
-        if self.has_gaps || self.leaves_a_gap(update) {
-            return self.apply_anew(update);
-        }
-        apply(&self.doc, update)
-    }
-
-    /// Structs of a client do not follow those that are there, or those before them in the update.
-    fn leaves_a_gap(&self, update: &[u8]) -> bool {
-        let mut heads: BTreeMap<u64, u32> = self.states().into_iter().collect();
-        let runs = runs_of(update).unwrap_or_default();
-        runs.iter().filter(|run| !run.is_deletion).any(|run| {
-            let head = heads.entry(run.client).or_default();
-            let is_beyond = run.start > *head;
-            *head = run.end.max(*head);
-            is_beyond
-        })
-    }
-
-    /// In another document that gets everything at once. The library puts a placeholder into a gap, and an update that fills it and
-    /// has part of what is behind it is split and trimmed: what is left of it points to what was freed, and the library writes
-    /// there when it splits that again.
-    fn apply_anew(&mut self, update: &[u8]) -> Result<(), String> {
-        let before = self.doc.transact().encode_state_as_update_v1(&StateVector::default());
-        let all = yrs::merge_updates_v1([&before[..], update]).map_err(|error| error.to_string())?;
-        let (doc, text, map) = empty(self.client);
-        apply(&doc, &all)?;
-        (self.doc, self.text, self.map) = (doc, text, map);
-        self.has_gaps = self.has_gaps();
-        Ok(())
+        let update = Update::decode_v1(update).map_err(|error| error.to_string())?;
+        self.doc.transact_mut().apply_update(update).map_err(|error| error.to_string())
     }
 
     /// Structs of `client` that are in the document without a gap.
