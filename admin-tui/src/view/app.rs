@@ -48,7 +48,7 @@ fn use_of(app: &App, state: Option<&AppState>) -> Vec<Line<'static>> {
     vec![
         bar("connections", "all nodes", state.connections),
         bar("documents", "all regions", state.documents),
-        bar("operations", "a minute, fullest region", state.operations),
+        bar("operations", "a minute", state.operations),
         Line::raw(format!("sessions of one document: {users}")),
     ]
 }

@@ -40,21 +40,6 @@ pub(super) fn head(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
             spans.push(Span::styled(format!("STALE {} ", format::age(age)), theme.state(State::Bad)));
         }
     }
-    spans.push(Span::raw(format!(
-        " conns {}  docs {}  msg/s {}/{}",
-        format::number(totals.connections as f64),
-        format::number(totals.documents as f64),
-        format::number(totals.received),
-        format::number(totals.sent)
-    )));
-    if area.width >= 110 {
-        spans.push(Span::raw(format!(
-            "  cpu {:.1}  mem {}",
-            totals.cpu,
-            format::bytes(totals.memory as f64)
-        )));
-    }
-    put(area, 0, Line::from(spans), buffer);
     let mut marks = Vec::new();
     let strong = Style::new().add_modifier(Modifier::REVERSED);
     for (is_on, text) in
@@ -67,6 +52,24 @@ pub(super) fn head(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     }
     marks.push(Span::styled(format!("{}Z", format::clock(now)), theme.dim()));
     let marks = Line::from(marks);
+    // What there is no room for is left out, not drawn over.
+    let room = usize::from(area.width).saturating_sub(marks.width() + 1);
+    let number = format::number;
+    let pieces = [
+        format!(" conns {}", number(totals.connections as f64)),
+        format!("  docs {}", number(totals.documents as f64)),
+        format!("  msg/s {}/{}", number(totals.received), number(totals.sent)),
+        format!("  cpu {:.1}", totals.cpu),
+        format!("  mem {}", format::bytes(totals.memory as f64)),
+    ];
+    for piece in pieces {
+        let used: usize = spans.iter().map(Span::width).sum();
+        if used + piece.len() > room {
+            break;
+        }
+        spans.push(Span::raw(piece));
+    }
+    put(area, 0, Line::from(spans), buffer);
     let width = u16::try_from(marks.width()).unwrap_or(area.width).min(area.width);
     let at = Rect { x: area.right() - width, width, ..area };
     super::empty(at, buffer);

@@ -36,6 +36,8 @@ fn an_operator_types_through_all_views_and_leaves_the_terminal_as_it_was() {
         ("9", "logs"),
         ("0", "audit"),
         ("t", "cores"),
+        ("w", "flow"),
+        ("m", "latency"),
     ] {
         session.press(key);
         session.see_view(view);
