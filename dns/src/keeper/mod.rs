@@ -287,6 +287,7 @@ impl Keeper {
                 if let Some(zone) = &mut self.zone {
                     plan.change.apply(zone);
                 }
+                self.pool.are_out(&plan.change.remove);
                 self.tell_done(plan);
                 let verify_us = self.rng.u64(VERIFY_US.0..=VERIFY_US.1);
                 self.next_us = self.now_us + if self.is_urgent { 0 } else { verify_us };

@@ -111,6 +111,14 @@ impl Pool {
         is_news
     }
 
+    /// These are not in the zone any more.
+    pub(crate) fn are_out(&mut self, removed: &Addresses) {
+        self.gone
+            .iter_mut()
+            .filter(|(address, _)| removed.contains(address))
+            .for_each(|(_, gone)| gone.was_out = true);
+    }
+
     /// What the zone has: answers which addresses of dead nodes have come back so often that they are left alone from now on.
     pub(crate) fn see_zone(&mut self, zone: &Addresses) -> Vec<(String, IpAddr)> {
         let mut left_alone = Vec::new();
