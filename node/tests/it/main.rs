@@ -18,6 +18,7 @@ mod serve;
 mod shedding;
 mod status;
 mod store;
+mod succession;
 mod tls;
 mod traces;
 mod upgrade;

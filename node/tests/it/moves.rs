@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,36 +34,51 @@ type Acknowledged = (usize, String, u32);
 
 /// Clients that write one character after another, each once the one before it is acknowledged. They bring along nothing but the
 /// one that is not.
-struct Writers {
+pub struct Writers {
     stop: Vec<Sender<()>>,
     running: Vec<JoinHandle<u32>>,
     heard: Receiver<Acknowledged>,
     /// Of each, where it was acknowledged last and how often.
     last: Vec<(String, u32)>,
+    /// Dials that came to nothing.
+    refused: Arc<AtomicU32>,
 }
 
 impl Writers {
     /// One at each node; `is_bare`: they follow no redirect.
     fn at(nodes: &[&Serving], token: &str, is_bare: bool) -> Self {
+        Self::who_go(nodes.iter().map(|node| vec![url(node)]).collect(), token, is_bare)
+    }
+
+    /// So many at the first of these nodes; whoever is sent away from there goes to the next.
+    pub fn of(count: usize, nodes: &[&Serving], token: &str) -> Self {
+        let urls: Vec<String> = nodes.iter().map(|node| url(node)).collect();
+        Self::who_go(vec![urls; count], token, true)
+    }
+
+    fn who_go(all: Vec<Vec<String>>, token: &str, is_bare: bool) -> Self {
         let (told, heard) = channel();
+        let refused = Arc::<AtomicU32>::default();
         let (mut stop, mut running) = (Vec::new(), Vec::new());
-        for (number, node) in nodes.iter().enumerate() {
+        let last = all.iter().map(|urls| (urls[0].clone(), 0)).collect();
+        for (number, urls) in all.into_iter().enumerate() {
             let (stopper, stopping) = channel();
             stop.push(stopper);
-            let mut writer =
-                Writer { number, url: url(node), token: token.to_owned(), is_bare, acknowledged: 0 };
+            let mut next = urls.into_iter();
+            let url = next.next().unwrap();
+            let (token, refused) = (token.to_owned(), Arc::clone(&refused));
+            let mut writer = Writer { number, url, next, token, is_bare, acknowledged: 0, refused };
             let told = told.clone();
             running.push(std::thread::spawn(move || {
                 while writer.write(&told, &stopping) {}
                 writer.acknowledged
             }));
         }
-        let last = nodes.iter().map(|node| (url(node), 0)).collect();
-        Self { stop, running, heard, last }
+        Self { stop, running, heard, last, refused }
     }
 
     /// Waits until each was acknowledged some more times by a node of these.
-    fn until_some_more(&mut self, nodes: &[&Serving]) {
+    pub fn until_some_more(&mut self, nodes: &[&Serving]) {
         let urls: Vec<String> = nodes.iter().map(|node| url(node)).collect();
         let mut missing = vec![SOME; self.last.len()];
         let deadline = Instant::now() + 2 * PATIENCE;
@@ -79,8 +96,13 @@ impl Writers {
         }
     }
 
+    /// How many dials came to nothing.
+    pub fn refused(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// How often each was acknowledged.
-    fn end(self) -> Vec<u32> {
+    pub fn end(self) -> Vec<u32> {
         drop(self.stop);
         self.running.into_iter().map(|running| running.join().unwrap()).collect()
     }
@@ -89,15 +111,19 @@ impl Writers {
 struct Writer {
     number: usize,
     url: String,
+    /// Where it goes when it is sent away.
+    next: std::vec::IntoIter<String>,
     token: String,
     is_bare: bool,
     acknowledged: u32,
+    refused: Arc<AtomicU32>,
 }
 
 impl Writer {
     /// Dials and writes until the connection ends; false: it is to stop.
     fn write(&mut self, told: &Sender<Acknowledged>, stopping: &Receiver<()>) -> bool {
         let Ok(mut socket) = TcpStream::connect(self.url.strip_prefix("ws://").unwrap()) else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return wait(stopping);
         };
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -139,7 +165,10 @@ impl Writer {
 
     /// Whether it was told where to go, and goes there.
     fn sent_away(&mut self, reason: &str) -> bool {
-        let Some(url) = reason.strip_prefix("REDIRECT:") else { return false };
+        let Some(url) = reason.strip_prefix("REDIRECT:") else {
+            self.url = self.next.next().unwrap_or_else(|| self.url.clone());
+            return false;
+        };
         assert!(!self.is_bare, "a client that cannot follow was sent to {url}");
         self.url = url.strip_suffix("/d").unwrap().to_owned();
         true
@@ -175,7 +204,7 @@ fn there(system: &System, node: &Serving, writers: usize) -> Vec<u32> {
     there
 }
 
-fn check(system: &System, nodes: &[&Serving], acknowledged: &[u32]) {
+pub fn check(system: &System, nodes: &[&Serving], acknowledged: &[u32]) {
     for node in nodes {
         let there = there(system, node, acknowledged.len());
         let is_whole = there.iter().zip(acknowledged).all(|(there, acknowledged)| there >= acknowledged);
