@@ -405,6 +405,56 @@ mod rules {
     }
 
     #[test]
+    fn a_node_that_leaves_sends_elsewhere_who_comes_over_a_link_and_ends_the_others_one_by_one() {
+        let mut node = node(1);
+        for number in 1..=2 {
+            let join = join(&node, number, CLAIM);
+            node.link_brings(0, LINK, join);
+        }
+        node.pin_opens(CLAIM);
+        assert_eq!(node.shards[0].carried(), 2);
+        node.take_mail();
+        node.shards[0].refuse_carried(true);
+        let third = join(&node, 3, CLAIM);
+        node.link_brings(0, LINK, third);
+        assert!(is_refused(&node.take_mail(), CloseCode::ServiceRestart));
+        let here: Vec<_> = node.shards[0].carried_sessions().collect();
+        assert_eq!(
+            here.iter().map(|(link, session)| (*link, session.conn.slot)).collect::<Vec<_>>(),
+            [(LINK, 1), (LINK, 2)]
+        );
+        let close = Close::new(CloseCode::ServiceRestart, "the node stops");
+        // Once, however often it is said.
+        for _ in 0..2 {
+            node.shards[0].end_carried(here[0].0, here[0].1, &close);
+            node.run();
+        }
+        let ended =
+            |mail: &(u16, Mail)| matches!(mail, (LINK, Mail::Close(session, _)) if *session == here[0].1);
+        assert_eq!(node.take_mail().iter().filter(|mail| ended(mail)).count(), 1);
+        assert_eq!(node.shards[0].carried(), 1);
+        // It stays after all.
+        node.shards[0].refuse_carried(false);
+        let fourth = join(&node, 4, CLAIM);
+        node.link_brings(0, LINK, fourth);
+        assert!(matches!(&node.take_mail()[..], [(LINK, Mail::Joined(..)), ..]));
+        node.shards[0].link_lost(LINK);
+        node.run();
+        assert_eq!(node.shards[0].carried(), 0);
+    }
+
+    #[test]
+    fn who_waits_for_its_document_when_the_node_leaves_is_sent_elsewhere() {
+        let mut node = node(1);
+        let first = join(&node, 1, CLAIM);
+        node.link_brings(0, LINK, first);
+        node.shards[0].refuse_carried(true);
+        node.pin_opens(CLAIM);
+        assert!(is_refused(&node.take_mail(), CloseCode::ServiceRestart));
+        assert_eq!(node.shards[0].carried(), 0);
+    }
+
+    #[test]
     fn sessions_of_a_lost_link_leave_their_documents() {
         let mut node = node(1);
         for number in 1..=3 {

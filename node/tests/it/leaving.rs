@@ -7,7 +7,7 @@ use pinwire_admin_api::node::{Drain, DrainStage, Node};
 
 use crate::admin::{self, ask, bearer, good, refused, tcp};
 use crate::member::Member;
-use crate::regions::until;
+use crate::regions::{System, holds, insertion, until, write};
 use crate::rig::{Home, Serving};
 
 const SECRET_OF_ADMIN: &str = "admin.token";
@@ -92,6 +92,58 @@ fn a_drain_of_an_operator_can_be_taken_back_even_when_nobody_was_taken_any_more(
     let mut serving = serving;
     assert_eq!(serving.child.wait().unwrap().code(), Some(1));
     there.clear();
+}
+
+/// A node whose clients are carried to other regions, and that has others' carried to it.
+fn linked(system: &System, name: &str, region: &str, settings: &[&str]) -> Serving {
+    let more = "wrong_region = \"relay\"\npeer_listen = \"127.0.0.1:0\"\npeer_secret_file = \"secret\"\n";
+    let file = system.file_for(name, region, "3s", more, "[address_limits]\nenabled = false\n");
+    Serving::start_with(&file, &[&["listen=127.0.0.1:0", "threads=2"], settings].concat())
+}
+
+#[test]
+fn sessions_that_another_region_carries_here_leave_by_and_by_and_new_ones_go_to_another_node() {
+    const MANY: u64 = 12;
+    let system = System::start();
+    let owner = linked(&system, "here-a", "here-1", &["drain.window=24s"]);
+    let _pins = system.join(&owner);
+    let other = linked(&system, "here-b", "here-1", &[]);
+    let home = linked(&system, "there-a", "there-1", &[]);
+    let mut carried: Vec<Member> = (0..MANY).map(|_| system.join(&home)).collect();
+    owner.signal("TERM");
+    owner.logs(&["draining", "SIGTERM", "connections=1", "carried=12"]);
+    let left = || node(&owner).drain.expect("it drains").carried;
+    home.logs(&["a node tells whether it leaves", "leaves=true"]);
+    let mut late = system.join(&home);
+    until(|| other.metric("pinwire_relayed_sessions{side=\"owner\"") == 1.0);
+    until(|| left() < MANY);
+    assert!(left() > 0, "all at once");
+    // Who has not had its turn yet is served.
+    write(&mut late, &insertion(1, "late"));
+    let outcomes: Vec<_> =
+        carried.iter_mut().map(|member| member.until(|payload| holds(payload, "late"))).collect();
+    let sent_away = (1012, "the document is reached another way now".to_owned());
+    assert!(outcomes.iter().any(Result::is_ok) && outcomes.contains(&Err(sent_away.clone())), "{outcomes:?}");
+    assert!(outcomes.into_iter().filter_map(Result::err).all(|close| close == sent_away));
+    owner.signal("TERM");
+    let mut owner = owner;
+    assert_eq!(owner.child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_drain_waits_for_sessions_that_another_region_carries_here() {
+    let system = System::start();
+    let mut owner = linked(&system, "here-a", "here-1", &["drain.window=2s"]);
+    let pins = system.join(&owner);
+    let home = linked(&system, "there-a", "there-1", &[]);
+    let mut carried = system.join(&home);
+    drop(pins);
+    until(|| node(&owner).totals.connections == 0);
+    owner.signal("TERM");
+    // Its links are cut once nobody needs them: this is the close of its turn.
+    assert_eq!(carried.end(), (1012, "the document is reached another way now".to_owned()));
+    owner.logs(&["drained", "connections=0", "carried=0"]);
+    assert_eq!(owner.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod serve;
 mod shedding;
 mod status;
 mod store;
+mod succession;
 mod tls;
 mod traces;
 mod upgrade;

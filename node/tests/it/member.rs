@@ -99,6 +99,23 @@ impl Member {
         }
     }
 
+    /// Waits for the end of the connection; the close frame before it, if one comes.
+    pub fn cut(&mut self) -> Option<u16> {
+        let (mut bytes, mut scratch) = (Vec::new(), Scratch::new());
+        // A reset is an end, too.
+        let _ = self.stream.read_to_end(&mut bytes);
+        let mut rest = &mut bytes[..];
+        while !rest.is_empty() {
+            let decoded = self.decoder.decode(rest, &Limits::DEFAULT, &mut scratch).unwrap();
+            if let Some(Event::Close { code, .. }) = decoded.event {
+                return code;
+            }
+            let consumed = decoded.consumed;
+            rest = &mut rest[consumed..];
+        }
+        None
+    }
+
     /// Waits for the end.
     pub fn end(&mut self) -> (u16, String) {
         self.until(|_| false).unwrap_err()

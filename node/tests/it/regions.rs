@@ -55,13 +55,18 @@ impl System {
 
     /// One that another process can take over from: two threads, links to other nodes.
     pub fn node_for_upgrade(&self, name: &str, tables: &str, settings: &[&str]) -> Serving {
+        let file = self.file_for_upgrade(name, tables);
+        Serving::start_with(&file, &[&["listen=127.0.0.1:0", "threads=2"], settings].concat())
+    }
+
+    /// The configuration of such a node.
+    pub fn file_for_upgrade(&self, name: &str, tables: &str) -> PathBuf {
         fs::write(self.folder.path().join("peer.secret"), SECRET).unwrap();
         let mode = fs::Permissions::from_mode(0o600);
         fs::set_permissions(self.folder.path().join("peer.secret"), mode).unwrap();
         let more = "peer_listen = \"127.0.0.1:0\"\npeer_secret_file = \"peer.secret\"\n";
         let tables = format!("[address_limits]\nenabled = false\n{tables}");
-        let file = self.file_for(name, "here-1", "3s", more, &tables);
-        Serving::start_with(&file, &[&["listen=127.0.0.1:0", "threads=2"], settings].concat())
+        self.file_for(name, "here-1", "3s", more, &tables)
     }
 
     /// The configuration of a node.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use crate::member::Member;
 use crate::regions::{System, until};
 use crate::rig::{PATIENCE, Serving, program};
 
-fn address(serving: &Serving) -> String {
+pub fn address(serving: &Serving) -> String {
     serving.ready["regions"][0]["ws_url"].as_str().unwrap().strip_prefix("ws://").unwrap().to_owned()
 }
 
@@ -81,20 +81,25 @@ fn another_process_takes_over_and_nobody_who_connects_is_refused() {
 }
 
 /// Has another process take over, which is ended with what this returns.
-fn upgrade(system: &System, serving: &Serving) -> Killed {
-    let output = program()
-        .args(["upgrade", "--config"])
-        .arg(system.config("here-a"))
-        .args(["--set", &format!("admin.listen={}", tcp(serving).peer_addr().unwrap())])
-        .output()
-        .unwrap();
+pub fn upgrade(system: &System, serving: &Serving) -> Killed {
+    let output = asked_by_tool(system, serving);
     let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success(), "{told}");
     Killed(told.split(' ').nth(1).unwrap().parse().unwrap())
 }
 
+/// What `pinwire-node upgrade` comes to.
+pub fn asked_by_tool(system: &System, serving: &Serving) -> Output {
+    program()
+        .args(["upgrade", "--config"])
+        .arg(system.config("here-a"))
+        .args(["--set", &format!("admin.listen={}", tcp(serving).peer_addr().unwrap())])
+        .output()
+        .unwrap()
+}
+
 /// A process that no handle is there for.
-struct Killed(u32);
+pub struct Killed(pub u32);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -253,6 +258,11 @@ fn begin_in_vain(system: &System, serving: &Serving) -> Killed {
     fs::write(&file, text.replace(&*url, "redis://127.0.0.1:1")).unwrap();
     serving.signal("USR2");
     serving.logs(&["does not take over yet", "sessions are out of reach"]);
+    child_of(serving)
+}
+
+/// The only process that a node has started.
+pub fn child_of(serving: &Serving) -> Killed {
     let parent = serving.child.id().to_string();
     let output = Command::new("ps").args(["--no-headers", "-o", "pid", "--ppid", &parent]).output().unwrap();
     Killed(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())

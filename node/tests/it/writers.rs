@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,6 +37,8 @@ pub struct Writers {
     heard: Receiver<Acknowledged>,
     /// Of each, where it was acknowledged last and how often.
     last: Vec<(String, u32)>,
+    /// Dials that came to nothing.
+    refused: Arc<AtomicU32>,
 }
 
 impl Writers {
@@ -45,21 +49,35 @@ impl Writers {
 
     /// Likewise, on another document.
     pub fn on(document: &'static str, nodes: &[&Serving], token: &str, is_bare: bool) -> Self {
+        Self::who_go(document, nodes.iter().map(|node| vec![url(node)]).collect(), token, is_bare)
+    }
+
+    /// So many at the first of these nodes; whoever is sent away from there goes to the next.
+    pub fn of(count: usize, nodes: &[&Serving], token: &str) -> Self {
+        let urls: Vec<String> = nodes.iter().map(|node| url(node)).collect();
+        Self::who_go(DOCUMENT, vec![urls; count], token, true)
+    }
+
+    fn who_go(document: &'static str, all: Vec<Vec<String>>, token: &str, is_bare: bool) -> Self {
         let (told, heard) = channel();
+        let refused = Arc::<AtomicU32>::default();
         let (mut stop, mut running) = (Vec::new(), Vec::new());
-        for (number, node) in nodes.iter().enumerate() {
+        let last = all.iter().map(|urls| (urls[0].clone(), 0)).collect();
+        for (number, urls) in all.into_iter().enumerate() {
             let (stopper, stopping) = channel();
             stop.push(stopper);
-            let (url, token) = (url(node), token.to_owned());
-            let mut writer = Writer { number, document, url, token, is_bare, acknowledged: 0, dials: 0 };
+            let mut next = urls.into_iter();
+            let url = next.next().unwrap();
+            let (token, refused) = (token.to_owned(), Arc::clone(&refused));
+            let mut writer =
+                Writer { number, document, url, next, token, is_bare, acknowledged: 0, dials: 0, refused };
             let told = told.clone();
             running.push(std::thread::spawn(move || {
                 while writer.write(&told, &stopping) {}
                 writer
             }));
         }
-        let last = nodes.iter().map(|node| (url(node), 0)).collect();
-        Self { stop, running, heard, last }
+        Self { stop, running, heard, last, refused }
     }
 
     /// Waits until each was acknowledged some more times by a node of these.
@@ -79,6 +97,11 @@ impl Writers {
             }
             self.last[number] = (at, count);
         }
+    }
+
+    /// How many dials came to nothing.
+    pub fn refused(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// How often each was acknowledged.
@@ -101,10 +124,13 @@ struct Writer {
     number: usize,
     document: &'static str,
     url: String,
+    /// Where it goes when it is sent away.
+    next: std::vec::IntoIter<String>,
     token: String,
     is_bare: bool,
     acknowledged: u32,
     dials: u32,
+    refused: Arc<AtomicU32>,
 }
 
 impl Writer {
@@ -112,6 +138,7 @@ impl Writer {
     fn write(&mut self, told: &Sender<Acknowledged>, stopping: &Receiver<()>) -> bool {
         self.dials += 1;
         let Ok(mut socket) = TcpStream::connect(self.url.strip_prefix("ws://").unwrap()) else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return wait(stopping);
         };
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -153,7 +180,10 @@ impl Writer {
 
     /// Whether it was told where to go, and goes there.
     fn sent_away(&mut self, reason: &str) -> bool {
-        let Some(url) = reason.strip_prefix("REDIRECT:") else { return false };
+        let Some(url) = reason.strip_prefix("REDIRECT:") else {
+            self.url = self.next.next().unwrap_or_else(|| self.url.clone());
+            return false;
+        };
         assert!(!self.is_bare, "a client that cannot follow was sent to {url}");
         self.url = url.strip_suffix(self.document).and_then(|url| url.strip_suffix('/')).unwrap().to_owned();
         true
