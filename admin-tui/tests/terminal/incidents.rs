@@ -61,6 +61,7 @@ fn a_region_is_cut_off(cluster: &Cluster, session: &Session) {
 fn a_node_is_killed(cluster: &mut Cluster, session: &mut Session) {
     cluster.nodes[2].child.kill().unwrap();
     session.see("there-1/there-a is not reached for");
+    session.see("✖ 1 wrong");
     session.press("g\r");
     session.see_view("node of there-1/there-a");
     session.see("nobody listens there");

@@ -23,7 +23,7 @@ use crate::regions::{System, holds, insertion, until, write};
 use crate::rig::{PATIENCE, Serving};
 
 /// The version before.
-const OLDER: u8 = pinwire_peer::VERSION - 1;
+const OLDER: u8 = pinwire_peer::HOLDERS_SINCE - 1;
 const NAME: &str = "there-1/old";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const LINKED: &str = "peer_listen = \"127.0.0.1:0\"\npeer_secret_file = \"secret\"\n";

@@ -116,7 +116,7 @@ fn an_upgrade_is_answered_at_once_and_what_becomes_of_it_is_told_afterwards() {
     let begun = ask(tcp(&serving), "POST", "/v1/node/upgrade", &bearer(&admin::token()), "");
     assert_eq!(begun.0, 202, "{}", begun.1);
     let UpgradeBegun { pid } = serde_json::from_str(&begun.1).unwrap();
-    serving.logs(&["does not take over yet", "no keys"]);
+    serving.logs(&["does not take over yet", "no key to check tokens with"]);
     assert_eq!(last(&serving), (pid, UpgradeState::Starting));
     let second = ask(tcp(&serving), "POST", "/v1/node/upgrade", &bearer(&admin::token()), "");
     assert!(second.0 == 409 && second.1.contains("being started already"), "{second:?}");
@@ -125,7 +125,8 @@ fn an_upgrade_is_answered_at_once_and_what_becomes_of_it_is_told_afterwards() {
     // The tool says what came of it, in the words of the process that did not take over.
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| asked_by_tool(&system, &serving));
-        serving.logs(&["does not take over yet", "no keys"]);
+        serving.logs(&["another process is started to take over"]);
+        serving.logs(&["does not take over yet", "no key to check tokens with"]);
         kill(child_of(&serving).0, "TERM");
         let asked = asked.join().unwrap();
         let told = String::from_utf8_lossy(&asked.stderr).into_owned();
