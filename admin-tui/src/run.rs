@@ -41,7 +41,10 @@ pub enum Source {
 }
 
 /// What it takes to go to another cluster: its name, and how its nodes are found.
-pub struct Contexts(Box<dyn Fn(&str) -> Result<Elsewhere>>);
+pub struct Contexts(Box<Find>);
+
+/// Finds a context by its name.
+type Find = dyn Fn(&str) -> Result<Elsewhere>;
 
 /// Another cluster, its nodes not watched yet.
 #[derive(Debug)]

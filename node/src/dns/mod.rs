@@ -207,7 +207,7 @@ impl Inner {
         match server.copies() {
             Ok(copies) => *self.copies() = copies,
             Err(error) => {
-                tracing::warn!(%error, "queries go unanswered for a moment when another process takes over")
+                tracing::warn!(%error, "queries go unanswered for a moment when another process takes over");
             }
         }
     }

@@ -127,7 +127,8 @@ fn an_upgrade_is_answered_at_once_and_what_becomes_of_it_is_told_afterwards() {
         let asked = scope.spawn(|| asked_by_tool(&system, &serving));
         serving.logs(&["another process is started to take over"]);
         serving.logs(&["does not take over yet", "no key to check tokens with"]);
-        kill(child_of(&serving).0, "TERM");
+        let child = child_of(&serving);
+        kill(child.0, "TERM");
         let asked = asked.join().unwrap();
         let told = String::from_utf8_lossy(&asked.stderr).into_owned();
         assert!(!asked.status.success() && told.contains("goes on as it was"), "{told}");
