@@ -21,6 +21,7 @@ use pinwire_benches::tokens::Mint;
 use pinwire_loadgen::results::Results;
 use pinwire_loadgen::run::{Seat, run};
 use pinwire_loadgen::scenario::Dialect;
+use pinwire_protocol::ws::{self, Opcode};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -232,12 +233,20 @@ impl Work {
             Pressure::Connections => {
                 let there = self.cluster.nodes[0].metric("pinwire_connections")?;
                 let wanted = (self.most * PRESSED - there).max(0.0) as usize;
-                let mut sockets = Vec::new();
+                let (mut sockets, mut step) = (Vec::new(), Vec::new());
                 for _ in 0..wanted {
                     let mut socket = self.connect(&self.cluster.nodes[0])?;
                     if !answer(&mut socket)?.starts_with("HTTP/1.1 101 ") {
                         break;
                     }
+                    // It joins: who says nothing is closed, and on the way up those alone get in whose document is there already.
+                    ws::append_frame(
+                        &mut step,
+                        ws::Frame::new(Opcode::Binary).masked([1, 2, 3, 4]),
+                        &[0, 0, 1, 0],
+                    );
+                    socket.write_all(&step)?;
+                    step.clear();
                     sockets.push(socket);
                 }
                 Ok(Held::Sockets(sockets))

@@ -1,31 +1,26 @@
-//! What refusing a client costs a node, beside serving one; and what those who are there notice of a herd that is refused.
+//! What refusing a client costs a node, beside serving one.
 #![allow(clippy::print_stdout, reason = "a measuring command reports on stdout")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use pinwire_benches::certificate::{Key, certify};
 use pinwire_benches::cluster::pause;
 use pinwire_benches::crowd::{Crowd, SOURCES};
 use pinwire_benches::fleet::{FleetTls, engine_on_last_processor, on_last_processor};
 use pinwire_benches::knocking::{Asks, Burst, Knocking, Told};
-use pinwire_benches::load::{Measured, measure_with};
 use pinwire_benches::node::{self, NodeArgs, NodeUnderTest, Role};
 use pinwire_benches::procfs::{Memory, cpu, process_time};
 use pinwire_benches::report::{RESULTS, Report};
-use pinwire_benches::sides::{on_first_processor, source};
+use pinwire_benches::sides::on_first_processor;
 use pinwire_benches::statistics::{Spread, order, paired};
 use pinwire_benches::tokens::{Mint, uuid};
 use pinwire_engine::{Config, Driver};
-use pinwire_loadgen::scenario::presets::preset;
-use pinwire_loadgen::scenario::{Arrivals, Auth, Dialect, Kind as Work, Load, Scenario, StagePlan, Trust};
+use pinwire_loadgen::scenario::Dialect;
 use pinwire_node::cli::DriverArg;
-use pinwire_node::config::DEV_REGION;
 use pinwire_tls::client_config;
 use serde_json::{Value, json};
 
@@ -38,8 +33,6 @@ const MEMBERS: usize = 10;
 const LOOKED: Duration = Duration::from_secs(2);
 /// Threads that clients live on.
 const DATA_THREADS: &str = "data-";
-/// Before edits count.
-const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Measures what refusing a client costs a node, beside serving one
 #[derive(Parser, Debug)]
@@ -59,18 +52,6 @@ struct Args {
     /// The same of a herd over TLS, most of which is cut before its handshake
     #[arg(long, default_value_t = 1_000)]
     herd: usize,
-    /// Clients that are connected while others are refused
-    #[arg(long, default_value_t = 1_000)]
-    connected: u32,
-    /// Edits a second of those
-    #[arg(long, default_value_t = 500.0)]
-    rate: f64,
-    /// Seconds of edits that count, with refusals and without
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// How often, with refusals and without
-    #[arg(long, default_value_t = 2)]
-    windows: usize,
     /// The command fails where a refusal in plain text costs more than this part of serving
     #[arg(long, default_value_t = 0.5)]
     bound: f64,
@@ -127,18 +108,12 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(args.rounds > 0 && args.clients / args.rounds >= MEMBERS, "nothing to measure");
-    let is_whole = args.connected > 0 && (args.connected as usize).is_multiple_of(MEMBERS);
-    ensure!(is_whole && args.seconds > 0, "the connected are documents of {MEMBERS}");
     let mut report = Report::new("refusing", "Refusing clients, beside serving them");
     let files = tempfile::tempdir()?;
     let certified = certify(Key::P256, files.path())?;
     let plain = Cost::measure(&args, None, &PLAIN)?;
     let tls = Cost::measure(&args, Some(&certified), &TLS)?;
-    let mut effects = Vec::new();
-    for certified in [None, Some(&certified)] {
-        effects.push(Effect::measure(&args, certified)?);
-    }
-    write_report(&mut report, &args, [&plain, &tls], &effects);
+    write_report(&mut report, &args, [&plain, &tls]);
     println!("\n{}", report.text());
     println!("written to {}", report.save(&args.out)?.display());
     let dearest = plain.ratios(|reading| reading.process_us()).map(|(_, ratio)| ratio.median);
@@ -159,7 +134,7 @@ impl Server {
     fn start(args: &Args, certified: Option<&Certified>, change: impl FnOnce(&mut NodeArgs)) -> Result<Self> {
         let secret = uuid();
         let (certificate, key) = certified.cloned().unzip();
-        let dials = args.clients * TLS.len() * args.windows.max(1);
+        let dials = args.clients * TLS.len();
         let mut node = NodeArgs {
             driver: args.driver,
             secret: secret.clone(),
@@ -421,149 +396,7 @@ impl Cost {
     }
 }
 
-/// Edits of those who are connected, while others are refused or not.
-struct Effect {
-    is_tls: bool,
-    without: Vec<Window>,
-    with: Vec<Window>,
-}
-
-struct Window {
-    measured: Measured,
-    told: Told,
-}
-
-impl Effect {
-    fn measure(args: &Args, certified: Option<&Certified>) -> Result<Self> {
-        let server = Server::start(args, certified, |node| node.max_connections = args.connected)?;
-        let mut effect = Self { is_tls: certified.is_some(), without: Vec::new(), with: Vec::new() };
-        for number in 0..args.windows {
-            for at in order(2, number) {
-                let has_refusals = at == 1;
-                let window = window(args, &server, has_refusals)?;
-                println!(
-                    "{}{} refusals: an edit takes {} us, 99 % {} us",
-                    if effect.is_tls { "TLS, " } else { "" },
-                    window.told.ended(),
-                    window.measured.latency_us(50.0),
-                    window.measured.latency_us(99.0)
-                );
-                if has_refusals { &mut effect.with } else { &mut effect.without }.push(window);
-            }
-        }
-        server.node.stop()?;
-        Ok(effect)
-    }
-
-    fn row(&self, seconds: u64, has_refusals: bool) -> Vec<String> {
-        let windows = if has_refusals { &self.with } else { &self.without };
-        let latency = |percentile: f64| {
-            let each = Spread::of(windows.iter().map(|window| window.measured.latency_us(percentile) as f64));
-            format!("{:.2}", each.median / 1000.0)
-        };
-        let mean = |value: &dyn Fn(&Window) -> f64| Spread::of(windows.iter().map(value)).median;
-        let total =
-            |value: &dyn Fn(&Told) -> usize| windows.iter().map(|window| value(&window.told)).sum::<usize>();
-        vec![
-            format!(
-                "{}, {}",
-                if self.is_tls { "TLS" } else { "plain text" },
-                if has_refusals { "with" } else { "without" }
-            ),
-            latency(50.0),
-            latency(99.0),
-            latency(99.9),
-            format!("{:.0} %", 100.0 * mean(&|window| window.measured.cpu.as_secs_f64()) / seconds as f64),
-            format!("{:.0} %", 100.0 * mean(&|window| window.measured.generator_busy())),
-            total(&Told::refused).to_string(),
-            total(&|told| told.cut).to_string(),
-        ]
-    }
-
-    fn to_json(&self) -> Value {
-        let windows = |windows: &[Window]| -> Vec<Value> { windows.iter().map(Window::to_json).collect() };
-        json!({ "tls": self.is_tls, "without": windows(&self.without), "with": windows(&self.with) })
-    }
-}
-
-impl Window {
-    fn to_json(&self) -> Value {
-        let latency = [50.0, 99.0, 99.9].map(|percentile| self.measured.latency_us(percentile));
-        json!({
-            "deliveries": self.measured.received,
-            "latency_us_p50_p99_p999": latency,
-            "node_cpu_seconds": self.measured.cpu.as_secs_f64(),
-            "generator_busy": self.measured.generator_busy(),
-            "refused": self.told.refused(),
-            "reasons": self.told.reasons,
-            "cut": self.told.cut,
-            "refusals_seconds": self.told.time.as_secs_f64(),
-        })
-    }
-}
-
-/// The node has as many clients as it may have; they edit, and others knock from when edits count, spread over that time.
-fn window(args: &Args, server: &Server, has_refusals: bool) -> Result<Window> {
-    let scenario = scenario(args, server).context("the scenario `document`")?;
-    let (pid, address, tls) = (server.node.pid(), server.node.address(), server.tls.clone());
-    let (begin, begun) = channel::<()>();
-    let (count, seconds, dialling) = (args.clients, args.seconds, args.herd);
-    let mint = Mint::new(&server.secret)?;
-    let knocks = std::thread::spawn(move || -> Result<Told> {
-        // Nobody says so where the run fails before, or where nobody is to be refused.
-        if begun.recv().is_err() {
-            return Ok(Told::default());
-        }
-        engine_on_last_processor(clients(), async move |engine| {
-            let per_second = Some(count as f64 / seconds as f64);
-            let may_be_cut = tls.is_some();
-            let burst =
-                Burst { asks: Asks::YWebsocket, mint: &mint, count, dialling, per_second, may_be_cut };
-            Knocking::new(engine, address, tls).knock(&burst).await
-        })
-    });
-    // Read once when edits begin to count, and once when they end.
-    let begin = Mutex::new(Some(begin).filter(|_| has_refusals));
-    let read = measure_with(&scenario, Duration::from_secs(seconds), move || {
-        if let Some(begin) = begin.lock().map_err(|_| anyhow!("a lock"))?.take() {
-            let _ = begin.send(());
-        }
-        process_time(pid)
-    });
-    let told = knocks.join().map_err(|_| anyhow!("the thread of those who knock panicked"))?;
-    let read = read?;
-    let (told, cpu) = (told?, read.after.saturating_sub(read.before));
-    let measured = Measured { results: read.results, cpu, received: read.received };
-    measured.ensure_whole()?;
-    Ok(Window { measured, told })
-}
-
-fn scenario(args: &Args, server: &Server) -> Option<Scenario> {
-    let mut scenario = preset("document")?;
-    scenario.kind = Work::Document {
-        documents: args.connected / MEMBERS as u32,
-        members: MEMBERS as u32,
-        writers: 1,
-        edit_bytes: 1,
-        awareness_rate: 0.0,
-        awareness_bytes: 0,
-    };
-    let duration = Duration::from_secs(args.seconds);
-    let stages = vec![StagePlan { name: None, from: args.rate, to: args.rate, duration }];
-    scenario.load = Load::Open { stages, arrivals: Arrivals::Poisson };
-    let scheme = if server.tls.is_some() { "wss" } else { "ws" };
-    scenario.target.urls = vec![format!("{scheme}://{}", server.node.address())];
-    scenario.target.trust = Trust::Anybody;
-    scenario.target.auth = Auth::Secret(server.secret.clone());
-    DEV_REGION.clone_into(&mut scenario.target.region);
-    scenario.warm_up = WARM_UP;
-    scenario.generator.sources = (0..250).map(|number| source(number).to_string()).collect();
-    scenario.generator.seed = fastrand::u64(..u64::from(u32::MAX));
-    scenario.settle();
-    Some(scenario)
-}
-
-fn write_report(report: &mut Report, args: &Args, costs: [&Cost; 2], effects: &[Effect]) {
+fn write_report(report: &mut Report, args: &Args, costs: [&Cost; 2]) {
     report.paragraph(&format!(
         "{} handshakes of each kind in {} rounds after one that does not count, {} under way at a time; kinds take turns in changing \
          order. Two nodes with one data thread each, both bound to the first processor, clients on the last one: one serves (upgrade, \
@@ -602,20 +435,5 @@ fn write_report(report: &mut Report, args: &Args, costs: [&Cost; 2], effects: &[
             cost.rows(),
         );
     }
-    report.heading("What those who are there notice");
-    report.paragraph(&format!(
-        "{} clients in documents of {MEMBERS}, as many as the node may have; {} edits a second for {} s, {} times with {} handshakes refused \
-         over that time and as often without. Time from the planned edit to its delivery at every other member, ms. All clients share \
-         the last processor with those who are refused, whose work is in these times. No edit was lost, nobody was disconnected.",
-        args.connected, args.rate, args.seconds, args.windows, args.clients
-    ));
-    report.table(
-        &["", "p50", "p99", "p99.9", "node busy", "generator busy", "refused", "cut"],
-        effects
-            .iter()
-            .flat_map(|effect| [false, true].map(|has_refusals| effect.row(args.seconds, has_refusals))),
-    );
-    let (costs, effects): (Vec<Value>, Vec<Value>) =
-        (costs.map(Cost::to_json).into(), effects.iter().map(Effect::to_json).collect());
-    report.raw(&json!({ "costs": costs, "effects": effects }));
+    report.raw(&json!({ "costs": costs.map(Cost::to_json) }));
 }
