@@ -262,6 +262,10 @@ impl Drains {
         let inner = Arc::clone(&self.0);
         let mut state = inner.lock();
         state.is_ending |= how == How::End;
+        if state.is_ending && state.is_succeeded {
+            // Nobody accepts from them any more: whoever comes is not to wait there.
+            state.copies.clear();
+        }
         if state.stage != Stage::Serving {
             return Ok(false);
         }
@@ -579,8 +583,10 @@ mod tests {
         assert_eq!(drains.progress().stage, Stage::Serving);
         assert_eq!(drains.copies().unwrap().len(), 1, "another one may take over");
         assert!(drains.succeeded().unwrap());
+        assert!(std::net::TcpStream::connect(address).is_ok());
         assert!(!drains.end("SIGTERM").unwrap());
         assert_eq!(drains.resume(), Err(CannotStay::Ending));
+        assert!(std::net::TcpStream::connect(address).is_err(), "nobody waits for who has gone");
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub struct Cli {
 }
 
 const AFTER: &str = "\
-Exit status: 0 good; 1 warnings (doctor), or a second signal ended the node; 2 an error, of the command line or the \
-configuration too.
+Exit status: 0 good; 1 warnings (doctor), a second signal ended the node, or a thread of it hung at its end; 2 an error, \
+of the command line or the configuration too.
 
 Files: /etc/pinwire/pinwire.toml and pinwire.secret are the configuration and the secret for tokens of a node that the Debian \
 package brought; `config init` writes such files. Every key of the configuration stands in docs/configuration.md, with the \

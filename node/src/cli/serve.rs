@@ -231,7 +231,7 @@ impl Serving {
                         return end;
                     }
                 }
-                Wish::Successor(_, News::Lost(_)) | Wish::Other => {}
+                Wish::Successor(_, News::Left | News::Lost(_)) | Wish::Other => {}
             }
         }
     }

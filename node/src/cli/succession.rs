@@ -100,8 +100,9 @@ impl Serving {
                 Wish::End(signal) => {
                     tracing::info!(signal, "stopping");
                     is_told = true;
-                    let _ = drains.end(signal);
+                    self.node.let_go();
                 }
+                Wish::Successor(of, News::Left) if of == number => self.node.let_go(),
                 Wish::Successor(of, News::Lost(how)) if of == number => {
                     if self.takes_back(pid, how) {
                         return None;

@@ -230,6 +230,11 @@ impl Thread {
         let copies = self.dns.0.copies().iter().map(Sockets::try_clone).collect::<io::Result<Vec<_>>>()?;
         Ok(copies.into_iter().flat_map(|Sockets { udp, tcp }| [udp.into(), tcp.into()]).collect())
     }
+
+    /// Closes those: no query waits there.
+    pub(crate) fn let_go(&self) {
+        self.dns.0.copies().clear();
+    }
 }
 
 impl Drop for Thread {

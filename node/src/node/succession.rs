@@ -81,6 +81,22 @@ impl Node {
         Ok(())
     }
 
+    /// This process is not to resume: it closes its listeners, so that nobody waits there once the other process is gone, too.
+    pub fn let_go(&mut self) {
+        // It drains already.
+        let _ = self.drains.end("another process has taken over, and nobody is to follow it");
+        self.copies = Copies::default();
+        if let Some(dns) = &self.dns {
+            dns.let_go();
+        }
+        if let Some(peers) = &self.peers {
+            peers.close();
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.stop(HTTP_PATIENCE);
+        }
+    }
+
     /// The process `pid` that had taken over is lost, `how` says how: this one takes who comes again, and keeps the clients that it
     /// still has.
     ///

@@ -199,14 +199,18 @@ impl Hub {
 
     /// Lets other nodes in as long as that is wanted, and sends them away at the end.
     async fn accept(self: Rc<Self>, listener: TcpListener, mut serving: watch::Receiver<Serving>) {
-        let accepting = dial::accept(Rc::clone(&self), listener);
-        tokio::pin!(accepting);
+        let mut accepting = Some(Box::pin(dial::accept(Rc::clone(&self), listener)));
         loop {
             let now = *serving.borrow_and_update();
+            match now {
+                Serving::Over => break,
+                Serving::Closed => accepting = None,
+                Serving::Accepts | Serving::Rests => {}
+            }
+            let accepts = accepting.as_mut().filter(|_| now == Serving::Accepts);
             tokio::select! {
-                () = &mut accepting, if now == Serving::Accepts => break,
-                changed = serving.changed(), if now != Serving::Over => if changed.is_err() { break },
-                else => break,
+                () = maybe(accepts) => break,
+                changed = serving.changed() => if changed.is_err() { break },
             }
         }
         for link in self.links_where(|link| !link.is_home()) {
@@ -419,6 +423,14 @@ impl Hub {
         for thread in 0..self.mailboxes.len() {
             self.post(thread as u16, Envelope::LinkLost(number)).await;
         }
+    }
+}
+
+/// Never, if there is nothing to wait for.
+async fn maybe(future: Option<impl Future<Output = ()>>) {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

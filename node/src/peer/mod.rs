@@ -174,6 +174,8 @@ pub(super) enum Serving {
     Accepts,
     /// Another process lets them in; those that are here stay.
     Rests,
+    /// The same for good: the listener is closed.
+    Closed,
     /// Nobody is, and those that are here are sent away.
     Over,
 }
@@ -275,6 +277,11 @@ impl Peers {
     /// It does not any more.
     pub(crate) fn resume(&self) {
         self.serving.send_replace(Serving::Accepts);
+    }
+
+    /// It is not to be resumed: the listener is closed.
+    pub(crate) fn close(&self) {
+        self.serving.send_replace(Serving::Closed);
     }
 
     /// The node stops: sessions that still come over links are to go elsewhere at once, and no more are taken.

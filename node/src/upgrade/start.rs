@@ -42,6 +42,8 @@ pub enum UpgradeError {
 pub enum News {
     /// It accepts, or why it does not.
     Ready(io::Result<()>),
+    /// It had taken over, and leaves as it was told to, or since another one has taken over from it.
+    Left,
     /// It had taken over, and has ended without having been told to; how.
     Lost(String),
 }
@@ -102,6 +104,9 @@ fn watch(ours: &UnixStream, sockets: &[OwnedFd], watches: &Receiver<Child>, mut 
     tell(News::Ready(give(ours, sockets).and_then(|()| listening.await_ready(PATIENCE))));
     let Ok(mut child) = watches.recv() else { return };
     let leaves = listening.await_leave();
+    if leaves {
+        tell(News::Left);
+    }
     let ended = child.wait();
     if !leaves {
         tell(News::Lost(ended.map_or_else(|error| error.to_string(), |status| status.to_string())));
