@@ -44,6 +44,7 @@ fn weigh(kind: &str, fields: &Map<String, Value>) -> State {
             _ => State::Doubtful,
         },
         "incident_began" if field("state") == "unavailable" => State::Bad,
+        "successor_lost" => State::Bad,
         "pressure" | "unauthenticated" | "document_lost" | "region" | "incident_began" | "refusing" => {
             State::Doubtful
         }
@@ -119,6 +120,11 @@ fn tell(kind: &str, fields: &Map<String, Value>) -> String {
         "drain_cancelled" => "the node does not leave after all".into(),
         "drained" => format!("its clients have left; {} connections are left", field("connections")),
         "succeeded" => format!("process {} has taken over, and this one drains", field("pid")),
+        "successor_lost" => format!(
+            "process {} had taken over and is lost ({}): this one goes on",
+            field("pid"),
+            field("how")
+        ),
         "succession_failed" => format!("another process does not take over: {}", field("error")),
         "dns_joined" => format!("its addresses are in the region's name: {}", field("why")),
         "dns_left" => format!("its addresses are out of the region's name: {}", field("why")),

@@ -41,13 +41,16 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
+/// Short scenarios that run at a time, for each processor: they mostly wait. With many more, servers are so slow to answer that
+/// sentinels take them for dead.
+const AT_ONCE: usize = 3;
+
 /// Runs scenarios, in a short form with few clients (a stage of `cargo xtask test`), or in a long one.
 pub(crate) fn run(args: &[String]) -> Result<Tally> {
     let options = Options::parse(args)?;
     let programs = Programs { node: node_program(&ClusterOptions::default())?, loadgen: loadgen_program()? };
     let outcomes = Mutex::new(Vec::new());
-    // Short ones all at the same time: they mostly wait.
-    let workers = if options.plan.is_long { 1 } else { options.scenarios.len() };
+    let workers = if options.plan.is_long { 1 } else { AT_ONCE * pool::cores() };
     let tally = pool::in_parallel(options.scenarios.iter().copied(), workers, |scenario| {
         let outcome = run_one(scenario, &options.plan, &programs);
         let is_good = outcome.problems.is_empty();
