@@ -36,7 +36,7 @@ fn weigh(kind: &str, fields: &Map<String, Value>) -> State {
     let field = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
     match kind {
         "lost" | "reload_refused" | "document_given_up" | "not done" | "succession_failed"
-        | "dns_failing" => State::Bad,
+        | "successor_lost" | "dns_failing" => State::Bad,
         "standing_changed" => match (field("status"), field("rung")) {
             ("overloaded", _) => State::Bad,
             ("draining", _) => State::Leaving,
@@ -44,7 +44,6 @@ fn weigh(kind: &str, fields: &Map<String, Value>) -> State {
             _ => State::Doubtful,
         },
         "incident_began" if field("state") == "unavailable" => State::Bad,
-        "successor_lost" => State::Bad,
         "pressure" | "unauthenticated" | "document_lost" | "region" | "incident_began" | "refusing" => {
             State::Doubtful
         }

@@ -145,6 +145,11 @@ impl ClusterRig {
         for server in [to, from] {
             self.servers[server].expect("+OK", &["CLUSTER", "SETSLOT", &text, "NODE", &target]);
         }
+        // The others would hear of it by and by, and say until then that it is where it was. Replicas, which take no such order, and
+        // those that have ended do not matter.
+        for (_, other) in self.servers.iter().enumerate().filter(|(index, _)| ![to, from].contains(index)) {
+            let _ = command_at(other.port(), &["CLUSTER", "SETSLOT", &text, "NODE", &target]);
+        }
     }
 }
 
