@@ -120,6 +120,27 @@ impl ClusterRig {
         });
     }
 
+    /// Waits until all servers say the same of who has which slots: of several that moved soon after each other they agree by and by.
+    pub fn settle(&self) {
+        let says = |server: &ServerRig| {
+            let nodes = server.command(&["CLUSTER", "NODES"]);
+            let mut owners: Vec<String> = nodes
+                .lines()
+                .filter_map(|line| {
+                    let mut words = line.split_whitespace();
+                    let id = words.next().filter(|word| word.len() == 40)?;
+                    Some(format!("{id} {}", words.skip(7).collect::<Vec<_>>().join(" ")))
+                })
+                .collect();
+            owners.sort();
+            owners
+        };
+        wait_until("all servers agree on who has which slots", || {
+            let first = says(&self.servers[0]);
+            self.servers.iter().all(|server| says(server) == first)
+        });
+    }
+
     /// A server.
     pub fn server(&mut self, index: usize) -> &mut ServerRig {
         &mut self.servers[index]
