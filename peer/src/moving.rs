@@ -9,8 +9,8 @@
 //! | 52 | handed: number, what came of it | that region, after the last piece |
 //! | 53 | more: number | the new region: one more piece may come |
 //! | 54 | settle: number | the new region: the registry has decided |
-//! | 56 | give back, from version 4 on: number, tenant, app, license region, document | the new region, to a node that may hold the document for nobody |
 //! | 55 | in the place of 52, from version 3 on: number, what came of it, how many nodes held it and have stopped, their names | that region |
+//! | 56 | give back, from version 4 on: number, tenant, app, license region, document | the new region, to a node that may hold the document for nobody |
 //!
 //! Numbers are the dialler's. What the session has is its base, if there is one, and its updates since: a byte that says whether
 //! there is a base, and each with its length in front.

@@ -60,20 +60,14 @@ impl Budget {
     /// `patience_us`. Whoever is given a turn has it: it counts whether it is taken or not.
     pub fn turn(&self, now_us: u64, patience_us: u64) -> Option<u64> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
-        loop {
-            let (after_ns, wait_us) = self.after(now_us, full_at_ns, patience_us)?;
-            let swapped = self.full_at_ns.compare_exchange_weak(
-                full_at_ns,
-                after_ns,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-            match swapped {
-                Ok(_) => return Some(wait_us),
-                Err(newer) => full_at_ns = newer,
-            }
-        }
+        let mut wait_us = 0;
+        let take = |full_at_ns| {
+            let (after_ns, its_wait_us) = self.after(now_us, full_at_ns, patience_us)?;
+            wait_us = its_wait_us;
+            Some(after_ns)
+        };
+        self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(wait_us)
     }
 
     /// Nobody would get a turn at `now_us` who waits for `patience_us` at most.

@@ -95,6 +95,8 @@ impl Tls {
 }
 
 /// The link to a node: the one that stands, or a new one.
+///
+/// To be awaited to its end: others may wait for the same dial.
 pub(super) async fn link_to(hub: &Rc<Hub>, node: &NodeView) -> Result<u16, Unreachable> {
     let name = format!("{}/{}", node.node.region, node.node.name);
     loop {

@@ -329,6 +329,18 @@ fn note(hub: &Hub, document: &DocumentName, outcome: &Outcome, took: Duration) {
     }
 }
 
+/// Tells nodes that hold a document that it is being moved. Those that cannot be told find out when it is closed there.
+async fn press(hub: Rc<Hub>, registry: u8, document: DocumentName, nodes: Vec<Node>) {
+    let Some(holder) = nodes.first() else { return };
+    let known = hub.regions.nodes_of(registry, &holder.region, &nodes).await;
+    for node in known.iter().filter(|known| nodes.contains(&known.node)) {
+        let Some(link) = link_to(&hub, node).await.ok().and_then(|number| hub.link(number)) else { continue };
+        if link.version >= GIVES_BACK_SINCE {
+            tell(&link, Moving::GiveBack(0, named(&document), hub.license_code(registry).into()));
+        }
+    }
+}
+
 /// A document on its way here.
 struct Take<'a> {
     hub: &'a Rc<Hub>,
@@ -351,8 +363,9 @@ impl Take<'_> {
                 Came::Through
             }
             Step::Press(nodes, wait_ms) => {
-                let wait = Duration::from_millis(wait_ms);
-                let _ = tokio::join!(timeout(wait, self.press(&nodes)), sleep(wait));
+                // Beside the wait, and not cut off by it: others may wait for the same dial.
+                spawn_local(press(Rc::clone(self.hub), self.registry, self.document.clone(), nodes));
+                sleep(Duration::from_millis(wait_ms)).await;
                 Came::Through
             }
             Step::Import(claim) => Came::Imported(self.import(claim, nonce).await),
@@ -377,22 +390,6 @@ impl Take<'_> {
 
     async fn ask(&self, request: Request, licenses: u64) -> Option<Reply> {
         self.hub.movable.session.as_ref()?.ask(request, licenses).await
-    }
-
-    /// Tells nodes that hold the document that it is being moved. Those that cannot be told find out when it is closed there.
-    async fn press(&self, nodes: &[Node]) {
-        let hub = self.hub;
-        let Some(holder) = nodes.first() else { return };
-        let known = hub.regions.nodes_of(self.registry, &holder.region, nodes).await;
-        for node in known.iter().filter(|known| nodes.contains(&known.node)) {
-            let Some(link) = link_to(hub, node).await.ok().and_then(|number| hub.link(number)) else {
-                continue;
-            };
-            if link.version >= GIVES_BACK_SINCE {
-                let license = hub.license_code(self.registry).into();
-                tell(&link, Moving::GiveBack(0, named(self.document), license));
-            }
-        }
     }
 
     async fn hand_over(

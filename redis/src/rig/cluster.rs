@@ -120,24 +120,25 @@ impl ClusterRig {
         });
     }
 
-    /// Waits until all servers say the same of who has which slots: of several that moved soon after each other they agree by and by.
-    pub fn settle(&self) {
+    /// Waits until all servers that are there say the same of who has which slots, in which epoch: of two moves right after each other
+    /// with epochs that are the same, some may never learn.
+    fn settle(&self) {
         let says = |server: &ServerRig| {
-            let nodes = server.command(&["CLUSTER", "NODES"]);
-            let mut owners: Vec<String> = nodes
-                .lines()
-                .filter_map(|line| {
-                    let mut words = line.split_whitespace();
-                    let id = words.next().filter(|word| word.len() == 40)?;
-                    Some(format!("{id} {}", words.skip(7).collect::<Vec<_>>().join(" ")))
-                })
-                .collect();
-            owners.sort();
-            owners
+            let nodes = command_at(server.port(), &["CLUSTER", "NODES"])?;
+            let of_node = |line: &str| {
+                let mut words = line.split_whitespace();
+                let id = words.next().filter(|word| word.len() == 40)?.to_owned();
+                let mut rest = words.skip(5);
+                let epoch = rest.next()?.to_owned();
+                Some((id, epoch, rest.skip(1).map(str::to_owned).collect::<Vec<_>>()))
+            };
+            let mut all: Vec<_> = nodes.lines().filter_map(of_node).collect();
+            all.sort();
+            Some(all)
         };
         wait_until("all servers agree on who has which slots", || {
-            let first = says(&self.servers[0]);
-            self.servers.iter().all(|server| says(server) == first)
+            let told: Vec<_> = self.servers.iter().filter_map(says).collect();
+            told.windows(2).all(|pair| pair[0] == pair[1])
         });
     }
 
@@ -166,11 +167,7 @@ impl ClusterRig {
         for server in [to, from] {
             self.servers[server].expect("+OK", &["CLUSTER", "SETSLOT", &text, "NODE", &target]);
         }
-        // The others would hear of it by and by, and say until then that it is where it was. Replicas, which take no such order, and
-        // those that have ended do not matter.
-        for (_, other) in self.servers.iter().enumerate().filter(|(index, _)| ![to, from].contains(index)) {
-            let _ = command_at(other.port(), &["CLUSTER", "SETSLOT", &text, "NODE", &target]);
-        }
+        self.settle();
     }
 }
 
