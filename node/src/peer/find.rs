@@ -59,9 +59,8 @@ impl Regions {
     /// Nodes of a region that others can reach, those that are named first.
     pub(super) async fn nodes_of(&self, registry: u8, region: &str, first: &[Node]) -> Vec<NodeView> {
         let nodes = self.nodes(registry).await.unwrap_or_default();
-        let is_there = |node: &&NodeView| *node.node.region == *region && !node.peer_address.is_empty();
-        let mut nodes: Vec<NodeView> = nodes.iter().filter(is_there).cloned().collect();
-        nodes.sort_by_key(|node| !first.contains(&node.node));
+        let mut nodes = reachable(&nodes, region);
+        nodes.sort_by_key(|node| !is_one_of(first, node));
         nodes
     }
 
@@ -85,13 +84,28 @@ impl Regions {
         let pin =
             pin.filter(|pin| me.split_once('/').is_none_or(|(region, _)| *pin.owner.region != *region))?;
         let nodes = self.nodes(find.registry).await?;
-        let is_there =
-            |node: &&NodeView| node.node.region == pin.owner.region && !node.peer_address.is_empty();
-        let mut nodes: Vec<NodeView> = nodes.iter().filter(is_there).cloned().collect();
-        nodes.sort_by_cached_key(|node| (!pin.nodes.contains(&node.node), rank(node, &find.name)));
         let claim = pin.owner.claim;
-        Some((Pinned { epoch: claim.epoch, nonce: claim.nonce }, nodes))
+        Some((Pinned { epoch: claim.epoch, nonce: claim.nonce }, best_first(&nodes, &pin, &find.name)))
     }
+}
+
+/// Nodes of a region that others can reach.
+fn reachable(nodes: &[NodeView], region: &str) -> Vec<NodeView> {
+    let is_there = |node: &&NodeView| *node.node.region == *region && !node.peer_address.is_empty();
+    nodes.iter().filter(is_there).cloned().collect()
+}
+
+/// Nodes of the region that has a document, those that hold it before the others.
+fn best_first(nodes: &[NodeView], pin: &Pin, document: &RegistryName) -> Vec<NodeView> {
+    let mut nodes = reachable(nodes, &pin.owner.region);
+    nodes.sort_by_cached_key(|node| (!is_one_of(&pin.nodes, node), rank(node, document)));
+    nodes
+}
+
+/// Whether a node is named there, in whatever life: one that lost its lease has begun another since the nodes were asked for, and is
+/// reached where it was.
+pub(super) fn is_one_of(nodes: &[Node], node: &NodeView) -> bool {
+    nodes.iter().any(|named| named.region == node.node.region && named.name == node.node.name)
 }
 
 /// The same on every node for the same node and document.
@@ -127,4 +141,44 @@ fn retry_ms(document: &RegistryName) -> u64 {
     let mut hasher = DefaultHasher::new();
     (document.app.0.as_ref(), &*document.name).hash(&mut hasher);
     RETRY_MS + hasher.finish() % RETRY_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pinwire_registry::{AppName, Claim, Owner};
+
+    use super::*;
+
+    fn node(region: &str, name: &str, life: u64) -> Node {
+        Node { region: region.into(), name: name.into(), life }
+    }
+
+    fn view(node: Node) -> NodeView {
+        let text = |text: &str| text.into();
+        NodeView {
+            node,
+            ws_url: text("wss://eu.example"),
+            peer_address: text("peer.example:7000"),
+            version: text("1.0.0"),
+            admin_url: text(""),
+        }
+    }
+
+    #[test]
+    fn a_holder_comes_first_also_when_it_began_another_life_since_nodes_were_asked_for() {
+        let known = [view(node("eu", "one", 1)), view(node("eu", "two", 1)), view(node("us", "one", 1))];
+        for (holder, number) in [("one", 0), ("two", 0), ("one", 7), ("two", 8)] {
+            let document =
+                RegistryName { app: AppName("acme".into()), name: format!("notes-{number}").into() };
+            let owner =
+                Owner { region: "eu".into(), ws_url: "wss://eu.example".into(), claim: Claim::default() };
+            let nodes = vec![node("eu", holder, 2)];
+            let pin = Pin { document: document.clone(), owner, nodes, grace: None };
+            let names = best_first(&known, &pin, &document).into_iter().map(|view| view.node.name);
+            let other = if holder == "one" { "two" } else { "one" };
+            assert_eq!(names.collect::<Vec<_>>(), [holder, other].map(Arc::from));
+        }
+    }
 }

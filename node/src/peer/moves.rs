@@ -23,6 +23,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::dial::link_to;
+use super::find::is_one_of;
 use super::give::{self, Give};
 use super::hub::{Hub, Link};
 use crate::cluster::{PinsRequest, registry_name};
@@ -333,7 +334,7 @@ fn note(hub: &Hub, document: &DocumentName, outcome: &Outcome, took: Duration) {
 async fn press(hub: Rc<Hub>, registry: u8, document: DocumentName, nodes: Vec<Node>) {
     let Some(holder) = nodes.first() else { return };
     let known = hub.regions.nodes_of(registry, &holder.region, &nodes).await;
-    for node in known.iter().filter(|known| nodes.contains(&known.node)) {
+    for node in known.iter().filter(|known| is_one_of(&nodes, known)) {
         let Some(link) = link_to(&hub, node).await.ok().and_then(|number| hub.link(number)) else { continue };
         if link.version >= GIVES_BACK_SINCE {
             tell(&link, Moving::GiveBack(0, named(&document), hub.license_code(registry).into()));

@@ -84,7 +84,8 @@ impl DataThread {
                 self.refusals.handshake(handshake::BAD_REQUEST, peer.ip());
                 let mut answer = Vec::new();
                 bad.append_response(&mut answer);
-                self.turn_away(slot, &answer);
+                // It may be in the middle of what it says: a socket closed now would be reset, and the answer with it.
+                self.answer_and_wait(slot, &answer);
             }
             Wish::Upgrade(upgrade) => self.upgrade(engine, slot, *upgrade, bytes, now),
         }
@@ -130,7 +131,12 @@ impl DataThread {
         {
             let mut answer = Vec::new();
             append_refusal(&mut answer, refusal.status, Some(refusal.retry_after()), &refusal.body());
-            return self.turn_away(slot, &answer);
+            let has_said_all = bytes.len() == upgrade.head_len && engine.backlog(slot) == 0;
+            return if has_said_all {
+                self.answer_and_close(engine, slot, answer);
+            } else {
+                self.answer_and_wait(slot, &answer);
+            };
         }
         // One that is told to come again was turned away, however it is told.
         if let Some(guest) = self.guests.remove(slot).filter(|_| refusal.is_none()) {
@@ -156,8 +162,17 @@ impl DataThread {
         }
     }
 
+    /// Answers a guest for good, and does not wait until it has gone: the cheapest end, for whoever has nothing under way to here.
+    fn answer_and_close(&mut self, engine: &mut Engine, slot: Slot, answer: Vec<u8>) {
+        self.guests.remove(slot);
+        let len = answer.len() as u32;
+        // A socket that has ended needs none.
+        let _ = engine.send(slot, Segment::Shared(answer.into(), 0..len));
+        engine.close(slot);
+    }
+
     /// Answers a guest for good; its deadline closes it if the peer does not.
-    fn turn_away(&mut self, slot: Slot, answer: &[u8]) {
+    fn answer_and_wait(&mut self, slot: Slot, answer: &[u8]) {
         if let Some(guest) = self.guests.get_mut(slot) {
             guest.is_done = true;
         }
