@@ -82,6 +82,7 @@ Where is a document open?
 {redirect}
 What is going on?
 
+  PINWIRE_ADMIN_TOKEN={admin_token} pinwire-admin --url {admin}
   curl -H 'Authorization: Bearer {admin_token}' {admin}/v1/node
 
 Tokens of your own: pinwire-node token mint --secret {secret} --claims '{{\"sub\": \"ann\"}}'
