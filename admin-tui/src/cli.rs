@@ -17,7 +17,7 @@ use crate::config::{File, Goal, Wanted};
 use crate::keys::Keys;
 use crate::list::full_name;
 use crate::once::{self, Form, Quiet};
-use crate::record::{Player, Recorder, bundle};
+use crate::record::{Player, Recorder, Redaction, bundle};
 use crate::run::{Contexts, Elsewhere, Source, interactive, now};
 use crate::theme::{Graphics, Palette, Theme};
 
@@ -196,7 +196,7 @@ impl Cli {
         let reached = quiet.reached(now);
         quiet.app.arrange(now);
         if let Some(path) = &self.bundle {
-            std::fs::write(path, bundle(&quiet.app.model, now)?)
+            std::fs::write(path, bundle(&quiet.app.model, &Redaction::new()?, now)?)
                 .with_context(|| format!("{}: cannot be written", path.display()))?;
             return Ok(reached);
         }

@@ -306,6 +306,12 @@ impl Model {
         new
     }
 
+    /// How all nodes stand, as updates: who takes these knows as much of them, but not how they came there.
+    #[must_use]
+    pub fn checkpoint(&self) -> Vec<Update> {
+        self.nodes.iter().flat_map(NodeState::checkpoint).collect()
+    }
+
     /// What the documents at the top of all nodes do, by [`PinRow::key`].
     #[must_use]
     pub fn tops(&self) -> HashMap<u64, Top> {
