@@ -98,17 +98,9 @@ impl Quiet {
         }
     }
 
-    /// Every node has told how it is, twice, so that there are rates, or is not reached; and every question has an answer.
+    /// All nodes are known as well as they can be, and every question has an answer.
     fn is_settled(&self) -> bool {
-        let is_known = |node: &crate::model::NodeState| match node.link {
-            crate::model::Link::Connecting => false,
-            crate::model::Link::Lost { .. } => true,
-            crate::model::Link::Live => node.load().received.is_some(),
-        };
-        let mut nodes = self.app.model.nodes().peekable();
-        nodes.peek().is_some()
-            && nodes.all(|(_, node)| is_known(node))
-            && self.app.model.is_answered(&self.app.focus())
+        self.app.model.is_gathered() && self.app.model.is_answered(&self.app.focus())
     }
 
     /// For so long, whatever comes.

@@ -91,6 +91,9 @@ struct Loop {
     hits: Hits,
     drawn: Option<Instant>,
     is_dirty: bool,
+    /// When it came to this cluster, and whether it has heard of all of it.
+    began: Instant,
+    is_settled: bool,
 }
 
 /// Runs until somebody leaves.
@@ -118,6 +121,8 @@ pub fn interactive(
         hits: Hits::default(),
         drawn: None,
         is_dirty: true,
+        began: Instant::now(),
+        is_settled: false,
     };
     let outcome = runtime.block_on(looped.run(&mut taken, inputs));
     over.store(true, Ordering::Release);
@@ -346,6 +351,7 @@ impl Loop {
             Ok(Elsewhere { goal, fleet, updates }) => {
                 self.app.move_to(goal.name, goal.discovery);
                 self.rolling.cut();
+                (self.began, self.is_settled) = (Instant::now(), false);
                 for address in goal.addresses {
                     fleet.watch(address.clone());
                     self.app.update(Update { node: address, what: crate::client::What::Watched }, now);
@@ -356,6 +362,22 @@ impl Loop {
             }
         }
         self.is_dirty = true;
+    }
+
+    /// Keeps what led to something that is wrong. While nothing new is shown it is not known what is wrong.
+    fn look(&mut self, now: Millis) {
+        /// After this the console has heard of all that it will hear of.
+        const SETTLED: Duration = Duration::from_secs(10);
+        if self.app.is_paused || self.app.options.is_replay {
+            return;
+        }
+        let (model, discovery) = (&self.app.model, &self.app.options.discovery);
+        let has_all =
+            model.known().is_some() && model.candidates(discovery).is_empty() && model.is_gathered();
+        self.is_settled |= has_all || self.began.elapsed() > SETTLED;
+        if self.rolling.look(self.app.problems(), self.is_settled, now) {
+            self.app.kept_at = self.rolling.apart_at();
+        }
     }
 
     fn draw(&mut self, taken: &mut Taken) -> Result<()> {
@@ -369,9 +391,7 @@ impl Loop {
         }
         let now = self.now();
         self.app.arrange(now);
-        if self.rolling.look(self.app.problems(), now) {
-            self.app.kept_at = self.rolling.apart_at();
-        }
+        self.look(now);
         let (app, mut hits) = (&self.app, Hits::default());
         taken.terminal.draw(|frame| {
             let area: Rect = frame.area();

@@ -264,7 +264,7 @@ impl App {
             .zip(from.as_ref())
             .is_none_or(|(old, new)| (&old.0, old.1) != (&new.0, new.1));
         // At its end the time of a replay stands still: what came last is shown too.
-        let stands = now == self.order.looked;
+        let stands = self.options.is_replay && now == self.order.looked;
         self.order.looked = now;
         let is_due = stands || now.saturating_sub(self.order.at) >= ARRANGE_EVERY || now < self.order.at;
         if is_touched || (is_due && self.order.from != from) || self.list().is_none() {

@@ -339,6 +339,18 @@ impl Model {
         self.nodes.iter().all(|node| !node.is_live()) || self.wants.is_answered(focus)
     }
 
+    /// Every node has told how it is, twice, so that there are rates, or is not reached.
+    #[must_use]
+    pub fn is_gathered(&self) -> bool {
+        let is_known = |node: &NodeState| match node.link {
+            Link::Connecting => false,
+            Link::Lost { .. } => true,
+            Link::Live => node.load().received.is_some(),
+        };
+        let mut nodes = self.nodes().peekable();
+        nodes.peek().is_some() && nodes.all(|(_, node)| is_known(node))
+    }
+
     /// Rises with each change.
     #[must_use]
     pub fn version(&self) -> u64 {

@@ -133,14 +133,15 @@ impl Rolling {
     }
 
     /// Looks whether something of the gravest kind is wrong that was not before: what led to it is kept apart then. Whether it was.
-    pub fn look(&mut self, problems: &[Problem], now: Millis) -> bool {
+    /// What is wrong before the console has heard of everything was so when it came.
+    pub fn look(&mut self, problems: &[Problem], is_settled: bool, now: Millis) -> bool {
         let grave = problems.iter().filter(|problem| problem.state == State::Bad);
         let wrong: BTreeSet<String> = grave.map(|problem| problem.subject.clone()).collect();
         let is_new = !wrong.is_subset(&self.wrong);
         self.wrong = wrong;
         // What goes wrong within minutes of something else is likely of the same cause, and what is kept goes on until then.
         let is_same = self.apart_at.is_some_and(|at| now.saturating_sub(at) < KEPT);
-        if !is_new || is_same {
+        if !is_new || is_same || !is_settled {
             return false;
         }
         self.end();
@@ -341,11 +342,11 @@ mod tests {
     fn what_led_to_something_grave_is_kept_until_it_is_saved() {
         let mut heard = Heard::default();
         heard.hear_looks(0, 100);
-        assert!(!heard.rolling.look(&[], 100_000));
+        assert!(!heard.rolling.look(&[], true, 100_000));
         heard.hear(lost(0), 100_000);
         let wrong = problems(&heard.model, 100_000);
-        assert!(heard.rolling.look(&wrong, 100_000));
-        assert!(!heard.rolling.look(&wrong, 101_000), "it is known");
+        assert!(heard.rolling.look(&wrong, true, 100_000));
+        assert!(!heard.rolling.look(&wrong, true, 101_000), "it is known");
         assert_eq!(heard.rolling.apart_at(), Some(100_000));
         // Shortly after it, what went on from it is saved with it.
         heard.hear_looks(101, 120);
@@ -367,14 +368,25 @@ mod tests {
         heard.hear_looks(0, 10);
         heard.hear(lost(0), 10_000);
         let one = problems(&heard.model, 10_000);
-        assert!(heard.rolling.look(&one, 10_000));
+        assert!(heard.rolling.look(&one, true, 10_000));
         heard.hear(lost(1), 20_000);
         let both = problems(&heard.model, 20_000);
-        assert!(!heard.rolling.look(&both, 20_000), "so soon it is part of the same");
+        assert!(!heard.rolling.look(&both, true, 20_000), "so soon it is part of the same");
         heard.hear(lost(2), 20_000 + KEPT);
         let all = problems(&heard.model, 20_000 + KEPT);
-        assert!(heard.rolling.look(&all, 20_000 + KEPT));
+        assert!(heard.rolling.look(&all, true, 20_000 + KEPT));
         assert_eq!(heard.rolling.apart_at(), Some(20_000 + KEPT));
+    }
+
+    #[test]
+    fn what_was_wrong_when_the_console_came_is_nothing_new() {
+        let mut heard = Heard::default();
+        heard.hear(lost(0), 1_000);
+        let wrong = problems(&heard.model, 1_000);
+        assert!(!wrong.is_empty() && !heard.rolling.look(&wrong, false, 1_000));
+        assert!(!heard.rolling.look(&wrong, true, 2_000));
+        heard.hear(lost(1), 3_000);
+        assert!(heard.rolling.look(&problems(&heard.model, 3_000), true, 3_000));
     }
 
     #[test]

@@ -193,6 +193,8 @@ fn what_led_to_a_loss_is_saved_afterwards_and_replayed() {
     let (one, two) = (FakeNode::start(0), FakeNode::start(3));
     let mut session = console(&[&one, &two], &["--view", "nodes"]);
     session.see("2/2 nodes");
+    // There are rates: it has heard of all that there is.
+    session.see_no_more(" - ");
     drop(two);
     session.see("KEPT");
     session.press(&format!(":bundle {bundle}\r"));
