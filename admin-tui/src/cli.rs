@@ -62,8 +62,8 @@ pub struct Cli {
     /// The view to begin with, or to print
     #[arg(long, value_name = "VIEW", value_parser = view)]
     view: Option<Kind>,
-    /// Rows that are shown: words, region=eu, occ>80
-    #[arg(long, value_name = "TERMS")]
+    /// Rows that are shown: words, region=eu, occ>80, app=~^a, -f letters
+    #[arg(long, value_name = "TERMS", allow_hyphen_values = true)]
     filter: Option<String>,
     /// The field by which they are sorted, and desc or asc
     #[arg(long, value_name = "FIELD")]
@@ -340,6 +340,15 @@ mod tests {
             let all = std::iter::once("pinwire-admin").chain(flags.iter().copied());
             assert!(Cli::try_parse_from(all).is_err(), "{flags:?}");
         }
+    }
+
+    #[test]
+    fn a_filter_may_begin_with_letters_in_their_order() {
+        let flags = ["pinwire-admin", "--once", "--view", "pins", "--filter", "-f rdmp", "-o", "csv"];
+        let cli = Cli::try_parse_from(flags).unwrap();
+        let mut app = cli.app(&File::default(), "", crate::client::Discovery::Off).unwrap();
+        cli.aim(&mut app).unwrap();
+        assert_eq!((app.pane().filter_text.as_str(), cli.output), ("-f rdmp", Some(Form::Csv)));
     }
 
     #[test]

@@ -241,7 +241,11 @@ impl Loop {
             excerpt.write(&path, redaction.as_ref())?;
             let (from, to) = excerpt.span();
             let long = age(to.saturating_sub(from));
-            Ok(format!("written: {}, {long} up to {}Z; --replay shows it", path.display(), clock(to)))
+            let advice = match is_redacted {
+                true => "names are replaced in both files, look through them before you send them",
+                false => "--replay shows it",
+            };
+            Ok(format!("written: {}, {long} up to {}Z; {advice}", path.display(), clock(to)))
         };
         // With names replaced it is not all there is.
         let kept_at = self.rolling.apart_at().filter(|_| !is_redacted);
