@@ -17,7 +17,7 @@ use crate::config::{File, Goal, Wanted};
 use crate::keys::Keys;
 use crate::list::full_name;
 use crate::once::{self, Form, Quiet};
-use crate::record::{Player, Recorder, bundle};
+use crate::record::{Player, Recorder, Redaction, bundle};
 use crate::run::{Contexts, Elsewhere, Source, interactive, now};
 use crate::theme::{Graphics, Palette, Theme};
 
@@ -62,8 +62,8 @@ pub struct Cli {
     /// The view to begin with, or to print
     #[arg(long, value_name = "VIEW", value_parser = view)]
     view: Option<Kind>,
-    /// Rows that are shown: words, region=eu, occ>80
-    #[arg(long, value_name = "TERMS")]
+    /// Rows that are shown: words, region=eu, occ>80, app=~^a, -f letters
+    #[arg(long, value_name = "TERMS", allow_hyphen_values = true)]
     filter: Option<String>,
     /// The field by which they are sorted, and desc or asc
     #[arg(long, value_name = "FIELD")]
@@ -196,7 +196,7 @@ impl Cli {
         let reached = quiet.reached(now);
         quiet.app.arrange(now);
         if let Some(path) = &self.bundle {
-            std::fs::write(path, bundle(&quiet.app.model, now)?)
+            std::fs::write(path, bundle(&quiet.app.model, &Redaction::new()?, now)?)
                 .with_context(|| format!("{}: cannot be written", path.display()))?;
             return Ok(reached);
         }
@@ -340,6 +340,15 @@ mod tests {
             let all = std::iter::once("pinwire-admin").chain(flags.iter().copied());
             assert!(Cli::try_parse_from(all).is_err(), "{flags:?}");
         }
+    }
+
+    #[test]
+    fn a_filter_may_begin_with_letters_in_their_order() {
+        let flags = ["pinwire-admin", "--once", "--view", "pins", "--filter", "-f rdmp", "-o", "csv"];
+        let cli = Cli::try_parse_from(flags).unwrap();
+        let mut app = cli.app(&File::default(), "", crate::client::Discovery::Off).unwrap();
+        cli.aim(&mut app).unwrap();
+        assert_eq!((app.pane().filter_text.as_str(), cli.output), ("-f rdmp", Some(Form::Csv)));
     }
 
     #[test]

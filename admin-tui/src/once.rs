@@ -15,7 +15,7 @@ use crate::client::{Fleet, Update, What};
 use crate::format::date;
 use crate::list::{List, Rows, Value};
 use crate::model::{Millis, State};
-use crate::record::{Recorder, SCHEMA_VERSION};
+use crate::record::{Recorder, SCHEMA_VERSION, line};
 use crate::run::now;
 
 /// How a list is written.
@@ -77,8 +77,10 @@ impl Quiet {
 
     fn take(&mut self, update: Update) {
         let now = now();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.record(&update, now);
+        if let Some(recorder) = &mut self.recorder
+            && let Some(line) = line(&update, now)
+        {
+            recorder.record(line);
         }
         self.app.update(update, now);
     }
@@ -96,17 +98,9 @@ impl Quiet {
         }
     }
 
-    /// Every node has told how it is, twice, so that there are rates, or is not reached; and every question has an answer.
+    /// All nodes are known as well as they can be, and every question has an answer.
     fn is_settled(&self) -> bool {
-        let is_known = |node: &crate::model::NodeState| match node.link {
-            crate::model::Link::Connecting => false,
-            crate::model::Link::Lost { .. } => true,
-            crate::model::Link::Live => node.load().received.is_some(),
-        };
-        let mut nodes = self.app.model.nodes().peekable();
-        nodes.peek().is_some()
-            && nodes.all(|(_, node)| is_known(node))
-            && self.app.model.is_answered(&self.app.focus())
+        self.app.model.is_gathered() && self.app.model.is_answered(&self.app.focus())
     }
 
     /// For so long, whatever comes.
@@ -260,20 +254,22 @@ fn prometheus(
     let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let fields = rows.fields();
     // What names a row: its texts, and numbers that are names. States have a metric of their own.
+    // The nodes of an app come and go, and it stays the same app.
     let is_name = |name: &str| {
-        matches!(
-            name,
-            "name"
-                | "node"
-                | "region"
-                | "document"
-                | "app"
-                | "thread"
-                | "id"
-                | "subject"
-                | "connection"
-                | "license"
-        )
+        (list != List::Apps || name != "node")
+            && matches!(
+                name,
+                "name"
+                    | "node"
+                    | "region"
+                    | "document"
+                    | "app"
+                    | "thread"
+                    | "id"
+                    | "subject"
+                    | "connection"
+                    | "license"
+            )
     };
     let labels = |row: u32| {
         let named = fields.iter().enumerate().filter(|(_, field)| is_name(field.name));

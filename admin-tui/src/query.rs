@@ -2,35 +2,65 @@
 //!
 //! Terms stand beside each other, and all have to hold. A bare word is looked for in every text of a row. `field=word` holds
 //! where the field contains the word, `field!=word` where it does not, `field~word` where it begins with it; `<`, `<=`, `>`, `>=`
-//! compare numbers, which may end in `k`, `M`, `G`, `%`, `ms` or `s`. `!` before a term turns it round. Words with spaces are put in
-//! quotation marks. Case does not matter.
+//! compare numbers, which may end in `k`, `M`, `G`, `%`, `ms` or `s`. `field=~pattern` and `field!~pattern` ask for a regular
+//! expression as operators know it from Prometheus, though anywhere in the text as with grep; without a field they ask every text of
+//! a row. `-f word` holds where the word's letters stand in a text in their order. `!` before a term turns it round. Words with
+//! spaces are put in quotation marks. Case does not matter.
 
+use std::cmp::Reverse;
 use std::fmt;
+use std::sync::Arc;
+
+use code_fuzzy_match::FuzzyMatcher;
+use regex::{Regex, RegexBuilder};
 
 use crate::list::{Rows, Value};
 
+/// Bytes that a compiled pattern may take, and what it works with likewise.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// The forms of a term, and which rows pass: for the help.
+pub const TERMS: &[(&str, &str)] = &[
+    ("notes", "in any text"),
+    ("region=eu", "in a field; != not, ~ at its beginning"),
+    ("occ>80", "by number; 1.5k, 20ms, 80%"),
+    ("app=~^a.*z$", "regular expression; !~ not"),
+    ("=~^eu", "the same in any text; !~ in none"),
+    ("-f rdmp", "letters in this order in any text"),
+    ("!draining", "what does not pass without the !"),
+    ("\"two words\"", "with spaces"),
+];
+
 /// A filter.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Filter {
     terms: Vec<Term>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Term {
     is_negative: bool,
     what: What,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum What {
     Word(String),
-    Field { field: usize, test: Test },
+    /// Any text has it.
+    Pattern(Arc<Regex>),
+    Fuzzy(String),
+    Field {
+        field: usize,
+        test: Test,
+    },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum Test {
     Contains(String),
     Begins(String),
+    /// Compiled once, and shared by whoever has a copy of the filter.
+    Matches(Arc<Regex>),
     Compare(Comparison, f64),
 }
 
@@ -58,10 +88,22 @@ impl Filter {
     /// Reads a filter for rows with such fields.
     ///
     /// # Errors
-    /// A field that there is none of, or a number that is none.
+    /// A field that there is none of, a number that is none, or a regular expression that is none.
     pub fn parse(text: &str, fields: &[&str]) -> Result<Self, Slip> {
-        let terms = words(text).into_iter().map(|word| term(&word, fields));
-        Ok(Self { terms: terms.collect::<Result<_, _>>()? })
+        let mut terms = Vec::new();
+        let mut words = words(text).into_iter().peekable();
+        while let Some(word) = words.next() {
+            let (is_negative, plain) = negated(&word);
+            // Without a word behind it, it is a word itself.
+            if plain == "-f"
+                && let Some(letters) = words.next_if(|next| !next.is_empty())
+            {
+                terms.push(Term { is_negative, what: What::Fuzzy(letters) });
+            } else {
+                terms.push(term(&word, fields)?);
+            }
+        }
+        Ok(Self { terms })
     }
 
     /// All rows pass.
@@ -70,34 +112,61 @@ impl Filter {
         self.terms.is_empty()
     }
 
-    /// Whether a row passes.
-    #[must_use]
-    pub fn passes(&self, rows: &dyn Rows, row: usize) -> bool {
-        self.terms.iter().all(|term| term.holds(rows, row) != term.is_negative)
+    /// How well a row passes, if it does: the more the better where letters are looked for in their order, 0 otherwise.
+    fn score(&self, rows: &dyn Rows, row: usize, fuzzy: &mut FuzzyMatcher) -> Option<usize> {
+        self.terms.iter().try_fold(0, |sum, term| term.score(rows, row, fuzzy).map(|score| sum + score))
+    }
+
+    /// Rows differ in how well they pass.
+    fn ranks(&self) -> bool {
+        self.terms.iter().any(|term| !term.is_negative && matches!(term.what, What::Fuzzy(_)))
     }
 }
 
 impl Term {
-    fn holds(&self, rows: &dyn Rows, row: usize) -> bool {
-        match &self.what {
-            What::Word(word) => (0..rows.fields().len()).any(|field| match rows.value(row, field) {
-                Value::Text(text) | Value::State(_, text) => contains(&text, word),
-                _ => false,
+    fn score(&self, rows: &dyn Rows, row: usize, fuzzy: &mut FuzzyMatcher) -> Option<usize> {
+        let score = match &self.what {
+            What::Word(word) => texts(rows, row, |text| contains(text, word).then_some(0)),
+            What::Pattern(pattern) => texts(rows, row, |text| pattern.is_match(text).then_some(0)),
+            What::Fuzzy(letters) => texts(rows, row, |text| {
+                may_have(text, letters).then(|| fuzzy.fuzzy_match(text, letters)).flatten()
             }),
-            What::Field { field, test } => match (test, rows.value(row, *field)) {
-                (Test::Contains(word), Value::Text(text) | Value::State(_, text)) => contains(&text, word),
-                (Test::Begins(word), Value::Text(text) | Value::State(_, text)) => {
-                    text.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
-                }
-                (Test::Compare(comparison, than), Value::Number(number, _)) => {
-                    comparison.holds(number, *than)
-                }
-                (Test::Contains(word), Value::Number(number, unit)) => {
-                    amount(word).is_some_and(|than| (number - than).abs() < 1e-9)
-                        || contains(&unit.show(number), word)
-                }
-                _ => false,
-            },
+            What::Field { field, test } => test.holds(&rows.value(row, *field)).then_some(0),
+        };
+        if self.is_negative { score.is_none().then_some(0) } else { score }
+    }
+}
+
+/// The most that any text of a row is worth.
+fn texts(rows: &dyn Rows, row: usize, mut worth: impl FnMut(&str) -> Option<usize>) -> Option<usize> {
+    let mut most = None;
+    for field in 0..rows.fields().len() {
+        if let Value::Text(text) | Value::State(_, text) = rows.value(row, field) {
+            most = most.max(worth(&text));
+            // Nothing is worth more where all is worth the same.
+            if most == Some(0) {
+                break;
+            }
+        }
+    }
+    most
+}
+
+impl Test {
+    fn holds(&self, value: &Value<'_>) -> bool {
+        match (self, value) {
+            (Self::Contains(word), Value::Text(text) | Value::State(_, text)) => contains(text, word),
+            (Self::Begins(word), Value::Text(text) | Value::State(_, text)) => {
+                text.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+            }
+            (Self::Matches(pattern), Value::Text(text) | Value::State(_, text)) => pattern.is_match(text),
+            (Self::Compare(comparison, than), Value::Number(number, _)) => comparison.holds(*number, *than),
+            (Self::Contains(word), Value::Number(number, unit)) => {
+                amount(word).is_some_and(|than| (number - than).abs() < 1e-9)
+                    || contains(&unit.show(*number), word)
+            }
+            (Self::Matches(pattern), Value::Number(number, unit)) => pattern.is_match(&unit.show(*number)),
+            _ => false,
         }
     }
 }
@@ -111,6 +180,16 @@ impl Comparison {
             Self::AtLeast => number >= than,
         }
     }
+}
+
+/// Whether a text may have these letters in their order: most texts have not, and this is told sooner than what it is worth.
+fn may_have(text: &str, letters: &str) -> bool {
+    let mut left = letters.bytes().peekable();
+    !letters.is_ascii()
+        || text.bytes().any(|byte| {
+            left.next_if(|letter| letter.eq_ignore_ascii_case(&byte));
+            left.peek().is_none()
+        })
 }
 
 /// `word` is in lower case.
@@ -152,40 +231,73 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
+/// Whether `!` turns a term round, and the term without it. `!=` and `!~` are operators.
+fn negated(word: &str) -> (bool, &str) {
+    match word.strip_prefix('!') {
+        Some(rest) if !rest.starts_with('~') => (true, rest),
+        _ => (false, word),
+    }
+}
+
 fn term(word: &str, fields: &[&str]) -> Result<Term, Slip> {
-    let (mut is_negative, word) = match word.strip_prefix('!') {
-        Some(rest) => (true, rest),
-        None => (false, word),
-    };
+    let (mut is_negative, word) = negated(word);
     let Some(at) = word.find(['=', '!', '<', '>', '~']) else {
         return Ok(Term { is_negative, what: What::Word(word.to_lowercase()) });
     };
     let (name, rest) = word.split_at(at);
-    let operators = ["!=", "<=", ">=", "=", "<", ">", "~"];
+    let operators = ["=~", "!~", "!=", "<=", ">=", "=", "<", ">", "~"];
     let Some(operator) = operators.iter().find(|operator| rest.starts_with(**operator)) else {
         return Ok(Term { is_negative, what: What::Word(word.to_lowercase()) });
     };
-    let value = rest[operator.len()..].to_lowercase();
+    is_negative ^= operator.starts_with('!');
+    let value = &rest[operator.len()..];
+    if name.is_empty() && operator.ends_with('~') && operator.len() == 2 {
+        return Ok(Term { is_negative, what: What::Pattern(pattern(value)?) });
+    }
     let field = find(name, fields)?;
+    let plain = value.to_lowercase();
     let number = |comparison| {
-        let than = amount(&value).ok_or_else(|| {
-            Slip(format!("`{value}` is no number; write {name}{operator}80, or 1.5k, 20ms"))
+        let than = amount(&plain).ok_or_else(|| {
+            Slip(format!("`{plain}` is no number; write {name}{operator}80, or 1.5k, 20ms"))
         })?;
         Ok(Test::Compare(comparison, than))
     };
     let test = match *operator {
-        "=" => Test::Contains(value),
-        "!=" => {
-            is_negative = !is_negative;
-            Test::Contains(value)
-        }
-        "~" => Test::Begins(value),
+        "=~" | "!~" => Test::Matches(pattern(value)?),
+        "=" | "!=" => Test::Contains(plain),
+        "~" => Test::Begins(plain),
         "<" => number(Comparison::Less)?,
         "<=" => number(Comparison::AtMost)?,
         ">" => number(Comparison::More)?,
         _ => number(Comparison::AtLeast)?,
     };
     Ok(Term { is_negative, what: What::Field { field, test } })
+}
+
+/// A regular expression, in which case does not matter unless it says so: `(?-i)`.
+fn pattern(text: &str) -> Result<Arc<Regex>, Slip> {
+    let built = RegexBuilder::new(text)
+        .case_insensitive(true)
+        .size_limit(PATTERN_BYTES_MAX)
+        .dfa_size_limit(PATTERN_BYTES_MAX)
+        .build();
+    built.map(Arc::new).map_err(|error| {
+        // The place, in one line: what `regex` itself says has several.
+        let parsed = regex_syntax::ParserBuilder::new().case_insensitive(true).build().parse(text);
+        let (what, place) = match &parsed {
+            Err(regex_syntax::Error::Parse(error)) => {
+                (error.kind().to_string(), Some(error.span().start.offset))
+            }
+            Err(regex_syntax::Error::Translate(error)) => {
+                (error.kind().to_string(), Some(error.span().start.offset))
+            }
+            _ if matches!(error, regex::Error::CompiledTooBig(_)) => ("it is too large".into(), None),
+            _ => ("it cannot be used".into(), None),
+        };
+        let before = place.and_then(|offset| text.get(..offset)).map(|before| before.chars().count() + 1);
+        let place = before.map_or_else(String::new, |number| format!(" at letter {number}"));
+        Slip(format!("`{text}` is no regular expression: {what}{place}"))
+    })
 }
 
 /// The number of a field, by its name or the beginning of one.
@@ -227,12 +339,21 @@ pub struct Sort {
     pub is_descending: bool,
 }
 
-/// The rows that pass, in order.
+/// The rows that pass, in order. Where none is asked for, those that pass best come first.
 #[must_use]
 pub fn arrange(rows: &dyn Rows, filter: &Filter, sort: Option<Sort>) -> Vec<u32> {
     let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-    let passing = (0..count).filter(|row| filter.is_empty() || filter.passes(rows, *row as usize));
-    let Some(sort) = sort else { return passing.collect() };
+    let mut fuzzy = FuzzyMatcher::new();
+    let scored = (0..count)
+        .filter_map(|row| filter.score(rows, row as usize, &mut fuzzy).map(|score| (Reverse(score), row)));
+    let Some(sort) = sort else {
+        let mut scored: Vec<(Reverse<usize>, u32)> = scored.collect();
+        if filter.ranks() {
+            scored.sort_by_key(|(score, _)| *score);
+        }
+        return scored.into_iter().map(|(_, row)| row).collect();
+    };
+    let passing = scored.map(|(_, row)| row);
     let mut keyed: Vec<(Key, u32)> =
         passing.map(|row| (key(&rows.value(row as usize, sort.field)), row)).collect();
     // Rows of equal keys stay in the order in which they are; what is missing is last either way.
@@ -332,6 +453,75 @@ mod tests {
     }
 
     #[test]
+    fn regular_expressions_are_looked_for_in_a_field_or_in_every_text() {
+        assert_eq!(rows("name=~^(eu|us)-1", None), [0, 1]);
+        assert_eq!(rows("name!~^(eu|us)-1", None), [2]);
+        assert_eq!(rows("!name=~^eu", None), [1, 2]);
+        assert_eq!(rows("=~^health", None), [0, 2]);
+        assert_eq!(rows("!~^health", None), [1]);
+        assert_eq!(rows("!=~^health", None), [1]);
+        assert_eq!(rows("name=~\"two w.rds$\" occ<50", None), [1]);
+        assert_eq!(rows("name=~^äp", None), [2]);
+        assert_eq!(rows("name=~(?-i)^eu", None), [0; 0]);
+        assert_eq!(rows("occ=~^8", None), [0]);
+        // As ever.
+        assert_eq!(rows("name~eu", None), [0]);
+        assert_eq!(rows("name=e.", None), [0; 0]);
+    }
+
+    #[test]
+    fn letters_in_their_order_are_enough_for_a_fuzzy_word_and_the_best_come_first() {
+        assert_eq!(rows("-f ut", None), [1]);
+        assert_eq!(rows("-f h1", None), [0; 0]);
+        assert_eq!(rows("-f \"t w\"", None), [1]);
+        assert_eq!(rows("!-f ut", None), [0, 2]);
+        assert_eq!(rows("-f ut occ>50", None), [0; 0]);
+        assert_eq!(rows("-f s1", None), [1]);
+        assert_eq!(rows("-f ea", None), [0, 2]);
+        assert_eq!(rows("-f 1", None).len(), 3);
+        assert_eq!(rows("-f i", Some((0, true))), [1]);
+        assert_eq!(rows("-f", None), [0; 0], "without a word behind it, it is a word");
+    }
+
+    #[test]
+    fn what_fits_better_comes_first_unless_an_order_is_asked_for() {
+        struct Names;
+        impl Rows for Names {
+            fn fields(&self) -> &'static [Field] {
+                FIELDS
+            }
+            fn len(&self) -> usize {
+                3
+            }
+            fn value(&self, row: usize, field: usize) -> Value<'_> {
+                match field {
+                    0 => Value::text(["r-o-a-d", "broad", "roadmap"][row]),
+                    _ => Value::None,
+                }
+            }
+        }
+        let names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+        let filter = Filter::parse("-f road", &names).unwrap();
+        assert_eq!(arrange(&Names, &filter, None)[0], 2);
+        assert_eq!(arrange(&Names, &filter, Some(Sort { field: 0, is_descending: false })), [1, 0, 2]);
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_is_told_with_its_place_and_one_too_large_is_refused() {
+        let names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+        let slip = |text: &str| Filter::parse(text, &names).unwrap_err().0;
+        assert_eq!(slip("name=~äb(c"), "`äb(c` is no regular expression: unclosed group at letter 3");
+        assert!(
+            slip("=~*").contains("repetition operator missing expression at letter 1"),
+            "{}",
+            slip("=~*")
+        );
+        assert!(slip("name!~\\p{Nosuch}").contains("at letter 1"), "{}", slip("name!~\\p{Nosuch}"));
+        assert!(slip("=~(\\w{500}){500}").contains("too large"));
+        assert!(slip("nosuch=~x").contains("no field"));
+    }
+
+    #[test]
     fn rows_are_sorted_with_what_is_missing_last() {
         assert_eq!(rows("", Some((1, true))), [0, 1, 2]);
         assert_eq!(rows("", Some((1, false))), [1, 0, 2]);
@@ -366,6 +556,17 @@ mod tests {
             "name=",
             "% k",
             "lag>ms",
+            "=~",
+            "!~",
+            "name=~",
+            "name!~[",
+            "=~(?x",
+            "=~\\",
+            "-f",
+            "!-f",
+            "-f \"\"",
+            "-f -f -f",
+            "-f 💥",
         ] {
             if let Ok(filter) = Filter::parse(text, &names) {
                 let _ = arrange(&Three, &filter, None);

@@ -3,6 +3,12 @@
 //! A recording is lines of JSON: a head with the version of its form, then updates, each with its time. There is no token in it, but
 //! names of documents and people are: it is as confidential as the admin API. A support bundle is one JSON document in which these
 //! are replaced by marks that tell them apart within the bundle and nowhere else.
+//!
+//! | module | concern |
+//! | --- | --- |
+//! | `rolling` | the last minutes, kept without being asked for |
+
+mod rolling;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
@@ -19,6 +25,8 @@ use crate::client::Update;
 use crate::format::date;
 use crate::model::{Link, Millis, Model, problems};
 
+pub use rolling::{Excerpt, KEPT, Rolling};
+
 /// Version of the form of recordings, bundles and streams: another first number cannot be read.
 pub const SCHEMA_VERSION: u32 = 1;
 /// Lines that wait for the disk: what comes when there is no room is left out, and counted.
@@ -31,11 +39,42 @@ struct Head {
     started: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Frame {
     at: Millis,
     #[serde(flatten)]
     update: Update,
+}
+
+/// An update as it is written.
+#[derive(Serialize)]
+struct FrameOf<'update> {
+    at: Millis,
+    #[serde(flatten)]
+    update: &'update Update,
+}
+
+/// An update as a line of a recording.
+#[must_use]
+pub fn line(update: &Update, at: Millis) -> Option<String> {
+    serde_json::to_string(&FrameOf { at, update }).ok()
+}
+
+/// The first line of one.
+fn head(now: Millis) -> Result<String> {
+    let head = Head {
+        schema_version: SCHEMA_VERSION,
+        program: format!("pinwire-admin {}", env!("CARGO_PKG_VERSION")),
+        started: date(now),
+    };
+    Ok(serde_json::to_string(&head)?)
+}
+
+/// A new file that nobody else reads.
+fn create(path: &Path) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+    file.with_context(|| format!("{}: cannot be made", path.display()))
 }
 
 /// Writes a recording, on a thread of its own: a slow disk does not hold up the console.
@@ -53,15 +92,7 @@ impl Recorder {
     /// # Errors
     /// The file cannot be made, or there is one already.
     pub fn create(path: &Path, now: Millis) -> Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.with_context(|| format!("{}: cannot be made", path.display()))?;
-        let head = Head {
-            schema_version: SCHEMA_VERSION,
-            program: format!("pinwire-admin {}", env!("CARGO_PKG_VERSION")),
-            started: date(now),
-        };
-        let head = serde_json::to_string(&head)?;
+        let (file, head) = (create(path)?, head(now)?);
         let (lines, todo) = sync_channel::<String>(QUEUE);
         let write = move || {
             let mut out = BufWriter::new(file);
@@ -80,11 +111,9 @@ impl Recorder {
         Ok(Self { lines: Some(lines), thread: Some(thread), left_out: 0 })
     }
 
-    /// Takes an update.
-    pub fn record(&mut self, update: &Update, now: Millis) {
-        let line = serde_json::to_string(&Frame { at: now, update: update.clone() });
-        let sent =
-            line.ok().zip(self.lines.as_ref()).is_some_and(|(line, lines)| lines.try_send(line).is_ok());
+    /// Takes an update, as the line that it is.
+    pub fn record(&mut self, line: String) {
+        let sent = self.lines.as_ref().is_some_and(|lines| lines.try_send(line).is_ok());
         self.left_out += u64::from(!sent);
     }
 }
@@ -199,6 +228,7 @@ const NAMES: &[&str] = &[
     "peer_address",
     "ws_url",
     "url",
+    "admin_url",
     "reason",
     "connection",
     "token",
@@ -210,14 +240,85 @@ const NAMES: &[&str] = &[
     "error",
 ];
 
+/// Replaces names by marks: the same name by the same mark, for those that are written with the same of these.
+#[derive(Clone, Debug)]
+pub struct Redaction {
+    salt: [u8; 16],
+}
+
+impl Redaction {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn new() -> Result<Self> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+        Ok(Self { salt })
+    }
+
+    fn value(&self, value: Value) -> Value {
+        redacted(value, &self.salt, false)
+    }
+
+    /// A line of a recording, if it is of a kind in which all names are known: how nodes are and whether they are reached, regions,
+    /// nodes, and apps. Of events it leaves when they were and of which kind.
+    fn line(&self, line: &str) -> Option<String> {
+        let mut frame: Value = serde_json::from_str(line).ok()?;
+        let host = mark(frame.get("node")?.as_str()?, &self.salt);
+        let what = frame.get_mut("what")?;
+        *what = match what.as_object()?.iter().next()? {
+            (kind, look) if kind == "look" => json!({ "look": self.look(look.clone())? }),
+            (kind, lost) if kind == "lost" => json!({ "lost": self.value(lost.clone()) }),
+            (kind, answer) if kind == "answered" => json!({ "answered": self.answer(answer)? }),
+            _ => return None,
+        };
+        frame["node"] = json!(format!("http://node-{}:80", host.trim_start_matches('#')));
+        // What cannot be read again is of no use.
+        serde_json::from_value::<Frame>(frame.clone()).ok()?;
+        serde_json::to_string(&frame).ok()
+    }
+
+    fn look(&self, mut look: Value) -> Option<Value> {
+        for event in look.get_mut("events")?.as_array_mut()? {
+            event.as_object_mut()?.retain(|name, _| matches!(name.as_str(), "sequence" | "at" | "kind"));
+        }
+        let name = look.get("node")?.get("name").cloned();
+        // Of a connection `documents` are names; here each is more than that.
+        let documents = self.value(look.get_mut("documents")?.take());
+        let mut look = self.value(look);
+        look["documents"] = documents;
+        // A node's own name is what it is about.
+        if let Some(name) = name {
+            look.get_mut("node")?.as_object_mut()?.insert("name".into(), name);
+        }
+        Some(look)
+    }
+
+    /// Names of regions and nodes stay.
+    fn answer(&self, answer: &Value) -> Option<Value> {
+        let (kind, told) = answer.as_object()?.iter().next()?;
+        let list = match kind.as_str() {
+            "regions" => "regions",
+            "nodes" => "nodes",
+            "apps" => return Some(json!({ "apps": self.value(told.clone()) })),
+            _ => return None,
+        };
+        let names = told.get(list)?.as_array()?.iter().map(|row| row.get("name").cloned());
+        let mut redacted = self.value(told.clone());
+        for (row, name) in redacted.get_mut(list)?.as_array_mut()?.iter_mut().zip(names) {
+            row.as_object_mut()?.insert("name".into(), name.unwrap_or_default());
+        }
+        Some(json!({ kind: redacted }))
+    }
+}
+
 /// A support bundle of what is known.
 ///
 /// # Errors
-/// The system has no random numbers.
-pub fn bundle(model: &Model, now: Millis) -> Result<String> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-    let redact = |value: Value| redacted(value, &salt, false);
+/// It cannot be written as JSON.
+pub fn bundle(model: &Model, redaction: &Redaction, now: Millis) -> Result<String> {
+    let redact = |value: Value| redaction.value(value);
     let nodes: Vec<Value> = model
         .nodes()
         .map(|(number, node)| {
@@ -315,10 +416,11 @@ mod tests {
         let path = folder.join("a.ndjson");
         let mut recorder = Recorder::create(&path, 1_000).unwrap();
         for second in 1..=20 {
-            recorder.record(&lost(&second.to_string()), second * 1000);
+            recorder.record(line(&lost(&second.to_string()), second * 1000).unwrap());
         }
         let look = example::look(0, 2, 9, 21_000);
-        recorder.record(&Update { node: example::address(0), what: What::Look(Box::new(look)) }, 21_000);
+        let look = Update { node: example::address(0), what: What::Look(Box::new(look)) };
+        recorder.record(line(&look, 21_000).unwrap());
         assert_eq!(recorder.left_out, 0);
         path
     }
@@ -383,10 +485,59 @@ mod tests {
     fn a_bundle_names_no_document_person_or_host() {
         let mut model = Model::default();
         example::cluster(&mut model, 1_800_000_000_000);
-        let text = bundle(&model, 1_800_000_000_000).unwrap();
-        for name in ["acme", "roadmap", "user-", "10.0.0.", "203.0.113", "9f86d081"] {
+        let redaction = Redaction::new().unwrap();
+        let text = bundle(&model, &redaction, 1_800_000_000_000).unwrap();
+        for name in NAMES_OF_EXAMPLE {
             assert!(!text.contains(name), "{name}");
         }
         assert!(text.contains("eu-central-1") && text.contains("document_lost"));
+    }
+
+    const NAMES_OF_EXAMPLE: [&str; 6] = ["acme", "roadmap", "user-", "10.0.0.", "203.0.113", "9f86d081"];
+
+    #[test]
+    fn the_recording_beside_a_bundle_names_none_either_and_is_replayed() {
+        let now = 1_800_000_000_000;
+        let (mut model, mut rolling) = (Model::default(), Rolling::default());
+        example::cluster(&mut model, now);
+        // It begins with how the nodes of the example stand.
+        for update in model.checkpoint() {
+            rolling.push(&update, &line(&update, now).unwrap(), &model, false, now);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ndjson");
+        rolling.excerpt().write(&path, Some(&Redaction::new().unwrap())).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for name in NAMES_OF_EXAMPLE {
+            assert!(!text.contains(name), "{name}");
+        }
+        let mut replayed = Model::default();
+        for (update, at) in Player::open(&path).unwrap().advance(Duration::from_secs(60)) {
+            replayed.apply(update, at);
+        }
+        let labels = |model: &Model| model.nodes().map(|(_, node)| node.label()).collect::<Vec<_>>();
+        assert_eq!(labels(&replayed), labels(&model));
+        let documents = |model: &Model| model.nodes().map(|(_, node)| node.documents().len()).sum::<usize>();
+        assert_eq!(documents(&replayed), documents(&model));
+    }
+
+    #[test]
+    fn what_may_name_somebody_in_another_way_is_left_out() {
+        let redaction = Redaction::new().unwrap();
+        let node = example::address(0);
+        let acted = What::Acted { what: "close connection 13b-2a".into(), outcome: Ok(String::new()) };
+        let record = crate::client::Ask::Record(("acme".into(), "notes".into()));
+        let unanswered = What::Unanswered { ask: record, why: "no".into() };
+        for what in [acted, unanswered] {
+            let line = line(&Update { node: node.clone(), what }, 1).unwrap();
+            assert_eq!(redaction.line(&line), None);
+        }
+        let told = json!({ "nodes": [{ "region": "eu", "name": "eu-1", "life": "1", "version": "1", "peer_address": "10.0.0.1:1",
+            "ws_url": "ws://10.0.0.1", "admin_url": "https://10.0.0.1:9180", "db_codes": ["x"] }], "unanswered": [] });
+        let line =
+            json!({ "at": 1, "node": "http://10.0.0.1:9180", "what": { "answered": { "nodes": told } } })
+                .to_string();
+        let line = redaction.line(&line).unwrap();
+        assert!(!line.contains("10.0.0.1") && line.contains("eu-1"), "{line}");
     }
 }

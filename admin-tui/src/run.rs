@@ -3,8 +3,10 @@
 //! Updates are taken as they come, many at once; the screen is drawn at most every [`FRAME`], at once after a key, and now and then
 //! where nothing happens, since ages go on.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -17,8 +19,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::app::{App, Command, Input};
 use crate::client::{Fleet, Update};
 use crate::config::Goal;
+use crate::format::{age, clock};
 use crate::model::Millis;
-use crate::record::{Player, Recorder, bundle};
+use crate::record::{Excerpt, Player, Recorder, Redaction, Rolling, bundle, line};
 use crate::terminal::{Taken, copy};
 use crate::view::{Hits, draw};
 
@@ -82,9 +85,15 @@ struct Loop {
     source: Source,
     contexts: Contexts,
     recorder: Option<Recorder>,
+    rolling: Rolling,
+    /// Recordings that are being written, and since when what is in them was kept.
+    writing: Vec<(JoinHandle<Result<String>>, Option<Millis>)>,
     hits: Hits,
     drawn: Option<Instant>,
     is_dirty: bool,
+    /// When it came to this cluster, and whether it has heard of all of it.
+    began: Instant,
+    is_settled: bool,
 }
 
 /// Runs until somebody leaves.
@@ -102,7 +111,19 @@ pub fn interactive(
     let mut taken = Taken::take(with_mouse)?;
     let over = Arc::new(AtomicBool::new(false));
     let inputs = read_inputs(Arc::clone(&over))?;
-    let looped = Loop { app, source, contexts, recorder, hits: Hits::default(), drawn: None, is_dirty: true };
+    let looped = Loop {
+        app,
+        source,
+        contexts,
+        recorder,
+        rolling: Rolling::default(),
+        writing: Vec::new(),
+        hits: Hits::default(),
+        drawn: None,
+        is_dirty: true,
+        began: Instant::now(),
+        is_settled: false,
+    };
     let outcome = runtime.block_on(looped.run(&mut taken, inputs));
     over.store(true, Ordering::Release);
     outcome
@@ -179,8 +200,11 @@ impl Loop {
         let mut next = Some(first);
         let mut count = 0;
         while let Some(update) = next.take() {
-            if let Some(recorder) = &mut self.recorder {
-                recorder.record(&update, now);
+            if let Some(line) = line(&update, now) {
+                self.rolling.push(&update, &line, &self.app.model, self.app.is_paused, now);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.record(line);
+                }
             }
             self.app.update(update, now);
             count += 1;
@@ -202,7 +226,50 @@ impl Loop {
             }
         }
         let now = self.now();
+        if let Some(said) = self.written(false) {
+            self.app.say(said, now);
+            self.is_dirty = true;
+        }
         self.app.tick(now)
+    }
+
+    /// Writes what was told lately, on a thread of its own: it may be much.
+    fn write(&mut self, excerpt: Excerpt, path: PathBuf, redaction: Option<Redaction>) {
+        let now = self.now();
+        let is_redacted = redaction.is_some();
+        let write = move || {
+            excerpt.write(&path, redaction.as_ref())?;
+            let (from, to) = excerpt.span();
+            let long = age(to.saturating_sub(from));
+            let advice = match is_redacted {
+                true => "names are replaced in both files, look through them before you send them",
+                false => "--replay shows it",
+            };
+            Ok(format!("written: {}, {long} up to {}Z; {advice}", path.display(), clock(to)))
+        };
+        // With names replaced it is not all there is.
+        let kept_at = self.rolling.apart_at().filter(|_| !is_redacted);
+        match std::thread::Builder::new().name("writer".into()).spawn(write) {
+            Ok(thread) => self.writing.push((thread, kept_at)),
+            Err(error) => self.app.say(format!("no thread to write with: {error}"), now),
+        }
+    }
+
+    /// What came of one of them, once that is known.
+    fn written(&mut self, waits: bool) -> Option<String> {
+        let ended = self.writing.iter().position(|(thread, _)| waits || thread.is_finished())?;
+        let (thread, kept_at) = self.writing.remove(ended);
+        Some(match thread.join() {
+            Ok(Ok(said)) => {
+                if kept_at.is_some() && kept_at == self.rolling.apart_at() {
+                    self.rolling.saved();
+                    self.app.kept_at = None;
+                }
+                said
+            }
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "the recording was not written".into(),
+        })
     }
 
     fn obey(&mut self, command: Command, taken: &mut Taken) -> Result<()> {
@@ -212,14 +279,17 @@ impl Loop {
             Command::Copy(text) => copy(&text),
             Command::Bundle(path) => {
                 let now = self.now();
-                let said =
-                    match bundle(&self.app.model, now).and_then(|text| Ok(std::fs::write(&path, text)?)) {
-                        Ok(()) => format!(
-                            "written: {path}; names in it are replaced, look through it before you send it"
-                        ),
-                        Err(error) => format!("{path}: {error:#}"),
-                    };
+                let said = match self.bundle(&path, now) {
+                    Ok(also) => format!(
+                        "written: {path}{also}; names in it are replaced, look through it before you send it"
+                    ),
+                    Err(error) => format!("{path}: {error:#}"),
+                };
                 self.app.say(said, now);
+            }
+            Command::Save(path) => {
+                let excerpt = self.rolling.excerpt();
+                self.write(excerpt, path.into(), None);
             }
             Command::Seek(by) => {
                 let now = self.now();
@@ -249,12 +319,29 @@ impl Loop {
                 }
             }
             Command::Act(address, action) => {
-                if let Source::Live(fleet, _) = &self.source {
-                    fleet.act(address, &action);
+                if let Source::Live(fleet, _) = &self.source
+                    && !fleet.act(address.clone(), &action)
+                {
+                    let outcome = Err("the console is behind with what it was asked for".into());
+                    let what = crate::client::What::Acted { what: action.title(), outcome };
+                    self.app.update(Update { node: address, what }, now());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Beside a bundle goes what was told lately, with the same names replaced alike.
+    fn bundle(&mut self, path: &str, now: Millis) -> Result<String> {
+        let redaction = Redaction::new()?;
+        std::fs::write(path, bundle(&self.app.model, &redaction, now)?)?;
+        let excerpt = self.rolling.excerpt();
+        if excerpt.is_empty() {
+            return Ok(String::new());
+        }
+        let beside = format!("{path}.ndjson");
+        self.write(excerpt, PathBuf::from(&beside), Some(redaction));
+        Ok(format!(", and {beside}"))
     }
 
     /// Leaves this cluster for another; also where nothing of this one is reached. What cannot be gone to leaves all as it is.
@@ -267,6 +354,8 @@ impl Loop {
             Err(error) => self.app.say(format!("{error:#}"), now),
             Ok(Elsewhere { goal, fleet, updates }) => {
                 self.app.move_to(goal.name, goal.discovery);
+                self.rolling.cut();
+                (self.began, self.is_settled) = (Instant::now(), false);
                 for address in goal.addresses {
                     fleet.watch(address.clone());
                     self.app.update(Update { node: address, what: crate::client::What::Watched }, now);
@@ -277,6 +366,22 @@ impl Loop {
             }
         }
         self.is_dirty = true;
+    }
+
+    /// Keeps what led to something that is wrong. While nothing new is shown it is not known what is wrong.
+    fn look(&mut self, now: Millis) {
+        /// After this the console has heard of all that it will hear of.
+        const SETTLED: Duration = Duration::from_secs(10);
+        if self.app.is_paused || self.app.options.is_replay {
+            return;
+        }
+        let (model, discovery) = (&self.app.model, &self.app.options.discovery);
+        let has_all =
+            model.known().is_some() && model.candidates(discovery).is_empty() && model.is_gathered();
+        self.is_settled |= has_all || self.began.elapsed() > SETTLED;
+        if self.rolling.look(self.app.problems(), self.is_settled, now) {
+            self.app.kept_at = self.rolling.apart_at();
+        }
     }
 
     fn draw(&mut self, taken: &mut Taken) -> Result<()> {
@@ -290,6 +395,7 @@ impl Loop {
         }
         let now = self.now();
         self.app.arrange(now);
+        self.look(now);
         let (app, mut hits) = (&self.app, Hits::default());
         taken.terminal.draw(|frame| {
             let area: Rect = frame.area();
@@ -303,6 +409,13 @@ impl Loop {
         self.drawn = Some(Instant::now());
         self.is_dirty = false;
         Ok(())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // What is being written is written to its end.
+        while self.written(true).is_some() {}
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use pinwire_admin::app::{App, Kind, Options, Screen};
+use pinwire_admin::client::{Update, What};
 use pinwire_admin::list::Scope;
 use pinwire_admin::model::{Millis, Model, example};
 use pinwire_admin::theme::{Graphics, Palette, Theme};
@@ -16,6 +17,8 @@ use pinwire_admin_api::stream::DocumentName;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
+use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 
 const NOW: Millis = 1_800_000_000_000;
@@ -146,6 +149,81 @@ fn views_of_a_lost_cluster_show_what_is_old_as_old() {
 #[test]
 fn views_of_nothing_say_so() {
     check("empty", empty);
+}
+
+/// Pins that are marked, what is asked before they are moved, and what became of them; and the help.
+fn marked(palette: Palette, keys: &[&str]) -> App {
+    let mut app = app(live, Kind::Pins, palette, Graphics::Braille);
+    app.options.may_act = true;
+    app.arrange(NOW);
+    for key in keys {
+        let (modifiers, code) = match *key {
+            "range" => (KeyModifiers::CONTROL, KeyCode::Char(' ')),
+            "enter" => (KeyModifiers::NONE, KeyCode::Enter),
+            key => (KeyModifiers::NONE, KeyCode::Char(key.chars().next().unwrap())),
+        };
+        app.input(&Event::Key(KeyEvent::new(code, modifiers)), Rect::new(0, 4, 80, 19), NOW);
+    }
+    app
+}
+
+fn type_line(app: &mut App, line: &str) {
+    for letter in line.chars() {
+        app.input(&Event::Key(KeyEvent::from(KeyCode::Char(letter))), Rect::default(), NOW);
+    }
+    app.input(&Event::Key(KeyEvent::from(KeyCode::Enter)), Rect::default(), NOW);
+}
+
+#[test]
+fn marks_what_they_ask_for_and_what_became_of_it_look_as_they_are_kept() {
+    let marks = |palette| marked(palette, &["j", " ", "j", " "]);
+    let confirm = |palette| {
+        let mut app = marked(palette, &[" ", "j", "j", "j", "range"]);
+        app.command("move us-east-1", NOW);
+        app
+    };
+    let outcomes = |palette| {
+        let mut app = confirm(palette);
+        type_line(&mut app, "move 5");
+        let titles: Vec<String> =
+            app.outcomes.iter().flat_map(|all| all.rows.iter()).map(|row| row.0.clone()).collect();
+        let told = [Ok(String::new()), Err("the region does not answer".to_owned()), Ok(String::new())];
+        for (what, outcome) in titles.into_iter().zip(told) {
+            app.update(Update { node: example::address(0), what: What::Acted { what, outcome } }, NOW);
+        }
+        app.notice = None;
+        app
+    };
+    let help = |palette| marked(palette, &["?"]);
+    let rest = |palette| marked(palette, &["?", "j"]);
+    let all: [(&str, &dyn Fn(Palette) -> App); 5] = [
+        ("marks", &marks),
+        ("confirm", &confirm),
+        ("outcomes", &outcomes),
+        ("help", &help),
+        ("help-more", &rest),
+    ];
+    for (name, made) in all {
+        for (width, height) in SIZES {
+            let plain = drawn(&mut made(Palette::Mono), width, height);
+            let coloured = drawn(&mut made(Palette::Safe), width, height);
+            let whole = format!("{}\n{}", text(&plain), colours(&coloured));
+            insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+                insta::assert_snapshot!(format!("{name}-{width}x{height}"), whole);
+            });
+        }
+    }
+}
+
+#[test]
+fn however_many_are_marked_the_line_to_type_is_on_the_screen() {
+    for (width, height) in [(MIN_WIDTH, MIN_HEIGHT), (80, 24), (160, 50)] {
+        let mut app = marked(Palette::Mono, &[" ", "G", "range"]);
+        app.command("unpin", NOW);
+        let text = text(&drawn(&mut app, width, height));
+        let count = app.marks().unwrap().len();
+        assert!(count > 50 && text.contains(&format!("unpin {count}")) && text.contains(" more"), "{text}");
+    }
 }
 
 #[test]

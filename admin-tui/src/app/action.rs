@@ -57,10 +57,23 @@ impl Action {
         match self {
             Self::Drain { node } => format!("drain {node}"),
             Self::Undrain { node } => format!("undrain {node}"),
-            Self::Move { name, region, .. } => format!("move {} to {region}", name.name),
+            Self::Move { name, region, .. } => format!("move {} to {region}", full(name)),
             Self::Close { id } => format!("close connection {id}"),
-            Self::Unpin { name, .. } => format!("unpin {}", name.name),
+            Self::Unpin { name, .. } => format!("unpin {}", full(name)),
             Self::Log { node, filter, .. } => format!("log {filter} on {node}"),
+        }
+    }
+
+    /// The same of so many, of which this is one.
+    #[must_use]
+    pub fn title_of(&self, count: usize) -> String {
+        match self {
+            Self::Drain { .. } => format!("drain {count} nodes"),
+            Self::Undrain { .. } => format!("undrain {count} nodes"),
+            Self::Move { region, .. } => format!("move {count} documents to {region}"),
+            Self::Close { .. } => format!("close {count} connections"),
+            Self::Unpin { .. } => format!("unpin {count} documents"),
+            Self::Log { filter, .. } => format!("log {filter} on {count} nodes"),
         }
     }
 
@@ -74,6 +87,19 @@ impl Action {
             Self::Close { .. } => "The connection is closed with code 1000. A client that wants to be connected comes back at once.".into(),
             Self::Unpin { .. } => "The document is taken away from its region, even one that is stuck. Its clients are closed with 1012 and come again; what its nodes have not stored yet may be lost.".into(),
             Self::Log { filter, seconds, .. } => format!("The node logs {filter} for {seconds} s, then what is configured again."),
+        }
+    }
+
+    /// What is done, in a word.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Drain { .. } => "drain",
+            Self::Undrain { .. } => "undrain",
+            Self::Move { .. } => "move",
+            Self::Close { .. } => "close",
+            Self::Unpin { .. } => "unpin",
+            Self::Log { .. } => "log",
         }
     }
 
@@ -125,6 +151,10 @@ impl Action {
         });
         format!("{}{path} -X {method}{body}", address.curl())
     }
+}
+
+fn full(name: &DocumentName) -> String {
+    format!("{}::{}::{}", name.tenant, name.app, name.name)
 }
 
 #[cfg(test)]

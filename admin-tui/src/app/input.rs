@@ -25,6 +25,7 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("follow", "", "stay at the newest row, or do not"),
     ("theme", "NAME", "safe, high-contrast, light or mono"),
     ("copy", "", "copy what is selected"),
+    ("save", "FILE", "write the last 5 minutes, or what led to what is wrong, as a recording"),
     ("bundle", "FILE", "write a redacted support bundle"),
     ("drain", "", "drain the node"),
     ("undrain", "", "take the node back into service"),
@@ -86,7 +87,7 @@ impl App {
         Vec::new()
     }
 
-    fn step(&mut self, by: isize) {
+    pub(super) fn step(&mut self, by: isize) {
         let last = self.rows().len().saturating_sub(1);
         let pane = self.pane_mut();
         pane.is_following = false;
@@ -101,8 +102,15 @@ impl App {
             return self.key_of_prompt(key, now);
         }
         let does = self.options.keys.does(key);
+        if self.outcomes.is_some() && does != Some(Does::Quit) {
+            self.outcomes = None;
+            return Vec::new();
+        }
         if self.is_help && does != Some(Does::Quit) {
-            self.is_help = false;
+            match does {
+                Some(Does::Down | Does::PageDown) => self.help_page += 1,
+                _ => (self.is_help, self.help_page) = (false, 0),
+            }
             return Vec::new();
         }
         does.map_or_else(Vec::new, |does| self.does(does, now))
@@ -132,6 +140,7 @@ impl App {
             Does::Back => self.back(),
             Does::HistoryBack => self.travel(-1),
             Does::HistoryForward => self.travel(1),
+            Does::LastView => self.toggle(now),
             Does::Filter if self.list().is_some() => {
                 let text = self.pane().filter_text;
                 self.prompt = Some(Prompt::new(PromptKind::Filter, &text));
@@ -153,7 +162,21 @@ impl App {
                 let text = if pane.is_following { "following the newest row" } else { "no longer following" };
                 self.say(text, now);
             }
+            Does::Mark => {
+                if !self.mark(now) {
+                    self.step(page);
+                }
+            }
+            Does::MarkRange => self.mark_range(now),
+            Does::Unmark => self.unmark(),
             Does::Copy => return self.copy(now),
+            Does::Save if self.options.is_replay => self.say("this is a recording already", now),
+            Does::Save => {
+                let stamp: String =
+                    crate::format::date(now).chars().filter(|letter| !":-".contains(*letter)).collect();
+                let line = format!("save pinwire-{stamp}.ndjson");
+                self.prompt = Some(Prompt::new(PromptKind::Command, &line));
+            }
             Does::Theme => {
                 self.options.theme.palette = self.options.theme.palette.next();
                 self.say(format!("theme {}", self.options.theme.palette.name()), now);
@@ -289,6 +312,9 @@ impl App {
             "context" => return vec![Command::Context(rest.to_owned())],
             "bundle" if rest.is_empty() => self.say("a name for the file is missing: bundle FILE", now),
             "bundle" => return vec![Command::Bundle(rest.to_owned())],
+            "save" if self.options.is_replay => self.say("this is a recording already", now),
+            "save" if rest.is_empty() => self.say("a name for the file is missing: save FILE", now),
+            "save" => return vec![Command::Save(rest.to_owned())],
             "seek" => match rest.parse::<i64>() {
                 Ok(seconds) => return vec![Command::Seek(seconds.saturating_mul(1000))],
                 Err(_) => self.say("so many seconds: seek -30", now),
@@ -343,8 +369,7 @@ impl App {
         match kind {
             Kind::Node | Kind::Document | Kind::App => self.say(format!("write {} NAME", kind.name()), now),
             kind => {
-                self.trail.clear();
-                self.show(*kind);
+                self.show_from(*kind, Vec::new());
                 if !rest.is_empty() {
                     self.set(|pane, names| pane.set_filter(rest, names), now);
                 }

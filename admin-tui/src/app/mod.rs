@@ -6,6 +6,7 @@
 //! | `pane` | the cursor, filter and order of a list |
 //! | `input` | keys, mouse and the command line |
 //! | `prompt` | a line that is being typed |
+//! | `marks` | rows that are marked |
 //! | `act` | actions: asked for, confirmed, handed over |
 //! | `action` | what they are |
 
@@ -13,11 +14,12 @@ pub mod action;
 
 mod act;
 mod input;
+mod marks;
 mod pane;
 mod prompt;
 mod screen;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::client::{Address, Ask, Discovery, Update};
 use crate::keys::Keys;
@@ -25,8 +27,9 @@ use crate::list::{List, Target};
 use crate::model::{Focus, Millis, Model, Problem, problems};
 use crate::theme::Theme;
 
-pub use act::Confirm;
+pub use act::{Confirm, Outcomes};
 pub use input::{COMMANDS, Input};
+pub use marks::Marks;
 pub use pane::Pane;
 pub use prompt::{Prompt, PromptKind};
 pub use screen::{Kind, Screen};
@@ -52,6 +55,8 @@ pub enum Command {
     Seek(i64),
     /// Write a support bundle there.
     Bundle(String),
+    /// Write what was told in the last minutes there, as a recording.
+    Save(String),
     /// Go to another cluster of the configuration.
     Context(String),
 }
@@ -87,15 +92,24 @@ pub struct App {
     history: Vec<Screen>,
     /// Of the history: the one that is shown.
     history_at: usize,
+    /// The view before this one, and the way back from it.
+    last: Option<(Screen, Vec<Screen>)>,
     panes: HashMap<Kind, Pane>,
+    marks: BTreeMap<Kind, Marks>,
     /// A line that is being typed.
     pub prompt: Option<Prompt>,
-    /// An action that waits for its name.
+    /// Actions that wait for being named.
     pub confirm: Option<Confirm>,
+    /// What became of several.
+    pub outcomes: Option<Outcomes>,
     /// Help is shown.
     pub is_help: bool,
+    /// Which page of it; they go round.
+    pub help_page: usize,
     /// What was said last to who sits there, and when.
     pub notice: Option<(String, Millis)>,
+    /// When what led to something was kept, until it is saved.
+    pub kept_at: Option<Millis>,
     /// Nothing new is shown.
     pub is_paused: bool,
     /// Updates that came while it was paused.
@@ -112,6 +126,8 @@ struct Order {
     rows: Vec<u32>,
     from: Option<(Screen, u64, u64)>,
     at: Millis,
+    /// When it was looked last whether they are to be worked out anew.
+    looked: Millis,
 }
 
 /// Lists are put in order at most this often while nobody touches them.
@@ -132,11 +148,16 @@ impl App {
             trail: Vec::new(),
             history: vec![Screen::default()],
             history_at: 0,
+            last: None,
             panes: HashMap::new(),
+            marks: BTreeMap::new(),
             prompt: None,
             confirm: None,
+            outcomes: None,
             is_help: false,
+            help_page: 0,
             notice: None,
+            kept_at: None,
             is_paused: false,
             held: Vec::new(),
             order: Order::default(),
@@ -147,13 +168,13 @@ impl App {
 
     /// Takes an update.
     pub fn update(&mut self, update: Update, now: Millis) {
+        self.report(&update, now);
         if self.is_paused && !self.options.is_replay {
             if self.held.len() < HELD_MAX {
                 self.held.push((update, now));
             }
             return;
         }
-        self.report(&update, now);
         self.model.apply(update, now);
     }
 
@@ -164,7 +185,8 @@ impl App {
                 Ok(_) => format!("done: {what}"),
                 Err(why) => format!("not done: {what}: {why}"),
             };
-            self.say(text, now);
+            let several = self.outcomes.as_mut().and_then(|outcomes| outcomes.take(what, outcome));
+            self.say(several.map_or(text.clone(), |count| format!("{count}; {text}")), now);
         }
     }
 
@@ -241,7 +263,10 @@ impl App {
             .as_ref()
             .zip(from.as_ref())
             .is_none_or(|(old, new)| (&old.0, old.1) != (&new.0, new.1));
-        let is_due = now.saturating_sub(self.order.at) >= ARRANGE_EVERY || now < self.order.at;
+        // At its end the time of a replay stands still: what came last is shown too.
+        let stands = self.options.is_replay && now == self.order.looked;
+        self.order.looked = now;
+        let is_due = stands || now.saturating_sub(self.order.at) >= ARRANGE_EVERY || now < self.order.at;
         if is_touched || (is_due && self.order.from != from) || self.list().is_none() {
             self.arrange_now(&pane, is_touched, now);
             self.order.from = from;
@@ -270,6 +295,9 @@ impl App {
             }
             _ => None,
         };
+        if let Some(marks) = self.marks.get_mut(&self.screen.kind) {
+            marks.keep(rows.as_ref());
+        }
         drop(rows);
         self.order.rows = arranged;
         if let Some(cursor) = cursor {
@@ -321,7 +349,11 @@ impl App {
         self.trail.clear();
         self.history = vec![self.screen.clone()];
         self.history_at = 0;
+        self.last = None;
+        // Numbers of nodes are others there.
+        self.marks.clear();
         self.confirm = None;
+        self.outcomes = None;
         self.problems = (0, 0, Vec::new());
     }
 

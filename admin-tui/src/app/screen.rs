@@ -4,6 +4,7 @@ use pinwire_admin_api::stream::DocumentName;
 
 use super::App;
 use crate::list::{List, Scope, Target};
+use crate::model::Millis;
 
 /// A view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,6 +136,11 @@ impl Screen {
 impl App {
     /// Shows a view of everything.
     pub(super) fn show(&mut self, kind: Kind) {
+        self.show_from(kind, self.trail.clone());
+    }
+
+    /// The same, with this way back.
+    pub(super) fn show_from(&mut self, kind: Kind, mut trail: Vec<Screen>) {
         // Of a node or region that is looked at, the other lists are of it too.
         let scope = match kind {
             Kind::Overview | Kind::Regions | Kind::Nodes | Kind::Pins | Kind::Apps | Kind::Latency => {
@@ -146,11 +152,11 @@ impl App {
         };
         let screen = Screen { kind, scope, document: None };
         if screen.scope == Scope::default() {
-            self.trail.clear();
+            trail.clear();
         } else {
-            self.trail.push(self.screen.clone());
+            trail.push(self.screen.clone());
         }
-        self.enter(screen);
+        self.enter(screen, trail);
     }
 
     /// Goes into something.
@@ -181,25 +187,31 @@ impl App {
         if screen == self.screen {
             return;
         }
-        self.trail.push(self.screen.clone());
-        if screen.kind == Kind::Document {
-            self.model.document = None;
-            self.model.document_problem = None;
-        }
-        self.enter(screen);
+        let mut trail = self.trail.clone();
+        trail.push(self.screen.clone());
+        self.enter(screen, trail);
     }
 
     /// Goes back to where one came from.
     pub(super) fn back(&mut self) {
-        if let Some(screen) = self.trail.pop() {
-            self.enter(screen);
-        } else if self.screen.kind != Kind::Overview {
-            self.enter(Screen::default());
+        let mut trail = self.trail.clone();
+        match trail.pop() {
+            Some(screen) => self.enter(screen, trail),
+            None => self.enter(Screen::default(), trail),
         }
     }
 
-    fn enter(&mut self, screen: Screen) {
+    /// Goes to the view before this one, and with the same key back again.
+    pub(super) fn toggle(&mut self, now: Millis) {
+        match self.last.clone() {
+            Some((screen, trail)) => self.enter(screen, trail),
+            None => self.say("there was no view before this one", now),
+        }
+    }
+
+    fn enter(&mut self, screen: Screen, trail: Vec<Screen>) {
         if screen == self.screen {
+            self.trail = trail;
             return;
         }
         self.history.truncate(self.history_at + 1);
@@ -208,7 +220,7 @@ impl App {
         let too_many = self.history.len().saturating_sub(100);
         self.history.drain(..too_many);
         self.history_at = self.history.len() - 1;
-        self.screen = screen;
+        self.go(screen, trail);
         if matches!(self.screen.kind, Kind::Node | Kind::Document | Kind::App) {
             self.pane_mut().cursor = 0;
         }
@@ -217,10 +229,19 @@ impl App {
     /// One view back or forward in history.
     pub(super) fn travel(&mut self, step: isize) {
         let Some(at) = self.history_at.checked_add_signed(step) else { return };
-        if let Some(screen) = self.history.get(at) {
-            self.screen = screen.clone();
+        if let Some(screen) = self.history.get(at).cloned() {
             self.history_at = at;
-            self.trail.clear();
+            self.go(screen, Vec::new());
         }
+    }
+
+    fn go(&mut self, screen: Screen, trail: Vec<Screen>) {
+        // What is known of one document is not shown of another.
+        if screen.kind == Kind::Document && screen.document != self.screen.document {
+            self.model.document = None;
+            self.model.document_problem = None;
+        }
+        let before = std::mem::replace(&mut self.screen, screen);
+        self.last = Some((before, std::mem::replace(&mut self.trail, trail)));
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::address::Address;
@@ -19,6 +20,8 @@ const UPDATES: usize = 1024;
 const ORDERS: usize = 1024;
 /// Questions that wait for a node.
 const ASKS: usize = 32;
+/// Actions that a node is asked for at once, of several that were confirmed together; the others wait.
+const ACTS_AT_ONCE: usize = 4;
 
 /// How nodes are reached.
 #[derive(Clone, Debug)]
@@ -68,15 +71,16 @@ impl Fleet {
         self.order(Order::Ask(address, ask));
     }
 
-    /// Has a node do something.
-    pub fn act(&self, address: Address, action: &Action) {
+    /// Has a node do something. False where there is no room: then nothing is done.
+    #[must_use]
+    pub fn act(&self, address: Address, action: &Action) -> bool {
         let (method, path, body) = action.request();
-        self.order(Order::Act(address, Act { what: action.title(), method, path, body }));
+        self.order(Order::Act(address, Act { what: action.title(), method, path, body }))
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: Order) -> bool {
         // Full only where the thread is stuck, of which updates tell.
-        let _ = self.orders.try_send(order);
+        self.orders.try_send(order).is_ok()
     }
 }
 
@@ -96,6 +100,7 @@ async fn serve(options: FleetOptions, mut todo: Receiver<Order>, updates: Sender
                     token: Arc::clone(&token),
                     updates: updates.clone(),
                     documents: options.documents,
+                    turns: Arc::new(Semaphore::new(ACTS_AT_ONCE)),
                 };
                 tokio::spawn(way.clone().follow());
                 tokio::spawn(way.clone().answer(todo));

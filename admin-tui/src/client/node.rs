@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::Method;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 
@@ -81,6 +82,8 @@ pub(crate) struct Way {
     pub(crate) updates: Sender<Update>,
     /// Documents at the top that the stream has.
     pub(crate) documents: usize,
+    /// Actions take turns.
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 impl Way {
@@ -170,9 +173,11 @@ impl Way {
 
     /// Has something done.
     pub(crate) async fn act(self, act: Act) {
+        let turn = self.turns.acquire().await;
         let done = async { self.open().await?.ask(act.method, &act.path, act.body, ACTION).await };
         let outcome =
             done.await.map(|body| String::from_utf8_lossy(&body).into_owned()).map_err(|fault| fault.why);
+        drop(turn);
         let _ = self.tell(What::Acted { what: act.what, outcome }).await;
     }
 }

@@ -4,7 +4,7 @@ use pinwire_admin_api::connections::{Connection, ConnectionState, Dialect};
 use pinwire_admin_api::documents::Member;
 use pinwire_admin_api::stream::DocumentName;
 
-use super::{Field, Rows, Scope, Target, Unit, Value};
+use super::{Field, Rows, Scope, Target, Unit, Value, key_of};
 use crate::model::{Millis, Model, State, millis};
 
 pub(super) const FIELDS: &[Field] = &[
@@ -87,6 +87,10 @@ impl Rows for Connections<'_> {
         };
         Target::Connection { node: *node, id: connection.id.clone(), document: document() }
     }
+
+    fn key(&self, row: usize) -> Option<u64> {
+        self.rows.get(row).map(|(node, connection, _)| key_of(&(*node, &connection.id)))
+    }
 }
 
 pub(super) const MEMBER_FIELDS: &[Field] = &[
@@ -147,5 +151,10 @@ impl Rows for Members<'_> {
             (Some(id), Some(node)) => Target::Connection { node, id, document: None },
             _ => Target::Nothing,
         }
+    }
+
+    fn key(&self, row: usize) -> Option<u64> {
+        let id = self.rows.get(row)?.connection.as_ref()?;
+        Some(key_of(&(self.node?, id)))
     }
 }

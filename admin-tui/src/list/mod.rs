@@ -12,6 +12,7 @@ mod pins;
 mod regions;
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use pinwire_admin_api::stream::DocumentName;
 
@@ -117,8 +118,8 @@ impl List {
             Self::Documents => Box::new(pins::Documents::new(model, scope, now)),
             Self::Connections => Box::new(connections::Connections::new(model, scope)),
             Self::Members => Box::new(connections::Members::new(model, now)),
-            Self::Apps => Box::new(apps::Apps::new(model)),
-            Self::Use => Box::new(apps::Uses::new(model, scope)),
+            Self::Apps => Box::new(apps::Apps::of_all(model)),
+            Self::Use => Box::new(apps::Apps::of_each(model, scope)),
             Self::Flow => Box::new(flow::Flows::new(model, scope, now)),
             Self::Latency => Box::new(latency::Latency::new(model, scope, now)),
             Self::Events => Box::new(events::Events::new(model, scope)),
@@ -186,6 +187,10 @@ pub trait Rows {
     /// What a row is about.
     fn target(&self, _row: usize) -> Target {
         Target::Nothing
+    }
+    /// What tells a row from all others, as long as it is there; nothing where rows cannot be marked.
+    fn key(&self, _row: usize) -> Option<u64> {
+        None
     }
     /// What a row looks like over time, or which parts it has: drawn where there is room beside its fields.
     fn strip(&self, _row: usize, _columns: usize) -> Option<Strip> {
@@ -259,6 +264,9 @@ pub struct Field {
 }
 
 impl Field {
+    /// The rank of what no view draws.
+    pub(crate) const HIDDEN: u8 = u8::MAX;
+
     /// A text.
     #[must_use]
     pub const fn text(name: &'static str, title: &'static str, width: u16, help: &'static str) -> Self {
@@ -275,6 +283,12 @@ impl Field {
     #[must_use]
     pub const fn rank(self, rank: u8) -> Self {
         Self { rank, ..self }
+    }
+
+    /// The same, in no view: for filters and programs.
+    #[must_use]
+    pub const fn hidden(self) -> Self {
+        Self { rank: Self::HIDDEN, ..self }
     }
 
     /// The same, taking what is left over.
@@ -372,6 +386,13 @@ impl Unit {
     }
 }
 
+/// A key of a row, for [`Rows::key`].
+fn key_of(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// `tenant::app::name` apart.
 pub(crate) fn full_name(text: &str) -> Option<DocumentName> {
     let (tenant, rest) = text.split_once("::")?;
@@ -393,6 +414,55 @@ mod tests {
             assert_eq!(names.len(), count, "{list_name}");
             assert!(list.fields().iter().all(|field| !field.help.is_empty()), "{list_name}");
             assert!(list.fields().iter().any(|field| field.grows), "{list_name}");
+        }
+    }
+
+    /// What `--once` and `--stream` promise: within a version fields are added, and never removed.
+    #[test]
+    fn fields_that_were_told_once_are_told_still() {
+        let told = [
+            (
+                List::Regions,
+                "name health status nodes watched known occupancy connections documents messages rtt seen area",
+            ),
+            (
+                List::Nodes,
+                "node region state occupancy connections limit documents in out cpu memory lag refusals dns rung drain pool change \
+                 driver version age why address",
+            ),
+            (
+                List::Cores,
+                "node thread state busy lag p99 connections documents pending refusals slow driver",
+            ),
+            (
+                List::Pins,
+                "document app region state holders members edits bytes age grace nodes epoch license",
+            ),
+            (List::Documents, "document app node state members present edits bytes log unstored thread"),
+            (List::Connections, "id node state subject app documents count dialect idle backlog thread"),
+            (List::Members, "subject connection dialect rights since thread"),
+            (
+                List::Apps,
+                "app node state nodes connections max_connections documents max_documents operations max_operations max_users used",
+            ),
+            (
+                List::Use,
+                "node app state connections max_connections documents max_documents operations max_operations max_users used",
+            ),
+            (
+                List::Flow,
+                "node region dialled served redirected refused carried_out carried_in why refused_ever",
+            ),
+            (List::Latency, "from to now least most"),
+            (List::Events, "at node kind text"),
+            (List::Logs, "at node level module text"),
+            (List::Audit, "at node outcome who what"),
+        ];
+        assert_eq!((told.len(), crate::record::SCHEMA_VERSION), (List::ALL.len(), 1));
+        for (list, names) in told {
+            let lost: Vec<_> =
+                names.split_whitespace().filter(|name| !list.field_names().contains(name)).collect();
+            assert!(lost.is_empty(), "{}: {lost:?}", list.name());
         }
     }
 

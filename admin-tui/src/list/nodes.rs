@@ -121,6 +121,10 @@ impl Rows for Nodes<'_> {
         self.rows.get(row).map_or(Target::Nothing, |(number, ..)| Target::Node(*number))
     }
 
+    fn key(&self, row: usize) -> Option<u64> {
+        self.rows.get(row).map(|(number, ..)| *number as u64)
+    }
+
     fn is_stale(&self, row: usize) -> bool {
         self.rows.get(row).is_some_and(|(_, node, _)| node.is_stale(self.now))
     }

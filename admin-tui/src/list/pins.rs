@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pinwire_admin_api::documents::{Document, DocumentState};
 use pinwire_admin_api::stream::DocumentName;
 
-use super::{Field, Rows, Scope, Target, Unit, Value};
+use super::{Field, Rows, Scope, Target, Unit, Value, key_of};
 use crate::model::{Millis, Model, NodeState, PinRow, State, Top};
 
 pub(super) const FIELDS: &[Field] = &[
@@ -94,6 +94,10 @@ impl Rows for Pins<'_> {
             region: row.pin.region.clone(),
         })
     }
+
+    fn key(&self, row: usize) -> Option<u64> {
+        self.model.pins.get(row).map(|row| key_of(&(row.key, &row.db_code)))
+    }
 }
 
 pub(super) const DOCUMENT_FIELDS: &[Field] = &[
@@ -174,6 +178,10 @@ impl Rows for Documents<'_> {
                 name: document.name.clone(),
             })
         })
+    }
+
+    fn key(&self, row: usize) -> Option<u64> {
+        self.rows.get(row).map(|(_, document, _)| key_of(&(&document.tenant, &document.app, &document.name)))
     }
 
     fn is_stale(&self, row: usize) -> bool {

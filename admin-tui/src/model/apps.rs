@@ -12,8 +12,8 @@ pub type AppName = (String, String);
 /// An app on all nodes that are watched.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AppState {
-    /// Nodes that have seen a token of it.
-    pub nodes: u64,
+    /// Nodes that have seen a token of it, by number.
+    pub nodes: Vec<usize>,
     /// Its connections, of all nodes.
     pub connections: Used,
     /// Its documents: of each region those of the node that has most, since nodes of a region share theirs.
@@ -42,6 +42,30 @@ impl Used {
 }
 
 impl AppState {
+    /// What an app uses on one node.
+    pub(crate) fn on_node(number: usize, app: &App) -> Self {
+        let mut state = Self::default();
+        state.add(number, app);
+        state.documents.used = app.documents.used.into();
+        state.operations.used = app.operations.used.into();
+        state
+    }
+
+    /// Adds a node: but for documents and operations, which nodes of a region share.
+    fn add(&mut self, number: usize, app: &App) {
+        self.nodes.push(number);
+        self.connections.used += u64::from(app.connections.used);
+        // Limits come with tokens, and nodes may have seen different ones: the most generous is told.
+        for (known, told) in [
+            (&mut self.connections.limit, app.connections.limit),
+            (&mut self.documents.limit, app.documents.limit),
+            (&mut self.operations.limit, app.operations.limit),
+            (&mut self.max_users_per_document, app.max_users_per_document),
+        ] {
+            *known = (*known).max(told);
+        }
+    }
+
     /// How full the fullest of its limits is.
     #[must_use]
     pub fn fullest(&self) -> Option<f64> {
@@ -57,10 +81,10 @@ impl AppState {
 pub fn apps(model: &Model) -> BTreeMap<AppName, AppState> {
     let mut apps: BTreeMap<AppName, AppState> = BTreeMap::new();
     let mut by_region: BTreeMap<(AppName, String), (u64, u64)> = BTreeMap::new();
-    for (_, node) in model.nodes() {
+    for (number, node) in model.nodes() {
         for app in &node.apps {
             let name = (app.tenant.clone(), app.app.clone());
-            add(apps.entry(name.clone()).or_default(), app);
+            apps.entry(name.clone()).or_default().add(number, app);
             let region = node.region().unwrap_or_default().to_owned();
             let (documents, operations) = by_region.entry((name, region)).or_default();
             *documents = (*documents).max(app.documents.used.into());
@@ -74,20 +98,6 @@ pub fn apps(model: &Model) -> BTreeMap<AppName, AppState> {
         }
     }
     apps
-}
-
-fn add(state: &mut AppState, app: &App) {
-    state.nodes += 1;
-    state.connections.used += u64::from(app.connections.used);
-    // Limits come with tokens, and nodes may have seen different ones: the most generous is told.
-    for (known, told) in [
-        (&mut state.connections.limit, app.connections.limit),
-        (&mut state.documents.limit, app.documents.limit),
-        (&mut state.operations.limit, app.operations.limit),
-        (&mut state.max_users_per_document, app.max_users_per_document),
-    ] {
-        *known = (*known).max(told);
-    }
 }
 
 /// What was answered of an app's record, and when: the record, or why there is none.
@@ -129,7 +139,7 @@ mod tests {
         let apps = apps(&model);
         let notes = &apps[&("acme".to_owned(), "notes".to_owned())];
         let of_nodes: Vec<u64> = (0..4).map(|node| 4_000 + 1_900 * node).collect();
-        assert_eq!((notes.nodes, notes.connections.used), (4, of_nodes.iter().sum()));
+        assert_eq!((notes.nodes.len(), notes.connections.used), (4, of_nodes.iter().sum()));
         // Two regions of two nodes: of each the one with more documents.
         assert_eq!(notes.documents.used, of_nodes[2] / 12 + of_nodes[3] / 12);
         assert_eq!(notes.connections.limit, Some(10_000));

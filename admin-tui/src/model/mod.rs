@@ -306,6 +306,12 @@ impl Model {
         new
     }
 
+    /// How all nodes stand, as updates: who takes these knows as much of them, but not how they came there.
+    #[must_use]
+    pub fn checkpoint(&self) -> Vec<Update> {
+        self.nodes.iter().flat_map(NodeState::checkpoint).collect()
+    }
+
     /// What the documents at the top of all nodes do, by [`PinRow::key`].
     #[must_use]
     pub fn tops(&self) -> HashMap<u64, Top> {
@@ -331,6 +337,18 @@ impl Model {
     #[must_use]
     pub fn is_answered(&self, focus: &Focus) -> bool {
         self.nodes.iter().all(|node| !node.is_live()) || self.wants.is_answered(focus)
+    }
+
+    /// Every node has told how it is, twice, so that there are rates, or is not reached.
+    #[must_use]
+    pub fn is_gathered(&self) -> bool {
+        let is_known = |node: &NodeState| match node.link {
+            Link::Connecting => false,
+            Link::Lost { .. } => true,
+            Link::Live => node.load().received.is_some(),
+        };
+        let mut nodes = self.nodes().peekable();
+        nodes.peek().is_some() && nodes.all(|(_, node)| is_known(node))
     }
 
     /// Rises with each change.

@@ -1,6 +1,7 @@
 //! One node: its link, numbers, threads, documents.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use pinwire_admin_api::actions::{AuditRecord, Log};
 use pinwire_admin_api::apps::App;
@@ -13,7 +14,7 @@ use pinwire_admin_api::stream::DocumentName;
 
 use super::flow::{Looks, Spell};
 use super::{Millis, Series, State};
-use crate::client::{Address, Happened, Look, NodeSeen};
+use crate::client::{Address, Happened, Look, NodeSeen, Update, What};
 
 /// Nodes tell something each second: what is older than this is shown as old.
 pub const STALE_AFTER: Millis = 2_000;
@@ -218,6 +219,31 @@ impl NodeState {
         let news: Vec<Happened> = look.events.into_iter().filter(|event| event.sequence > last).collect();
         self.last_event = news.iter().map(|event| event.sequence).fold(last, u64::max);
         news
+    }
+
+    /// How it stands, as updates.
+    pub(super) fn checkpoint(&self) -> Vec<Update> {
+        let look = self.seen.clone().map(|node| {
+            What::Look(Box::new(Look {
+                node,
+                threads: self.threads.clone(),
+                documents: self.documents.clone(),
+                order: None,
+                events: Vec::new(),
+                events_lost: 0,
+                skipped: 0,
+            }))
+        });
+        let link = match &self.link {
+            Link::Connecting => Some(What::Watched),
+            Link::Live if look.is_none() => Some(What::Connected),
+            Link::Live => None,
+            Link::Lost { why, is_refusal, .. } => {
+                Some(What::Lost { why: why.clone(), is_refusal: *is_refusal, retry_in: Duration::ZERO })
+            }
+        };
+        let update = |what| Update { node: self.address.clone(), what };
+        look.into_iter().chain(link).map(update).collect()
     }
 
     fn take_threads(&mut self, threads: Vec<Thread>, is_all: bool) {

@@ -115,6 +115,19 @@ fn pace(kind: Kind) -> Millis {
     }
 }
 
+/// Something else than before is asked for at once.
+fn look_at<T: Clone + PartialEq>(
+    before: &mut Option<T>,
+    what: &T,
+    kind: Kind,
+    timings: &mut HashMap<(Kind, usize), Timing>,
+) {
+    if before.as_ref() != Some(what) {
+        *before = Some(what.clone());
+        timings.retain(|(of, _), _| *of != kind);
+    }
+}
+
 impl Wants {
     pub(super) fn next(&mut self, model: &Model, focus: &Focus, now: Millis) -> Vec<(usize, Ask)> {
         let live: Vec<usize> =
@@ -163,10 +176,7 @@ impl Wants {
         now: Millis,
     ) {
         let Some(app) = &focus.record else { return };
-        if self.record.as_ref() != Some(app) {
-            self.record = Some(app.clone());
-            self.timings.retain(|(kind, _), _| *kind != Kind::Record);
-        }
+        look_at(&mut self.record, app, Kind::Record, &mut self.timings);
         let has = |node: &&usize| {
             let apps = model.node(**node).map_or(&[][..], |node| &node.apps);
             apps.iter().any(|known| known.tenant == app.0 && known.app == app.1)
@@ -194,10 +204,7 @@ impl Wants {
         now: Millis,
     ) {
         let Some(name) = &focus.document else { return };
-        if self.document.as_ref() != Some(name) {
-            self.document = Some(name.clone());
-            self.timings.retain(|(kind, _), _| *kind != Kind::Document);
-        }
+        look_at(&mut self.document, name, Kind::Document, &mut self.timings);
         let is_it = |document: &pinwire_admin_api::documents::Document| {
             document.name == name.name && document.app == name.app && document.tenant == name.tenant
         };

@@ -42,9 +42,12 @@ pub(super) fn head(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     }
     let mut marks = Vec::new();
     let strong = Style::new().add_modifier(Modifier::REVERSED);
-    for (is_on, text) in
-        [(app.options.is_replay, " REPLAY "), (app.is_paused, " PAUSED "), (app.options.may_act, " RW ")]
-    {
+    for (is_on, text) in [
+        (app.options.is_replay, " REPLAY "),
+        (app.kept_at.is_some(), " KEPT "),
+        (app.is_paused, " PAUSED "),
+        (app.options.may_act, " RW "),
+    ] {
         if is_on {
             marks.push(Span::styled(text, strong));
             marks.push(Span::raw(" "));
@@ -111,11 +114,20 @@ pub(super) fn line(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     }
     if let Some(list) = app.list() {
         let pane = app.pane();
-        let (shown, all) = (app.rows().len(), list.rows(&app.model, &app.screen.scope, now).len());
+        let rows = list.rows(&app.model, &app.screen.scope, now);
+        let (shown, all) = (app.rows().len(), rows.len());
         add(if shown == all { format!("  {all}") } else { format!("  {shown} of {all}") });
         if let Some(sort) = pane.sort {
             let title = list.fields().get(sort.field).map_or("", |field| field.title);
             add(format!("  by {title} {}", if sort.is_descending { "desc" } else { "asc" }));
+        }
+        if let Some(marks) = app.marks() {
+            let shown = app.rows().iter().filter(|row| marks.has(rows.key(**row as usize))).count();
+            let hidden = match marks.len().saturating_sub(shown) {
+                0 => String::new(),
+                hidden => format!(" ({hidden} not shown)"),
+            };
+            add(format!("  {} marked{hidden}", marks.len()));
         }
         if !pane.filter_text.is_empty() {
             add(format!("  filter {}", pane.filter_text));

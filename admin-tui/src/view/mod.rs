@@ -85,6 +85,8 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> Hits {
     }
     if let Some(confirm) = &app.confirm {
         hits.cursor = Some(confirm::draw(app, confirm, body, buffer));
+    } else if let Some(outcomes) = &app.outcomes {
+        confirm::outcomes(app, outcomes, body, buffer);
     }
     let at = chrome::foot(app, foot, buffer);
     hits.cursor = hits.cursor.or(at);

@@ -25,9 +25,10 @@ const STRIP_MIN: u16 = 10;
 
 /// The columns that there is room for, with their widths.
 fn columns(fields: &'static [Field], width: u16, growth: u16) -> Vec<(usize, u16)> {
-    let mut ranks: Vec<usize> = (0..fields.len()).collect();
+    let mut ranks: Vec<usize> =
+        (0..fields.len()).filter(|field| fields[*field].rank != Field::HIDDEN).collect();
     ranks.sort_by_key(|field| (fields[*field].rank, *field));
-    // Two for the mark of the selected row.
+    // Two: whether it is selected, and whether it is marked.
     let (mut used, mut chosen) = (2, Vec::new());
     for field in ranks {
         let needed = fields[field].width + 1;
@@ -95,6 +96,7 @@ pub(super) fn rows(app: &App, list: List, area: Rect, buffer: &mut Buffer, now: 
         );
         return Hits { list: body, ..Hits::default() };
     }
+    let marks = app.marks();
     let offset = scroll(pane.offset, pane.cursor, height, order.len());
     for (line, row) in order.iter().enumerate().skip(offset).take(height) {
         let y = body.y + u16::try_from(line - offset).unwrap_or(0);
@@ -103,6 +105,9 @@ pub(super) fn rows(app: &App, list: List, area: Rect, buffer: &mut Buffer, now: 
         let base = if rows.is_stale(row) { theme.dim() } else { Style::new() };
         if is_selected {
             buffer.set_string(body.x, y, ">", theme.accent());
+        }
+        if marks.is_some_and(|marks| marks.has(rows.key(row))) {
+            buffer.set_string(body.x + 1, y, "*", theme.accent());
         }
         let mut x = body.x + 2;
         for (field, width) in &columns {

@@ -295,20 +295,22 @@ fn a_socket_and_tls_lead_in(cluster: &Cluster) {
 }
 
 fn move_and_unpin(cluster: &Cluster, session: &mut Session, member: Member) {
+    let pin = &cluster.rows("pins", "document=d", 1)[0];
+    let name = format!("{}::d", pin["app"].as_str().unwrap());
     session.press("4");
     session.see_view("pins");
     session.see("here-1");
     session.press(":move there-1\r");
     session.see("Type its name");
     session.press("d\r");
-    session.see("done: move d to there-1");
+    session.see(&format!("done: move {name} to there-1"));
     member.until_closed();
     assert_eq!(cluster.rows("pins", "region=there-1", 1)[0]["document"], "d");
     let member = Member::join(&cluster.nodes[2], &cluster.token);
     session.press("X");
     session.see("Type its name");
     session.press("d\r");
-    session.see("done: unpin d");
+    session.see(&format!("done: unpin {name}"));
     member.until_closed();
     cluster.rows("pins", "", 0);
 }

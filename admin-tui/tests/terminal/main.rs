@@ -79,6 +79,31 @@ fn an_action_is_done_once_its_name_is_typed() {
 }
 
 #[test]
+fn what_is_marked_is_acted_on_one_by_one() {
+    let node = FakeNode::start(0);
+    let mut session = console(&[&node], &["--rw", "--view", "connections", "--sort", "id"]);
+    session.see("13b-2c");
+    session.press("  ");
+    session.see("2 marked");
+    session.press("C");
+    session.see("close 2 connections");
+    session.see("/v1/connections/13b-2b/close");
+    session.press("close 3\r");
+    session.see("that is not `close 2`");
+    assert_eq!(node.acts(), [""; 0]);
+    session.press("\u{15}close 2\r");
+    session.see("2 of 2 done");
+    let mut acts = node.acts();
+    acts.sort();
+    assert_eq!(acts, ["13b-2a", "13b-2b"].map(|id| format!("POST /v1/connections/{id}/close {{}}")));
+    session.press("x8");
+    session.see_view("events");
+    session.see("close connection 13b-2b");
+    session.press("q");
+    assert!(session.ended().success());
+}
+
+#[test]
 fn a_node_that_goes_is_lost_with_its_age_and_the_other_stays() {
     let (one, two) = (FakeNode::start(0), FakeNode::start(3));
     let mut session = console(&[&one, &two], &["--view", "nodes"]);
@@ -158,4 +183,38 @@ fn a_recording_is_replayed_without_nodes() {
     assert!(session.ended().success());
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains(TOKEN), "the token is in the recording");
+}
+
+#[test]
+fn what_led_to_a_loss_is_saved_afterwards_and_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (saved, bundle) = (path("a"), path("b"));
+    let (one, two) = (FakeNode::start(0), FakeNode::start(3));
+    let mut session = console(&[&one, &two], &["--view", "nodes"]);
+    session.see("2/2 nodes");
+    // There are rates: it has heard of all that there is.
+    session.see_no_more(" - ");
+    drop(two);
+    session.see("KEPT");
+    session.press(&format!(":bundle {bundle}\r"));
+    session.see("written: ");
+    session.press("S");
+    session.see(":save pinwire-");
+    session.press(&format!("\u{15}save {saved}\r"));
+    session.see_no_more("KEPT");
+    session.press("q");
+    assert!(session.ended().success());
+    for path in [&saved, &format!("{bundle}.ndjson")] {
+        let mut session = console(&[], &["--replay", path, "--view", "nodes"]);
+        session.see("REPLAY");
+        session.see("eu1");
+        session.press(":seek 3600\r");
+        session.see("us2");
+        session.see("lost");
+        session.press("q");
+        assert!(session.ended().success());
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(!text.contains(TOKEN), "the token is in the recording");
+    }
 }

@@ -114,10 +114,13 @@ impl Shared {
             "/v1/nodes" => answer(out, "200 OK", &json!({ "nodes": [], "unanswered": [] })),
             "/v1/pins" => answer(out, "200 OK", &json!(example::pins(0, 60, 60, 2, now()))),
             "/v1/connections" => {
-                let row = json!({ "id": "13b-2a", "thread": 0, "state": "open", "since": "2026-01-01T00:00:00Z", "tenant": "acme",
+                let row = |id: &str| {
+                    json!({ "id": id, "thread": 0, "state": "open", "since": "2026-01-01T00:00:00Z", "tenant": "acme",
                     "app": "notes", "subject": "ann", "documents": ["roadmap"], "document_count": 1, "is_compressed": false,
-                    "idle_seconds": 1.0, "backlog_bytes": 0 });
-                answer(out, "200 OK", &json!({ "connections": [row], "is_partial": false }))
+                    "idle_seconds": 1.0, "backlog_bytes": 0 })
+                };
+                let rows = ["13b-2a", "13b-2b", "13b-2c"].map(row);
+                answer(out, "200 OK", &json!({ "connections": rows, "is_partial": false }))
             }
             "/v1/apps" => answer(out, "200 OK", &json!({ "apps": [] })),
             "/v1/audit" => answer(out, "200 OK", &json!({ "records": [], "next": 0, "lost": 0 })),
