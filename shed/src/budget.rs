@@ -7,23 +7,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const BURST_NS: u64 = 100_000_000;
 const SECOND_NS: f64 = 1e9;
 
-/// A bucket of handshakes. Who finds it empty is given a turn, if it waits for so long: clients that dial in waves, as stock clients do
-/// which double their waits without jitter, would else leave it full between two waves. Threads share it without a lock: it is one
-/// word, the moment at which it will be full again.
+/// A bucket of handshakes. Who finds it empty is given a place in line, if it waits for so long: clients that dial in waves, as stock
+/// clients do which double their waits without jitter, would else leave it full between two waves. The line moves as fast as the budget
+/// is when it moves: one that shrinks keeps those waiting whom it gave places before, or they would come beside what others of the
+/// region let in by then. Threads share it without a lock: it is one word, the moment at which it will be full again, and the number of
+/// places that were given.
 #[derive(Debug)]
 pub struct Budget {
     /// Nanoseconds from one handshake to the next.
     gap_ns: AtomicU64,
     full_at_ns: AtomicU64,
+    given: AtomicU64,
     /// Asked for since [`Self::demand`] was last asked.
     asked: AtomicU64,
 }
+
+/// A place in the line of a [`Budget`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn(u64);
 
 impl Budget {
     /// A full one.
     #[must_use]
     pub fn new(per_second: f64) -> Self {
-        Self { gap_ns: gap_ns(per_second).into(), full_at_ns: 0.into(), asked: 0.into() }
+        Self { gap_ns: gap_ns(per_second).into(), full_at_ns: 0.into(), given: 0.into(), asked: 0.into() }
     }
 
     /// It is so large from `now_us` on. As many as were missing from it are missing then.
@@ -47,27 +54,33 @@ impl Budget {
         SECOND_NS / self.gap_ns.load(Ordering::Relaxed).max(1) as f64
     }
 
-    /// When it will be full again, should one more be taken out that is full at `full_at_ns`, and how long that one has to wait for its
-    /// turn; `None` if that is more than `patience_us`.
-    fn after(&self, now_us: u64, full_at_ns: u64, patience_us: u64) -> Option<(u64, u64)> {
+    /// When it will be full again, should one more be taken out that is full at `full_at_ns`; `None` if that one had to wait for longer
+    /// than `patience_us`.
+    fn after(&self, now_us: u64, full_at_ns: u64, patience_us: u64) -> Option<u64> {
         let (now_ns, gap_ns) = (now_us.saturating_mul(1_000), self.gap_ns.load(Ordering::Relaxed));
         let after_ns = full_at_ns.max(now_ns).saturating_add(gap_ns);
         let wait_ns = after_ns.saturating_sub(now_ns.saturating_add(gap_ns.max(BURST_NS)));
-        (wait_ns <= patience_us.saturating_mul(1_000)).then(|| (after_ns, wait_ns.div_ceil(1_000)))
+        (wait_ns <= patience_us.saturating_mul(1_000)).then_some(after_ns)
     }
 
-    /// One more wants to come in at `now_us`: after how many microseconds it may, or `None` if it would have to wait for longer than
-    /// `patience_us`. Whoever is given a turn has it: it counts whether it is taken or not.
-    pub fn turn(&self, now_us: u64, patience_us: u64) -> Option<u64> {
+    /// One more wants to come in at `now_us`: its place in line, or `None` if it would have to wait for longer than `patience_us` as it
+    /// looks now. A place counts whether it is taken or not.
+    pub fn turn(&self, now_us: u64, patience_us: u64) -> Option<Turn> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let mut wait_us = 0;
-        let take = |full_at_ns| {
-            let (after_ns, its_wait_us) = self.after(now_us, full_at_ns, patience_us)?;
-            wait_us = its_wait_us;
-            Some(after_ns)
-        };
+        let take = |full_at_ns| self.after(now_us, full_at_ns, patience_us);
         self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(wait_us)
+        Some(Turn(self.given.fetch_add(1, Ordering::Relaxed) + 1))
+    }
+
+    /// After how many microseconds from `now_us` on its turn has come, unless the budget changes; 0 if it has.
+    #[must_use]
+    pub fn wait_us(&self, turn: Turn, now_us: u64) -> u64 {
+        let gap_ns = self.gap_ns.load(Ordering::Relaxed);
+        let missing_ns = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(now_us.saturating_mul(1_000));
+        // Those who came later are missing, too.
+        let later = self.given.load(Ordering::Relaxed).saturating_sub(turn.0);
+        let free_ns = gap_ns.max(BURST_NS).saturating_add(later.saturating_mul(gap_ns));
+        missing_ns.saturating_sub(free_ns).div_ceil(1_000)
     }
 
     /// Nobody would get a turn at `now_us` who waits for `patience_us` at most.
@@ -121,19 +134,40 @@ mod tests {
 
     /// Whether one gets in at once.
     fn takes(budget: &Budget, now_us: u64) -> bool {
-        budget.turn(now_us, 0).is_some()
+        budget.turn(now_us, 0).is_some_and(|turn| budget.wait_us(turn, now_us) == 0)
     }
 
     #[test]
     fn those_of_a_wave_get_turns_one_after_the_other_as_far_as_they_wait() {
         let budget = Budget::new(100.0);
-        let turns: Vec<u64> = (0..1_000).map_while(|_| budget.turn(SECOND, 3 * SECOND)).collect();
+        let turns: Vec<Turn> = (0..1_000).map_while(|_| budget.turn(SECOND, 3 * SECOND)).collect();
         // What may come at once, and three seconds of turns, a hundredth of a second apart.
-        assert_eq!((turns.len(), turns[9], turns[10], turns[309]), (310, 0, 10_000, 3 * SECOND));
+        let waits = [9, 10, 309].map(|place| budget.wait_us(turns[place], SECOND));
+        assert_eq!((turns.len(), waits), (310, [0, 10_000, 3 * SECOND]));
         assert!(budget.is_spent(SECOND, 3 * SECOND) && !budget.is_spent(SECOND + 10_000, 3 * SECOND));
         // The next wave is given what the first has left.
         let next = (0..1_000).map_while(|_| budget.turn(3 * SECOND + SECOND / 2, 3 * SECOND)).count();
         assert_eq!(next, 250);
+    }
+
+    #[test]
+    fn the_line_moves_as_fast_as_the_budget_is_by_then() {
+        let budget = Budget::new(1_000.0);
+        let turns: Vec<Turn> = (0..3_100).map(|_| budget.turn(SECOND, 3 * SECOND).unwrap()).collect();
+        let let_in = |now_us| turns.iter().filter(|turn| budget.wait_us(**turn, now_us) == 0).count();
+        assert_eq!((let_in(SECOND), let_in(2 * SECOND)), (100, 1_100));
+        // Others let in the rest of what the region may: less may come at once, too.
+        budget.resize(500.0, 2 * SECOND);
+        let counts = [2, 3, 4].map(|second| let_in(second * SECOND));
+        assert_eq!(counts, [1_050, 1_550, 2_050]);
+        // Whoever comes now is behind all of them.
+        assert!(
+            budget
+                .turn(4 * SECOND, 3 * SECOND)
+                .is_some_and(|turn| budget.wait_us(turn, 4 * SECOND) > 2 * SECOND)
+        );
+        budget.resize(2_000.0, 4 * SECOND);
+        assert_eq!(let_in(4 * SECOND + SECOND / 2), 3_100);
     }
 
     #[test]

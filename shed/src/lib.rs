@@ -27,7 +27,7 @@ mod load;
 mod pacing;
 mod water;
 
-pub use budget::{Budget, Demand, allot};
+pub use budget::{Budget, Demand, Turn, allot};
 pub use cpu::CpuMeter;
 pub use drain::{Drain, Phase, Windows};
 pub use judge::{Change, Duty, Judge, Leave, Marks, Rung, State, Verdict, Why};

@@ -12,6 +12,7 @@ use pinwire_protocol::ws::handshake::{
     BadRequest, DeflateParams, Parsed, Request, append_response, negotiate_deflate, parse_request,
 };
 use pinwire_shard::{Opening, Slab};
+use pinwire_shed::Turn;
 
 use crate::limits::client_address;
 
@@ -31,6 +32,13 @@ pub(crate) struct Guest {
     serial: u64,
 }
 
+impl Guest {
+    /// What it waits in line for.
+    pub(crate) fn into_line(self) -> Option<Box<InLine>> {
+        self.in_line
+    }
+}
+
 /// A request that is answered when its turn comes.
 pub(crate) struct InLine {
     pub(crate) upgrade: Upgrade,
@@ -46,6 +54,8 @@ impl std::fmt::Debug for InLine {
 
 /// How long one is in line at most: y-websocket dials again after 2.5 s at the latest, and all who were refused together come together.
 const LINE: Duration = Duration::from_secs(3);
+/// When the line is looked at again at the latest.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Bytes that a client may send before it is answered.
 const IN_LINE_MAX: usize = 16 << 10;
 
@@ -55,8 +65,9 @@ pub(crate) struct Guests {
     guests: Slab<Box<Guest>>,
     /// One deadline for all: the queue is in order by itself.
     deadlines: VecDeque<(Instant, Slot, u64)>,
-    /// Turns of those in line. A budget that grows meanwhile may give later ones an earlier turn, which they have to wait for.
-    turns: VecDeque<(Instant, Slot, u64)>,
+    /// Turns of those in line, one after the other, and when to look whether the first has come.
+    turns: VecDeque<(Turn, Slot, u64)>,
+    look_at: Instant,
     patience: Duration,
     next_serial: u64,
 }
@@ -64,7 +75,7 @@ pub(crate) struct Guests {
 impl Guests {
     pub(crate) fn new(patience: Duration) -> Self {
         let (deadlines, turns) = (VecDeque::new(), VecDeque::new());
-        Self { guests: Slab::default(), deadlines, turns, patience, next_serial: 0 }
+        Self { guests: Slab::default(), deadlines, turns, look_at: Instant::now(), patience, next_serial: 0 }
     }
 
     pub(crate) fn welcome(&mut self, slot: Slot, peer: SocketAddr, now: Instant) {
@@ -75,22 +86,37 @@ impl Guests {
         self.deadlines.push_back((now + self.patience, slot, serial));
     }
 
-    /// It has its turn at `at`, and begins its time anew: who sent its request late is not closed before.
-    pub(crate) fn line_up(&mut self, slot: Slot, in_line: InLine, at: Instant, now: Instant) {
+    /// It gets in line, and begins its time anew: who sent its request late is not closed before.
+    pub(crate) fn line_up(&mut self, slot: Slot, in_line: InLine, turn: Turn, now: Instant) {
         let Some(guest) = self.guests.get_mut(slot.index() as u32) else { return };
         self.next_serial += 1;
         guest.serial = self.next_serial;
         guest.in_line = Some(Box::new(in_line));
         self.deadlines.push_back((now + self.patience, slot, guest.serial));
-        self.turns.push_back((at, slot, guest.serial));
+        if self.turns.is_empty() {
+            self.look_at = now;
+        }
+        self.turns.push_back((turn, slot, guest.serial));
     }
 
-    /// The next whose turn it is.
-    pub(crate) fn next_turn(&mut self, now: Instant) -> Option<(Slot, Box<InLine>)> {
-        while let Some(&(at, slot, serial)) = self.turns.front() {
+    /// The next whose turn it is, by what `wait` says of turns.
+    pub(crate) fn next_turn(
+        &mut self,
+        now: Instant,
+        wait: impl Fn(Turn) -> Duration,
+    ) -> Option<(Slot, Box<InLine>)> {
+        if now < self.look_at {
+            return None;
+        }
+        while let Some(&(turn, slot, serial)) = self.turns.front() {
             let guest = self.guests.get_mut(slot.index() as u32).filter(|guest| guest.serial == serial);
-            if guest.is_some() && now < at {
-                return None;
+            if guest.is_some() {
+                let wait = wait(turn);
+                if !wait.is_zero() {
+                    // A budget that grows is not to find the line asleep.
+                    self.look_at = now + wait.min(LOOK_AGAIN);
+                    return None;
+                }
             }
             self.turns.pop_front();
             if let Some(in_line) = guest.and_then(|guest| guest.in_line.take()) {
@@ -150,7 +176,8 @@ impl Guests {
 
     /// When [`Self::next_late`] or [`Self::next_turn`] has something to do at the latest.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        [self.deadlines.front(), self.turns.front()].into_iter().flatten().map(|(at, ..)| *at).min()
+        let look_at = self.turns.front().map(|_| self.look_at);
+        self.deadlines.front().map(|(at, ..)| *at).into_iter().chain(look_at).min()
     }
 }
 
@@ -261,6 +288,8 @@ fn bearer_token(authorization: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    use pinwire_shed::Budget;
+
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
     fn read(lines: &str) -> Upgrade {
@@ -330,27 +359,33 @@ mod tests {
             guests.welcome(slot, peer, start);
             assert_eq!(guests.keep_for_turn(slot, b"x"), None, "it has asked for nothing");
         }
-        for (slot, turn) in slots.into_iter().zip([9_000, 9_500, 9_600]) {
-            guests.line_up(
-                slot,
-                InLine { upgrade: read("/d HTTP/1.1"), bytes: b"GET".to_vec() },
-                at(turn),
-                at(8_000),
-            );
+        // One at once, then one in half a second.
+        let budget = Budget::new(2.0);
+        let next = |guests: &mut Guests, ms: u64| {
+            guests.next_turn(at(ms), |turn| Duration::from_micros(budget.wait_us(turn, ms * 1_000)))
+        };
+        budget.turn(8_500_000, 0).unwrap();
+        for slot in slots {
+            let turn = budget.turn(8_500_000, 3_000_000).unwrap();
+            let in_line = InLine { upgrade: read("/d HTTP/1.1"), bytes: b"GET".to_vec() };
+            guests.line_up(slot, in_line, turn, at(8_500));
         }
+        assert_eq!(guests.next_deadline(), Some(at(8_500)));
+        assert!(next(&mut guests, 8_500).is_none());
+        assert_eq!(guests.next_deadline(), Some(at(8_600)));
+        assert!(next(&mut guests, 8_999).is_none());
         assert_eq!(guests.next_deadline(), Some(at(9_000)));
-        assert!(guests.next_turn(at(8_999)).is_none());
         assert_eq!(guests.keep_for_turn(slots[0], b" more"), Some(true));
         // One goes before its turn, and another client has its place.
         guests.remove(slots[1]);
-        guests.welcome(slots[1], peer, at(8_500));
-        let (slot, in_line) = guests.next_turn(at(9_000)).expect("its turn");
+        guests.welcome(slots[1], peer, at(8_999));
+        let (slot, in_line) = next(&mut guests, 9_000).expect("its turn");
         assert_eq!((slot, &in_line.bytes[..]), (slots[0], &b"GET more"[..]));
-        assert!(guests.next_turn(at(9_550)).is_none(), "whoever had the place has gone");
+        assert!(next(&mut guests, 9_550).is_none(), "whoever had the place has gone");
         // Its time began anew when it got in line.
         assert!(guests.next_late(at(10_001)).is_none());
-        assert_eq!(guests.next_turn(at(10_001)).map(|(slot, _)| slot), Some(slots[2]));
-        assert_eq!(guests.next_late(at(18_000)).map(|(slot, _)| slot), Some(slots[0]));
+        assert_eq!(next(&mut guests, 10_001).map(|(slot, _)| slot), Some(slots[2]));
+        assert_eq!(guests.next_late(at(18_500)).map(|(slot, _)| slot), Some(slots[0]));
     }
 
     #[test]
@@ -359,7 +394,8 @@ mod tests {
         let (peer, now) = ("127.0.0.1:1".parse().unwrap(), Instant::now());
         guests.welcome(slot, peer, now);
         assert_eq!(guests.line_patience(), Duration::from_millis(500), "it is closed after a second");
-        guests.line_up(slot, InLine { upgrade: read("/d HTTP/1.1"), bytes: Vec::new() }, now, now);
+        let turn = Budget::new(1.0).turn(0, 0).unwrap();
+        guests.line_up(slot, InLine { upgrade: read("/d HTTP/1.1"), bytes: Vec::new() }, turn, now);
         assert_eq!(guests.keep_for_turn(slot, &[0; IN_LINE_MAX]), Some(true));
         assert_eq!(guests.keep_for_turn(slot, &[0]), Some(false));
     }

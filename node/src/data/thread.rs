@@ -257,12 +257,19 @@ impl DataThread {
         }
         while let Some((slot, guest)) = self.guests.next_late(now) {
             self.detaching.remove(&slot);
-            if !guest.is_done {
-                self.note_failed(engine, slot, guest.peer, handshake::TIMEOUT);
+            let (peer, is_done) = (guest.peer, guest.is_done);
+            if let Some(in_line) = guest.into_line() {
+                self.send_home(engine, slot, *in_line, now);
+                continue;
+            }
+            if !is_done {
+                self.note_failed(engine, slot, peer, handshake::TIMEOUT);
             }
             engine.close(slot);
         }
-        while let Some((slot, in_line)) = self.guests.next_turn(now) {
+        let admission = Arc::clone(&self.shared.admission);
+        let wait = |turn| Duration::from_micros(admission.budget.wait_us(turn, now_us));
+        while let Some((slot, in_line)) = self.guests.next_turn(now, wait) {
             self.call_in(engine, slot, *in_line, now);
         }
         // 4. Other threads.

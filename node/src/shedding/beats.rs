@@ -44,6 +44,8 @@ pub(crate) struct Beats {
     /// As it was told last, and when.
     told: Option<(Member, Instant)>,
     view: Pool,
+    /// What was heard before that.
+    before: Option<Arc<Heard>>,
     /// It did not answer, and that was told: once, not with each beat.
     is_missed: bool,
     /// What it said when it heard that.
@@ -76,6 +78,7 @@ impl Beats {
             under_way: JoinSet::new(),
             told: None,
             view,
+            before: None,
             is_missed: false,
             said: Member::default(),
         })
@@ -117,7 +120,8 @@ impl Beats {
                 let ahead_us = middle_us - i64::try_from(heard.now_us).unwrap_or(i64::MAX);
                 let is_doubled = heard.is_doubled && knows_life(&self.view, &me);
                 let heard = Arc::new(heard);
-                self.view = Pool { reach: Reach::Reached, heard: Some((Arc::clone(&heard), asked)) };
+                let view = Pool { reach: Reach::Reached, heard: Some((Arc::clone(&heard), asked)) };
+                self.before = std::mem::replace(&mut self.view, view).heard.map(|(before, _)| before);
                 self.said = me;
                 Some(News { heard, ahead_ms: ahead_us / 1_000, is_doubled })
             }
@@ -152,12 +156,19 @@ impl Beats {
     pub(crate) fn share(&self, now: Instant, region: f64, most: f64) -> f64 {
         let has_part = region > 0.0 && self.said.most > 0;
         let Some(heard) = self.view.fresh(now).filter(|_| has_part) else { return most };
+        // What it has more than before it takes a beat later, when whoever has less for it has heard so.
+        let before = self.before.as_deref().and_then(|before| self.part(before, region));
+        let share = self.part(heard, region).map(|part| before.map_or(part, |before| before.min(part)));
+        share.map_or(most, |share| share.min(most))
+    }
+
+    /// Its part of what the members share.
+    fn part(&self, heard: &Heard, region: f64) -> Option<f64> {
         let demand =
             |seen: &Seen| Demand { asked: f64::from(seen.member.asked), most: f64::from(seen.member.most) };
         let demands: Vec<Demand> = heard.members.iter().map(demand).collect();
-        let mine = heard.members.iter().position(|seen| seen.member.name == self.said.name);
-        let share = mine.and_then(|mine| allot(region, &demands).get(mine).copied());
-        share.map_or(most, |share| share.min(most))
+        let mine = heard.members.iter().position(|seen| seen.member.name == self.said.name)?;
+        allot(region, &demands).get(mine).copied()
     }
 
     /// As if a beat had told `me` and heard that.
@@ -238,6 +249,19 @@ mod tests {
         assert_eq!((share(&two, 300.0), share(&two, 0.0)), (200.0, 1_000.0));
         assert_eq!(share(&beats(&[(0, 1_000), (0, 0)], false, false), 300.0), 150.0);
         assert_eq!(share(&Beats::new(None, "eu").unwrap(), 300.0), 1_000.0);
+    }
+
+    #[test]
+    fn a_share_grows_when_whoever_has_less_for_it_has_heard_and_shrinks_at_once() {
+        let share = |before: &[(u32, u32)], heard: &[(u32, u32)]| {
+            let mut beats = beats(heard, false, false);
+            beats.before = self::beats(before, false, false).view.heard.map(|(heard, _)| heard);
+            beats.share(Instant::now(), 300.0, 1_000.0)
+        };
+        let (little, much) = ([(100, 1_000), (500, 1_000)], [(500, 1_000), (500, 1_000)]);
+        assert_eq!((share(&little, &little), share(&little, &much)), (100.0, 100.0));
+        assert_eq!(share(&much, &much), 150.0);
+        assert_eq!(share(&[(500, 1_000), (100, 1_000)], &much), 150.0);
     }
 
     #[test]

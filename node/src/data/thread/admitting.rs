@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pinwire_shard::Opening;
-use pinwire_shed::Rung;
+use pinwire_shed::{Rung, Turn};
 
 use super::DataThread;
 use crate::control::retry_after_secs;
@@ -44,8 +44,8 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) enum Verdict {
     Now,
-    /// Its turn comes then.
-    At(Instant),
+    /// When its turn comes.
+    Later(Turn),
     Never(Refusal),
 }
 
@@ -77,9 +77,10 @@ impl DataThread {
         if self.leaving.lets_guests_in(self.us(now)) {
             return Verdict::Now;
         }
-        match self.shared.admission.budget.turn(self.us(now), self.line_us()) {
-            Some(0) => Verdict::Now,
-            Some(wait_us) => Verdict::At(now + Duration::from_micros(wait_us)),
+        let (budget, now_us) = (&self.shared.admission.budget, self.us(now));
+        match budget.turn(now_us, self.line_us()) {
+            Some(turn) if budget.wait_us(turn, now_us) == 0 => Verdict::Now,
+            Some(turn) => Verdict::Later(turn),
             None => Verdict::Never(self.refuse(handshake::BUDGET, now)),
         }
     }
@@ -89,7 +90,7 @@ impl DataThread {
         self.reason(opening, now).map(|reason| self.refuse(reason, now))
     }
 
-    fn refuse(&mut self, reason: &'static str, now: Instant) -> Refusal {
+    pub(super) fn refuse(&mut self, reason: &'static str, now: Instant) -> Refusal {
         let change = self.shared.admission.change();
         Refusal { reason, status: 503, wait: self.pace(now), change }
     }

@@ -95,8 +95,8 @@ impl DataThread {
     fn upgrade(&mut self, engine: &mut Engine, slot: Slot, upgrade: Upgrade, bytes: &mut [u8], now: Instant) {
         match self.judge(&upgrade, now) {
             Verdict::Now => self.conclude(engine, slot, upgrade, None, bytes, now),
-            Verdict::At(at) => {
-                self.guests.line_up(slot, InLine { upgrade, bytes: bytes.to_vec() }, at, now);
+            Verdict::Later(turn) => {
+                self.guests.line_up(slot, InLine { upgrade, bytes: bytes.to_vec() }, turn, now);
             }
             Verdict::Never(refusal) => self.conclude(engine, slot, upgrade, Some(refusal), bytes, now),
         }
@@ -107,6 +107,13 @@ impl DataThread {
         let InLine { upgrade, mut bytes } = in_line;
         let refusal = self.refusal(&upgrade.opening, now);
         self.conclude(engine, slot, upgrade, refusal, &mut bytes, now);
+    }
+
+    /// Its turn would have come, had the budget not shrunk meanwhile.
+    pub(super) fn send_home(&mut self, engine: &mut Engine, slot: Slot, in_line: InLine, now: Instant) {
+        let InLine { upgrade, mut bytes } = in_line;
+        let refusal = self.refuse(handshake::BUDGET, now);
+        self.conclude(engine, slot, upgrade, Some(refusal), &mut bytes, now);
     }
 
     /// Lets it in, or says why not.
