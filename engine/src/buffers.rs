@@ -4,11 +4,18 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// A thread without connections keeps its buffers for so long: where connections come and go one after the other, as those do
+/// that are refused, making the buffers for each would be a good part of its cost.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// Lends at most `count` buffers of `size` bytes.
 pub(crate) struct BufferPool {
     shelf: Rc<RefCell<Shelf>>,
     size: usize,
+    /// There are spare buffers, and nobody whom they could be for.
+    unused_since: Option<Instant>,
 }
 
 struct Shelf {
@@ -19,7 +26,7 @@ struct Shelf {
 impl BufferPool {
     pub(crate) fn new(size: usize, count: usize) -> BufferPool {
         let shelf = Shelf { spare: Vec::with_capacity(count), unmade: count };
-        BufferPool { shelf: Rc::new(RefCell::new(shelf)), size }
+        BufferPool { shelf: Rc::new(RefCell::new(shelf)), size, unused_since: None }
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -31,11 +38,28 @@ impl BufferPool {
         shelf.spare.is_empty() && shelf.unmade == 0
     }
 
-    /// Gives up the buffers that nobody has.
-    pub(crate) fn give_back(&self) {
+    /// Somebody is connected.
+    pub(crate) fn used(&mut self) {
+        self.unused_since = None;
+    }
+
+    /// Nobody is connected: buffers that nobody has are given up once it has been so for a while.
+    pub(crate) fn unused(&mut self, now: Instant) {
         let mut shelf = self.shelf.borrow_mut();
-        shelf.unmade += shelf.spare.len();
-        shelf.spare.clear();
+        if shelf.spare.is_empty() {
+            return;
+        }
+        let since = *self.unused_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= KEPT {
+            self.unused_since = None;
+            shelf.unmade += shelf.spare.len();
+            shelf.spare.clear();
+        }
+    }
+
+    /// When to look again, though nothing happens.
+    pub(crate) fn unused_until(&self) -> Option<Instant> {
+        self.unused_since.map(|since| since + KEPT)
     }
 
     pub(crate) fn rent(&self) -> Option<ReadBuf> {
@@ -102,12 +126,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_that_were_given_up_are_made_again() {
-        let pool = BufferPool::new(16, 2);
+    fn buffers_are_given_up_once_nobody_has_been_there_for_a_while_and_made_again() {
+        let mut pool = BufferPool::new(16, 2);
+        let began = Instant::now();
+        pool.unused(began);
+        assert_eq!(pool.unused_until(), None, "there is nothing to give up");
         drop((pool.rent(), pool.rent()));
         let held = pool.rent().unwrap();
-        pool.give_back();
-        assert_eq!(pool.shelf.borrow().spare.len(), 0);
+        let spare = |pool: &BufferPool| pool.shelf.borrow().spare.len();
+        pool.unused(began);
+        pool.used();
+        pool.unused(began + KEPT);
+        assert_eq!((spare(&pool), pool.unused_until()), (1, Some(began + 2 * KEPT)), "somebody was there");
+        pool.unused(began + 2 * KEPT);
+        assert_eq!((spare(&pool), pool.unused_until()), (0, None));
         assert!(pool.rent().is_some() && held.bytes.len() == 16);
     }
 

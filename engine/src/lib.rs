@@ -243,7 +243,8 @@ impl Engine {
             self.waker.rouse();
             return;
         }
-        let deadline = [deadline, self.core.accept_after()].into_iter().flatten().min();
+        let own = [self.core.accept_after(), self.core.pool.unused_until()];
+        let deadline = own.into_iter().chain([deadline]).flatten().min();
         if let Some(deadline) = deadline {
             if deadline <= Instant::now() {
                 self.waker.rouse();
@@ -275,8 +276,9 @@ impl Engine {
     pub fn poll(&mut self) {
         self.core.budget = config::TurnBudget::new(&self.core.config);
         self.core.shrink_queues();
-        if self.core.slab.used() == 0 {
-            self.core.pool.give_back();
+        match self.core.slab.used() {
+            0 => self.core.pool.unused(Instant::now()),
+            _ => self.core.pool.used(),
         }
         self.progress();
         self.core.take_steps();

@@ -281,6 +281,76 @@ impl MemberView<'_> {
     }
 }
 
+/// A document that is looked at. What costs more than a look at it is found out when it is asked for.
+#[derive(Clone, Copy)]
+pub struct DocumentView<'a> {
+    index: u32,
+    document: &'a Document,
+    shard: &'a Shard,
+}
+
+impl fmt::Debug for DocumentView<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DocumentView").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl<'a> DocumentView<'a> {
+    /// Where it stands on its thread.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'a DocumentName {
+        &self.document.name
+    }
+
+    /// Sessions on it.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.document.members.len()
+    }
+
+    /// What flows in.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        self.document.activity.rates(self.shard.out.now_ms)
+    }
+
+    /// Bytes of its log: the compacted past, and updates since.
+    #[must_use]
+    pub fn log_bytes(&self) -> usize {
+        self.document.log.base_len() + self.document.log.tail_len()
+    }
+
+    /// All there is to say.
+    #[must_use]
+    pub fn facts(&self) -> DocumentFacts {
+        let Self { index, document, shard } = *self;
+        DocumentFacts {
+            index,
+            state: match document.state {
+                State::Loading => DocumentState::Loading,
+                State::Live => DocumentState::Live,
+                State::Grace { .. } => DocumentState::Grace,
+            },
+            claim: shard.claim_at(index),
+            license: shard.apps.get(document.app).map_or(0, |app| app.license()),
+            members: self.members(),
+            elsewhere: document.shared.as_ref().map_or((0, 0), |shared| shared.elsewhere()),
+            present: document.awareness.len(),
+            opened: document.opened,
+            rates: self.rates(),
+            log_bytes: self.log_bytes(),
+            unstored_bytes: document.unstored() as usize,
+            is_rejecting: document.edits != Edits::Taken,
+        }
+    }
+}
+
 impl Shard {
     /// Goes through the documents at `places` indices from `from` on, those that are meant, until `see` has enough; returns
     /// where to go on, if there may be more.
@@ -289,11 +359,12 @@ impl Shard {
         from: u32,
         places: u32,
         filter: &DocumentFilter,
-        mut see: impl FnMut(&'a DocumentName, DocumentFacts) -> ControlFlow<()>,
+        mut see: impl FnMut(DocumentView<'a>) -> ControlFlow<()>,
     ) -> Option<u32> {
         let mut next = from.saturating_add(places);
         for (index, document) in self.documents.range(from, places) {
-            if filter.takes(&document.name) && see(&document.name, self.facts(index, document)).is_break() {
+            let view = DocumentView { index, document, shard: self };
+            if filter.takes(view.name()) && see(view).is_break() {
                 next = index + 1;
                 break;
             }
@@ -305,7 +376,7 @@ impl Shard {
     #[must_use]
     pub fn inspect_document(&self, name: &DocumentName) -> Option<DocumentFacts> {
         let index = self.index_of(name)?;
-        Some(self.facts(index, self.documents.get(index)?))
+        Some(DocumentView { index, document: self.documents.get(index)?, shard: self }.facts())
     }
 
     pub(crate) fn index_of(&self, name: &DocumentName) -> Option<u32> {
@@ -404,27 +475,6 @@ impl Shard {
 
     fn document_of(&self, session: u32) -> Option<&Document> {
         self.documents.get(self.out.sessions.get(session)?.document)
-    }
-
-    fn facts(&self, index: u32, document: &Document) -> DocumentFacts {
-        DocumentFacts {
-            index,
-            state: match document.state {
-                State::Loading => DocumentState::Loading,
-                State::Live => DocumentState::Live,
-                State::Grace { .. } => DocumentState::Grace,
-            },
-            claim: self.claim_at(index),
-            license: self.apps.get(document.app).map_or(0, |app| app.license()),
-            members: document.members.len(),
-            elsewhere: document.shared.as_ref().map_or((0, 0), |shared| shared.elsewhere()),
-            present: document.awareness.len(),
-            opened: document.opened,
-            rates: document.activity.rates(self.out.now_ms),
-            log_bytes: document.log.base_len() + document.log.tail_len(),
-            unstored_bytes: document.unstored() as usize,
-            is_rejecting: document.edits != Edits::Taken,
-        }
     }
 }
 

@@ -52,7 +52,7 @@ pub use effect::{
 pub use grant::{Access, Grant, Opening, Policy, Verdict};
 pub use inspect::{
     ConnId, ConnectionFilter, ConnectionState, ConnectionView, Dialect, DocumentFacts, DocumentFilter,
-    DocumentState, MemberView, NoConnId, Place, Rates,
+    DocumentState, DocumentView, MemberView, NoConnId, Place, Rates,
 };
 pub use limits::{Settings, ticks};
 pub use mail::{Body, FIRST_LINK, Mail, Pinned, ROUTE_MS, RemoteSession, Route};

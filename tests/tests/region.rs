@@ -142,8 +142,8 @@ fn acknowledgements_are_right_with_other_nodes_edits_between_own_ones() {
     assert!(edit(&mut node, 0, "doc", EDITS[2]).is_empty());
     let unstored = |node: &Node| {
         let mut bytes = 0;
-        let _ = node.shards[thread].inspect_documents(0, 1, &Default::default(), |_, facts| {
-            bytes = facts.unstored_bytes;
+        let _ = node.shards[thread].inspect_documents(0, 1, &Default::default(), |view| {
+            bytes = view.facts().unstored_bytes;
             std::ops::ControlFlow::Continue(())
         });
         bytes

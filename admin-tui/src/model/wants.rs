@@ -17,7 +17,7 @@ const SELDOM: Millis = 3_000;
 const LINES: Millis = 1_000;
 /// Between pages of a sweep of pins: the first is to be shown soon, later ones are to cost nodes and registries little.
 const PAGE_OF_FIRST: Millis = 20;
-const PAGE_OF_LATER: Millis = 250;
+const PAGE_OF_LATER: Millis = 500;
 /// Between sweeps.
 const SWEEP: Millis = 2_000;
 /// Pages of connections of one node: a hundred thousand rows are more than anybody reads.

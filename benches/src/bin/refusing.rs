@@ -1,6 +1,7 @@
 //! What refusing a client costs a node, beside serving one.
 #![allow(clippy::print_stdout, reason = "a measuring command reports on stdout")]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use pinwire_benches::certificate::{Key, certify};
 use pinwire_benches::cluster::pause;
 use pinwire_benches::crowd::{Crowd, SOURCES};
 use pinwire_benches::fleet::{FleetTls, engine_on_last_processor, on_last_processor};
+use pinwire_benches::floor::refusing::{Refusing, THREAD};
 use pinwire_benches::knocking::{Asks, Burst, Knocking, Told};
 use pinwire_benches::node::{self, NodeArgs, NodeUnderTest, Role};
 use pinwire_benches::procfs::{Memory, cpu, process_time};
@@ -70,14 +72,17 @@ enum Kind {
     Refused(Asks),
     /// More at a time than are told why, over TLS.
     Herd,
+    /// As the first of these that are refused, by a thread that does nothing but that.
+    Floor,
 }
 
-const PLAIN: [Kind; 5] = [
+const PLAIN: [Kind; 6] = [
     Kind::Served(Dialect::YWebsocket),
     Kind::Refused(Asks::YWebsocket),
     Kind::Refused(Asks::Close),
     Kind::Served(Dialect::Hocuspocus),
     Kind::Refused(Asks::Hocuspocus),
+    Kind::Floor,
 ];
 const TLS: [Kind; 6] = [PLAIN[0], PLAIN[1], PLAIN[2], PLAIN[3], PLAIN[4], Kind::Herd];
 
@@ -88,6 +93,7 @@ impl Kind {
             Self::Served(Dialect::Hocuspocus) => "served, Hocuspocus",
             Self::Refused(asks) => asks.name(),
             Self::Herd => "refused, a herd",
+            Self::Floor => "the floor",
         }
     }
 
@@ -96,7 +102,7 @@ impl Kind {
         match self {
             Self::Served(_) => self,
             Self::Refused(Asks::Hocuspocus) => Self::Served(Dialect::Hocuspocus),
-            Self::Refused(_) | Self::Herd => Self::Served(Dialect::YWebsocket),
+            Self::Refused(_) | Self::Herd | Self::Floor => Self::Served(Dialect::YWebsocket),
         }
     }
 }
@@ -116,8 +122,8 @@ fn main() -> Result<ExitCode> {
     write_report(&mut report, &args, [&plain, &tls]);
     println!("\n{}", report.text());
     println!("written to {}", report.save(&args.out)?.display());
-    let dearest = plain.ratios(|reading| reading.process_us()).map(|(_, ratio)| ratio.median);
-    let is_within = dearest.fold(0.0, f64::max) <= args.bound;
+    let refused = plain.ratios(Reading::process_us).filter(|(kind, _)| *kind != Kind::Floor);
+    let is_within = refused.map(|(_, ratio)| ratio.median).fold(0.0, f64::max) <= args.bound;
     Ok(if is_within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -183,18 +189,39 @@ impl Server {
 
     /// So many clients are refused.
     fn refuse(&self, kind: Kind, asks: Asks, count: usize, dialling: usize) -> Result<Reading> {
-        let (pid, tls, address) = (self.node.pid(), self.tls.clone(), self.node.address());
+        let (pid, tls) = (self.node.pid(), self.tls.clone());
         let mint = Mint::new(&self.secret)?;
-        engine_on_last_processor(clients(), async move |engine| {
-            let mut knocking = Knocking::new(engine, address, tls);
-            let may_be_cut = kind == Kind::Herd;
-            let burst = Burst { asks, mint: &mint, count, dialling, per_second: None, may_be_cut };
-            let before = Self::usage(pid)?;
-            let told = knocking.knock(&burst).await?;
-            let after = Self::usage(pid)?;
-            Ok(Reading { kind, count, before, answered: after, after, told })
-        })
+        let may_be_cut = kind == Kind::Herd;
+        let burst = Burst { asks, mint: &mint, count, dialling, per_second: None, may_be_cut };
+        refused(kind, (self.node.address(), tls), &burst, || Self::usage(pid))
     }
+}
+
+/// So many clients are refused by whoever is at the address.
+fn refused(
+    kind: Kind,
+    (address, tls): (SocketAddr, Option<FleetTls>),
+    burst: &Burst<'_>,
+    usage: impl Fn() -> Result<Usage> + Send,
+) -> Result<Reading> {
+    engine_on_last_processor(clients(), async move |engine| {
+        let mut knocking = Knocking::new(engine, address, tls);
+        let before = usage()?;
+        let told = knocking.knock(burst).await?;
+        let after = usage()?;
+        Ok(Reading { kind, count: burst.count, before, answered: after, after, told })
+    })
+}
+
+/// The same by the floor, which is a thread of this process.
+fn refused_by_floor(floor: &Refusing, secret: &str, count: usize, dialling: usize) -> Result<Reading> {
+    let mint = Mint::new(secret)?;
+    let asks = Asks::YWebsocket;
+    let burst = Burst { asks, mint: &mint, count, dialling, per_second: None, may_be_cut: false };
+    refused(Kind::Floor, (floor.address(), None), &burst, || {
+        let (thread, _) = cpu(std::process::id(), THREAD)?;
+        Ok(Usage { data: thread.total, process: thread.total, anonymous: 0 })
+    })
 }
 
 fn clients() -> Config {
@@ -285,6 +312,7 @@ impl Cost {
         let serving = Server::start(args, certified, |_| {})?;
         // It has more memory than it may have, so it takes nobody.
         let refusing = Server::start(args, certified, |node| node.max_memory = 1)?;
+        let floor = on_first_processor(Refusing::start)?;
         pause(LOOKED);
         let count = args.clients / args.rounds / MEMBERS * MEMBERS;
         let turn = |kind: Kind| -> Result<Reading> {
@@ -292,6 +320,7 @@ impl Cost {
                 Kind::Served(dialect) => serving.serve(kind, dialect, count),
                 Kind::Refused(asks) => refusing.refuse(kind, asks, count, args.dialling),
                 Kind::Herd => refusing.refuse(kind, Asks::YWebsocket, count, args.herd),
+                Kind::Floor => refused_by_floor(&floor, &serving.secret, count, args.dialling),
             }
             .with_context(|| kind.name())
         };
@@ -404,7 +433,8 @@ fn write_report(report: &mut Report, args: &Args, costs: [&Cost; 2]) {
          refuses. *A handshake* is processor time of the node's process from the first dial until the last client has joined, or was \
          refused and is gone; *whole connection* counts to the end of those that were served, too: with it like is compared with like. \
          With `?refuse=close` a client asks for a whole WebSocket with its closing handshake, since browsers show no app why HTTP was \
-         refused. Ratios are taken round by round. \
+         refused. The floor is a thread that accepts, reads once, answers as the node does and closes, a blocking system call each, and \
+         knows no limits, deadlines or other clients: nearly all of it is the kernel's. Ratios are taken round by round. \
          Medians, with the middle half of the rounds in parentheses. Bytes are those that a client is sent until then, those of TLS not \
          counted. Driver: {}.",
         args.clients,

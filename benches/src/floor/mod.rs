@@ -5,6 +5,7 @@
 //! check of UTF-8: what they leave out, they leave out on purpose.
 
 pub mod epoll;
+pub mod refusing;
 mod service;
 pub mod uring;
 mod wire;

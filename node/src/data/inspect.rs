@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pinwire_protocol::close::Close;
 use pinwire_shard::{
     ConnId, ConnRef, ConnectionFilter, ConnectionState, ConnectionView, Dialect, DocumentFacts,
-    DocumentFilter, DocumentName, Ended, MemberView, Place, Shard, Told,
+    DocumentFilter, DocumentName, DocumentView, Ended, MemberView, Place, Shard, Told,
 };
 use tokio::sync::oneshot::Sender;
 
@@ -172,6 +172,16 @@ impl Order {
             Self::Log => facts.log_bytes as f64,
         }
     }
+
+    /// The same, of a document that is being looked at.
+    fn value_of(self, view: &DocumentView<'_>) -> f64 {
+        match self {
+            Self::Members => view.members() as f64,
+            Self::Edits => view.rates().edits,
+            Self::Bytes => view.rates().bytes,
+            Self::Log => view.log_bytes() as f64,
+        }
+    }
 }
 
 /// A place in an order: whoever has more comes first, and of equals the one on the lower thread and place.
@@ -242,8 +252,8 @@ fn documents(
     limit: usize,
 ) -> Piece<DocumentRow> {
     let mut rows = Vec::new();
-    let next = shard.inspect_documents(from, PLACES, filter, |name, facts| {
-        rows.push(asked.row(name.clone(), facts));
+    let next = shard.inspect_documents(from, PLACES, filter, |view| {
+        rows.push(asked.row(view.name().clone(), view.facts()));
         until(rows.len() >= limit)
     });
     Piece { rows, next }
@@ -321,13 +331,13 @@ fn top(
 ) -> Piece<DocumentRow> {
     let mut top = Top::new(after, limit);
     let thread = asked.thread;
-    let next = shard.inspect_documents(from, PLACES, filter, |name, facts| {
-        let rank = Rank { value: order.value(&facts), thread, index: facts.index };
-        // A name is copied once it is known to be wanted.
-        top.offer(rank, (name, facts));
+    let next = shard.inspect_documents(from, PLACES, filter, |view| {
+        // The rest is found out once it is known to be wanted: this goes through all there are.
+        let rank = Rank { value: order.value_of(&view), thread, index: view.index() };
+        top.offer(rank, view);
         ControlFlow::Continue(())
     });
-    let row = |(name, facts): (&DocumentName, DocumentFacts)| asked.row(name.clone(), facts);
+    let row = |view: DocumentView<'_>| asked.row(view.name().clone(), view.facts());
     Piece { rows: top.into_sorted().map(row).collect(), next }
 }
 

@@ -1,5 +1,6 @@
 //! The pool of the region's nodes, asked every other second in a task of its own: nobody waits for the Redis that keeps it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,8 +45,9 @@ pub(crate) struct Beats {
     /// As it was told last, and when.
     told: Option<(Member, Instant)>,
     view: Pool,
-    /// What was heard before that.
-    before: Option<Arc<Heard>>,
+    /// What was heard before that and when it was asked, the earliest first: all of the last [`EVERY`], and one that is older. A few,
+    /// since a node looks at itself four times a second.
+    before: VecDeque<(Arc<Heard>, Instant)>,
     /// It did not answer, and that was told: once, not with each beat.
     is_missed: bool,
     /// What it said when it heard that.
@@ -78,7 +80,7 @@ impl Beats {
             under_way: JoinSet::new(),
             told: None,
             view,
-            before: None,
+            before: VecDeque::new(),
             is_missed: false,
             said: Member::default(),
         })
@@ -121,7 +123,8 @@ impl Beats {
                 let is_doubled = heard.is_doubled && knows_life(&self.view, &me);
                 let heard = Arc::new(heard);
                 let view = Pool { reach: Reach::Reached, heard: Some((Arc::clone(&heard), asked)) };
-                self.before = std::mem::replace(&mut self.view, view).heard.map(|(before, _)| before);
+                self.before.extend(std::mem::replace(&mut self.view, view).heard);
+                self.forget(asked);
                 self.said = me;
                 Some(News { heard, ahead_ms: ahead_us / 1_000, is_doubled })
             }
@@ -133,6 +136,13 @@ impl Beats {
                 self.view.reach = Reach::Lost { why };
                 None
             }
+        }
+    }
+
+    /// What was heard at a time counts until all others have heard as much: they beat each [`EVERY`].
+    fn forget(&mut self, now: Instant) {
+        while self.before.get(1).is_some_and(|(_, asked)| *asked + EVERY <= now) {
+            self.before.pop_front();
         }
     }
 
@@ -157,9 +167,10 @@ impl Beats {
         let has_part = region > 0.0 && self.said.most > 0;
         let Some(heard) = self.view.fresh(now).filter(|_| has_part) else { return most };
         // What it has more than before it takes a beat later, when whoever has less for it has heard so.
-        let before = self.before.as_deref().and_then(|before| self.part(before, region));
-        let share = self.part(heard, region).map(|part| before.map_or(part, |before| before.min(part)));
-        share.map_or(most, |share| share.min(most))
+        let before = self.before.iter().map(|(before, _)| &**before);
+        let parts = before.chain([heard]).filter_map(|heard| self.part(heard, region));
+        // One that is no member yet has no part.
+        if self.part(heard, region).is_some() { parts.fold(most, f64::min) } else { most }
     }
 
     /// Its part of what the members share.
@@ -255,13 +266,27 @@ mod tests {
     fn a_share_grows_when_whoever_has_less_for_it_has_heard_and_shrinks_at_once() {
         let share = |before: &[(u32, u32)], heard: &[(u32, u32)]| {
             let mut beats = beats(heard, false, false);
-            beats.before = self::beats(before, false, false).view.heard.map(|(heard, _)| heard);
+            beats.before = self::beats(before, false, false).view.heard.into_iter().collect();
             beats.share(Instant::now(), 300.0, 1_000.0)
         };
         let (little, much) = ([(100, 1_000), (500, 1_000)], [(500, 1_000), (500, 1_000)]);
         assert_eq!((share(&little, &little), share(&little, &much)), (100.0, 100.0));
         assert_eq!(share(&much, &much), 150.0);
         assert_eq!(share(&[(500, 1_000), (100, 1_000)], &much), 150.0);
+    }
+
+    #[test]
+    fn beats_that_follow_each_other_at_once_let_no_share_grow_before_the_others_have_heard() {
+        let (began, heard) = (Instant::now(), |asked| beats(&[asked, (500, 1_000)], false, false).view.heard);
+        let mut beats = beats(&[(500, 1_000), (500, 1_000)], false, false);
+        let at = |ms| began + Duration::from_millis(ms);
+        for (asked, ms) in [((100, 1_000), 0), ((500, 1_000), 2_000), ((500, 1_000), 2_250)] {
+            beats.before.extend(heard(asked).map(|(heard, _)| (heard, at(ms))));
+        }
+        beats.forget(at(2_500));
+        assert_eq!(beats.share(began, 300.0, 1_000.0), 100.0, "some have heard nothing since");
+        beats.forget(at(4_000));
+        assert_eq!(beats.share(began, 300.0, 1_000.0), 150.0);
     }
 
     #[test]
