@@ -109,8 +109,9 @@ pub(super) fn line(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
     if let Some((tenant, name)) = &app.screen.scope.app {
         add(format!(" {}", format::tame(&format!("{tenant}::{name}"))));
     }
-    if let Some(name) = app.screen.document.as_ref().filter(|_| app.screen.kind == Kind::Document) {
-        add(format!(" {}", format::tame(&format!("{}::{}::{}", name.tenant, name.app, name.name))));
+    let document = app.screen.document.as_ref().filter(|_| app.screen.kind == Kind::Document);
+    if let Some(document) = document {
+        add(format!(" {}", format::tame(&document.name)));
     }
     if let Some(list) = app.list() {
         let pane = app.pane();
@@ -145,6 +146,11 @@ pub(super) fn line(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
                 ));
             }
         }
+    }
+    // At the end: ids of tenants and apps fill a small screen.
+    if let Some(document) = document {
+        let app = format::tame(&format!("{}::{}", document.tenant, document.app));
+        spans.push(Span::styled(format!("  in {app}"), theme.dim()));
     }
     put(area, 0, Line::from(spans), buffer);
 }
