@@ -112,6 +112,8 @@ pub fn serve(args: &NodeArgs) -> Result<()> {
     config.driver = args.driver.into();
     config.max_connections = args.max_connections;
     config.shedding.max_memory = args.max_memory;
+    // It is driven to its end on purpose, on a processor of its own: who then comes is to be served and measured, not refused.
+    config.shedding.measured.cpu = false;
     config.rings_per_thread = args.rings;
     config.address_limits =
         Some(AddressLimits { connects_per_minute: args.connects_per_minute, ..AddressLimits::default() });

@@ -240,6 +240,7 @@ impl Node {
         let waits = start.waits;
         let unanswered = Arc::new(Unanswered::new(if waits { 0 } else { config.threads.max(1) }));
         let own = Own {
+            node: config.cluster.node.as_str().into(),
             health: Arc::clone(&health),
             connections: Arc::clone(&connections),
             max_connections: config.max_connections,

@@ -90,6 +90,18 @@ pub fn host_cores(stat: &str) -> usize {
     stat.lines().filter(is_core).count()
 }
 
+/// Cores that a process may run on: `Cpus_allowed_list` of `/proc/PID/status`, as in `0-3,8`.
+#[must_use]
+pub fn cores_allowed(status: &str) -> Option<usize> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim();
+    let cores = |range: &str| -> Option<usize> {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    };
+    list.split(',').map(cores).sum()
+}
+
 /// Microseconds of processor time of one process: `/proc/PID/stat`.
 #[must_use]
 pub fn cpu_used_process(stat: &str) -> Option<u64> {
@@ -132,6 +144,17 @@ mod tests {
     use super::*;
 
     const HYBRID: &str = "5:memory:/kube/pod1\n3:cpu,cpuacct:/kube/pod2\n1:name=systemd:/x\n0::/init.scope\n";
+
+    #[test]
+    fn cores_of_a_list_are_counted_and_anything_else_is_none() {
+        let allowed =
+            |list: &str| cores_allowed(&format!("Cpus_allowed:\tff\nCpus_allowed_list:\t{list}\nMems:\t0\n"));
+        assert_eq!((allowed("0"), allowed("0-3,8"), allowed("2-2")), (Some(1), Some(5), Some(1)));
+        assert_eq!(
+            (allowed(""), allowed("3-1"), allowed("x"), cores_allowed("Name:\tnode\n")),
+            (None, None, None, None)
+        );
+    }
 
     #[test]
     fn each_controller_has_its_group() {

@@ -1,6 +1,7 @@
 //! `/v1/pins`, `/v1/nodes`, `/v1/regions`: what registries know, and what other regions look like.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -132,7 +133,7 @@ pub(super) async fn nodes(State(services): Shared) -> Json<Nodes> {
     responses((status = 200, body = Regions, description = "The regions."), Errors)
 )]
 pub(super) async fn regions(State(services): Shared) -> Json<Regions> {
-    services.catalogue.own().see(services.own.sight());
+    services.catalogue.own().see(services.own.sight(Instant::now()));
     Json(Regions { regions: services.catalogue.iter().map(tell_region).collect() })
 }
 

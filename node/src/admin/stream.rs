@@ -255,7 +255,12 @@ mod tests {
             stats: Arc::default(),
             known_db_codes: Vec::new(),
             catalogue: Arc::new(Catalogue::new("eu-central-1", "ws://127.0.0.1:1", &[])),
-            own: Own { health: Arc::default(), connections: Arc::default(), max_connections: 1 },
+            own: Own {
+                node: "a".into(),
+                health: Arc::default(),
+                connections: Arc::default(),
+                max_connections: 1,
+            },
             lookup: Lookup::new(Box::new(Vec::new), Arc::default()),
             relay: None,
             drains: crate::drain::Drains::idle(),

@@ -105,7 +105,7 @@ impl RegistryPins {
 
     /// The best region for a document that nobody holds. Where none is allowed it is this one, for which the token is refused.
     fn choose(&self, wanted: &Wanted<'_>) -> Result<Located, OutOfReach> {
-        self.catalogue.own().see(self.own.sight());
+        self.catalogue.own().see(self.own.sight(Instant::now()));
         let best = self.catalogue.best(wanted.prefer_region, |region| wanted.allows(region));
         let place = best.unwrap_or(self.catalogue.own());
         Ok(Located { region: place.name().to_owned(), ws_url: place.url().to_owned(), is_new: true })
@@ -176,6 +176,7 @@ mod tests {
         let entries = ["eu-central-1", "us-east-1", "us-east-2"].map(entry);
         let catalogue = Arc::new(Catalogue::new("eu-central-1", "wss://eu-central-1.example.net", &entries));
         let own = Own {
+            node: "a".into(),
             health: Arc::new(Health::default()),
             connections: Arc::new(AtomicU32::new(0)),
             max_connections: 10,

@@ -1,5 +1,7 @@
 //! `/regions`: the regions that there are, and how each looks from here.
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -34,7 +36,7 @@ struct Region<'a> {
 
 pub(crate) async fn answer(State(services): Shared) -> Response {
     let catalogue = &services.catalogue;
-    catalogue.own().see(services.own.sight());
+    catalogue.own().see(services.own.sight(Instant::now()));
     let regions = Regions {
         region: catalogue.own().name(),
         regions: catalogue.iter().map(tell).collect(),

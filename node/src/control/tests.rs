@@ -115,6 +115,7 @@ fn services() -> (Services, Embedded) {
     let entries = [region("us-east-2", RegionStatus::Live), region("ap-south-1", RegionStatus::ComingSoon)];
     let catalogue = Arc::new(Catalogue::new("eu-central-1", "wss://eu-central-1.example.net", &entries));
     let own = Own {
+        node: "a".into(),
         health: Arc::new(Health::default()),
         connections: Arc::new(AtomicU32::new(25)),
         max_connections: 100,

@@ -63,6 +63,8 @@ const IN_LINE_MAX: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Guests {
     guests: Slab<Box<Guest>>,
+    /// Guests in line.
+    waiting: usize,
     /// One deadline for all: the queue is in order by itself.
     deadlines: VecDeque<(Instant, Slot, u64)>,
     /// Turns of those in line, one after the other, and when to look whether the first has come.
@@ -75,7 +77,8 @@ pub(crate) struct Guests {
 impl Guests {
     pub(crate) fn new(patience: Duration) -> Self {
         let (deadlines, turns) = (VecDeque::new(), VecDeque::new());
-        Self { guests: Slab::default(), deadlines, turns, look_at: Instant::now(), patience, next_serial: 0 }
+        let (guests, look_at) = (Slab::default(), Instant::now());
+        Self { guests, waiting: 0, deadlines, turns, look_at, patience, next_serial: 0 }
     }
 
     pub(crate) fn welcome(&mut self, slot: Slot, peer: SocketAddr, now: Instant) {
@@ -91,7 +94,7 @@ impl Guests {
         let Some(guest) = self.guests.get_mut(slot.index() as u32) else { return };
         self.next_serial += 1;
         guest.serial = self.next_serial;
-        guest.in_line = Some(Box::new(in_line));
+        self.waiting += usize::from(guest.in_line.replace(Box::new(in_line)).is_none());
         self.deadlines.push_back((now + self.patience, slot, guest.serial));
         if self.turns.is_empty() {
             self.look_at = now;
@@ -120,6 +123,7 @@ impl Guests {
             }
             self.turns.pop_front();
             if let Some(in_line) = guest.and_then(|guest| guest.in_line.take()) {
+                self.waiting -= 1;
                 return Some((slot, in_line));
             }
         }
@@ -144,7 +148,9 @@ impl Guests {
     }
 
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Box<Guest>> {
-        self.guests.remove(slot.index() as u32)
+        let guest = self.guests.remove(slot.index() as u32);
+        self.waiting -= usize::from(guest.as_ref().is_some_and(|guest| guest.in_line.is_some()));
+        guest
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -153,6 +159,11 @@ impl Guests {
 
     pub(crate) fn len(&self) -> usize {
         self.guests.len()
+    }
+
+    /// Those of whom it is not known yet what they want.
+    pub(crate) fn unheard(&self) -> usize {
+        self.guests.len() - self.waiting
     }
 
     pub(crate) fn slots(&self) -> Vec<u32> {
@@ -370,6 +381,7 @@ mod tests {
             let in_line = InLine { upgrade: read("/d HTTP/1.1"), bytes: b"GET".to_vec() };
             guests.line_up(slot, in_line, turn, at(8_500));
         }
+        assert_eq!((guests.len(), guests.unheard()), (3, 0));
         assert_eq!(guests.next_deadline(), Some(at(8_500)));
         assert!(next(&mut guests, 8_500).is_none());
         assert_eq!(guests.next_deadline(), Some(at(8_600)));
@@ -379,8 +391,10 @@ mod tests {
         // One goes before its turn, and another client has its place.
         guests.remove(slots[1]);
         guests.welcome(slots[1], peer, at(8_999));
+        assert_eq!((guests.len(), guests.unheard()), (3, 1));
         let (slot, in_line) = next(&mut guests, 9_000).expect("its turn");
         assert_eq!((slot, &in_line.bytes[..]), (slots[0], &b"GET more"[..]));
+        assert_eq!((guests.len(), guests.unheard()), (3, 2), "what becomes of it is for others to say");
         assert!(next(&mut guests, 9_550).is_none(), "whoever had the place has gone");
         // Its time began anew when it got in line.
         assert!(guests.next_late(at(10_001)).is_none());

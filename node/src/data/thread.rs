@@ -364,8 +364,8 @@ impl DataThread {
             Event::Accepted { slot, peer, listener } => {
                 if self.tls_listeners.get(listener as usize).is_some_and(|is_tls| *is_tls) {
                     // Some who are refused anyway are told why; more than that are refused before their handshake costs
-                    // anything.
-                    if self.guests.len() >= GUESTS_TOLD_WHY && self.takes_nobody(now) {
+                    // anything. Those in line have made theirs, and are no reason to cut whoever asks for something else.
+                    if self.guests.unheard() >= GUESTS_TOLD_WHY && self.takes_nobody(now) {
                         self.refusals.tls(Stage::Opening, handshake::FULL, peer.ip());
                         return engine.close(slot);
                     }

@@ -298,7 +298,10 @@ pub(crate) fn start(
             let check_us = u64::try_from(check.as_micros()).unwrap_or(u64::MAX);
             let settings = KeeperSettings::new(own.node, addresses, check_us).map_err(io::Error::other)?;
             let settings = KeeperSettings { floor_percent: own.keep_percent, ..settings };
-            Box::new(move || runtime.block_on(around.keep(settings, provider.into(), shown, seed)))
+            Box::new(move || {
+                runtime.block_on(around.keep(settings, provider.into(), shown, seed));
+                end(runtime);
+            })
         }
         DnsWay::Embedded { server, servers } => {
             let taken = server.as_ref().map(|server| take(server, handed)).unwrap_or_default();
@@ -306,6 +309,7 @@ pub(crate) fn start(
             *around.inner.copies() = taken;
             Box::new(move || {
                 runtime.block_on(around.answer(server, servers, is_shared));
+                end(runtime);
                 drop(shown);
             })
         }
@@ -315,6 +319,11 @@ pub(crate) fn start(
 }
 
 type Task = Box<dyn FnOnce() + Send>;
+
+/// A name that is just being looked up is not waited for: that takes as long as its servers are silent.
+fn end(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_background();
+}
 
 /// Sockets for queries that were handed over: of addresses that have both.
 fn take(server: &ServerSettings, handed: &mut Handed) -> Vec<Sockets> {

@@ -78,10 +78,19 @@ pub(crate) struct Measures {
     pub(crate) disk_free: Option<u64>,
 }
 
+/// A data thread, and the way to it.
+#[derive(Debug)]
+struct Asked {
+    mailbox: Mailbox,
+    pulse: Arc<Pulse>,
+    /// It was asked, and its mailbox was full: what asks has still to be laid in.
+    is_owed: bool,
+}
+
 /// The checks of a node.
 #[derive(Debug)]
 pub(crate) struct Checks {
-    pulses: Vec<(Mailbox, Arc<Pulse>)>,
+    threads: Vec<Asked>,
     /// The store's, if there is one.
     store: Option<Disk>,
     hangs: Water,
@@ -101,7 +110,7 @@ impl Checks {
     pub(crate) fn new(mailboxes: &[Mailbox], store: Option<PathBuf>) -> Self {
         let lasting = || Lasting::new(LEASE_US.0, LEASE_US.1);
         Self {
-            pulses: mailboxes.iter().map(|mailbox| (mailbox.clone(), Arc::default())).collect(),
+            threads: mailboxes.iter().map(asked).collect(),
             store: store.and_then(disk_at),
             hangs: Water::default(),
             lag: Water::default(),
@@ -132,14 +141,15 @@ impl Checks {
     }
 
     fn lag(&mut self, now_us: u64) -> Option<Ill> {
-        for (mailbox, pulse) in &self.pulses {
+        for Asked { mailbox, pulse, is_owed } in &mut self.threads {
             if pulse.is_due(now_us) {
                 pulse.asked_us.store(now_us, Ordering::Relaxed);
-                // A mailbox that is full is one that nobody empties: that is what is asked about.
-                let _ = mailbox.push(Envelope::Pulse(Arc::clone(pulse)));
+                *is_owed = true;
             }
+            // A mailbox may be full, and empty a moment later. That it was counts: it was asked when it was to be asked.
+            *is_owed = *is_owed && mailbox.push(Envelope::Pulse(Arc::clone(pulse))).is_err();
         }
-        let lags = self.pulses.iter().map(|(_, pulse)| pulse.lag_us(now_us)).enumerate();
+        let lags = self.threads.iter().map(|asked| asked.pulse.lag_us(now_us)).enumerate();
         let (thread, lag_us) = lags.max_by_key(|(_, lag_us)| *lag_us)?;
         self.measures.lag = lag_us as f64 / 1e6;
         let is_ill = self.lag.note(&LAG, self.measures.lag, now_us);
@@ -184,6 +194,10 @@ impl Checks {
     }
 }
 
+fn asked(mailbox: &Mailbox) -> Asked {
+    Asked { mailbox: mailbox.clone(), pulse: Arc::default(), is_owed: false }
+}
+
 /// What has to be free of a disk, in shares of what is.
 fn disk_need(Room { free, total }: Room) -> f64 {
     DISK_FREE.min(total / DISK_PARTS) as f64 / free.max(1) as f64
@@ -212,6 +226,37 @@ mod tests {
         assert_eq!((pulse.lag_us(3 * SECOND_US), pulse.is_due(9 * SECOND_US)), (2 * SECOND_US, false));
         pulse.answer(4 * SECOND_US);
         assert_eq!((pulse.lag_us(9 * SECOND_US), pulse.is_due(9 * SECOND_US)), (3 * SECOND_US, true));
+    }
+
+    #[test]
+    fn a_mailbox_that_was_full_for_a_moment_makes_nobody_ill() {
+        let config = pinwire_engine::Config {
+            driver: pinwire_engine::Driver::Epoll,
+            ..pinwire_engine::Config::default()
+        };
+        pinwire_engine::run(config, |engine| async move {
+            let mailbox = Mailbox::new(engine.waker(), engine.door());
+            let mut checks = Checks::new(std::slice::from_ref(&mailbox), None);
+            while mailbox.push(Envelope::Keys).is_ok() {}
+            assert_eq!(checks.look(SECOND_US, &[]), None);
+            assert!(checks.look(4 * SECOND_US, &[]).is_some(), "nobody empties it");
+            // The thread goes on.
+            while mailbox.pop().is_some() {}
+            assert!(checks.look(5 * SECOND_US, &[]).is_some(), "it has not answered yet");
+            let Some(Envelope::Pulse(pulse)) = mailbox.pop() else {
+                panic!("it is asked for no sign of life")
+            };
+            assert!(mailbox.pop().is_none(), "it is asked once");
+            pulse.answer(5 * SECOND_US);
+            for second in 6..=16 {
+                let ill = checks.look(second * SECOND_US, &[]);
+                if let Some(Envelope::Pulse(pulse)) = mailbox.pop() {
+                    pulse.answer(second * SECOND_US);
+                }
+                assert_eq!((second, ill.is_some()), (second, second < 16));
+            }
+        })
+        .unwrap();
     }
 
     #[test]

@@ -51,8 +51,12 @@ impl Sources {
             return None;
         }
         let mut parts = self.memory_of_groups();
-        if parts.is_empty() {
-            parts.extend(self.memory_of_host());
+        let host = self.memory_of_host();
+        // A limit above what there is does not hold.
+        let is_real = |part: &Part| host.is_none_or(|host| part.limit <= host.limit);
+        if parts.is_empty() || !parts.iter().all(is_real) {
+            parts.retain(is_real);
+            parts.extend(host);
         }
         if wanted.max_memory > 0 {
             parts.extend(self.memory_of_process().map(|used| Part { used, limit: wanted.max_memory }));
@@ -66,12 +70,22 @@ impl Sources {
             return None;
         }
         let mut all = self.cpu_of_groups();
-        if all.is_empty() {
-            all.extend(self.cpu_of_host());
+        let host = self.cpu_of_host();
+        // A quota above what there is does not hold.
+        let is_real = |(_, cores): &Cpu| host.is_none_or(|(_, of_host)| *cores <= of_host);
+        if all.is_empty() || !all.iter().all(is_real) {
+            all.retain(is_real);
+            all.extend(host);
         }
-        if wanted.max_cpu > 0 {
+        // Cores that it is bound to, of more: of what others do on them nobody tells.
+        let status = self.read("proc/self/status");
+        let bound = status.and_then(|status| cgroup::cores_allowed(&status)).map(|cores| cores as f64);
+        let bound = bound.filter(|bound| host.is_some_and(|(_, of_host)| *bound < of_host));
+        let by_hand = Some(f64::from(wanted.max_cpu) / 100.0).filter(|cores| *cores > 0.0);
+        let own = bound.into_iter().chain(by_hand).reduce(f64::min);
+        if let Some(cores) = own {
             let used_us = self.read("proc/self/stat").and_then(|stat| cgroup::cpu_used_process(&stat));
-            all.extend(used_us.map(|used_us| (used_us, f64::from(wanted.max_cpu) / 100.0)));
+            all.extend(used_us.map(|used_us| (used_us, cores)));
         }
         // Another group has another counter: what was smoothed is of no use then.
         if all.len() != self.meters.len() {
@@ -261,6 +275,40 @@ mod tests {
         write(root.path(), "proc/self/stat", "7 (node) S 1 7 7 0 -1 4194560 1 0 0 0 100 100 0 0 20");
         let share = sources.cpu(TAU_US, &own).unwrap();
         assert!((share - 0.8).abs() < 1e-9, "2 s of half a core, against 2.5 of the host's two: {share}");
+    }
+
+    #[test]
+    fn limits_above_what_the_host_has_do_not_hold() {
+        let (root, mut sources) = host(&[
+            ("proc/meminfo", MEMINFO),
+            ("proc/stat", STAT),
+            ("proc/self/cgroup", "0::/pinwire.service\n"),
+            ("sys/fs/cgroup/pinwire.service/memory.max", "9000000\n"),
+            ("sys/fs/cgroup/pinwire.service/memory.current", "500000\n"),
+            ("sys/fs/cgroup/pinwire.service/cpu.max", "400000 100000\n"),
+            ("sys/fs/cgroup/pinwire.service/cpu.stat", "usage_usec 0\n"),
+        ]);
+        assert_eq!(sources.memory(&WANTED), part(600 << 10, 1000 << 10));
+        sources.cpu(0, &WANTED);
+        write(root.path(), "proc/stat", &STAT.replace("cpu  100", "cpu  1100"));
+        write(root.path(), "sys/fs/cgroup/pinwire.service/cpu.stat", "usage_usec 10000000\n");
+        let share = sources.cpu(TAU_US, &WANTED).unwrap();
+        assert!((share - 1.0).abs() < 1e-9, "both of the two cores there are: {share}");
+    }
+
+    #[test]
+    fn a_process_that_is_bound_to_few_cores_is_measured_by_them() {
+        let stat = |ticks| format!("7 (node) S 1 7 7 0 -1 4194560 1 0 0 0 {ticks} 0 0 0 20");
+        let (root, mut sources) = host(&[
+            ("proc/stat", STAT),
+            ("proc/self/status", "Name:\tnode\nCpus_allowed:\t2\nCpus_allowed_list:\t1\n"),
+            ("proc/self/stat", &stat(0)),
+        ]);
+        sources.cpu(0, &WANTED);
+        write(root.path(), "proc/self/stat", &stat(500));
+        write(root.path(), "proc/stat", &STAT.replace("cpu  100", "cpu  600"));
+        let share = sources.cpu(TAU_US, &WANTED).unwrap();
+        assert!((share - 1.0).abs() < 1e-9, "all of one core, half of the host: {share}");
     }
 
     #[test]

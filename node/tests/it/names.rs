@@ -113,24 +113,51 @@ fn nodes_that_answer_for_the_zone_themselves_lose_one() {
     assert!(one.metric("pinwire_dns_answers_total{outcome=\"answered\"}") > 0.0);
 }
 
-/// A host of its own (user, network and mount namespaces), whose resolver asks the node that runs there at port 53.
+/// What a host of its own is made of; of what is sent to 198.51.100.53 nothing is ever heard.
 const HOST: &str = "set -e; ip link set lo up; ip addr add 192.0.2.250/32 dev lo; ip addr add 2001:db8::250/128 dev lo nodad; \
+                    ip link add mute type veth peer name far; ip link set mute up; ip link set far up; \
+                    ip addr add 198.51.100.1/24 dev mute; ip neigh add 198.51.100.53 lladdr 02:00:00:00:00:01 dev mute; \
                     mount --bind \"$RESOLVERS\" /etc/resolv.conf; exec \"$0\" \"$@\"";
+
+/// A node on a host of its own (user, network and mount namespaces), whose resolver is told this.
+fn on_a_host(home: &Home, resolv_conf: &str) -> Serving {
+    let resolvers = home.config().with_file_name("resolv.conf");
+    fs::write(&resolvers, resolv_conf).unwrap();
+    let mut host = Command::new("unshare");
+    host.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("RESOLVERS", &resolvers);
+    host.args(["--map-root-user", "--net", "--mount", "sh", "-c", HOST, env!("CARGO_BIN_EXE_pinwire-node")]);
+    Serving::start_by(host, &home.config(), &["listen=127.0.0.1:0", "threads=1"])
+}
+
+#[test]
+fn a_name_that_is_being_looked_up_for_ever_holds_up_no_end() {
+    let home = Home::new();
+    let key = home.config().with_file_name("dns.key");
+    fs::write(&key, format!("{SECRET}\n")).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let dns = format!(
+        "\n[dns]\nprovider = \"rfc2136\"\nname = \"{NAME}\"\naddresses = [\"192.0.2.1\"]\n\
+         server = \"ns1.example.net:53\"\nkey_name = \"pinwire\"\nkey_file = \"{}\"\n",
+        key.display()
+    );
+    home.replace("\n[dns]\n", &dns);
+    home.replace("\n[drain]\n", "\n[drain]\nleave = \"1s\"\nwindow = \"1s\"\n");
+    let node = on_a_host(&home, "nameserver 198.51.100.53\noptions timeout:30 attempts:5\n");
+    // Its resolver has a socket towards port 53, 35 in hexadecimal.
+    let sockets = format!("/proc/{}/net/udp", node.child.id());
+    until(|| fs::read_to_string(&sockets).unwrap().contains(":0035 "));
+    assert_eq!(node.end(), 0);
+}
 
 #[test]
 fn the_resolver_of_a_host_finds_a_node_that_answers_for_the_zone() {
     let home = Home::new();
-    let resolvers = home.config().with_file_name("resolv.conf");
-    fs::write(&resolvers, "nameserver 127.0.0.1\noptions timeout:5 attempts:2\n").unwrap();
     let dns = format!(
         "\n[dns]\nprovider = \"embedded\"\nname = \"{NAME}\"\nzone = \"{NAME}\"\naddresses = [\"192.0.2.1\", \"2001:db8::1\"]\n\
          listen = [\"127.0.0.1:53\"]\nservers = [\"ns1.{NAME}=127.0.0.1\"]\n"
     );
     home.replace("\n[dns]\n", &dns);
-    let mut host = Command::new("unshare");
-    host.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("RESOLVERS", &resolvers);
-    host.args(["--map-root-user", "--net", "--mount", "sh", "-c", HOST, env!("CARGO_BIN_EXE_pinwire-node")]);
-    let node = Serving::start_by(host, &home.config(), &["listen=127.0.0.1:0", "threads=1"]);
+    let node = on_a_host(&home, "nameserver 127.0.0.1\noptions timeout:5 attempts:2\n");
     let getent = |database: &str, name: &str, options: &str| {
         let mut command = Command::new("nsenter");
         command.args(["--target", &node.child.id().to_string(), "--user", "--net", "--mount"]);
