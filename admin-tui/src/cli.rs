@@ -15,9 +15,9 @@ use crate::app::{App, Kind, Options, Screen};
 use crate::client::{Fleet, FleetOptions, Trust, TrustFiles, Update, What};
 use crate::config::{File, Goal, Wanted};
 use crate::keys::Keys;
-use crate::list::full_name;
+use crate::list::{List, full_name};
 use crate::once::{self, Form, Quiet};
-use crate::record::{Player, Recorder, Redaction, bundle};
+use crate::record::{Player, Recorder, Redaction, bundle, write_new};
 use crate::run::{Contexts, Elsewhere, Source, interactive, now};
 use crate::theme::{Graphics, Palette, Theme};
 
@@ -158,6 +158,12 @@ impl Cli {
         let mut app = self.app(&file, &goal.name, goal.discovery.clone())?;
         self.aim(&mut app)?;
         let list = app.list();
+        if self.output == Some(Form::Prometheus) && list.is_some_and(List::is_of_texts) {
+            bail!(
+                "--output prometheus: {} are texts, and no numbers; json, csv and table have them",
+                list.map_or("", List::name)
+            );
+        }
         if (self.once || self.stream) && list.is_none() && self.output != Some(Form::Nagios) {
             bail!("--view overview is a picture: name a list with --view, such as nodes or pins");
         }
@@ -196,11 +202,10 @@ impl Cli {
         let reached = quiet.reached(now);
         quiet.app.arrange(now);
         if let Some(path) = &self.bundle {
-            std::fs::write(path, bundle(&quiet.app.model, &Redaction::new()?, now)?)
-                .with_context(|| format!("{}: cannot be written", path.display()))?;
+            write_new(path, &bundle(&quiet.app.model, &Redaction::new()?, now)?)?;
             return Ok(reached);
         }
-        let list = quiet.app.list().unwrap_or(crate::list::List::Nodes);
+        let list = quiet.app.list().unwrap_or(List::Nodes);
         match once::write(
             &mut quiet.app,
             list,

@@ -188,6 +188,12 @@ impl Keys {
             let own = || binding.keys.iter().map(|key| (*key).to_owned()).collect();
             let keys: Vec<String> = others.get(binding.name).cloned().unwrap_or_else(own);
             for key in &keys {
+                if !is_name(key) {
+                    return Err(format!(
+                        "keys.{}: there is no key `{key}`: write it as in `ctrl-s`, `f5`, `x`",
+                        binding.name
+                    ));
+                }
                 if by_key.insert(key.clone(), binding.does).is_some() {
                     return Err(format!("keys.{}: `{key}` does something else already", binding.name));
                 }
@@ -249,6 +255,34 @@ pub fn name(key: &KeyEvent) -> Option<String> {
     Some(name)
 }
 
+/// Whether [`name`] calls a key that.
+fn is_name(text: &str) -> bool {
+    let plain = text.strip_prefix("ctrl-").unwrap_or(text);
+    let plain = plain.strip_prefix("alt-").unwrap_or(plain);
+    let is_letter = plain.chars().count() == 1 && plain != " ";
+    let is_function =
+        plain.strip_prefix('f').and_then(|number| number.parse().ok()).is_some_and(|number: u8| number > 0);
+    is_letter || is_function || NAMES.contains(&plain)
+}
+
+/// Keys that are called by a word.
+const NAMES: &[&str] = &[
+    "space",
+    "enter",
+    "esc",
+    "backspace",
+    "tab",
+    "up",
+    "down",
+    "left",
+    "right",
+    "pageup",
+    "pagedown",
+    "home",
+    "end",
+    "delete",
+];
+
 /// The table as a page of documentation has it.
 #[must_use]
 pub fn page() -> String {
@@ -286,6 +320,11 @@ mod tests {
         assert!(twice.contains('?'), "{twice}");
         let unknown = Keys::with(&HashMap::from([("qiut".to_owned(), Vec::new())])).unwrap_err();
         assert!(unknown.contains("did you mean quit?"), "{unknown}");
+        let none = Keys::with(&HashMap::from([("quit".to_owned(), vec!["hyper-x".to_owned()])])).unwrap_err();
+        assert!(none.contains("there is no key `hyper-x`"), "{none}");
+        for key in ["ctrl-alt-x", "f12", "space", "é"] {
+            assert!(is_name(key), "{key}");
+        }
     }
 
     /// `PINWIRE_UPDATE_PAGES=1` writes the table of the page anew.

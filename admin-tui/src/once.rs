@@ -161,6 +161,11 @@ pub fn write(
     Ok(reached)
 }
 
+/// Controls of a terminal are left out; lines stay lines.
+fn tame(text: &str) -> String {
+    text.split('\n').map(crate::format::tame).collect::<Vec<_>>().join("\n")
+}
+
 fn table(rows: &dyn Rows, order: &[u32], out: &mut impl Write) -> io::Result<()> {
     let fields = rows.fields();
     let cells: Vec<Vec<String>> = order
@@ -171,7 +176,7 @@ fn table(rows: &dyn Rows, order: &[u32], out: &mut impl Write) -> io::Result<()>
     let shown: Vec<usize> = (0..fields.len())
         .filter(|field| cells.is_empty() || cells.iter().any(|row| row[*field] != "-"))
         .collect();
-    let wide = |text: &str| text.chars().count();
+    let wide = |text: &str| ratatui::text::Span::raw(text).width();
     let width = |field: usize| {
         cells.iter().map(|row| wide(&row[field])).max().unwrap_or(0).max(wide(fields[field].title))
     };
@@ -179,7 +184,9 @@ fn table(rows: &dyn Rows, order: &[u32], out: &mut impl Write) -> io::Result<()>
     let mut line = |texts: &dyn Fn(usize) -> String| -> io::Result<()> {
         let padded = shown.iter().map(|field| {
             let (text, width) = (texts(*field), widths[*field]);
-            if fields[*field].is_number { format!("{text:>width$}") } else { format!("{text:<width$}") }
+            // Columns of the screen, of which a letter may have two.
+            let pad = " ".repeat(width - wide(&text).min(width));
+            if fields[*field].is_number { format!("{pad}{text}") } else { format!("{text}{pad}") }
         });
         writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())
     };
@@ -200,7 +207,7 @@ fn csv(rows: &dyn Rows, order: &[u32], out: &mut impl Write) -> io::Result<()> {
     for row in order {
         let cells = (0..names.len()).map(|field| match rows.value(*row as usize, field).json() {
             Json::Null => String::new(),
-            Json::String(text) => quote(&text),
+            Json::String(text) => quote(&tame(&text)),
             other => other.to_string(),
         });
         write!(out, "{}\r\n", cells.collect::<Vec<_>>().join(","))?;
@@ -269,6 +276,8 @@ fn prometheus(
                     | "subject"
                     | "connection"
                     | "license"
+                    | "from"
+                    | "to"
             )
     };
     let labels = |row: u32| {
@@ -278,7 +287,7 @@ fn prometheus(
             value => Some(format!(
                 "{}=\"{}\"",
                 field.name,
-                escape(&value.json().as_str().map_or_else(|| value.json().to_string(), str::to_owned))
+                escape(&tame(&value.json().as_str().map_or_else(|| value.json().to_string(), str::to_owned)))
             )),
         });
         pairs.collect::<Vec<_>>().join(",")
@@ -429,6 +438,26 @@ mod tests {
             let (name, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<f64>().is_ok() && name.starts_with("pinwire_admin_"), "{line}");
         }
+    }
+
+    #[test]
+    fn no_series_of_prometheus_is_there_twice() {
+        for (kind, name) in Kind::ALL {
+            if kind.list().is_none_or(List::is_of_texts) {
+                continue;
+            }
+            let (text, _) = written(kind, Form::Prometheus);
+            let mut series = std::collections::BTreeSet::new();
+            for line in text.lines().filter(|line| !line.starts_with('#')) {
+                let (of, _) = line.rsplit_once(' ').unwrap();
+                assert!(series.insert(of), "{name}: {of}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobodys_name_reaches_the_terminal_as_a_control() {
+        assert_eq!(tame("a\u{1b}]0;b\u{7}\nc"), "a\u{fffd}]0;b\u{fffd}\nc");
     }
 
     #[test]

@@ -77,6 +77,16 @@ fn create(path: &Path) -> Result<File> {
     file.with_context(|| format!("{}: cannot be made", path.display()))
 }
 
+/// Writes a new file that nobody else reads; what is there is not written over.
+///
+/// # Errors
+/// There is one of that name, or the disk does not take it.
+pub fn write_new(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut file = create(path)?;
+    file.write_all(text.as_bytes()).with_context(|| path.display().to_string())
+}
+
 /// Writes a recording, on a thread of its own: a slow disk does not hold up the console.
 #[derive(Debug)]
 pub struct Recorder {

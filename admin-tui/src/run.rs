@@ -3,16 +3,17 @@
 //! Updates are taken as they come, many at once; the screen is drawn at most every [`FRAME`], at once after a key, and now and then
 //! where nothing happens, since ages go on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use ratatui::crossterm::event;
 use ratatui::layout::Rect;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,7 +22,7 @@ use crate::client::{Fleet, Update};
 use crate::config::Goal;
 use crate::format::{age, clock};
 use crate::model::Millis;
-use crate::record::{Excerpt, Player, Recorder, Redaction, Rolling, bundle, line};
+use crate::record::{Excerpt, Player, Recorder, Redaction, Rolling, bundle, line, write_new};
 use crate::terminal::{Taken, copy};
 use crate::view::{Hits, draw};
 
@@ -129,6 +130,27 @@ pub fn interactive(
     outcome
 }
 
+/// What ends it in good order: whatever would end a program leaves the terminal as it was.
+fn ends() -> Result<Vec<Signal>> {
+    let kinds = [
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    Ok(kinds.into_iter().map(signal).collect::<std::io::Result<_>>()?)
+}
+
+async fn any(signals: &mut [Signal]) {
+    std::future::poll_fn(|context| {
+        let has_come = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+        if has_come { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 /// Keys are read on a thread of their own, since reading waits.
 fn read_inputs(over: Arc<AtomicBool>) -> Result<Receiver<Input>> {
     let (send, inputs) = mpsc::channel(256);
@@ -154,7 +176,7 @@ impl Loop {
     async fn run(mut self, taken: &mut Taken, mut inputs: Receiver<Input>) -> Result<()> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut terminate, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+        let mut ends = ends()?;
         loop {
             self.draw(taken)?;
             let commands = tokio::select! {
@@ -167,8 +189,7 @@ impl Loop {
                     Vec::new()
                 }
                 _ = ticks.tick() => self.tick(),
-                _ = terminate.recv() => return Ok(()),
-                _ = hang_up.recv() => return Ok(()),
+                () = any(&mut ends) => return Ok(()),
             };
             for command in commands {
                 if command == Command::Quit {
@@ -334,7 +355,7 @@ impl Loop {
     /// Beside a bundle goes what was told lately, with the same names replaced alike.
     fn bundle(&mut self, path: &str, now: Millis) -> Result<String> {
         let redaction = Redaction::new()?;
-        std::fs::write(path, bundle(&self.app.model, &redaction, now)?)?;
+        write_new(Path::new(path), &bundle(&self.app.model, &redaction, now)?)?;
         let excerpt = self.rolling.excerpt();
         if excerpt.is_empty() {
             return Ok(String::new());

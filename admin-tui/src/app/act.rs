@@ -78,15 +78,22 @@ impl App {
         match self.actions(does, argument, now) {
             Err(why) => self.say(why, now),
             Ok(_) if does == Does::Move && argument.trim().is_empty() => {
-                let regions: Vec<String> =
-                    crate::model::regions(&self.model, now).into_iter().map(|region| region.name).collect();
-                self.prompt = Some(Prompt::new(PromptKind::Command, "move "));
-                self.say(format!("to which region? There are {}", regions.join(", ")), now);
+                let hint = format!("to which region? There are {}", self.regions(now).join(", "));
+                self.prompt = Some(Prompt::new(PromptKind::Command, "move ").with_hint(hint));
+            }
+            Ok(_) if does == Does::Move && !self.regions(now).iter().any(|name| name == argument.trim()) => {
+                let regions = self.regions(now).join(", ");
+                self.say(format!("there is no region `{}`; there are {regions}", argument.trim()), now);
             }
             Ok(actions) => {
                 self.confirm = Some(Confirm { actions, typed: Prompt::new(PromptKind::Command, "") });
             }
         }
+    }
+
+    /// Names of the regions that there are.
+    pub(super) fn regions(&self, now: Millis) -> Vec<String> {
+        crate::model::regions(&self.model, now).into_iter().map(|region| region.name).collect()
     }
 
     fn actions(&self, does: Does, argument: &str, now: Millis) -> Result<Vec<(Address, Action)>, String> {

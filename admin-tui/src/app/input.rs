@@ -68,6 +68,14 @@ impl App {
     }
 
     fn mouse(&mut self, mouse: &MouseEvent, list: Rect, now: Millis) -> Vec<Command> {
+        // What stands above the list is not clicked through.
+        if self.confirm.is_some() || self.prompt.is_some() || self.is_help || self.outcomes.is_some() {
+            if matches!(mouse.kind, MouseEventKind::Down(_)) {
+                self.outcomes = None;
+                (self.is_help, self.help_page) = (false, 0);
+            }
+            return Vec::new();
+        }
         match mouse.kind {
             MouseEventKind::ScrollUp => self.step(-3),
             MouseEventKind::ScrollDown => self.step(3),
@@ -210,6 +218,10 @@ impl App {
     }
 
     fn copy(&mut self, now: Millis) -> Vec<Command> {
+        if let Some(text) = self.text(now) {
+            self.say("copied what it says", now);
+            return vec![Command::Copy(text)];
+        }
         let text = match self.target(now) {
             Target::Nothing => None,
             Target::Region(region) => Some(region),
@@ -238,7 +250,7 @@ impl App {
                 }
                 self.prompt = None;
             }
-            Typed::Complete => self.complete(),
+            Typed::Complete => self.complete(now),
             Typed::Done if prompt.slip.is_some() && prompt.kind == PromptKind::Filter => {}
             Typed::Done => {
                 let (kind, text) = (prompt.kind, prompt.text());
@@ -265,28 +277,34 @@ impl App {
         }
     }
 
-    fn complete(&mut self) {
-        let names = self.list().map_or_else(Vec::new, crate::list::List::field_names);
-        let Some(prompt) = &mut self.prompt else { return };
-        let text = prompt.text();
+    fn complete(&mut self, now: Millis) {
+        let Some(prompt) = &self.prompt else { return };
+        let (kind, text) = (prompt.kind, prompt.text());
         let (before, word) =
             text.rsplit_once(' ').map_or(("", text.as_str()), |(before, word)| (before, word));
         let is_first = before.is_empty() && !text.contains(' ');
-        let choices: Vec<&str> = match prompt.kind {
-            PromptKind::Command if is_first => Kind::ALL
-                .iter()
-                .map(|(_, name)| *name)
-                .chain(COMMANDS.iter().map(|(name, ..)| *name))
-                .collect(),
-            PromptKind::Command if before == "theme" => vec!["safe", "high-contrast", "light", "mono"],
-            _ => names,
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let fields = |list: Option<crate::list::List>| {
+            owned(list.map_or_else(Vec::new, crate::list::List::field_names))
+        };
+        let view = Kind::ALL.iter().find(|(_, name)| before.split(' ').next() == Some(name));
+        let (choices, behind) = match (kind, before) {
+            (PromptKind::Command, _) if is_first => {
+                let views = Kind::ALL.iter().map(|(_, name)| *name);
+                (owned(views.chain(COMMANDS.iter().map(|(name, ..)| *name)).collect()), " ")
+            }
+            (PromptKind::Command, "theme") => (owned(vec!["safe", "high-contrast", "light", "mono"]), ""),
+            (PromptKind::Command, "move" | "region") => (self.regions(now), ""),
+            (PromptKind::Command, "node") => (self.model.nodes().map(|(_, node)| node.label()).collect(), ""),
+            (PromptKind::Command, "sort") => (fields(self.list()), " "),
+            // `pins reg`: of the view that is named.
+            (PromptKind::Command, _) => (fields(view.map_or(self.list(), |(kind, _)| kind.list())), "="),
+            (PromptKind::Filter, _) => (fields(self.list()), "="),
         };
         let mut fits = choices.iter().filter(|choice| choice.starts_with(word) && !word.is_empty());
-        if let Some(choice) = fits.next() {
+        if let (Some(choice), Some(prompt)) = (fits.next(), &mut self.prompt) {
             let space = if is_first { "" } else { " " };
-            let behind = if prompt.kind == PromptKind::Command { " " } else { "=" };
-            let line = format!("{before}{space}{choice}{behind}");
-            prompt.set(&line);
+            prompt.set(&format!("{before}{space}{choice}{behind}"));
         }
     }
 

@@ -132,7 +132,7 @@ struct Order {
 
 /// Lists are put in order at most this often while nobody touches them.
 const ARRANGE_EVERY: Millis = 500;
-/// Updates that are held while it is paused: an hour of ten nodes, then the oldest go.
+/// Updates that are held while it is paused: an hour of ten nodes. What comes then is not shown, once it goes on.
 const HELD_MAX: usize = 36_000;
 /// How long a notice stands.
 const NOTICE: Millis = 8_000;
@@ -183,8 +183,16 @@ impl App {
         if let crate::client::What::Acted { what, outcome } = &update.what {
             let text = match outcome {
                 Ok(_) => format!("done: {what}"),
-                Err(why) => format!("not done: {what}: {why}"),
+                // The reason first: what was asked for is known, and the rest of a line is cut.
+                Err(why) => format!("not done: {why}: {what}"),
             };
+            if let Err(why) = outcome
+                && self.outcomes.is_none()
+            {
+                let rows = vec![(what.clone(), Some(Err(why.clone())))];
+                self.outcomes = Some(Outcomes { title: "asked for".into(), rows });
+                return self.say(text, now);
+            }
             let several = self.outcomes.as_mut().and_then(|outcomes| outcomes.take(what, outcome));
             self.say(several.map_or(text.clone(), |count| format!("{count}; {text}")), now);
         }
@@ -318,6 +326,15 @@ impl App {
             Some(list) => list.rows(&self.model, &self.screen.scope, now).target(*row as usize),
             None => self.problems().get(*row as usize).map_or(Target::Nothing, problem_target),
         }
+    }
+
+    /// What the row that the cursor is on says, where rows are texts: events, lines of a log, what operators had done.
+    #[must_use]
+    pub fn text(&self, now: Millis) -> Option<String> {
+        let list = self.list().filter(|list| list.is_of_texts())?;
+        let row = *self.order.rows.get(self.pane().cursor)? as usize;
+        let field = list.fields().iter().position(|field| field.grows)?;
+        Some(list.rows(&self.model, &self.screen.scope, now).value(row, field).show())
     }
 
     /// What was drawn: where the list is scrolled to, and how much of it there was room for.

@@ -1,6 +1,7 @@
 //! A line that is being typed: at the cursor, with what was typed before.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::text::Span;
 
 /// Letters of a line at most.
 const LONGEST: usize = 512;
@@ -24,6 +25,8 @@ pub struct Prompt {
     pub at: usize,
     /// What is wrong with it.
     pub slip: Option<String>,
+    /// What may stand there, for who does not know.
+    pub hint: Option<String>,
 }
 
 /// What became of a line.
@@ -44,13 +47,41 @@ impl Prompt {
     #[must_use]
     pub fn new(kind: PromptKind, text: &str) -> Self {
         let letters: Vec<char> = text.chars().collect();
-        Self { kind, at: letters.len(), letters, slip: None }
+        Self { kind, at: letters.len(), letters, slip: None, hint: None }
+    }
+
+    /// The same, with what may stand there.
+    #[must_use]
+    pub fn with_hint(mut self, hint: String) -> Self {
+        self.hint = Some(hint);
+        self
     }
 
     /// What is typed.
     #[must_use]
     pub fn text(&self) -> String {
         self.letters.iter().collect()
+    }
+
+    /// As much of it as there are columns, with the cursor in it: the text, and the columns before the cursor.
+    #[must_use]
+    pub fn visible(&self, columns: u16) -> (String, u16) {
+        let wide = |letter: &char| Span::raw(letter.to_string()).width();
+        let columns = usize::from(columns.max(2));
+        // A column for the cursor, which may stand behind all of it.
+        let mut start = self.at;
+        let mut before = 0;
+        while start > 0 && before + wide(&self.letters[start - 1]) < columns {
+            start -= 1;
+            before += wide(&self.letters[start]);
+        }
+        let mut used = 0;
+        let fits = |letter: &&char| {
+            used += wide(letter);
+            used <= columns
+        };
+        let text = self.letters[start..].iter().take_while(fits).collect();
+        (text, u16::try_from(before).unwrap_or(u16::MAX))
     }
 
     /// Puts another text in its place.
@@ -117,6 +148,21 @@ impl Prompt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_line_that_is_too_long_the_part_with_the_cursor_is_seen() {
+        let mut prompt = Prompt::new(PromptKind::Filter, "one two three");
+        assert_eq!(prompt.visible(20), ("one two three".into(), 13));
+        assert_eq!(prompt.visible(6), ("three".into(), 5));
+        for _ in 0..5 {
+            prompt.key(&KeyEvent::from(KeyCode::Left));
+        }
+        assert_eq!(prompt.visible(6), (" two t".into(), 5));
+        prompt.at = 0;
+        assert_eq!(prompt.visible(6), ("one tw".into(), 0));
+        let wide = Prompt::new(PromptKind::Filter, "日本語");
+        assert_eq!(wide.visible(5), ("本語".into(), 4));
+    }
 
     #[test]
     fn a_line_is_edited_anywhere_and_never_breaks() {

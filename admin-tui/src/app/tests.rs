@@ -166,12 +166,94 @@ fn what_became_of_each_is_shown_until_a_key_leaves_it() {
     assert_eq!(outcomes.count(), "1 of 3 done, 1 not done");
     let told: Vec<_> = outcomes.rows.iter().map(|(_, told)| told.clone()).collect();
     assert_eq!(told, [Some(Err("no such connection".into())), Some(Ok(())), None]);
-    assert!(app.notice.as_ref().unwrap().0.contains("1 of 3 done, 1 not done; not done: close"));
+    assert!(
+        app.notice
+            .as_ref()
+            .unwrap()
+            .0
+            .contains("1 of 3 done, 1 not done; not done: no such connection: close")
+    );
     press(&mut app, "j");
     assert!(app.outcomes.is_none());
     let cursor = app.pane().cursor;
     press(&mut app, "k");
     assert_ne!(app.pane().cursor, cursor, "the key that leaves it does nothing else");
+}
+
+#[test]
+fn why_one_was_not_done_is_told_to_its_end() {
+    let mut app = app(true);
+    let why = "documents are in this node's memory and cannot be moved; set cluster.session";
+    let node = app.model.node(0).unwrap().address().clone();
+    let what = What::Acted { what: "move acme::notes::a to us-east-1".into(), outcome: Err(why.into()) };
+    app.update(Update { node, what }, NOW);
+    assert!(app.notice.as_ref().unwrap().0.starts_with("not done: documents are in"));
+    let picture = crate::once::picture(&mut app, 80, 24, NOW);
+    for part in ["documents are in this node's memory and cannot be moved; set", "cluster.session"] {
+        assert!(picture.contains(part), "{picture}");
+    }
+}
+
+#[test]
+fn a_move_goes_to_a_region_that_there_is() {
+    let mut app = app(true);
+    press_all(&mut app, &["4", "M"]);
+    let hint = app.prompt.as_ref().unwrap().hint.clone().unwrap();
+    assert!(hint.contains("us-east-1"), "{hint}");
+    type_in(&mut app, "us-");
+    press(&mut app, "tab");
+    assert_eq!(app.prompt.as_ref().unwrap().text(), "move us-east-1");
+    type_in(&mut app, "0");
+    press(&mut app, "enter");
+    assert!(app.confirm.is_none());
+    assert!(app.notice.as_ref().unwrap().0.contains("there is no region `us-east-10`"));
+}
+
+#[test]
+fn nothing_is_clicked_through_what_stands_above() {
+    use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+    let mut app = app(true);
+    press(&mut app, "3");
+    let click = |app: &mut App| {
+        let kind = MouseEventKind::Down(MouseButton::Left);
+        let mouse = MouseEvent { kind, column: 10, row: 4, modifiers: KeyModifiers::NONE };
+        app.input(&Event::Mouse(mouse), Rect::new(0, 4, 80, 18), NOW)
+    };
+    for key in ["D", "/", "?"] {
+        press(&mut app, key);
+        click(&mut app);
+        assert_eq!(app.screen.kind, Kind::Nodes, "{key}");
+        assert!(!app.is_help, "a click leaves it");
+        if key != "?" {
+            press(&mut app, "esc");
+        }
+    }
+    click(&mut app);
+    assert_eq!(app.screen.kind, Kind::Node);
+}
+
+#[test]
+fn a_long_name_is_shown_whole_where_it_has_to_be_typed() {
+    let mut app = app(true);
+    press_all(&mut app, &["3", "D"]);
+    let (address, _) = app.confirm.clone().unwrap().actions[0].clone();
+    let actions = vec![(address, Action::Drain { node: "n".repeat(150) })];
+    app.confirm = Some(Confirm { actions, typed: Prompt::new(PromptKind::Command, "") });
+    type_in(&mut app, &"n".repeat(149));
+    press(&mut app, "enter");
+    let picture = crate::once::picture(&mut app, 80, 24, NOW);
+    assert!(picture.contains("that is not its name"), "{picture}");
+    assert!(picture.matches('n').count() > 150 + 70, "the name, and the end of what is typed: {picture}");
+}
+
+#[test]
+fn a_long_text_is_there_in_full_and_is_what_is_copied() {
+    let mut app = app(false);
+    press(&mut app, "0");
+    let text = app.text(NOW).unwrap();
+    let picture = crate::once::picture(&mut app, 80, 24, NOW);
+    assert!(picture.contains(&text), "{picture}");
+    assert_eq!(press(&mut app, "y"), [Command::Copy(text)]);
 }
 
 #[test]

@@ -153,6 +153,9 @@ where
 fn not_connected(error: &std::io::Error, is_socket: bool) -> String {
     use std::io::ErrorKind;
     match error.kind() {
+        ErrorKind::ConnectionRefused if is_socket => {
+            "nobody listens at this socket: is the node running, and is this its admin.socket?".into()
+        }
         ErrorKind::ConnectionRefused => {
             "nobody listens there: is the node running, and is this its admin.listen?".into()
         }

@@ -68,11 +68,11 @@ impl Rows for Logs<'_> {
 }
 
 pub(super) const AUDIT_FIELDS: &[Field] = &[
-    Field::text("at", "TIME", 20, "when, UTC"),
+    Field::text("at", "TIME", 19, "when, UTC"),
     Field::text("node", "NODE", 16, "on which node").rank(1),
     Field::text("outcome", "OUTCOME", 8, "how it ended"),
     Field::text("who", "WHO", 18, "who asked"),
-    Field::text("what", "WHAT", 30, "what was asked for").grow(),
+    Field::text("what", "WHAT", 26, "what was asked for").grow(),
 ];
 
 pub(super) struct Audit<'model> {
@@ -122,7 +122,16 @@ impl Rows for Audit<'_> {
             3 => Value::Text(who(&record.who).into()),
             4 => {
                 let what = serde_json::to_value(&record.what).unwrap_or_default();
-                let parts = what.as_object().into_iter().flatten().map(|(name, value)| match value {
+                let mut parts: Vec<_> = what.as_object().into_iter().flatten().collect();
+                // What is most likely looked for first, in little room.
+                parts.sort_by_key(|(name, _)| match name.as_str() {
+                    "action" => 0,
+                    "name" => 1,
+                    "app" => 3,
+                    "tenant" => 4,
+                    _ => 2,
+                });
+                let parts = parts.into_iter().map(|(name, value)| match value {
                     serde_json::Value::String(text) if name == "action" => text.clone(),
                     serde_json::Value::String(text) => format!("{name}={text}"),
                     other => format!("{name}={other}"),

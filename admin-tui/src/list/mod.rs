@@ -128,6 +128,12 @@ impl List {
         }
     }
 
+    /// Its rows are what somebody says, each at a time: texts to read, with no numbers and no names of their own.
+    #[must_use]
+    pub fn is_of_texts(self) -> bool {
+        matches!(self, Self::Events | Self::Logs | Self::Audit)
+    }
+
     /// What stands above the pictures of its rows, if these have any.
     #[must_use]
     pub fn strip(self) -> Option<&'static str> {

@@ -163,7 +163,7 @@ impl Model {
                         format!("{region} {text} as seen from here"),
                     );
                 }
-                self.sample_trips(now);
+                self.sample_new_trips(now);
             }
             Answer::Nodes(nodes) => {
                 self.wants.answered(node, &Ask::Nodes, now);

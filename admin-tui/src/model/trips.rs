@@ -50,7 +50,12 @@ impl Trips {
 
     /// Whether the next samples are due.
     pub(super) fn is_due(&self, now: Millis) -> bool {
-        now / STEP != self.at / STEP || self.pairs.is_empty()
+        now / STEP != self.at / STEP
+    }
+
+    /// What is measured of pairs of which nothing is known: it is not to wait for the next step.
+    fn is_news(&self, trips: &BTreeMap<(String, String), f64>) -> bool {
+        self.pairs.len() < PAIRS_MAX && trips.keys().any(|pair| !self.pairs.contains_key(pair))
     }
 
     /// All, by where they were measured and where they go.
@@ -64,6 +69,14 @@ impl Model {
     pub(super) fn sample_trips(&mut self, now: Millis) {
         if self.trips.is_due(now) {
             let trips = latencies(self, now);
+            self.trips.sample(trips, now);
+        }
+    }
+
+    /// The same when a node told of regions, where it measures what nobody did before.
+    pub(super) fn sample_new_trips(&mut self, now: Millis) {
+        let trips = latencies(self, now);
+        if self.trips.is_due(now) || self.trips.is_news(&trips) {
             self.trips.sample(trips, now);
         }
     }
@@ -89,6 +102,17 @@ mod tests {
         trips.sample(one(20.0), 25_000);
         let trip = trips.rows().next().unwrap();
         assert_eq!(trip.over_time.window(5, 25_000), [Some(10.0), None, None, None, Some(20.0)]);
+    }
+
+    #[test]
+    fn a_pair_that_is_measured_for_the_first_time_does_not_wait_for_the_next_step() {
+        let mut trips = Trips::default();
+        trips.sample(one(10.0), 5_000);
+        assert!(!trips.is_due(5_100) && !trips.is_news(&one(11.0)));
+        let other = BTreeMap::from([(("b".to_owned(), "a".to_owned()), 9.0)]);
+        assert!(trips.is_news(&other));
+        trips.sample(other, 5_100);
+        assert_eq!(trips.rows().count(), 2);
     }
 
     #[test]

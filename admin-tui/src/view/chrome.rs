@@ -65,6 +65,9 @@ pub(super) fn head(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) {
         format!("  cpu {:.1}", totals.cpu),
         format!("  mem {}", format::bytes(totals.memory as f64)),
     ];
+    // Where nobody has told anything there is nothing to add up.
+    let has_any = app.model.nodes().any(|(_, node)| node.seen().is_some());
+    let pieces = if has_any { &pieces[..] } else { &[] };
     for piece in pieces {
         let used: usize = spans.iter().map(Span::width).sum();
         if used + piece.len() > room {
@@ -160,17 +163,19 @@ pub(super) fn foot(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u
     let theme = app.options.theme;
     if let Some(prompt) = &app.prompt {
         let sign = if prompt.kind == PromptKind::Filter { "/" } else { ":" };
-        let text = prompt.text();
-        let before: String = text.chars().take(prompt.at).collect();
-        let before = u16::try_from(Span::raw(before.as_str()).width()).unwrap_or(u16::MAX);
-        let mut spans = vec![Span::styled(sign, theme.accent()), Span::raw(text)];
-        if let Some(slip) = &prompt.slip {
-            spans.push(Span::styled(
+        let beside = match (&prompt.slip, &prompt.hint) {
+            (Some(slip), _) => Span::styled(
                 format!("   {} {slip}", theme.glyph(State::Doubtful)),
                 theme.state(State::Doubtful),
-            ));
-        }
-        put(area, 0, Line::from(spans), buffer);
+            ),
+            (None, Some(hint)) => Span::styled(format!("   {hint}"), theme.dim()),
+            (None, None) => Span::raw(""),
+        };
+        // What is wrong is seen however long the line is.
+        let room = area.width.saturating_sub(1);
+        let kept = u16::try_from(beside.width()).unwrap_or(u16::MAX).min(room / 2);
+        let (text, before) = prompt.visible(room - kept);
+        put(area, 0, Line::from(vec![Span::styled(sign, theme.accent()), Span::raw(text), beside]), buffer);
         return Some((
             area.x.saturating_add(1).saturating_add(before).min(area.right().saturating_sub(1)),
             area.y,

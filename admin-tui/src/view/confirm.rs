@@ -6,7 +6,9 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Paragraph, Widget as _, Wrap};
 
+use super::node::wrapped;
 use super::{empty, put};
+use crate::app::action::Action;
 use crate::app::{App, Confirm, Outcomes};
 use crate::format;
 use crate::model::State;
@@ -15,10 +17,27 @@ use crate::model::State;
 pub(super) fn draw(app: &App, confirm: &Confirm, area: Rect, buffer: &mut Buffer) -> (u16, u16) {
     let theme = app.options.theme;
     let count = confirm.actions.len();
-    // As many of several as there is room for, each in a line.
-    let most = if count > 1 { u16::try_from(count + 12).unwrap_or(u16::MAX) } else { 15 };
+    let width = width(area).saturating_sub(2);
+    let (its, wanted) = (if count > 1 { "this" } else { "its name" }, format::tame(&confirm.wanted()));
+    let mut asked = vec![format!("Type {its} to have it done, Esc to leave it:")];
+    let names = cut(&wanted, width);
+    match &names[..] {
+        [name] if asked[0].len() + name.len() < usize::from(width) => asked[0].push_str(&format!(" {name}")),
+        _ => asked.extend(names),
+    }
+    // Below it the line that is typed, and what is wrong with that.
+    let below = u16::try_from(asked.len() + 2).unwrap_or(u16::MAX);
+    let most = match &confirm.actions[..] {
+        [(address, first), _, ..] => {
+            let texts =
+                height(&several_effect(first), width) + height(&format::tame(&first.curl(address)), width);
+            // As many as there is room for, each in a line; frame, and the heading of the command.
+            u16::try_from(count).unwrap_or(u16::MAX).saturating_add(texts + below + 3)
+        }
+        _ => 12 + below,
+    };
     let inner = frame(app, State::Doubtful, &confirm.title(), most, area, buffer);
-    let body = Rect { height: inner.height.saturating_sub(2), ..inner };
+    let body = Rect { height: inner.height.saturating_sub(below), ..inner };
     match &confirm.actions[..] {
         [(address, action)] => {
             let text = Text::from(vec![
@@ -31,27 +50,40 @@ pub(super) fn draw(app: &App, confirm: &Confirm, area: Rect, buffer: &mut Buffer
         }
         _ => several(app, confirm, body, buffer),
     }
-    let row = inner.bottom().saturating_sub(2);
-    let (its, wanted) = (if count > 1 { "this" } else { "its name" }, format::tame(&confirm.wanted()));
-    buffer.set_stringn(
-        inner.x,
-        row,
-        format!("Type {its} to have it done, Esc to leave it: {wanted}"),
-        usize::from(inner.width),
-        theme.accent(),
-    );
-    let typed = confirm.typed.text();
-    let mut line = Line::from(vec![Span::styled("> ", theme.accent()), Span::raw(typed.clone())]);
-    if let Some(slip) = &confirm.typed.slip {
-        line.push_span(Span::styled(
-            format!("   {} {slip}", theme.glyph(State::Bad)),
-            theme.state(State::Bad),
-        ));
+    let foot = Rect { y: body.bottom(), height: inner.height - body.height, ..inner };
+    for (row, line) in (0..).zip(asked) {
+        put(foot, row, Line::styled(line, theme.accent()), buffer);
     }
-    buffer.set_line(inner.x, row + 1, &line, inner.width);
-    let before: String = typed.chars().take(confirm.typed.at).collect();
-    let before = u16::try_from(Span::raw(before).width()).unwrap_or(0);
-    ((inner.x + 2 + before).min(inner.right().saturating_sub(1)), row + 1)
+    let (typed, before) = confirm.typed.visible(inner.width.saturating_sub(2));
+    let row = foot.height.saturating_sub(2);
+    put(foot, row, Line::from(vec![Span::styled("> ", theme.accent()), Span::raw(typed)]), buffer);
+    if let Some(slip) = &confirm.typed.slip {
+        let slip = format!("{} {slip}", theme.glyph(State::Bad));
+        put(foot, row + 1, Line::styled(slip, theme.state(State::Bad)), buffer);
+    }
+    ((inner.x + 2 + before).min(inner.right().saturating_sub(1)), foot.y + row)
+}
+
+/// A name in lines of so many columns: nothing of it is left out.
+fn cut(name: &str, width: u16) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for letter in name.chars() {
+        let wide = Span::raw(letter.to_string()).width();
+        if used + wide > usize::from(width.max(2)) {
+            lines.push(String::new());
+            used = 0;
+        }
+        used += wide;
+        if let Some(line) = lines.last_mut() {
+            line.push(letter);
+        }
+    }
+    lines
+}
+
+fn several_effect(first: &Action) -> String {
+    format!("Each, one by one: {}", first.effect())
 }
 
 /// What each of several does, what it is done to, and the request for it; the first as a command.
@@ -59,7 +91,7 @@ fn several(app: &App, confirm: &Confirm, area: Rect, buffer: &mut Buffer) {
     let theme = app.options.theme;
     let Some((address, first)) = confirm.actions.first() else { return };
     let curl = format::tame(&first.curl(address));
-    let effect = format!("Each, one by one: {}", first.effect());
+    let effect = several_effect(first);
     // Where there is little room, some of the list is more than the command.
     let room = area.height.saturating_sub(2);
     let above = height(&effect, area.width).min(room);
@@ -111,38 +143,59 @@ pub(super) fn outcomes(app: &App, outcomes: &Outcomes, area: Rect, buffer: &mut 
         _ => State::Unknown,
     };
     let title = format!("{}: {}", outcomes.title, outcomes.count());
-    let most = u16::try_from(outcomes.rows.len() + 3).unwrap_or(u16::MAX);
-    let inner = frame(app, state, &title, most, area, buffer);
-    let list = Rect { height: inner.height.saturating_sub(1), ..inner };
     let mut rows: Vec<_> = outcomes.rows.iter().collect();
     rows.sort_by_key(|(_, told)| !is_failed(told));
+    let width = width(area).saturating_sub(2);
+    // The reason is what one wants to know: it gets as many lines as it needs.
+    let lines: Vec<Line<'_>> =
+        rows.into_iter().flat_map(|(title, told)| outcome(app, title, told, width)).collect();
+    let most = u16::try_from(lines.len() + 3).unwrap_or(u16::MAX);
+    let inner = frame(app, state, &title, most, area, buffer);
+    let list = Rect { height: inner.height.saturating_sub(1), ..inner };
     let room = usize::from(list.height);
-    let shown = if rows.len() > room { room.saturating_sub(1) } else { rows.len() };
-    for (row, (title, told)) in (0..).zip(&rows[..shown]) {
-        let (state, word) = match told {
-            None => (State::Unknown, "waits".to_owned()),
-            Some(Ok(())) => (State::Good, "done".to_owned()),
-            Some(Err(why)) => (State::Bad, format!("not done: {}", format::tame(why))),
-        };
-        let line = Line::from(vec![
-            Span::styled(format!("{} ", theme.glyph(state)), theme.state(state)),
-            Span::raw(format!("{}  ", format::tame(title))),
-            Span::styled(word, theme.state(state)),
-        ]);
+    let shown = if lines.len() > room { room.saturating_sub(1) } else { lines.len() };
+    let hidden = lines.len() - shown;
+    for (row, line) in (0..).zip(lines.into_iter().take(shown)) {
         put(list, row, line, buffer);
     }
-    if rows.len() > shown {
+    if hidden > 0 {
         let row = u16::try_from(shown).unwrap_or(u16::MAX);
-        put(list, row, Line::raw(format!("and {} more", rows.len() - shown)), buffer);
+        put(list, row, Line::raw(format!("and {hidden} more lines")), buffer);
     }
     let foot = Rect { y: list.bottom(), height: 1, ..inner };
     put(foot, 0, Line::styled("Any key leaves this; events have each of them.", theme.dim()), buffer);
 }
 
+/// What became of one.
+fn outcome<'a>(app: &App, title: &str, told: &Option<Result<(), String>>, width: u16) -> Vec<Line<'a>> {
+    let theme = app.options.theme;
+    let (state, word) = match told {
+        None => (State::Unknown, "waits"),
+        Some(Ok(())) => (State::Good, "done"),
+        Some(Err(_)) => (State::Bad, "not done"),
+    };
+    let columns = usize::from(width).saturating_sub(word.len() + 4);
+    let mut lines = vec![Line::from(vec![
+        Span::styled(format!("{} ", theme.glyph(state)), theme.state(state)),
+        Span::raw(format!("{}  ", format::middle(&format::tame(title), columns))),
+        Span::styled(word, theme.state(state)),
+    ])];
+    if let Some(Err(why)) = told {
+        let why = wrapped(&format::tame(why), width.saturating_sub(4)).into_iter();
+        lines.extend(why.map(|line| Line::styled(format!("    {line}"), theme.state(State::Bad))));
+    }
+    lines
+}
+
+/// How wide a box is.
+fn width(area: Rect) -> u16 {
+    area.width.saturating_sub(4).min(100)
+}
+
 /// A box in the middle, at most so high. Gives what is within.
 fn frame(app: &App, state: State, title: &str, most: u16, area: Rect, buffer: &mut Buffer) -> Rect {
     let theme = app.options.theme;
-    let width = area.width.saturating_sub(4).min(100);
+    let width = width(area);
     let height = area.height.saturating_sub(2).min(most);
     let at =
         Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };

@@ -21,8 +21,13 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> H
     let rows = u16::try_from(regions.len()).unwrap_or(u16::MAX).saturating_mul(2).saturating_add(3);
     let [top, bottom] =
         Layout::vertical([Constraint::Length(rows.min(area.height / 2)), Constraint::Fill(1)]).areas(area);
+    let span = match all.over {
+        0 => "so far".to_owned(),
+        1..59_500 => format!("in {} s", all.over / 1000),
+        _ => "in the last minute".to_owned(),
+    };
     let text = format!(
-        "in the last minute {} clients dialled: {} served, {} sent to other regions, {} turned away",
+        "{span}: {} dialled, {} served, {} sent on, {} turned away",
         format::number(all.dialled as f64),
         format::number(all.served as f64),
         format::number(all.redirected as f64),

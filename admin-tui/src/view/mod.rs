@@ -30,6 +30,7 @@ use ratatui::widgets::{Paragraph, Widget as _, Wrap};
 
 use crate::app::{App, Kind};
 use crate::model::Millis;
+use crate::theme::Graphics;
 
 /// Less than this is too small to show anything that could be trusted.
 pub const MIN_WIDTH: u16 = 60;
@@ -90,7 +91,23 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> Hits {
     }
     let at = chrome::foot(app, foot, buffer);
     hits.cursor = hits.cursor.or(at);
+    if app.options.theme.graphics == Graphics::Ascii {
+        spell_out(area, buffer);
+    }
     hits
+}
+
+/// Signs of texts for a terminal that has none but ASCII.
+fn spell_out(area: Rect, buffer: &mut Buffer) {
+    for position in area.positions() {
+        if let Some(cell) = buffer.cell_mut(position) {
+            match cell.symbol() {
+                "…" => cell.set_symbol("~"),
+                "µ" => cell.set_symbol("u"),
+                _ => continue,
+            };
+        }
+    }
 }
 
 /// A heading above a part of a view, with a rule to its right.

@@ -73,13 +73,16 @@ fn facts(app: &App, node: &NodeState, width: u16, now: Millis) -> Vec<Line<'stat
         Span::styled(water, theme.dim()),
     ]));
     lines.extend(standing(app, node, width));
+    // Who is sent to another region is told so by a refusal.
+    let redirected = told.flow.as_ref().map_or(0, |flow| flow.redirected);
     let all = format!(
-        "{} of {} connections  {} documents  {} handshakes  {} refused  {} closed ({} slow, {} idle, {} invalid)",
+        "{} of {} connections  {} documents  {} handshakes  {} refused  {} sent on  {} closed ({} slow, {} idle, {} invalid)",
         told.totals.connections,
         told.max_connections,
         told.totals.documents,
         told.totals.handshakes_pending,
-        told.totals.refusals,
+        told.totals.refusals.saturating_sub(redirected),
+        redirected,
         told.totals.closes,
         told.totals.closes_slow_reader,
         told.totals.closes_idle,

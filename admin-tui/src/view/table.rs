@@ -1,11 +1,12 @@
 //! A list as a table: only what is on the screen is worked out, and columns go as the screen gets narrow.
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Modifier, Style};
-use ratatui::text::Span;
+use ratatui::text::{Line, Span};
 
-use super::{Hits, heat};
+use super::node::wrapped;
+use super::{Hits, heading, heat, put};
 use crate::app::App;
 use crate::format;
 use crate::list::{Field, List, Unit, Value};
@@ -17,9 +18,27 @@ const BAR: u16 = 8;
 
 pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer, now: Millis) -> Hits {
     let Some(list) = app.list() else { return Hits::default() };
-    rows(app, list, area, buffer, now)
+    let Some(text) = app.text(now).map(|text| format::tame(&text)) else {
+        return rows(app, list, area, buffer, now);
+    };
+    let fields = list.fields();
+    let room = columns(fields, area.width, GROWTH).into_iter().find(|(field, _)| fields[*field].grows);
+    if Span::raw(&text).width() <= room.map_or(0, |(_, width)| usize::from(width)) {
+        return rows(app, list, area, buffer, now);
+    }
+    let whole = wrapped(&text, area.width);
+    let height = u16::try_from(whole.len() + 1).unwrap_or(u16::MAX).min(area.height / 2);
+    let [top, bottom] = Layout::vertical([Constraint::Fill(1), Constraint::Length(height)]).areas(area);
+    let hits = rows(app, list, top, buffer, now);
+    let bottom = heading(app, "what is selected, in full", bottom, buffer);
+    for (row, line) in (0..bottom.height).zip(whole) {
+        put(bottom, row, Line::raw(line), buffer);
+    }
+    hits
 }
 
+/// Columns that a field in the middle may have beside its own.
+const GROWTH: u16 = 48;
 /// A picture of a row narrower than this says nothing.
 const STRIP_MIN: u16 = 10;
 
@@ -65,7 +84,7 @@ pub(super) fn rows(app: &App, list: List, area: Rect, buffer: &mut Buffer, now: 
             let least = if area.width >= 120 { area.width / 3 } else { STRIP_MIN };
             columns(fields, area.width.saturating_sub(least + 1), 10)
         }
-        None => columns(fields, area.width, 48),
+        None => columns(fields, area.width, GROWTH),
     };
     let used: u16 = columns.iter().map(|(_, width)| width + 1).sum::<u16>() + 2;
     let strip = list.strip().map(|title| (title, area.width.saturating_sub(used)));
@@ -290,6 +309,16 @@ mod tests {
                 columns(list.fields(), 80, 48).iter().map(|(_, width)| width + 1).sum::<u16>() <= 78,
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_list_is_about_is_there_on_a_small_screen() {
+        for (list, name) in List::ALL.iter().filter(|(list, _)| list.strip().is_none()) {
+            let fields = list.fields();
+            let shown = columns(fields, 80, 48);
+            let mut grows = (0..fields.len()).filter(|field| fields[*field].grows);
+            assert!(grows.all(|grows| shown.iter().any(|(field, _)| *field == grows)), "{name}");
         }
     }
 

@@ -135,11 +135,13 @@ fn a_refused_token_is_told_with_what_to_do() {
 #[test]
 fn a_signal_ends_it_and_gives_the_terminal_back() {
     let node = FakeNode::start(0);
-    let session = console(&[&node], &[]);
-    session.see("1/1 nodes");
-    let pid = session.child.process_id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(session.ended().success());
+    for signal in ["-TERM", "-HUP", "-INT", "-QUIT", "-USR1", "-USR2"] {
+        let session = console(&[&node], &[]);
+        session.see("1/1 nodes");
+        let pid = session.child.process_id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(session.ended().success(), "{signal}");
+    }
 }
 
 #[test]
