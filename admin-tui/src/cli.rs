@@ -258,6 +258,7 @@ impl Cli {
             context: name.to_owned(),
             is_replay: self.replay.is_some(),
             theme: Theme::new(palette, graphics),
+            is_plain,
             keys: Keys::with(&file.keys).map_err(|why| anyhow!(why))?,
         }))
     }

@@ -77,10 +77,13 @@ pub fn date(at: Millis) -> String {
     format!("{}T{}Z", time.date(), clock(at))
 }
 
-/// What others wrote, without what would move a terminal's cursor or change its colours.
+/// What others wrote, without what would move a terminal's cursor, change its colours, or have letters read in another order.
 #[must_use]
 pub fn tame(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+    let turns = |letter| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars()
+        .map(|letter| if letter.is_control() || turns(letter) { '\u{fffd}' } else { letter })
+        .collect()
 }
 
 /// A text in so many columns at most: its beginning and its end, with `…` for what is left out between them.
@@ -119,6 +122,12 @@ mod tests {
         assert_eq!(shown, ["0.0ms", "42µs", "0.4ms", "12ms", "1.5s"]);
         assert_eq!([5_000, 300_000, 7_300_000, 999_999_999].map(age), ["5 s", "5 min", "2 h", "11 d"]);
         assert_eq!(date(1_767_225_600_000), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn what_others_wrote_is_read_as_it_stands() {
+        assert_eq!(tame("a\u{1b}[31mb\u{202e}gnp.exe"), "a\u{fffd}[31mb\u{fffd}gnp.exe");
+        assert_eq!(tame("日本語 שלום"), "日本語 שלום");
     }
 
     #[test]

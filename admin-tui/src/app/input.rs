@@ -10,6 +10,9 @@ use crate::list::{Target, full_name};
 use crate::model::Millis;
 use crate::theme::Palette;
 
+/// Why there is no other theme.
+const PLAIN: &str = "NO_COLOR is set: the theme is mono";
+
 /// What happens at the terminal.
 pub type Input = Event;
 
@@ -185,6 +188,7 @@ impl App {
                 let line = format!("save pinwire-{stamp}.ndjson");
                 self.prompt = Some(Prompt::new(PromptKind::Command, &line));
             }
+            Does::Theme if self.options.is_plain => self.say(PLAIN, now),
             Does::Theme => {
                 self.options.theme.palette = self.options.theme.palette.next();
                 self.say(format!("theme {}", self.options.theme.palette.name()), now);
@@ -337,6 +341,7 @@ impl App {
                 Ok(seconds) => return vec![Command::Seek(seconds.saturating_mul(1000))],
                 Err(_) => self.say("so many seconds: seek -30", now),
             },
+            "theme" if self.options.is_plain => self.say(PLAIN, now),
             "theme" => match <Palette as clap::ValueEnum>::from_str(rest, true) {
                 Ok(palette) => self.options.theme.palette = palette,
                 Err(_) => self.say("there are safe, high-contrast, light and mono", now),

@@ -74,6 +74,8 @@ pub struct Options {
     pub is_replay: bool,
     /// Colours and glyphs.
     pub theme: Theme,
+    /// `NO_COLOR` is set: the theme stays without.
+    pub is_plain: bool,
     /// Keys.
     pub keys: Keys,
 }

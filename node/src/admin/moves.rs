@@ -48,13 +48,13 @@ pub(super) async fn move_document(
     Body(wanted): Body<MoveRequest>,
 ) -> Result<Json<DocumentMoved>, Problem> {
     let license = services.license(asked.db_code.as_deref())?;
-    let relay = services.movable()?;
-    services.takes_documents(license, &wanted.region).await?;
     let document = DocumentName::from(path);
     let (tenant, app, name) = strings(&document);
     let region = wanted.region;
     let what = Action::MoveDocument { tenant, app, name, region: region.clone() };
     recorded(services, who, what, move |services| async move {
+        let relay = services.movable()?;
+        services.takes_documents(license, &region).await?;
         services.is_allowed(license, &document, &region).await?;
         let outcome = relay.move_to(license, document, region.as_str().into()).await;
         let outcome = outcome.ok_or_else(|| Problem::unavailable("the node stops"))?;

@@ -172,10 +172,16 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 fn meant_by_variable(wrong: &str) -> Option<String> {
+    if wrong == TOKEN_OF_THE_CONSOLE {
+        return None;
+    }
     let distance = |variable: &String| strsim::damerau_levenshtein(wrong, variable);
     let nearest = KEYS.iter().map(keys::Key::variable).min_by_key(distance)?;
     (distance(&nearest) <= (wrong.len() / 6).max(2)).then_some(nearest)
 }
+
+/// A shell that has it for `pinwire-admin` may start a node, too.
+const TOKEN_OF_THE_CONSOLE: &str = "PINWIRE_ADMIN_TOKEN";
 
 fn unknown(name: &str) -> String {
     match keys::meant_by(name) {

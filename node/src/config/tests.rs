@@ -63,6 +63,7 @@ fn variables_lie_over_the_file_and_flags_over_both() {
         variable("PINWIRE_RINGS_PER_THREAD", "3"),
         variable("PINWIRE_LISTEN", "127.0.0.1:1, [::1]:2"),
         variable("PINWIRE_MAX_CONECTIONS", "40"),
+        variable("PINWIRE_ADMIN_TOKEN", "of the console"),
         variable("PATH", "/bin"),
     ];
     sources.settings = vec!["rings_per_thread=4".to_owned()];

@@ -125,6 +125,8 @@ fn what_cannot_be_moved_is_said_with_its_mend() {
     };
     let (status, detail) = ask_of(&alone, "d", "there-1");
     assert!(status == 409 && detail.contains("cluster.peer_listen"), "{status} {detail}");
+    let (_, audit) = ask(&alone, "GET", "/v1/audit", "");
+    assert!(audit.contains("cluster.peer_listen"), "what was refused is in the record, too: {audit}");
     let (status, detail) = ask_of(&linked, "d", "mars-1");
     assert!(status == 422 && detail.contains("mars-1"), "{status} {detail}");
     let (status, detail) = ask_of(&linked, "d", "there-1");
