@@ -115,7 +115,7 @@ impl Cluster {
     /// The answer of a node's admin API.
     ///
     /// # Errors
-    /// There is none, or not the one with 200.
+    /// There is none, or it says that nothing came of it.
     pub fn ask(&self, node: &Node, method: &str, path: &str, body: &str) -> Result<Value> {
         let head =
             format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", self.admin_token);
@@ -256,7 +256,7 @@ fn text(told: &Value, key: &str) -> Result<String> {
     told[key].as_str().map(str::to_owned).with_context(|| format!("{VARIABLE} has no {key}"))
 }
 
-/// The body of an answer with 200.
+/// The body of an answer that says that it was done, or begun (202).
 fn request(address: &str, method: &str, path: &str, head: &str, body: &str) -> Result<String> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -268,6 +268,6 @@ fn request(address: &str, method: &str, path: &str, head: &str, body: &str) -> R
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-    ensure!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {body}");
+    ensure!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {body}");
     Ok(body.to_owned())
 }
