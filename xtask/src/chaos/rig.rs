@@ -223,19 +223,27 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Waits until every client is connected, and every node that answers says so of the whole system, exactly.
+    /// Waits until every client is connected, and every node that answers says so of the whole system, exactly. With a relay some have
+    /// to be carried then.
     pub(super) fn wait_until_all_are_back(&mut self, note: &str) -> Result<()> {
+        let carried = self.wait_for_all(note)?;
+        self.outcome.demand(carried != Some(0.0), || format!("{note}: no session is carried"));
+        Ok(())
+    }
+
+    /// The same where it is chance whether somebody is carried. Gives how many are, with a relay.
+    pub(super) fn wait_for_all(&mut self, note: &str) -> Result<Option<f64>> {
         let within = self.lease() * 2 + self.grace();
         let what = "all clients are back, and /usage is exact";
         let took = self.wait_steadily(what, within, Self::check_all_are_back)?;
         self.outcome.note(format!("{note}: all back, and /usage exact, after {:.1} s", took.as_secs_f64()));
-        if self.is_relay {
-            // Both ends of each count it.
-            let carried = self.sum("pinwire_relayed_sessions")? / 2.0;
-            self.outcome.note(format!("{carried} sessions are carried to another region"));
-            self.outcome.demand(carried > 0.0, || format!("{note}: no session is carried"));
+        if !self.is_relay {
+            return Ok(None);
         }
-        Ok(())
+        // Both ends of each count it.
+        let carried = self.sum("pinwire_relayed_sessions")? / 2.0;
+        self.outcome.note(format!("{carried} sessions are carried to another region"));
+        Ok(Some(carried))
     }
 
     /// Waits until something holds, and goes on to do so; how long until it did.
