@@ -48,7 +48,14 @@ pub(super) fn run(rig: &mut Rig) -> Result<()> {
     rig.hold()?;
     rig.network()?.heal()?;
     // Whoever was cut off dialled the other region, and so may have come to where its document is by now: then nobody is carried.
-    rig.wait_for_all("the region is back")?;
+    let carried = rig.wait_for_all("the region is back")?;
+    if carried.is_some() {
+        // Clients of new documents dial both regions in turn: of them some are, or links have not come back.
+        let urls = rig.urls();
+        let newcomers = Shape::both(rig.plan).pop();
+        rig.write(newcomers.into_iter().collect(), &urls)?;
+        rig.wait_until_all_are_back("the region is back, and new documents")?;
+    }
     let lost =
         rig.metric(far, "pinwire_pins_lost_total")? + rig.metric(far + 1, "pinwire_pins_lost_total")?;
     rig.outcome.demand(lost > 0.0, || format!("{region} was not told of anything that it had lost"));
